@@ -1,0 +1,99 @@
+"""Settings of the datasets: one section for each kind of task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from models.settings import Section, setting
+
+
+class AudioData(Section):
+    """What every dataset of audio files has in common."""
+
+    train: Path = setting(..., "Folder of the training audio.", unit="path")
+    valid: Path = setting(..., "Folder of the validation audio.", unit="path")
+    rate_hz: int = setting(48_000, "Sampling rate of the model.", unit="Hz", ge=4_000, le=192_000)
+    channels: int = setting(
+        1, "Channels of the model; mono files are duplicated, stereo files averaged.", ge=1, le=2
+    )
+    segment_s: float = setting(2.0, "Length of a training segment.", unit="s", gt=0.01, le=60)
+    resample: Literal["never", "uniform", "any"] = setting(
+        "uniform",
+        "Which files may be resampled to rate_hz: none, folders of one single rate, or any file.",
+    )
+
+    @property
+    def segment_samples(self) -> int:
+        """Length of a training segment, in audio samples."""
+        return round(self.segment_s * self.rate_hz)
+
+
+class BandwidthData(AudioData):
+    """Bandwidth extension: the input is the target resampled down to a lower rate and back up."""
+
+    kind: Literal["bandwidth"] = setting("bandwidth", "Bandwidth extension of clean audio.")
+    input_rates_hz: tuple[int, ...] = setting(
+        (8_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000),
+        "Rates the input may have had; one is drawn for each training item.",
+        unit="Hz",
+        min_length=1,
+        max_length=16,
+    )
+
+    @model_validator(mode="after")
+    def _rates_below_model_rate(self) -> BandwidthData:
+        high = [rate for rate in self.input_rates_hz if rate > self.rate_hz or rate < 1_000]
+        if high:
+            raise ValueError(
+                f"input_rates_hz holds {high}: each must lie between 1000 and rate_hz = {self.rate_hz}"
+            )
+        return self
+
+
+class DenoiseData(AudioData):
+    """Denoising: clean speech plus noise at a signal-to-noise ratio drawn from a range."""
+
+    kind: Literal["denoise"] = setting("denoise", "Denoising: clean audio plus noise.")
+    noise: Path = setting(..., "Folder of the noise recordings.", unit="path")
+    noise_valid: Path | None = setting(
+        None, "Folder of noise for validation; empty: the last tenth of each training recording.",
+        unit="path",
+    )  # fmt: skip
+    snr_low_db: float = setting(0.0, "Lowest signal-to-noise ratio.", unit="dB", ge=-40, le=60)
+    snr_high_db: float = setting(15.0, "Highest signal-to-noise ratio.", unit="dB", ge=-40, le=60)
+
+    @model_validator(mode="after")
+    def _range_is_ordered(self) -> DenoiseData:
+        if self.snr_low_db > self.snr_high_db:
+            raise ValueError(
+                f"snr_low_db = {self.snr_low_db} is above snr_high_db = {self.snr_high_db}"
+            )
+        return self
+
+
+class StemsData(AudioData):
+    """Stem separation: a folder for each track, an audio file for each stem."""
+
+    kind: Literal["stems"] = setting("stems", "Stem separation: a folder for each track.")
+    targets: tuple[str, ...] = setting(
+        ("vocals",), "Stems to separate: file names without extension.", min_length=1, max_length=8
+    )
+    others: tuple[str, ...] = setting(
+        ("accompaniment",), "Stems that are only part of the mixture.", max_length=8
+    )
+    mixture: str = setting(
+        "", "File name of the mixture without extension; empty: the sum of targets and others."
+    )
+
+    @model_validator(mode="after")
+    def _stems_are_distinct(self) -> StemsData:
+        names = [*self.targets, *self.others]
+        if len(set(names)) != len(names):
+            raise ValueError(f"targets and others must be distinct, found {names}")
+        return self
+
+
+DataConfig = Annotated[BandwidthData | DenoiseData | StemsData, Field(discriminator="kind")]

@@ -1,0 +1,126 @@
+"""A walk over the schema: each setting with its key, type, default, unit, bounds and help.
+
+The preset form, `sepdash presets --settings` and the docs are made from this list.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from engine.config.schema import RunConfig
+from engine.config.span import Span
+
+
+@dataclass(frozen=True, slots=True)
+class SettingInfo:
+    """One setting of a run; `type_name` is bool, int, float, text, path, span, choice or list."""
+
+    key: str
+    type_name: str
+    default: Any
+    required: bool
+    optional: bool
+    unit: str
+    help: str
+    choices: tuple[str, ...]
+    bounds: str
+
+
+def list_settings(kinds: Mapping[str, str] | None = None) -> list[SettingInfo]:
+    """List the settings of a run, in schema order.
+
+    Args:
+        kinds: which variant of `data` and `model` to describe, for example
+            `{"data": "stems"}`; every variant is listed where it is silent.
+    """
+    return list(_walk(RunConfig, "", kinds or {}))
+
+
+def _walk(section: type[BaseModel], prefix: str, kinds: Mapping[str, str]) -> Iterator[SettingInfo]:
+    for name, field in section.model_fields.items():
+        key = f"{prefix}{name}"
+        sections = _sections_of(field.annotation)
+        wanted = kinds.get(name) if not prefix else None
+        seen: set[str] = set()
+        for inner in sections:
+            if wanted is not None and len(sections) > 1 and _kind_of(inner) != wanted:
+                continue
+            for item in _walk(inner, f"{key}.", kinds):
+                if item.key not in seen:
+                    seen.add(item.key)
+                    chooses = len(sections) > 1 and item.key == f"{key}.kind"
+                    yield _with_kinds(item, sections) if chooses else item
+        if not sections:
+            yield _describe(key, field)
+
+
+def _sections_of(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if get_origin(annotation) in (Union, types.UnionType):
+        return [inner for arg in get_args(annotation) for inner in _sections_of(arg)]
+    return []
+
+
+def _kind_of(section: type[BaseModel]) -> str:
+    return str(section.model_fields["kind"].default)
+
+
+def _with_kinds(item: SettingInfo, sections: list[type[BaseModel]]) -> SettingInfo:
+    kinds = tuple(_kind_of(section) for section in sections)
+    return SettingInfo(
+        item.key, "choice", item.default, True, False, item.unit, item.help, kinds, ", ".join(kinds)
+    )
+
+
+def _describe(key: str, field: FieldInfo) -> SettingInfo:
+    annotation, optional = _unwrap_optional(field.annotation)
+    choices = tuple(str(arg) for arg in get_args(annotation)) if get_origin(annotation) is Literal else ()
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    required = field.is_required()
+    return SettingInfo(
+        key=key,
+        type_name=_type_name(annotation),
+        default=None if required else field.default,
+        required=required,
+        optional=optional,
+        unit=str(extra.get("unit", "")),
+        help=field.description or "",
+        choices=choices,
+        bounds=", ".join(choices) if choices else _bounds(field),
+    )
+
+
+def _unwrap_optional(annotation: Any) -> tuple[Any, bool]:
+    if get_origin(annotation) in (Union, types.UnionType):
+        args = [arg for arg in get_args(annotation) if arg is not type(None)]
+        return args[0], len(args) < len(get_args(annotation))
+    return annotation, False
+
+
+def _type_name(annotation: Any) -> str:
+    if get_origin(annotation) is Literal:
+        return "choice"
+    if get_origin(annotation) is tuple:
+        return "list"
+    if annotation is Span:
+        return "span"
+    names = {bool: "bool", int: "int", float: "float", str: "text"}
+    return names.get(annotation, "path")
+
+
+def _bounds(field: FieldInfo) -> str:
+    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+    found = []
+    for constraint in field.metadata:
+        for name, sign in signs.items():
+            value = getattr(constraint, name, None)
+            if value is not None:
+                found.append(f"{sign} {value}")
+    return ", ".join(found)

@@ -1,0 +1,61 @@
+"""Dotted overrides, as given to `--set optimizer.lr=3e-3` or typed into the form."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from typing import Any
+
+from engine.config.problems import ConfigError, Problem
+
+
+def apply_overrides(values: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
+    """Return a copy of `values` with each `key=value` put in place.
+
+    A value is read as TOML (`true`, `3e-3`, `[2, 4]`, `"text"`); what is no TOML value is text.
+    Whether the key exists and the value fits is decided by `load_config`.
+
+    Raises:
+        ConfigError: when an assignment has no `=` or an empty key, or names a part of a plain value.
+    """
+    result = deepcopy(dict(values))
+    problems: list[Problem] = []
+    for assignment in assignments:
+        key, sign, text = assignment.partition("=")
+        parts = [part.strip() for part in key.split(".")]
+        if not sign or not all(parts):
+            problems.append(Problem("", f"--set {assignment}: expected section.key=value"))
+            continue
+        target: Any = result
+        for part in parts[:-1]:
+            target = target.setdefault(part, {}) if isinstance(target, dict) else None
+        if isinstance(target, dict):
+            target[parts[-1]] = parse_value(text)
+        else:
+            problems.append(Problem(key.strip(), "names a part of a plain value"))
+    if problems:
+        raise ConfigError(problems)
+    return result
+
+
+def parse_value(text: str) -> Any:
+    """Read one TOML value; text that is none is returned as it is."""
+    stripped = text.strip()
+    try:
+        return tomllib.loads(f"value = {stripped}")["value"]
+    except (tomllib.TOMLDecodeError, KeyError):
+        return stripped
+
+
+def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay `top` over `base`, section by section; a changed `kind` starts that section afresh."""
+    result = deepcopy(dict(base))
+    for key, value in top.items():
+        below = result.get(key)
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            other_kind = "kind" in value and value["kind"] != below.get("kind")
+            result[key] = deepcopy(dict(value)) if other_kind else merge(below, value)
+        else:
+            result[key] = deepcopy(value)
+    return result

@@ -1,0 +1,120 @@
+"""From raw values to a `RunConfig`, or to a list of everything that is wrong with them.
+
+Owns the wording of config problems: dotted key, what was found, what is expected, the nearest name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from engine.config.fields import list_settings
+from engine.config.schema import RunConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with a config; `key` is dotted, empty when it concerns several."""
+
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.message}" if self.key else self.message
+
+
+class ConfigError(ValueError):
+    """A config that can't be used; `problems` holds all that is wrong with it."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+def load_config(values: Mapping[str, Any]) -> RunConfig:
+    """Check plain nested values, as read from TOML or JSON.
+
+    Raises:
+        ConfigError: with every problem at once.
+    """
+    try:
+        text = json.dumps(values)
+    except (TypeError, ValueError) as error:
+        raise ConfigError([Problem("", f"holds a value that JSON can't express: {error}")]) from None
+    try:
+        return RunConfig.model_validate_json(text)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        raise ConfigError(_to_problem(detail, values) for detail in details) from None
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """Return `", did you mean 'x'?"`, or nothing when no name is close."""
+    found = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
+    return f", did you mean {found[0]!r}?" if found else ""
+
+
+def _to_problem(detail: ErrorDetails, values: Mapping[str, Any]) -> Problem:
+    path = _without_tags(detail["loc"], values)
+    key = ".".join(path)
+    context = detail.get("ctx", {})
+    match detail["type"]:
+        case "extra_forbidden":
+            return Problem(key, f"unknown setting{_hint(path, values)}")
+        case "missing":
+            return Problem(key, "is required and has no default; give it in the preset or by --set")
+        case "union_tag_invalid" | "union_tag_not_found":
+            names = [n for item in list_settings() if item.key == f"{key}.kind" for n in item.choices]
+            tag = context.get("tag")
+            found = f"{tag!r} is no kind of {key}" if tag is not None else "is missing"
+            expected = f"{found}; expected {', '.join(names)}{nearest(str(tag), names)}"
+            return Problem(f"{key}.kind", expected)
+        case "value_error":
+            return Problem(key, _plain(str(context.get("error", detail["msg"])), detail["input"]))
+        case _:
+            return Problem(key, _plain(detail["msg"], detail["input"]))
+
+
+def _plain(message: str, found: Any) -> str:
+    text = message[0].lower() + message[1:] if message else "is wrong"
+    return text if isinstance(found, Mapping) else f"{text}, found {found!r}"
+
+
+def _without_tags(location: tuple[int | str, ...], values: Mapping[str, Any]) -> list[str]:
+    """Drop the union tags pydantic puts into a location: data.bandwidth.train -> data.train."""
+    path = [str(part) for part in location]
+    if len(path) > 1 and path[0] in {"data", "model"}:
+        section = values.get(path[0])
+        if isinstance(section, Mapping) and section.get("kind") == path[1]:
+            del path[1]
+    return path
+
+
+def _hint(path: list[str], values: Mapping[str, Any]) -> str:
+    """Name the setting that was probably meant, first beside the unknown one, then anywhere."""
+    kinds = {
+        name: str(section["kind"])
+        for name in ("data", "model")
+        if isinstance(section := values.get(name), Mapping) and "kind" in section
+    }
+    keys = [item.key for item in list_settings(kinds)]
+    *parents, name = path
+    prefix = ".".join(parents)
+    depth = len(parents)
+    siblings = {
+        parts[depth]
+        for key in keys
+        if len(parts := key.split(".")) > depth and ".".join(parts[:depth]) == prefix
+    }
+    if hint := nearest(name, siblings):
+        return hint
+    elsewhere = [key for key in keys if key.split(".")[-1] == name]
+    if elsewhere:
+        return f", did you mean {elsewhere[0]!r}?"
+    return f"; {prefix or 'a config'} has {', '.join(sorted(siblings))}" if siblings else ""

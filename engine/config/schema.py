@@ -1,0 +1,79 @@
+"""`RunConfig`: everything that defines a run, checked as a whole.
+
+Owns the assembly of the sections, the rules that span several of them, and the fingerprint.
+Presets, overrides and problem reports live beside it in this package.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic import model_validator
+
+from engine.config.data import DataConfig, StemsData
+from engine.config.sections import (
+    BatchConfig,
+    CheckpointConfig,
+    EmaConfig,
+    LoggingConfig,
+    LossConfig,
+    OptimizerConfig,
+    PrecisionConfig,
+    ScheduleConfig,
+    ValidationConfig,
+)
+from models.configs import AudioUNetConfig, ModelConfig
+from models.settings import Section, setting
+
+
+class RunConfig(Section):
+    """One training run, complete: two runs with equal configs and inputs do the same thing."""
+
+    data: DataConfig = setting(..., "The dataset and the task.")
+    model: ModelConfig = setting(AudioUNetConfig(), "The network.")
+    batch: BatchConfig = setting(BatchConfig(), "Batch sizes and loading.")
+    loss: LossConfig = setting(LossConfig(), "The training objective.")
+    optimizer: OptimizerConfig = setting(OptimizerConfig(), "The optimiser.")
+    schedule: ScheduleConfig = setting(ScheduleConfig(), "Length and learning rate.")
+    ema: EmaConfig = setting(EmaConfig(), "The average of the weights.")
+    precision: PrecisionConfig = setting(PrecisionConfig(), "Number formats and device.")
+    validation: ValidationConfig = setting(ValidationConfig(), "Evaluation.")
+    checkpoint: CheckpointConfig = setting(CheckpointConfig(), "Checkpoints.")
+    logging: LoggingConfig = setting(LoggingConfig(), "Reporting.")
+    seed: int = setting(0, "Seed of everything random.", ge=0, le=2**31 - 1)
+
+    @model_validator(mode="after")
+    def _rate_suits_model(self) -> RunConfig:
+        low, high = self.model.rates_hz
+        if not low <= self.data.rate_hz <= high:
+            raise ValueError(
+                f"data.rate_hz = {self.data.rate_hz}, but the model {self.model.kind!r} "
+                f"takes {low} to {high} Hz"
+            )
+        return self
+
+    @property
+    def num_sources(self) -> int:
+        """Number of signals the model puts out."""
+        return len(self.data.targets) if isinstance(self.data, StemsData) else 1
+
+    @property
+    def segment_s(self) -> float:
+        """Audio seconds of one training item."""
+        return self.data.segment_samples / self.data.rate_hz
+
+    def to_json(self) -> str:
+        """Return the canonical JSON text: sorted keys, no spaces, every field."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+    @property
+    def fingerprint(self) -> str:
+        """Twelve hex digits that name this config (SHA-256 of `to_json`)."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as a preset would hold them."""
+        values: dict[str, Any] = self.model_dump(mode="json")
+        return values

@@ -1,0 +1,135 @@
+"""Settings of training: everything but the data and the model."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from engine.config.span import Span
+from models.settings import Section, setting
+
+BestMetric = Literal["si_sdr", "si_sdr_ema", "val_loss", "val_loss_ema"]
+
+
+class BatchConfig(Section):
+    """How many items form an update, and how they are packed for the device."""
+
+    items: int = setting(16, "Items of one optimiser update.", unit="items", ge=1, le=65_536)
+    micro_batch: int = setting(
+        16, "Most items on the device at once; an update accumulates over them.",
+        unit="items", ge=1, le=4_096,
+    )  # fmt: skip
+    workers: int = setting(
+        0, "Processes that read audio; 0 reads in the training process.", ge=0, le=64
+    )
+    prefetch: int = setting(2, "Micro-batches each reader keeps ready.", ge=1, le=64)
+
+
+class LossConfig(Section):
+    """What is minimised; validation loss is the same quantity."""
+
+    kind: Literal["spectral", "si_sdr", "l1"] = setting(
+        "spectral", "Multi-scale spectral loss, negative SI-SDR, or mean absolute error."
+    )
+    windows: tuple[int, ...] = setting(
+        (2048, 1024, 512, 256, 128, 64, 32),
+        "Window lengths of the spectral loss; the hop is half a window.",
+        unit="samples", min_length=1, max_length=12,
+    )  # fmt: skip
+    reduction: Literal["mean", "sum"] = setting(
+        "mean", "Spectral loss over time and frequency: mean, or the sum of the original notebook."
+    )
+
+
+class OptimizerConfig(Section):
+    """AdamW and gradient clipping."""
+
+    lr: float = setting(3e-4, "Peak learning rate.", gt=0, le=10)
+    beta1: float = setting(0.9, "Decay of the gradient average.", ge=0, lt=1)
+    beta2: float = setting(0.999, "Decay of the squared-gradient average.", ge=0, lt=1)
+    eps: float = setting(1e-8, "Added to the denominator.", gt=0, le=1)
+    weight_decay: float = setting(0.01, "Decoupled weight decay.", ge=0, le=10)
+    clip_norm: float = setting(1.0, "Largest gradient norm; 0 switches clipping off.", ge=0)
+
+
+class EmaConfig(Section):
+    """Exponential moving average of the weights, with its own evaluation and best checkpoints."""
+
+    enabled: bool = setting(True, "Keep an average of the weights and evaluate it.")
+    decay: float = setting(
+        0.999, "Share of the old average kept at each count; warms up as (1 + n) / (10 + n).",
+        ge=0, lt=1,
+    )  # fmt: skip
+    per: Span = setting(Span(1, "updates"), "Span over which decay applies once.", unit="span")
+    restart_at: Span | None = setting(
+        None, "Start the average again from the current weights at this count.", unit="span"
+    )
+
+
+class ScheduleConfig(Section):
+    """Length of the run and the learning rate over it."""
+
+    length: Span = setting(Span(10_000, "updates"), "When training ends.", unit="span")
+    kind: Literal["constant", "exponential", "cosine"] = setting(
+        "constant", "Learning rate after warm-up; cosine goes one way, down."
+    )
+    warmup: Span | None = setting(None, "Linear rise of the learning rate from 0.", unit="span")
+    gamma: float = setting(0.9998, "Factor of the exponential schedule.", gt=0, le=1)
+    per: Span = setting(Span(1, "updates"), "Span over which gamma applies once.", unit="span")
+    final_ratio: float = setting(
+        0.0, "Learning rate at the end of the cosine, over its peak.", ge=0, le=1
+    )
+
+
+class PrecisionConfig(Section):
+    """Number formats and the device."""
+
+    device: Literal["auto", "cpu", "cuda"] = setting(
+        "auto", "Where to train; auto takes the GPU when there is one."
+    )
+    dtype: Literal["fp32", "bf16", "fp16"] = setting("fp32", "Format of the forward pass.")
+    tf32: bool = setting(False, "Allow TF32 matrix products in fp32 (GPU only).")
+    cudnn_benchmark: bool = setting(False, "Let cuDNN time its kernels and keep the fastest.")
+    deterministic: bool = setting(
+        False, "Use only deterministic kernels, for bit-exact repeats (slower on a GPU)."
+    )
+    threads: int = setting(0, "CPU threads of the training process; 0: all cores.", ge=0, le=1024)
+
+
+class ValidationConfig(Section):
+    """When and on what the model is judged."""
+
+    every: Span = setting(Span(1_000, "updates"), "Interval between evaluations.", unit="span")
+    at_start: bool = setting(True, "Evaluate once after the first update, too.")
+    segment_s: float = setting(10.0, "Longest excerpt of a file that is used.", unit="s", gt=0.1)
+    batch_items: int = setting(8, "Excerpts on the device at once.", unit="items", ge=1, le=1024)
+    max_items: int = setting(
+        0, "Most excerpts of an evaluation; 0: all.", unit="items", ge=0, le=1_000_000
+    )
+
+
+class CheckpointConfig(Section):
+    """What is kept on disk."""
+
+    every: Span = setting(Span(1_000, "updates"), "Interval between saves of `last`.", unit="span")
+    keep_last: int = setting(2, "How many `last` checkpoints are kept.", ge=1, le=100)
+    best: tuple[BestMetric, ...] = setting(
+        ("si_sdr", "si_sdr_ema", "val_loss", "val_loss_ema"),
+        "Metrics whose best checkpoint is kept, on the measured weights; _ema needs ema.enabled.",
+        max_length=4,
+    )
+
+
+class LoggingConfig(Section):
+    """What is reported while training."""
+
+    every: Span = setting(Span(1, "updates"), "Interval between points of a curve.", unit="span")
+    flush_s: float = setting(
+        0.5, "Longest time a point waits before it is written.", unit="s", ge=0.05, le=60
+    )
+    system_every_s: float = setting(
+        1.0, "Interval between samples of GPU, CPU and memory.", unit="s", ge=0.1, le=600
+    )
+    wandb: Literal["off", "offline", "online"] = setting(
+        "off", "Also send curves to Weights & Biases; offline writes files for a later sync."
+    )
+    wandb_project: str = setting("sepdash", "Weights & Biases project.", min_length=1)

@@ -1,0 +1,56 @@
+"""A length of training: an amount and the counter it is measured on.
+
+`"1000 updates"`, `"6400 samples"`, `"2 audio_hours"`: every schedule, EMA, validation, logging and
+stopping setting names its clock this way, so that none is stretched by accident when a batch grows.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+Clock = Literal["updates", "micro_batches", "samples", "audio_seconds"]
+CLOCKS: tuple[Clock, ...] = get_args(Clock)
+
+_PATTERN = re.compile(r"\s*([0-9][0-9_]*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\s+([a-z_]+)\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """`amount` counts of `clock`; samples are training examples, not audio samples."""
+
+    amount: float
+    clock: Clock
+
+    def __str__(self) -> str:
+        number = int(self.amount) if float(self.amount).is_integer() else self.amount
+        return f"{number} {self.clock}"
+
+    @classmethod
+    def parse(cls, text: str) -> Span:
+        """Read `"1000 updates"`.
+
+        Raises:
+            ValueError: when the text is no positive number followed by the name of a clock.
+        """
+        match = _PATTERN.fullmatch(text)
+        if match is None or match[2] not in CLOCKS:
+            raise ValueError(f"expected an amount and a clock ({', '.join(CLOCKS)}), like '1000 updates'")
+        return cls(float(match[1].replace("_", "")), match[2])  # type: ignore[arg-type]
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        from_text = core_schema.no_info_after_validator_function(cls.parse, core_schema.str_schema())
+        return core_schema.json_or_python_schema(
+            json_schema=from_text,
+            python_schema=core_schema.union_schema([core_schema.is_instance_schema(cls), from_text]),
+            serialization=core_schema.to_string_ser_schema(),
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: Any) -> dict[str, Any]:
+        return {"type": "string", "format": "span", "examples": ["1000 updates"]}

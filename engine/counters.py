@@ -1,0 +1,51 @@
+"""The four counters of a run: what every clock of the config is read from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.config.span import Span
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """How far a run has come.
+
+    Attributes:
+        updates: optimiser updates, the primary clock.
+        micro_batches: forward and backward passes.
+        samples: training items seen.
+        audio_seconds: seconds of training audio seen.
+    """
+
+    updates: int = 0
+    micro_batches: int = 0
+    samples: int = 0
+    audio_seconds: float = 0.0
+
+    def on(self, span: Span) -> float:
+        """Return the counter that `span` is measured on."""
+        return float(getattr(self, span.clock))
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateSize:
+    """What one update adds to each counter: constant while segments have a fixed length."""
+
+    micro_batches: int
+    samples: int
+    audio_seconds: float
+
+    def after(self, updates: int) -> Counters:
+        """Return the counters after `updates` updates; exact, so nothing drifts."""
+        return Counters(
+            updates,
+            updates * self.micro_batches,
+            updates * self.samples,
+            updates * self.audio_seconds,
+        )
+
+    def updates_in(self, span: Span) -> float:
+        """Convert `span` to updates, as a real number."""
+        sizes = {"updates": 1.0, "micro_batches": self.micro_batches, "samples": self.samples}
+        return span.amount / sizes.get(span.clock, self.audio_seconds)

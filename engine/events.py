@@ -1,0 +1,103 @@
+"""What a training run tells the world: typed, past-tense facts, and the observer that hears them.
+
+The trainer knows no store, no screen and no network; sinks in `jobs.sinks` implement `Observer`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+
+from engine.counters import Counters
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """The run is about to make its next update; `resumed_from` is 0 for a fresh run."""
+
+    counters: Counters
+    total_updates: int
+    resumed_from: int
+    device: str
+    num_parameters: int
+    num_train_items: int
+    num_valid_items: int
+
+
+@dataclass(frozen=True, slots=True)
+class PointsRecorded:
+    """A block of consecutive points of the training curves.
+
+    Attributes:
+        updates: (N,) int64, the update each point belongs to.
+        series: name -> (N,) float64; NaN where an update had no finite value.
+        units: name -> unit, empty for pure numbers.
+        counters: the counters at the last point.
+    """
+
+    updates: np.ndarray
+    series: dict[str, np.ndarray]
+    units: dict[str, str]
+    counters: Counters
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """An evaluation ended; `metrics` holds si_sdr, si_sdr_ema, si_sdri, val_loss, ... by name."""
+
+    counters: Counters
+    metrics: dict[str, float]
+    units: dict[str, str]
+    duration_s: float
+    num_items: int
+    num_excluded: int
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointSaved:
+    """A checkpoint is complete on disk; `kind` is `last` or `best-<metric>`."""
+
+    kind: str
+    path: str
+    counters: Counters
+    metrics: dict[str, float]
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Noticed:
+    """Something a person should know: skipped updates, a broken checkpoint passed over, ..."""
+
+    level: Literal["info", "warning", "error"]
+    kind: str
+    message: str
+    counters: Counters | None = None
+    details: dict[str, float | int | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded:
+    """The run ended in an orderly way; `stopped` runs have a checkpoint to resume from."""
+
+    outcome: Literal["finished", "stopped"]
+    counters: Counters
+    reason: str
+
+
+Event = RunStarted | PointsRecorded | Evaluated | CheckpointSaved | Noticed | RunEnded
+
+
+class Observer(Protocol):
+    """Hears every event, on the training thread: it must return at once."""
+
+    def on_event(self, event: Event) -> None:
+        """Take one event."""
+
+
+class Control(Protocol):
+    """Asked once per update; must cost next to nothing."""
+
+    def stop_reason(self) -> str | None:
+        """Return why the run must stop now, or None to go on."""

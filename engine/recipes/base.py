@@ -1,0 +1,75 @@
+"""What a task must provide to be trained: the `Recipe` interface.
+
+A recipe knows data, model and loss. It never sees a rank, an optimiser, a schedule or a sink.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+Split = Literal["train", "valid"]
+
+
+@dataclass(frozen=True, slots=True)
+class ItemDraw:
+    """Names one training item: its index and the epoch that its random draws belong to."""
+
+    epoch: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A collated batch: named tensors, first dimension B."""
+
+    tensors: dict[str, Tensor]
+
+    def to(self, device: torch.device) -> Batch:
+        """Move every tensor, without waiting where the memory is pinned."""
+        return Batch({name: t.to(device, non_blocking=True) for name, t in self.tensors.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutput:
+    """A loss before its one division: `loss_sum` () and `weight` (); metrics name -> (sum, weight)."""
+
+    loss_sum: Tensor
+    weight: Tensor
+    metrics: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Means over the validation items, with the count of items left out (silent references)."""
+
+    metrics: dict[str, float]
+    num_items: int
+    num_excluded: int
+
+
+class Recipe(Protocol):
+    """A task the trainer can run."""
+
+    def build_model(self) -> nn.Module:
+        """Return the freshly initialised network, on the CPU."""
+
+    def sizes(self, split: Split) -> np.ndarray:
+        """Return (N, D) item sizes: D = 1 duration in seconds, D = 2 (duration, tokens)."""
+
+    def fetch(self, split: Split, draws: Sequence[ItemDraw]) -> Batch:
+        """Read and collate items on the CPU, a pure function of (config, split, draws)."""
+
+    def step(self, model: nn.Module, batch: Batch) -> StepOutput:
+        """Run the forward pass and the loss."""
+
+    def evaluate(self, model: nn.Module, device: torch.device) -> Evaluation:
+        """Judge the model on the validation items; touches no training state."""
+
+    def worst_batch(self, count: int) -> Batch:
+        """Return a synthetic batch of `count` items of the largest size."""

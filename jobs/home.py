@@ -1,0 +1,58 @@
+"""Where sepdash keeps its files: one private folder.
+
+Order of choice: `--home`, `SEPDASH_HOME`, `$XDG_DATA_HOME/sepdash`, `~/.local/share/sepdash`.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The folder and the names inside it; folders are made 0700, files 0600."""
+
+    root: Path
+
+    @classmethod
+    def locate(cls, root: str | Path | None = None) -> Home:
+        """Return the home in use; nothing is created."""
+        if root is None:
+            root = os.environ.get("SEPDASH_HOME") or None
+        if root is None:
+            base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+            root = Path(base) / "sepdash"
+        return cls(Path(root).expanduser().absolute())
+
+    @property
+    def store(self) -> Path:
+        """The run store (SQLite, WAL)."""
+        return self.root / "runs.db"
+
+    @property
+    def queue(self) -> Path:
+        """The Huey queue (SQLite), a file of its own: it is locked at each poll."""
+        return self.root / "queue.db"
+
+    @property
+    def presets(self) -> Path:
+        """The user's presets, laid over the shipped ones."""
+        return self.root / "presets"
+
+    @property
+    def locks(self) -> Path:
+        """One lock file for each device a worker holds."""
+        return self.root / "locks"
+
+    def run_folder(self, run_id: int) -> Path:
+        """The folder of a run: its log and its checkpoints."""
+        return self.root / "runs" / f"{run_id:06d}"
+
+    def create(self) -> Home:
+        """Make the folders; the process keeps files to its user from here on."""
+        os.umask(0o077)
+        for folder in (self.root, self.presets, self.locks, self.root / "runs"):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return self

@@ -1,0 +1,132 @@
+"""Rows of the run store as values. Standard library only: the dashboard imports this at start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+RunState = Literal["queued", "running", "finished", "stopped", "failed"]
+RUN_STATES: tuple[RunState, ...] = get_args(RunState)
+
+# Points closer than this many buckets' width need no raw rows: level L covers 16 ** L updates a bucket.
+ROLLUP_LEVELS = (1, 2, 3, 4)
+ROLLUP_FACTOR = 16
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One row of `runs`. Times are Unix seconds, None where the moment has not come."""
+
+    id: int
+    name: str
+    preset: str
+    state: RunState
+    stopping: bool
+    position: float
+    fingerprint: str
+    seed: int
+    experiment: str
+    variant: str
+    parent: int | None
+    created_at: float
+    started_at: float | None
+    ended_at: float | None
+    heartbeat_at: float | None
+    pid: int | None
+    attempts: int
+    updates: int
+    total_updates: int
+    samples: int
+    audio_seconds: float
+    train_seconds: float
+    speed: float | None
+    best_si_sdr: float | None
+    best_si_sdr_ema: float | None
+    input_si_sdr: float | None
+    message: str
+
+    @property
+    def progress(self) -> float:
+        """Share of the run that is done, 0 to 1."""
+        return min(1.0, self.updates / self.total_updates) if self.total_updates else 0.0
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds to the end at the present speed (updates per second), None when unknown."""
+        if self.state != "running" or not self.speed:
+            return None
+        return max(0.0, (self.total_updates - self.updates) / self.speed)
+
+
+@dataclass(frozen=True, slots=True)
+class EventRecord:
+    """One row of `events`: what a person should know of a run or a worker."""
+
+    id: int
+    run: int | None
+    time: float
+    level: Literal["info", "warning", "error"]
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointRecord:
+    """One row of `checkpoints`."""
+
+    run: int
+    kind: str
+    path: str
+    updates: int
+    metrics: dict[str, float]
+    size_bytes: int
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class SystemRecord:
+    """One sample of the machine; GPU fields are None where there is no GPU."""
+
+    time: float
+    run: int | None
+    cpu_percent: float
+    ram_bytes: int
+    ram_total_bytes: int
+    process_ram_bytes: int | None
+    gpu_percent: float | None
+    vram_bytes: int | None
+    vram_total_bytes: int | None
+    gpu_name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRecord:
+    """One row of `workers`; alive means its process exists, which the reader checks."""
+
+    id: int
+    device: str
+    pid: int
+    started_at: float
+    heartbeat_at: float
+    run: int | None
+    alive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Points of one series, ready to draw.
+
+    Attributes:
+        updates: x, the update of each point (first update of a bucket).
+        low, high, mean, last: y per point; all equal where `bucket` is 1.
+        bucket: updates per point.
+    """
+
+    name: str
+    unit: str
+    bucket: int
+    updates: list[int]
+    low: list[float | None]
+    high: list[float | None]
+    mean: list[float | None]
+    last: list[float | None]
