@@ -81,7 +81,9 @@ def _with_kinds(item: SettingInfo, sections: list[type[BaseModel]]) -> SettingIn
 
 def _describe(key: str, field: FieldInfo) -> SettingInfo:
     annotation, optional = _unwrap_optional(field.annotation)
-    choices = tuple(str(arg) for arg in get_args(annotation)) if get_origin(annotation) is Literal else ()
+    choices = (
+        tuple(str(arg) for arg in get_args(annotation)) if get_origin(annotation) is Literal else ()
+    )
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
     required = field.is_required()
     return SettingInfo(

@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 
 from engine.config.fields import list_settings
 from engine.config.schema import RunConfig
+from models.configs import AudioUNetConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +39,20 @@ class ConfigError(ValueError):
 
 
 def load_config(values: Mapping[str, Any]) -> RunConfig:
-    """Check plain nested values, as read from TOML or JSON.
+    """Check plain nested values, as read from TOML or JSON; a model without a kind is a U-Net.
 
     Raises:
         ConfigError: with every problem at once.
     """
+    model = values.get("model")
+    if isinstance(model, Mapping) and "kind" not in model:
+        values = {**values, "model": {"kind": AudioUNetConfig().kind, **model}}
     try:
         text = json.dumps(values)
     except (TypeError, ValueError) as error:
-        raise ConfigError([Problem("", f"holds a value that JSON can't express: {error}")]) from None
+        raise ConfigError(
+            [Problem("", f"holds a value that JSON can't express: {error}")]
+        ) from None
     try:
         return RunConfig.model_validate_json(text)
     except ValidationError as error:
@@ -70,7 +76,9 @@ def _to_problem(detail: ErrorDetails, values: Mapping[str, Any]) -> Problem:
         case "missing":
             return Problem(key, "is required and has no default; give it in the preset or by --set")
         case "union_tag_invalid" | "union_tag_not_found":
-            names = [n for item in list_settings() if item.key == f"{key}.kind" for n in item.choices]
+            names = [
+                n for item in list_settings() if item.key == f"{key}.kind" for n in item.choices
+            ]
             tag = context.get("tag")
             found = f"{tag!r} is no kind of {key}" if tag is not None else "is missing"
             expected = f"{found}; expected {', '.join(names)}{nearest(str(tag), names)}"

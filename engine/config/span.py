@@ -39,15 +39,21 @@ class Span:
         """
         match = _PATTERN.fullmatch(text)
         if match is None or match[2] not in CLOCKS:
-            raise ValueError(f"expected an amount and a clock ({', '.join(CLOCKS)}), like '1000 updates'")
-        return cls(float(match[1].replace("_", "")), match[2])  # type: ignore[arg-type]
+            raise ValueError(
+                f"expected an amount and a clock ({', '.join(CLOCKS)}), like '1000 updates'"
+            )
+        return cls(float(match[1].replace("_", "")), match[2])
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        from_text = core_schema.no_info_after_validator_function(cls.parse, core_schema.str_schema())
+        from_text = core_schema.no_info_after_validator_function(
+            cls.parse, core_schema.str_schema()
+        )
         return core_schema.json_or_python_schema(
             json_schema=from_text,
-            python_schema=core_schema.union_schema([core_schema.is_instance_schema(cls), from_text]),
+            python_schema=core_schema.union_schema(
+                [core_schema.is_instance_schema(cls), from_text]
+            ),
             serialization=core_schema.to_string_ser_schema(),
         )
 

@@ -1,0 +1,43 @@
+"""Fixtures for all tests: real audio where it is at hand, and the order fast, slow, end to end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED_DATA = ROOT.parent / "shared" / "data"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run fast tests first, then slow ones, then the end-to-end ones."""
+    items.sort(key=lambda item: bool(item.get_closest_marker("slow")))
+    items.sort(key=lambda item: bool(item.get_closest_marker("e2e")))
+
+
+@pytest.fixture
+def repository() -> Path:
+    """The root of the checkout."""
+    return ROOT
+
+
+@pytest.fixture
+def shared_data() -> Callable[[str], Path]:
+    """Return a function that finds a folder of real audio, or skips the test with the reason."""
+
+    def find(name: str) -> Path:
+        folder = SHARED_DATA / name
+        if not folder.is_dir():
+            pytest.skip(f"no real audio: ../shared/data/{name} is not beside this checkout")
+        return folder
+
+    return find
+
+
+@pytest.fixture(autouse=True)
+def _private_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep every test, and the children it starts, out of the user's own sepdash home."""
+    monkeypatch.setenv("SEPDASH_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("WANDB_MODE", "offline")

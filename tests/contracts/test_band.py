@@ -1,0 +1,78 @@
+"""The shape of the code: size of files and functions, number of parameters, what is tracked."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from statistics import median, quantiles
+
+import pytest
+
+PACKAGES = ["tui", "jobs", "engine", "models", "presets"]
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def sources(repository: Path) -> list[Path]:
+    return [path for package in PACKAGES for path in (repository / package).rglob("*.py")]
+
+
+def test_files_and_functions_stay_readable(repository: Path) -> None:
+    outside: list[str] = []
+    lengths: list[int] = []
+    for path in sources(repository):
+        text = path.read_text()
+        if text.count("\n") > 400:
+            outside.append(f"{path}: {text.count(chr(10))} lines")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, FUNCTIONS):
+                length = (node.end_lineno or node.lineno) - node.lineno + 1
+                lengths.append(length)
+                arguments = node.args
+                count = len(arguments.posonlyargs + arguments.args + arguments.kwonlyargs)
+                if length > 60 or count > 9:
+                    outside.append(
+                        f"{path}:{node.lineno} {node.name}: {length} lines, {count} args"
+                    )
+    assert outside == []
+    assert median(lengths) <= 14
+    assert quantiles(lengths, n=10)[8] <= 35
+
+
+def test_every_setting_is_read_by_some_code(repository: Path) -> None:
+    from engine.config.fields import list_settings
+
+    readers = [
+        path.read_text()
+        for path in sources(repository)
+        if "config" not in path.relative_to(repository / path.parts[len(repository.parts)]).parts
+        and path.name not in {"configs.py", "preset.py"}
+    ]
+    text = "\n".join(readers)
+    unread = [
+        item.key
+        for item in list_settings()
+        if not re.search(rf"\.{re.escape(item.key.split('.')[-1])}\b", text)
+    ]
+    assert unread == []
+
+
+def test_no_lock_file_or_package_host_is_tracked(repository: Path) -> None:
+    git = shutil.which("git")
+    if git is None or not (repository / ".git").exists():
+        pytest.skip("not a git checkout")
+    listing = subprocess.run(
+        [git, "ls-files", "-z"], cwd=repository, capture_output=True, text=True, check=True
+    )
+    tracked = [repository / name for name in listing.stdout.split("\0") if name]
+    assert [path.name for path in tracked if path.name.endswith(".lock")] == []
+    hosts = re.compile(r"https?://(?:[a-z0-9.-]*\.)?(?:pypi|pythonhosted|pytorch)\.[a-z]+")
+    named = [
+        str(path)
+        for path in tracked
+        if path.is_file() and path.suffix in {".py", ".toml", ".md", ".yaml", ".yml", ".cfg"}
+        if hosts.search(path.read_text())
+    ]
+    assert named == []

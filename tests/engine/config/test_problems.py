@@ -1,0 +1,88 @@
+"""Every kind of mistake in a config is named with its key, and all of them at once."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from engine.config.overrides import apply_overrides
+from engine.config.problems import ConfigError, load_config
+from engine.config.schema import RunConfig
+
+BASE: dict[str, Any] = {"data": {"kind": "bandwidth", "train": "a", "valid": "b"}}
+
+
+def problems_of(*assignments: str, base: dict[str, Any] | None = None) -> dict[str, str]:
+    with pytest.raises(ConfigError) as caught:
+        load_config(apply_overrides(BASE if base is None else base, assignments))
+    return {problem.key: problem.message for problem in caught.value.problems}
+
+
+def test_all_problems_are_reported_at_once() -> None:
+    found = problems_of(
+        "optimizer.lrr=3e-3", "batch.items=0", "ema.decay=true", "seed=1.5", "schedule.length=100"
+    )
+    assert set(found) == {"optimizer.lrr", "batch.items", "ema.decay", "seed", "schedule.length"}
+
+
+@pytest.mark.parametrize(
+    ("assignment", "key", "words"),
+    [
+        ("optimizer.lrr=3e-3", "optimizer.lrr", "did you mean 'lr'"),
+        ("modle.width=8", "modle", "did you mean 'model'"),
+        ("lr=3e-3", "lr", "did you mean 'optimizer.lr'"),
+        ("batch.items=0", "batch.items", "greater than or equal to 1, found 0"),
+        ("batch.items=true", "batch.items", "valid integer"),
+        ("ema.enabled=1", "ema.enabled", "valid boolean"),
+        ("optimizer.lr=fast", "optimizer.lr", "valid number"),
+        ("optimizer.lr=nan", "optimizer.lr", "finite"),
+        ("model.kind=audio_unt", "model.kind", "did you mean 'audio_unet'"),
+        ("precision.dtype=fp64", "precision.dtype", "'fp32', 'bf16' or 'fp16'"),
+        ("schedule.length=10 epochs", "schedule.length", "like '1000 updates'"),
+        ("data.rate_hz=16000", "data", "input_rates_hz holds"),
+        ("data.valid=3", "data.valid", "valid string, found 3"),
+    ],
+)
+def test_a_mistake_is_named_with_its_key(assignment: str, key: str, words: str) -> None:
+    found = problems_of(assignment)
+    assert words in found[key]
+
+
+def test_false_is_false() -> None:
+    config = load_config(apply_overrides(BASE, ["ema.enabled=false", "precision.tf32=true"]))
+    assert not config.ema.enabled
+    assert config.precision.tf32
+
+
+def test_a_required_setting_is_named() -> None:
+    assert set(problems_of(base={"data": {"kind": "denoise"}})) == {
+        "data.train", "data.valid", "data.noise",
+    }  # fmt: skip
+
+
+def test_a_rate_the_model_cannot_take_is_refused() -> None:
+    found = problems_of("model.kind=conv_tasnet", "data.rate_hz=96000")
+    assert found == {"": "data.rate_hz = 96000, but the model 'conv_tasnet' takes 8000 to 48000 Hz"}
+
+
+def test_stored_config_reads_back_equal_with_the_same_fingerprint() -> None:
+    config = load_config(apply_overrides(BASE, ["schedule.warmup=100 samples", "model.width=8"]))
+    again = load_config(json.loads(config.to_json()))
+    assert again == config
+    assert again.fingerprint == config.fingerprint
+    assert isinstance(again, RunConfig)
+
+
+def test_fingerprint_changes_with_any_setting() -> None:
+    assert (
+        load_config(BASE).fingerprint != load_config(apply_overrides(BASE, ["seed=1"])).fingerprint
+    )
+
+
+def test_override_without_a_value_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"expected section\.key=value"):
+        apply_overrides(BASE, ["optimizer.lr"])
+    with pytest.raises(ConfigError, match="names a part of a plain value"):
+        apply_overrides({"seed": 1}, ["seed.x=1"])

@@ -1,0 +1,59 @@
+"""Every setting explains itself, spans name their clock, and counters convert between clocks."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.config.fields import list_settings
+from engine.config.span import CLOCKS, Span
+from engine.counters import Counters, UpdateSize
+
+
+def test_every_setting_has_help() -> None:
+    settings = list_settings()
+    assert len(settings) > 60
+    assert [item.key for item in settings if not item.help.endswith(".")] == []
+
+
+def test_every_number_has_bounds() -> None:
+    numbers = [item for item in list_settings() if item.type_name in {"int", "float"}]
+    assert [item.key for item in numbers if not item.bounds] == []
+
+
+@pytest.mark.parametrize("suffix", ["_hz", "_s", "_db"])
+def test_a_quantity_has_the_unit_of_its_name(suffix: str) -> None:
+    units = {"_hz": "Hz", "_s": "s", "_db": "dB"}
+    named = [item for item in list_settings() if item.key.endswith(suffix)]
+    assert named
+    assert {item.unit for item in named} == {units[suffix]}
+
+
+def test_kind_selects_the_variant() -> None:
+    keys = {item.key for item in list_settings({"data": "stems", "model": "conv_tasnet"})}
+    assert {"data.targets", "model.features"} <= keys
+    assert not {"data.noise", "model.width"} & keys
+
+
+@given(st.integers(1, 10**9), st.sampled_from(CLOCKS))
+def test_a_span_reads_back_what_it_prints(amount: int, clock: str) -> None:
+    span = Span(float(amount), clock)  # type: ignore[arg-type]
+    assert Span.parse(str(span)) == span
+
+
+@pytest.mark.parametrize("text", ["", "1000", "updates", "-5 updates", "10 epochs", "1e3e updates"])
+def test_text_that_is_no_span_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="like '1000 updates'"):
+        Span.parse(text)
+
+
+def test_counters_of_a_batch_of_32_in_micro_batches_of_16() -> None:
+    size = UpdateSize(micro_batches=2, samples=32, audio_seconds=64.0)
+    counters = size.after(10)
+    assert counters == Counters(10, 20, 320, 640.0)
+    assert counters.on(Span(1, "samples")) == 320
+    assert size.updates_in(Span(6400, "samples")) == 200
+    assert size.updates_in(Span(6400, "audio_seconds")) == 100
+    assert size.updates_in(Span(6400, "micro_batches")) == 3200
+    assert size.updates_in(Span(6400, "updates")) == 6400
