@@ -46,16 +46,3 @@ def parse_value(text: str) -> Any:
         return tomllib.loads(f"value = {stripped}")["value"]
     except (tomllib.TOMLDecodeError, KeyError):
         return stripped
-
-
-def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay `top` over `base`, section by section; a changed `kind` starts that section afresh."""
-    result = deepcopy(dict(base))
-    for key, value in top.items():
-        below = result.get(key)
-        if isinstance(value, Mapping) and isinstance(below, Mapping):
-            other_kind = "kind" in value and value["kind"] != below.get("kind")
-            result[key] = deepcopy(dict(value)) if other_kind else merge(below, value)
-        else:
-            result[key] = deepcopy(value)
-    return result

@@ -1,0 +1,236 @@
+"""The presets: shipped ones beside this file, and a user's folder laid over them.
+
+A preset is a TOML file: `description` and `extends` at the top, the settings of a run below. Its name
+is its path without `.toml`, such as `bandwidth/audio-unet`. This module lists, reads and saves them;
+whether the settings make a run is decided by `engine.config`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tempfile
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from presets.merging import merge
+
+Origin = Literal["shipped", "user"]
+SHIPPED = Path(__file__).parent
+_HEAD = ("description", "extends")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
+
+
+class PresetError(ValueError):
+    """A preset that doesn't exist, can't be read, or can't be saved."""
+
+
+@dataclass(frozen=True, slots=True)
+class PresetInfo:
+    """One preset in a list; `problem` says why it can't be read, empty when it can."""
+
+    name: str
+    path: Path
+    origin: Origin
+    description: str
+    extends: str
+    problem: str = ""
+
+
+# The method `list` below hides the built-in of that name from annotations inside the class.
+Presets = list[PresetInfo]
+Documents = list[dict[str, Any]]
+
+
+class Catalogue:
+    """Shipped presets with those of `user_folder` laid over them; the folder may be absent."""
+
+    def __init__(self, user_folder: Path | None = None) -> None:
+        self._user_folder = user_folder
+
+    def read(self, name: str) -> dict[str, Any]:
+        """Return the values of a preset with its `extends` chain resolved.
+
+        A user preset that extends its own name builds on the shipped one.
+
+        Raises:
+            PresetError: unknown name, broken file, or a chain that leads back to itself.
+        """
+        values: dict[str, Any] = {}
+        for document in reversed(self._chain(name)):
+            values = merge(values, {key: document[key] for key in document if key not in _HEAD})
+        return values
+
+    def source(self, name: str) -> str:
+        """Return the TOML text of a preset, as its author wrote it."""
+        path, _ = self._find(name)
+        return _read_text(path)
+
+    def info(self, name: str) -> PresetInfo:
+        """Describe one preset.
+
+        Raises:
+            PresetError: when there is none of that name.
+        """
+        path, origin = self._find(name)
+        return _describe(name, path, origin)
+
+    def save(
+        self,
+        name: str,
+        values: Mapping[str, Any],
+        *,
+        extends: str | None = None,
+        description: str = "",
+    ) -> Path:
+        """Write a user preset, whole or not at all, readable by its user only.
+
+        `None` values are left out: TOML has no word for them and the schema's default is meant.
+
+        Raises:
+            PresetError: when the name is no preset name, the base is unknown, or the disk refuses.
+        """
+        if self._user_folder is None:
+            raise PresetError("this catalogue has no user folder to save into")
+        _check_name(name)
+        if extends is not None and extends != name:
+            self._find(extends)
+        head = {"description": description, "extends": extends}
+        text = _to_toml({**{key: item for key, item in head.items() if item}, **values})
+        path = self._user_folder / f"{name}.toml"
+        try:
+            _write_private(path, text)
+        except OSError as error:
+            raise PresetError(
+                f"preset {name!r} can't be saved at {path}: {error.strerror}"
+            ) from None
+        return path
+
+    def list(self) -> Presets:
+        """List all presets by name; a user preset hides the shipped one of its name."""
+        return [_describe(name, *place) for name, place in sorted(self._places().items())]
+
+    def _places(self) -> dict[str, tuple[Path, Origin]]:
+        places: dict[str, tuple[Path, Origin]] = {
+            name: (SHIPPED / f"{name}.toml", "shipped") for name in _names(SHIPPED)
+        }
+        if self._user_folder is not None:
+            for name in _names(self._user_folder):
+                places[name] = (self._user_folder / f"{name}.toml", "user")
+        return places
+
+    def _find(self, name: str, *, shipped_only: bool = False) -> tuple[Path, Origin]:
+        places = self._places()
+        found = places.get(name)
+        if found is not None and shipped_only and found[1] == "user":
+            path = SHIPPED / f"{name}.toml"
+            found = (path, "shipped") if path.is_file() else None
+        if found is None:
+            raise PresetError(f"unknown preset {name!r}{_hint(name, places)}")
+        return found
+
+    def _chain(self, name: str) -> Documents:
+        """Return the documents from `name` down to the one that extends nothing."""
+        chain: Documents = []
+        seen: set[Path] = set()
+        names = [name]
+        shipped_only = False
+        while True:
+            try:
+                path, _ = self._find(names[-1], shipped_only=shipped_only)
+            except PresetError as error:
+                where = f"preset {names[-2]!r} extends an " if len(names) > 1 else ""
+                raise PresetError(f"{where}{error}") from None
+            if path in seen:
+                raise PresetError(f"presets extend each other in a circle: {' -> '.join(names)}")
+            seen.add(path)
+            document = _parse(path)
+            chain.append(document)
+            base = document.get("extends")
+            if base is None:
+                return chain
+            if not isinstance(base, str):
+                raise PresetError(
+                    f"preset {path}: extends must be the name of a preset, found {base!r}"
+                )
+            shipped_only = base == names[-1]
+            names.append(base)
+
+
+def _names(folder: Path) -> list[str]:
+    paths = sorted(folder.rglob("*.toml")) if folder.is_dir() else []
+    names = [path.relative_to(folder).with_suffix("").as_posix() for path in paths]
+    return [name for name in names if _NAME.fullmatch(name)]
+
+
+def _describe(name: str, path: Path, origin: Origin) -> PresetInfo:
+    try:
+        document = _parse(path)
+    except PresetError as error:
+        return PresetInfo(name, path, origin, "", "", str(error))
+    description, extends = (str(document.get(key, "")) for key in ("description", "extends"))
+    return PresetInfo(name, path, origin, description, extends)
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(_read_text(path))
+    except tomllib.TOMLDecodeError as error:
+        raise PresetError(f"preset {path} is no valid TOML: {error}") from None
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PresetError(f"preset {path} can't be read: {error}") from None
+
+
+def _hint(name: str, names: Mapping[str, Any]) -> str:
+    tails = {full.rpartition("/")[2]: full for full in names}
+    close = difflib.get_close_matches(name, [*names, *tails], n=1, cutoff=0.6)
+    meant = f", did you mean {tails.get(close[0], close[0])!r}?" if close else ""
+    return f"{meant or ';'} `sepdash presets` lists them all"
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name) or name.endswith(".toml"):
+        raise PresetError(
+            f"{name!r} is no preset name: use letters, digits, '-', '_' and '.', with '/' between "
+            "folders and no '.toml' at the end, like 'bandwidth/mine'"
+        )
+
+
+def _to_toml(values: Mapping[str, Any]) -> str:
+    # tomlkit takes 0.2 s to import and only saving needs it.
+    import tomlkit
+
+    return tomlkit.dumps(_without_none(values))
+
+
+def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Drop absent values and put plain ones before tables, as TOML wants them."""
+    present = {key: item for key, item in values.items() if item is not None}
+    plain = {key: item for key, item in present.items() if not isinstance(item, Mapping)}
+    tables = {
+        key: _without_none(item) for key, item in present.items() if isinstance(item, Mapping)
+    }
+    return {**plain, **tables}
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(aside).replace(path)
+    except BaseException:
+        Path(aside).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,46 @@
+"""Laying one set of preset values over another, and taking the difference back out.
+
+Values are what TOML and JSON hold: tables, lists, text, numbers, switches. Knows no schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any
+
+
+def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay `top` over `base`, section by section; a changed `kind` starts that section afresh."""
+    result = deepcopy(dict(base))
+    for key, value in top.items():
+        below = result.get(key)
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            other_kind = "kind" in value and value["kind"] != below.get("kind")
+            result[key] = deepcopy(dict(value)) if other_kind else merge(below, value)
+        else:
+            result[key] = deepcopy(value)
+    return result
+
+
+def difference(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the smallest `top` with `merge(base, top) == values`.
+
+    None when there is no such `top`: a key of `base` is gone, which a merge can't express.
+    """
+    top: dict[str, Any] = {}
+    for key, value in values.items():
+        if key in base and base[key] == value:
+            continue
+        below = base.get(key)
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            if value.get("kind") != below.get("kind"):
+                top[key] = deepcopy(dict(value))
+                continue
+            inner = difference(below, value)
+            if inner is None:
+                return None
+            top[key] = inner
+        else:
+            top[key] = deepcopy(value)
+    return top if merge(base, top) == dict(values) else None
