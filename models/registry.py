@@ -1,0 +1,32 @@
+"""From the settings of a model to the network: the one place that knows every kind.
+
+Every network maps a mixture (B, C, T) to estimates (B, S, C, T) of the same length, for any batch
+and any T >= 1. Letters: B batch, S sources, C channels, T samples.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from torch import nn
+
+from models.configs import AudioUNetConfig, ConvTasNetConfig, ModelConfig
+
+
+def build_model(config: ModelConfig, *, channels: int, sources: int) -> nn.Module:
+    """Return a freshly initialised network on the CPU; draws from torch's default generator."""
+    match config:
+        case AudioUNetConfig():
+            from models.audio_unet import AudioUNet
+
+            return AudioUNet(config, channels=channels, sources=sources)
+        case ConvTasNetConfig():
+            from models.conv_tasnet import ConvTasNet
+
+            return ConvTasNet(config, sources=sources)
+    assert_never(config)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Return the number of trainable values."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
