@@ -100,7 +100,7 @@ class Catalogue:
         if extends is not None and extends != name:
             self._find(extends)
         head = {"description": description, "extends": extends}
-        text = _to_toml({**{key: item for key, item in head.items() if item}, **values})
+        text = to_toml({**{key: item for key, item in head.items() if item}, **values})
         path = self._user_folder / f"{name}.toml"
         try:
             _write_private(path, text)
@@ -205,7 +205,8 @@ def _check_name(name: str) -> None:
         )
 
 
-def _to_toml(values: Mapping[str, Any]) -> str:
+def to_toml(values: Mapping[str, Any]) -> str:
+    """Return values as the text of a preset; absent ones (None) are left out."""
     # tomlkit takes 0.2 s to import and only saving needs it.
     import tomlkit
 

@@ -1,0 +1,108 @@
+"""What the commands share: the home, the RUN argument, tables and JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from jobs.home import Home
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def with_home(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the keyword `home`; `--home` may stand before or after the verb."""
+
+    @click.option(
+        "--home",
+        "root",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="Folder of runs and queue.",
+    )
+    @functools.wraps(function)
+    def wrapper(*args: Any, root: Path | None, **options: Any) -> Any:
+        outer = click.get_current_context().find_root().obj
+        return function(*args, home=Home.locate(root or outer), **options)
+
+    return wrapper
+
+
+def json_option(function: Function) -> Function:
+    """Add the switch `--json`, passed on as `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
+
+
+def run_argument(function: Function) -> Function:
+    """Add the argument RUN, an id or a name, passed on as `run`."""
+    return click.argument("run", metavar="RUN", shell_complete=_complete_run)(function)
+
+
+def runs_argument(function: Function) -> Function:
+    """Add the argument RUN..., ids or names, passed on as the tuple `runs`."""
+    return click.argument(
+        "runs", metavar="RUN...", nargs=-1, required=True, shell_complete=_complete_run
+    )(function)
+
+
+def preset_argument(*, required: bool = True) -> Callable[[Function], Function]:
+    """Add the argument PRESET, passed on as `preset`."""
+    return click.argument("preset", required=required, shell_complete=_complete_preset)
+
+
+def home_of(ctx: click.Context) -> Home:
+    """Return the home while a line is being completed, when no command runs."""
+    return Home.locate(ctx.params.get("root") or ctx.find_root().params.get("home"))
+
+
+def print_json(value: Any) -> None:
+    """Print records, or lists and dicts of them; NaN becomes null, paths become text."""
+    click.echo(json.dumps(plain(value), indent=2, ensure_ascii=False))
+
+
+def plain(value: Any) -> Any:
+    """Return `value` made of what JSON knows."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [item.name for item in dataclasses.fields(value)]
+        return {name: plain(getattr(value, name)) for name in names}
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, bool | int | float | str | None) else str(value)
+
+
+def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: str = "") -> None:
+    """Print aligned columns; a header listed in `right` (space-separated) aligns its column right."""
+    aligned = {index for index, header in enumerate(headers) if header in right.split()}
+    widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
+    for row in [headers, *rows]:
+        cells = [
+            text.rjust(width) if index in aligned else text.ljust(width)
+            for index, (text, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        click.echo("  ".join(cells).rstrip())
+
+
+def _complete_run(ctx: click.Context, param: click.Parameter, text: str) -> list[CompletionItem]:
+    from jobs.store.reader import StoreReader
+
+    with StoreReader(home_of(ctx).store) as reader:
+        runs = [run for run in reader.runs() if run.name.startswith(text)]
+    return [CompletionItem(run.name, help=run.state) for run in runs]
+
+
+def _complete_preset(ctx: click.Context, param: click.Parameter, text: str) -> list[CompletionItem]:
+    from presets.catalogue import Catalogue
+
+    found = Catalogue(home_of(ctx).presets).list()
+    return [CompletionItem(p.name, help=p.description) for p in found if p.name.startswith(text)]

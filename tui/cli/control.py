@@ -1,0 +1,105 @@
+"""`sepdash stop`, `resume`, `move` and `rm`: what is asked of runs that exist."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import click
+
+from jobs.home import Home
+from tui.cli.common import run_argument, runs_argument, with_home
+
+if TYPE_CHECKING:
+    from jobs.submit import Place
+
+    from jobs.store.records import RunRecord
+
+_STOP = """\b
+Example:
+  sepdash stop baseline-1
+"""
+_RESUME = """\b
+Example:
+  sepdash resume baseline-1
+"""
+_MOVE = """\b
+Examples:
+  sepdash move 7 top
+  sepdash move night-3 down
+  sepdash move 7 2          to the second place
+"""
+_RM = """\b
+Examples:
+  sepdash rm 3 4
+  sepdash rm baseline-1 --keep-files
+"""
+_PLACES = ("up", "down", "top", "bottom")
+
+
+def _find(home: Home, names: tuple[str, ...]) -> list[RunRecord]:
+    """Look up every run before anything is changed, so that a typo changes nothing."""
+    from jobs.store.reader import StoreReader
+
+    with StoreReader(home.store) as reader:
+        return [reader.run(name) for name in names]
+
+
+@click.command(epilog=_STOP)
+@runs_argument
+@with_home
+def stop(*, runs: tuple[str, ...], home: Home) -> None:
+    """Stop runs: they save a checkpoint and can be resumed."""
+    from jobs import submit
+
+    for run in _find(home, runs):
+        submit.stop(home, run.id)
+        how = "stops at its next update" if run.state == "running" else "is stopped"
+        click.echo(f"run {run.id} {run.name} {how}")
+
+
+@click.command(epilog=_RESUME)
+@runs_argument
+@with_home
+def resume(*, runs: tuple[str, ...], home: Home) -> None:
+    """Put stopped or failed runs back into the queue; they go on from their last checkpoint."""
+    from jobs import submit
+
+    for run in _find(home, runs):
+        submit.resume(home, run.id)
+        click.echo(f"run {run.id} {run.name} is queued again, from update {run.updates}")
+
+
+@click.command(epilog=_MOVE)
+@run_argument
+@click.argument("place", metavar="up|down|top|bottom|PLACE")
+@with_home
+def move(run: str, place: str, *, home: Home) -> None:
+    """Move a queued run to another place in the queue; PLACE counts from 1."""
+    from jobs import submit
+
+    if place not in _PLACES and not (place.isdecimal() and int(place) > 0):
+        raise click.BadParameter(
+            f"expected up, down, top, bottom or a place from 1, found {place!r}"
+        )
+    (found,) = _find(home, (run,))
+    submit.move(home, found.id, to=cast("Place", place) if place in _PLACES else int(place))
+    click.echo(f"run {found.id} {found.name} moved: {place}")
+
+
+@click.command(epilog=_RM)
+@runs_argument
+@click.option("--keep-files", is_flag=True, help="Leave log and checkpoints on disk.")
+@click.option("-y", "--yes", is_flag=True, help="Don't ask.")
+@with_home
+def rm(*, runs: tuple[str, ...], keep_files: bool, yes: bool, home: Home) -> None:
+    """Remove runs with their files; at a terminal, asks first."""
+    from jobs import submit
+
+    found = _find(home, runs)
+    names = ", ".join(run.name for run in found)
+    if not yes and click.get_text_stream("stdin").isatty():
+        files = "" if keep_files else " and their checkpoints"
+        click.confirm(f"Remove {names}{files}?", abort=True)
+    for run in found:
+        submit.remove(home, run.id, keep_files=keep_files)
+        click.echo(f"run {run.id} {run.name} is removed")

@@ -1,0 +1,57 @@
+"""`sepdash enqueue`: from a preset and overrides to a queued run."""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import CompletionItem
+
+from jobs.home import Home
+from tui.cli.common import preset_argument, with_home
+
+_EXAMPLES = """\b
+Examples:
+  sepdash enqueue bandwidth/small --set data.train=~/speech/train --set data.valid=~/speech/test
+  sepdash enqueue denoise/small --set optimizer.lr=3e-3 --set 'model.strides=[2, 4, 8]'
+  sepdash enqueue demo/baseline --name night-1 --set seed=1
+"""
+
+
+def _complete_key(ctx: click.Context, param: click.Parameter, text: str) -> list[CompletionItem]:
+    from engine.config.fields import list_settings
+
+    return [
+        CompletionItem(f"{item.key}=", help=item.help)
+        for item in list_settings()
+        if item.key.startswith(text)
+    ]
+
+
+@click.command(epilog=_EXAMPLES)
+@preset_argument()
+@click.option(
+    "--set",
+    "assignments",
+    metavar="KEY=VALUE",
+    multiple=True,
+    shell_complete=_complete_key,
+    help="Change a setting; `sepdash presets --settings` lists them. May be repeated.",
+)
+@click.option("--name", help="Name of the run; made from the preset when left out.")
+@with_home
+def enqueue(preset: str, *, assignments: tuple[str, ...], name: str | None, home: Home) -> None:
+    """Put a run of a preset into the queue."""
+    from jobs.submit import enqueue as submit
+
+    from engine.config.overrides import apply_overrides
+    from engine.config.problems import load_config
+    from jobs.store.reader import StoreReader
+    from presets.catalogue import Catalogue
+
+    values = apply_overrides(Catalogue(home.presets).read(preset), assignments)
+    run_id = submit(home, load_config(values), name=name, preset=preset)
+    with StoreReader(home.store) as reader:
+        record = reader.run(run_id)
+        idle = not any(worker.alive for worker in reader.workers())
+    click.echo(f"run {record.id} {record.name} is queued")
+    if idle:
+        click.echo("no worker is alive: `sepdash worker` starts one", err=True)

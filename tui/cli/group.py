@@ -1,0 +1,112 @@
+"""The tree of commands, each imported only when it is used: `sepdash --help` stays quick."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import click
+
+# Name of the verb -> (module, what it does). The module holds the command under the name `command`
+# or, where it holds several, under the name of the verb.
+VERBS: dict[str, tuple[str, str]] = {
+    "demo": ("tui.cli.demo", "Train two small models on synthetic audio and compare them."),
+    "presets": ("tui.cli.presets", "List presets, show one, or list every setting."),
+    "enqueue": ("tui.cli.enqueue", "Put a run of a preset into the queue."),
+    "worker": ("tui.cli.worker", "Train the queued runs, one after the other."),
+    "runs": ("tui.cli.runs", "List the runs: queued, running, ended."),
+    "show": ("tui.cli.show", "Show one run: state, metrics, checkpoints, config."),
+    "logs": ("tui.cli.logs", "Print the log of a run."),
+    "stop": ("tui.cli.control", "Stop runs: they save a checkpoint and can be resumed."),
+    "resume": ("tui.cli.control", "Put stopped or failed runs back into the queue."),
+    "move": ("tui.cli.control", "Move a queued run to another place in the queue."),
+    "rm": ("tui.cli.control", "Remove runs with their files."),
+    "separate": ("tui.cli.separate", "Apply a trained model to audio files."),
+    "doctor": ("tui.cli.doctor", "Check versions, devices, paths and the run store."),
+    "completion": ("tui.cli.completion", "Print the completion script of your shell."),
+}
+
+_EXAMPLES = """\b
+Examples:
+  sepdash demo                                   see it work, in two minutes
+  sepdash enqueue denoise/small --set data.train=~/speech
+  sepdash worker                                 train what is queued
+  sepdash                                        the dashboard
+"""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are named by `VERBS` and imported on demand."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the verbs, in the order of a first day with sepdash."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command of that name, None when there is none."""
+        if cmd_name not in VERBS:
+            return None
+        found = getattr(importlib.import_module(VERBS[cmd_name][0]), cmd_name)
+        assert isinstance(found, click.Command)
+        return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; an unknown one is answered with the nearest name."""
+        name = args[0]
+        if name not in VERBS and not ctx.resilient_parsing:
+            from difflib import get_close_matches
+
+            close = get_close_matches(name, VERBS, n=1)
+            hint = f", did you mean {close[0]!r}?" if close else f", expected {', '.join(VERBS)}"
+            raise click.UsageError(f"no such command {name!r}{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the verbs with what they do, importing none of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_text) for name, (_, help_text) in VERBS.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=_EXAMPLES,
+)
+@click.option(
+    "--home",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of runs and queue [SEPDASH_HOME, else ~/.local/share/sepdash].",
+)
+@click.option("--version", is_flag=True, help="Print the version.")
+@click.pass_context
+def sepdash(ctx: click.Context, home: Path | None, version: bool) -> None:
+    """Train audio models overnight from a terminal; without a command: the dashboard."""
+    ctx.obj = home
+    if version:
+        from importlib.metadata import version as installed
+
+        click.echo(f"sepdash {installed('sepdash')}")
+        ctx.exit()
+    if ctx.invoked_subcommand is None:
+        open_dashboard(home)
+
+
+def open_dashboard(home: Path | None) -> None:
+    """Open the dashboard on a home; it draws on the terminal, so there must be one.
+
+    Raises:
+        click.UsageError: when stdin or stderr is no terminal.
+    """
+    from jobs.home import Home
+
+    if not (sys.stdin.isatty() and sys.__stderr__ is not None and sys.__stderr__.isatty()):
+        raise click.UsageError(
+            "the dashboard needs a terminal; `sepdash runs` lists runs without one"
+        )
+    from tui.app import SepdashApp
+
+    SepdashApp(Home.locate(home)).run()

@@ -1,0 +1,68 @@
+"""`sepdash logs`: the captured output of a run."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+import click
+
+from jobs.home import Home
+from tui.cli.common import run_argument, with_home
+
+if TYPE_CHECKING:
+    from jobs.store.reader import StoreReader
+
+_EXAMPLES = """\b
+Examples:
+  sepdash logs baseline-1
+  sepdash logs 3 -n 20 -f
+"""
+_POLL_S = 0.2
+
+
+@click.command(epilog=_EXAMPLES)
+@run_argument
+@click.option("-f", "--follow", is_flag=True, help="Go on until the run ends.")
+@click.option(
+    "-n", "--lines", type=click.IntRange(min=0), help="Only the last lines of what is there now."
+)
+@with_home
+def logs(run: str, *, follow: bool, lines: int | None, home: Home) -> None:
+    """Print the log of a run."""
+    from jobs.store.reader import StoreReader
+
+    with StoreReader(home.store) as reader:
+        record = reader.run(run)
+        path = home.run_folder(record.id) / "log.txt"
+        if follow:
+            _follow(reader, record.id, path, lines)
+        elif path.is_file():
+            with path.open(errors="replace") as file:
+                _print_tail(file, lines)
+        else:
+            click.echo(f"run {record.name} has no log yet: it is {record.state}", err=True)
+
+
+def _print_tail(file: TextIO, lines: int | None) -> None:
+    for line in file if lines is None else deque(file, maxlen=lines):
+        click.echo(line, nl=False)
+
+
+def _follow(reader: StoreReader, run_id: int, path: Path, lines: int | None) -> None:
+    while not path.is_file():
+        if reader.run(run_id).state not in ("queued", "running"):
+            return
+        time.sleep(_POLL_S)
+    with path.open(errors="replace") as file:
+        _print_tail(file, lines)
+        while True:
+            # The state is read before the file: what was written before the end is still printed.
+            going = reader.run(run_id).state in ("queued", "running")
+            for line in file:
+                click.echo(line, nl=False)
+            if not going:
+                return
+            time.sleep(_POLL_S)

@@ -1,0 +1,99 @@
+"""`sepdash presets`: the list, one preset, or every setting there is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from jobs.home import Home
+from presets.catalogue import Catalogue, to_toml
+from tui.cli.common import json_option, preset_argument, print_json, print_table, with_home
+
+if TYPE_CHECKING:
+    from engine.config.fields import SettingInfo
+
+_EXAMPLES = """\b
+Examples:
+  sepdash presets                       the list
+  sepdash presets denoise/small         its file, as written
+  sepdash presets denoise/small --full  every setting of the run it makes
+  sepdash presets --settings            every setting: type, default, bounds, help
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@preset_argument(required=False)
+@click.option("--full", is_flag=True, help="Show every setting, defaults and `extends` resolved.")
+@click.option("--settings", is_flag=True, help="List the settings that presets and --set know.")
+@json_option
+@with_home
+def presets(preset: str | None, *, full: bool, settings: bool, as_json: bool, home: Home) -> None:
+    """List presets, show one, or list every setting."""
+    catalogue = Catalogue(home.presets)
+    if settings:
+        _print_settings(as_json=as_json)
+    elif preset is None:
+        _print_list(catalogue, as_json=as_json)
+    elif full or as_json:
+        _print_full(catalogue, preset, as_json=as_json)
+    else:
+        click.echo(catalogue.source(preset).rstrip())
+
+
+def _print_list(catalogue: Catalogue, *, as_json: bool) -> None:
+    found = catalogue.list()
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        [
+            info.name,
+            info.origin,
+            f"cannot be read: {info.problem}" if info.problem else info.description,
+        ]
+        for info in found
+    ]
+    print_table(["PRESET", "FROM", "WHAT IT IS"], rows)
+
+
+def _print_full(catalogue: Catalogue, preset: str, *, as_json: bool) -> None:
+    from engine.config.problems import load_config
+
+    values = load_config(catalogue.read(preset)).to_dict()
+    if as_json:
+        print_json(values)
+        return
+    click.echo(to_toml(values).rstrip())
+
+
+def _print_settings(*, as_json: bool) -> None:
+    from engine.config.fields import list_settings
+
+    found = list_settings()
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        [
+            item.key,
+            item.type_name,
+            _default(item),
+            " ".join(filter(None, [item.bounds, item.unit])),
+            item.help,
+        ]
+        for item in found
+    ]
+    print_table(["SETTING", "TYPE", "DEFAULT", "BOUNDS", "WHAT IT DOES"], rows)
+
+
+def _default(item: SettingInfo) -> str:
+    if item.required:
+        return "required"
+    if item.default is None:
+        return "none"
+    if isinstance(item.default, bool):
+        return str(item.default).lower()
+    if isinstance(item.default, tuple):
+        return f"[{', '.join(map(str, item.default))}]"
+    return str(item.default)

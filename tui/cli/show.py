@@ -1,0 +1,115 @@
+"""`sepdash show`: one run, whole."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from jobs.home import Home
+from tui import formats
+from tui.cli.common import json_option, print_json, print_table, run_argument, with_home
+from tui.cli.runs import improvement
+
+if TYPE_CHECKING:
+    from jobs.store.reader import StoreReader
+    from jobs.store.records import CheckpointRecord, EventRecord, RunRecord
+
+_EXAMPLES = """\b
+Examples:
+  sepdash show baseline-1
+  sepdash show 3 --config > mine.toml
+  sepdash show 3 --json
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@run_argument
+@click.option("--config", "only_config", is_flag=True, help="Print the run's config as TOML.")
+@json_option
+@with_home
+def show(run: str, *, only_config: bool, as_json: bool, home: Home) -> None:
+    """Show one run: state, metrics, checkpoints, config."""
+    from jobs.store.reader import StoreReader
+
+    with StoreReader(home.store) as reader:
+        record = reader.run(run)
+        if as_json:
+            print_json(_everything(reader, record))
+        elif only_config:
+            from presets.catalogue import to_toml
+
+            click.echo(to_toml(reader.config(record.id)).rstrip())
+        else:
+            _print_run(record, home)
+            _print_latest(reader.latest(record.id))
+            _print_checkpoints(reader.checkpoints(record.id))
+            _print_events(reader.events(record.id, limit=20))
+
+
+def _everything(reader: StoreReader, record: RunRecord) -> dict[str, object]:
+    return {
+        "run": record,
+        "latest": reader.latest(record.id),
+        "checkpoints": reader.checkpoints(record.id),
+        "events": reader.events(record.id),
+        "config": reader.config(record.id),
+    }
+
+
+def _print_run(record: RunRecord, home: Home) -> None:
+    state = "stopping" if record.stopping else record.state
+    done = f"{record.updates} of {record.total_updates} updates ({record.progress:.0%})"
+    speed = f", {record.speed:.2f} updates/s" if record.speed else ""
+    left = f", {formats.duration(record.eta_s)} left" if record.eta_s is not None else ""
+    fields = {
+        "run": f"{record.id}  {formats.clean(record.name)}",
+        "state": f"{state}: {record.message}" if record.message else state,
+        "preset": record.preset or formats.MISSING,
+        "config": f"{record.fingerprint}, seed {record.seed}",
+        "progress": done + speed + left,
+        "data seen": f"{record.samples} samples, {formats.duration(record.audio_seconds)} of audio",
+        "trained": formats.duration(record.train_seconds),
+        "created": _when(record.created_at),
+        "started": _when(record.started_at),
+        "ended": _when(record.ended_at),
+        "best SI-SDR": f"{formats.level(record.best_si_sdr)} dB raw, "
+        f"{formats.level(record.best_si_sdr_ema)} dB EMA",
+        "input": f"{formats.level(record.input_si_sdr)} dB, so {formats.gain(improvement(record))} dB gained",
+        "folder": str(home.run_folder(record.id)),
+    }
+    for name, text in fields.items():
+        click.echo(f"{name:<12} {text}")
+
+
+def _print_latest(latest: dict[str, float]) -> None:
+    if latest:
+        click.echo("\nlatest values")
+        print_table(
+            ["SERIES", "VALUE"], [[k, formats.number(v, 5)] for k, v in latest.items()], "VALUE"
+        )
+
+
+def _print_checkpoints(checkpoints: list[CheckpointRecord]) -> None:
+    if not checkpoints:
+        return
+    click.echo("\ncheckpoints")
+    rows = [
+        [item.kind, str(item.updates), formats.size(item.size_bytes), item.path]
+        for item in checkpoints
+    ]
+    print_table(["KIND", "UPDATES", "SIZE", "PATH"], rows, right="UPDATES SIZE")
+
+
+def _print_events(events: list[EventRecord]) -> None:
+    if events:
+        click.echo("\nevents")
+    for event in events:
+        click.echo(f"{_when(event.time)}  {event.level:<7}  {formats.clean(event.message)}")
+
+
+def _when(moment: float | None) -> str:
+    if moment is None:
+        return formats.MISSING
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))

@@ -1,0 +1,26 @@
+"""`sepdash worker`: the process that trains what is queued."""
+
+from __future__ import annotations
+
+import click
+
+from jobs.home import Home
+from tui.cli.common import with_home
+
+_EXAMPLES = """\b
+Examples:
+  sepdash worker                  until Ctrl-C; runs in progress save and go back to the queue
+  sepdash worker --drain          until the queue is empty
+  sepdash worker --device cuda:1  one worker for each GPU
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda:0, cuda:1, ...")
+@click.option("--drain", is_flag=True, help="Stop when the queue is empty.")
+@with_home
+def worker(*, device: str, drain: bool, home: Home) -> None:
+    """Train the queued runs, one after the other."""
+    from jobs.worker import serve
+
+    serve(home, device=device, drain=drain, echo=click.echo)

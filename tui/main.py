@@ -1,0 +1,77 @@
+"""The `sepdash` command: one door for every error a user can cause.
+
+A user error is one clear message and exit code 2, Ctrl-C is quiet (130), a closed pipe is quiet (141).
+Set SEPDASH_TRACEBACK=1 to see where a message came from.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import click
+
+_USER_ERROR, _INTERRUPTED, _PIPE_CLOSED = 2, 130, 141
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and leave the process with its exit code."""
+    try:
+        code = run(arguments)
+    except KeyboardInterrupt:
+        code = _INTERRUPTED
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = _close_pipe()
+    sys.exit(code)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; messages go to stderr."""
+    import click
+
+    from tui.cli.group import sepdash
+
+    try:
+        result = sepdash.main(arguments, prog_name="sepdash", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Abort:
+        return _INTERRUPTED
+    except click.UsageError as error:
+        return _complain(_usage(error), error)
+    except click.ClickException as error:
+        return _complain(error.format_message(), error)
+    except BrokenPipeError:
+        return _close_pipe()
+    except (ValueError, OSError) as error:
+        return _complain(str(error) or type(error).__name__, error)
+
+
+def _usage(error: click.UsageError) -> str:
+    """Say what is wrong with the words on the command line and where its help is, in one line."""
+    path = error.ctx.command_path if error.ctx else "sepdash"
+    message = error.format_message().rstrip(".")
+    return f"{message[:1].lower()}{message[1:]}; see `{path} --help`"
+
+
+def _complain(message: str, error: Exception) -> int:
+    if os.environ.get("SEPDASH_TRACEBACK") == "1":
+        raise error
+    lines = message.splitlines()
+    text = message if len(lines) < 2 else f"{len(lines)} problems:\n  " + "\n  ".join(lines)
+    sys.stderr.write(f"sepdash: {text}\n")
+    return _USER_ERROR
+
+
+def _close_pipe() -> int:
+    # The interpreter flushes stdout once more at exit; give it somewhere to flush to.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return _PIPE_CLOSED
+
+
+if __name__ == "__main__":
+    main()
