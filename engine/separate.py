@@ -1,0 +1,50 @@
+"""`python -m engine.separate CHECKPOINT INPUT...`: the process that `sepdash separate` starts.
+
+A user error is one message on stderr and exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Apply a checkpoint to audio files, naming each file written; return the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        from engine.inference import separate_files
+
+        written = separate_files(
+            options.checkpoint,
+            options.inputs,
+            options.out,
+            device=options.device,
+            chunk_s=options.chunk,
+            overlap=options.overlap,
+        )
+    except KeyboardInterrupt:
+        return 130
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"sepdash: {error}\n")
+        return 2
+    for path in written:
+        sys.stdout.write(f"{path}\n")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m engine.separate", description=__doc__)
+    parser.add_argument("checkpoint", type=Path, help="folder of a checkpoint")
+    parser.add_argument("inputs", type=Path, nargs="+", help="audio files")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write into")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    parser.add_argument("--chunk", type=float, default=10.0, help="seconds on the device at once")
+    parser.add_argument("--overlap", type=float, default=0.25, help="share blended into the next")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,38 @@
+"""`sepdash doctor`: is this machine fit to train, and is the store sound?"""
+
+from __future__ import annotations
+
+import click
+
+from jobs.home import Home
+from tui.cli.common import json_option, print_json, with_home
+
+_EXAMPLES = """\b
+Examples:
+  sepdash doctor
+  sepdash doctor --json | jq '.[] | select(.verdict == "problem")'
+"""
+_MARKS = {"ok": "ok  ", "note": "note", "problem": "FAIL"}
+
+
+@click.command(epilog=_EXAMPLES)
+@json_option
+@with_home
+@click.pass_context
+def doctor(ctx: click.Context, *, as_json: bool, home: Home) -> None:
+    """Check versions, devices, paths and the run store; exit code 1 when something is wrong."""
+    from tui.cli.health import Check, examine
+
+    found: list[Check] = []
+    for check in examine(home):
+        if not as_json:
+            if not found or found[-1].area != check.area:
+                click.echo(f"\n{check.area}" if found else check.area)
+            click.echo(f"  {_MARKS[check.verdict]}  {check.name:<12}  {check.text}")
+        found.append(check)
+    problems = sum(check.verdict == "problem" for check in found)
+    if as_json:
+        print_json(found)
+    else:
+        click.echo(f"\n{problems} problems" if problems else "\nall is well")
+    ctx.exit(1 if problems else 0)

@@ -1,0 +1,195 @@
+"""What `sepdash doctor` looks at: versions, devices, paths, presets and the run store."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Literal
+
+from jobs.home import Home
+
+Verdict = Literal["ok", "note", "problem"]
+_PACKAGES = (
+    "sepdash", "torch", "torchaudio", "numpy", "soundfile", "safetensors", "pydantic",
+    "textual", "click", "huey", "sqlite-utils", "wandb",
+)  # fmt: skip
+_LOW_SPACE = 2 * 1024**3
+_TORCH_PROBE = """
+import json, torch
+count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+print(json.dumps({"cuda": torch.version.cuda, "devices": count, "threads": torch.get_num_threads()}))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the report; a `problem` says what to do about it."""
+
+    area: str
+    name: str
+    verdict: Verdict
+    text: str
+
+
+def examine(home: Home) -> Iterator[Check]:
+    """Yield every check, quick ones first; nothing is created or changed."""
+    yield from _versions()
+    yield from _devices()
+    yield from _paths(home)
+    yield from _presets(home)
+    yield from _store(home)
+
+
+def _versions() -> Iterator[Check]:
+    python = platform.python_version()
+    fits = (3, 11) <= sys.version_info[:2] <= (3, 13)
+    hint = "" if fits else "; sepdash wants 3.11 to 3.13"
+    yield Check("versions", "python", "ok" if fits else "problem", python + hint)
+    yield Check("versions", "sqlite", "ok", sqlite3.sqlite_version)
+    for name in _PACKAGES:
+        try:
+            yield Check("versions", name, "ok", version(name))
+        except PackageNotFoundError:
+            yield Check("versions", name, "problem", "not installed: install sepdash again")
+
+
+def _devices() -> Iterator[Check]:
+    import psutil
+
+    memory = psutil.virtual_memory()
+    text = f"{os.cpu_count()} cores, {memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free"
+    yield Check("devices", "cpu", "ok", text)
+    gpus = _gpus()
+    for index, text in enumerate(gpus):
+        yield Check("devices", f"cuda:{index}", "ok", text)
+    if not gpus:
+        yield Check("devices", "gpu", "note", "no GPU found: runs train on the CPU")
+    yield _torch(len(gpus))
+
+
+def _gpus() -> list[str]:
+    """Describe the GPUs that NVML sees; none when there is no driver."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return []
+    try:
+        driver = pynvml.nvmlSystemGetDriverVersion()
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+        return [_gpu(pynvml, handle, driver) for handle in handles]
+    except pynvml.NVMLError:
+        return []
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _gpu(nvml: object, handle: object, driver: str) -> str:
+    name = nvml.nvmlDeviceGetName(handle)  # type: ignore[attr-defined]
+    memory = nvml.nvmlDeviceGetMemoryInfo(handle)  # type: ignore[attr-defined]
+    free, total = (size / 2**30 for size in (memory.free, memory.total))
+    return f"{name}, {free:.1f} of {total:.1f} GiB free, driver {driver}"
+
+
+def _torch(num_gpus: int) -> Check:
+    """Ask torch itself, in a child: it takes seconds to import."""
+    result = subprocess.run(
+        [sys.executable, "-P", "-c", _TORCH_PROBE], capture_output=True, text=True, check=False
+    )
+    if result.returncode != 0:
+        last = (result.stderr.strip().splitlines() or ["no message"])[-1]
+        return Check("devices", "torch", "problem", f"can't be imported: {last}")
+    found = json.loads(result.stdout)
+    text = f"CUDA {found['cuda'] or 'not built in'}, uses {found['devices']} GPU, {found['threads']} threads"
+    if num_gpus and not found["devices"]:
+        return Check(
+            "devices",
+            "torch",
+            "problem",
+            f"{text}: the driver is too old for this torch, or hidden",
+        )
+    return Check("devices", "torch", "ok", text)
+
+
+def _paths(home: Home) -> Iterator[Check]:
+    if not home.root.exists():
+        yield Check(
+            "paths", "home", "note", f"{home.root} does not exist yet; the first run makes it"
+        )
+        return
+    if not home.root.is_dir() or not os.access(home.root, os.W_OK | os.X_OK):
+        yield Check("paths", "home", "problem", f"{home.root} is no folder this user can write to")
+        return
+    mode = home.root.stat().st_mode & 0o777
+    private = not mode & 0o077
+    hint = "" if private else f"; others can look inside (mode {mode:o}): chmod 700 {home.root}"
+    yield Check("paths", "home", "ok" if private else "problem", f"{home.root}{hint}")
+    free = shutil.disk_usage(home.root).free
+    text = f"{free / 2**30:.1f} GiB free"
+    hint = "" if free > _LOW_SPACE else ": checkpoints may not fit; `sepdash rm` removes old runs"
+    yield Check("paths", "disk", "ok" if free > _LOW_SPACE else "problem", text + hint)
+
+
+def _presets(home: Home) -> Iterator[Check]:
+    from engine.config.problems import load_config
+    from presets.catalogue import Catalogue
+
+    catalogue = Catalogue(home.presets)
+    found = catalogue.list()
+    counts = Counter(info.origin for info in found)
+    yield Check(
+        "presets", "found", "ok", f"{counts['shipped']} shipped, {counts['user']} of your own"
+    )
+    for info in found:
+        try:
+            load_config(catalogue.read(info.name))
+        except ValueError as error:
+            text = f"{info.path}: {str(error).replace(chr(10), '; ')}"
+            yield Check("presets", info.name, "problem", text)
+
+
+def _store(home: Home) -> Iterator[Check]:
+    from jobs.store.reader import StoreReader
+
+    if not home.store.exists():
+        yield Check(
+            "store", "runs", "note", f"{home.store} does not exist yet: no run was enqueued"
+        )
+        return
+    try:
+        yield _integrity(home)
+        with StoreReader(home.store) as reader:
+            runs, workers = reader.runs(), [item for item in reader.workers() if item.alive]
+    except (ValueError, sqlite3.Error) as error:
+        yield Check("store", "runs", "problem", f"{home.store}: {error}")
+        return
+    counts = Counter(run.state for run in runs)
+    states = ", ".join(f"{count} {state}" for state, count in counts.items())
+    yield Check("store", "runs", "ok", states or "none")
+    for worker in workers:
+        yield Check("store", "worker", "ok", f"alive on {worker.device}, pid {worker.pid}")
+    if not workers and (waiting := counts["queued"] + counts["running"]):
+        text = f"none is alive and {waiting} runs wait: `sepdash worker` starts one"
+        yield Check("store", "worker", "note", text)
+
+
+def _integrity(home: Home) -> Check:
+    connection = sqlite3.connect(f"file:{home.store}?mode=ro", uri=True)
+    try:
+        found = [row[0] for row in connection.execute("PRAGMA quick_check(3)")]
+    finally:
+        connection.close()
+    size = f"{home.store.stat().st_size / 2**20:.1f} MiB"
+    if found == ["ok"]:
+        return Check("store", "file", "ok", f"{home.store}, {size}, sound")
+    return Check("store", "file", "problem", f"{home.store} is damaged: {'; '.join(found)}")
