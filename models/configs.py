@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import prod
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from models.settings import Section, setting
 
@@ -23,9 +23,9 @@ class AudioUNetConfig(Section):
     width: int = setting(
         16, "Channels of the first level; they double at each level below.", ge=4, le=256
     )
-    strides: tuple[int, ...] = setting(
+    strides: tuple[Annotated[int, Field(ge=1, le=64)], ...] = setting(
         (2, 2, 8, 8),
-        "Down-sampling factor of each level; the length is padded to a multiple of their product.",
+        "Down-sampling factor of each level, 1 to 64; audio is padded to a multiple of the product.",
         unit="samples",
         min_length=1,
         max_length=8,
@@ -56,10 +56,17 @@ class ConvTasNetConfig(Section):
     features: int = setting(512, "Number of encoder filters.", ge=16, le=2048)
     mask_features: int = setting(128, "Bottleneck channels of the mask network.", ge=8, le=1024)
     mask_hidden: int = setting(512, "Channels inside a mask block.", ge=8, le=2048)
-    mask_kernel_size: int = setting(3, "Kernel of the mask convolutions.", ge=3, le=9)
+    mask_kernel_size: int = setting(3, "Kernel of the mask convolutions, odd.", ge=3, le=9)
     mask_layers: int = setting(8, "Dilated layers in a stack.", ge=1, le=12)
     mask_stacks: int = setting(3, "Number of stacks.", ge=1, le=8)
     mask_activation: Literal["sigmoid", "relu"] = setting("sigmoid", "Mask activation.")
+
+    @field_validator("mask_kernel_size")
+    @classmethod
+    def _kernel_is_odd(cls, value: int) -> int:
+        if value % 2 == 0:
+            raise ValueError("must be odd, so that a frame lies in the middle of its kernel")
+        return value
 
 
 ModelConfig = Annotated[AudioUNetConfig | ConvTasNetConfig, Field(discriminator="kind")]

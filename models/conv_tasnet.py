@@ -30,6 +30,7 @@ class ConvTasNet(nn.Module):
             msk_num_stacks=config.mask_stacks,
             msk_activate=config.mask_activation,
         )
+        _centre_kernels(self.network.mask_generator)
 
     def forward(self, mix_BCT: Tensor) -> Tensor:
         """Return the estimates (B, S, C, T) of a mixture (B, C, T), T >= 1."""
@@ -38,3 +39,14 @@ class ConvTasNet(nn.Module):
         est_NST = self.network(padded_BCT.reshape(batch * channels, 1, -1))[..., :length]
         est_BCST: Tensor = est_NST.reshape(batch, channels, -1, length)
         return est_BCST.transpose(1, 2)
+
+
+def _centre_kernels(network: nn.Module) -> None:
+    """Pad the dilated convolutions on both sides by half their reach.
+
+    torchaudio pads by the dilation, which keeps the length for kernels of 3 only.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv1d):
+            (kernel,), (dilation,) = module.kernel_size, module.dilation
+            module.padding = (dilation * (kernel - 1) // 2,)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from engine.config.span import Span
 from models.settings import Section, setting
@@ -30,9 +32,9 @@ class LossConfig(Section):
     kind: Literal["spectral", "si_sdr", "l1"] = setting(
         "spectral", "Multi-scale spectral loss, negative SI-SDR, or mean absolute error."
     )
-    windows: tuple[int, ...] = setting(
+    windows: tuple[Annotated[int, Field(ge=4, le=65_536)], ...] = setting(
         (2048, 1024, 512, 256, 128, 64, 32),
-        "Window lengths of the spectral loss; the hop is half a window.",
+        "Window lengths of the spectral loss, 4 to 65536; the hop is half a window.",
         unit="samples", min_length=1, max_length=12,
     )  # fmt: skip
     reduction: Literal["mean", "sum"] = setting(
