@@ -1,0 +1,90 @@
+"""Which items form which update: a pure function, free of hardware.
+
+Items come from a stream of epochs, each a permutation keyed by (seed, epoch); update k takes the
+positions k G to (k + 1) G of that stream. So every item is used exactly once per epoch, an update
+may span two epochs, and resuming needs nothing but the number of the update.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Protocol
+
+import numpy as np
+
+from engine.randomness import item_generator
+from engine.recipes.base import ItemDraw
+
+
+class Plan(Protocol):
+    """What the loader and the trainer need to know of a plan."""
+
+    def micro_batches(self, update: int) -> list[list[ItemDraw]]:
+        """Return the items of an update (counted from 0), packed for the device."""
+
+    @property
+    def hash(self) -> str:
+        """Return the name of the plan: equal hashes give equal updates."""
+
+
+@dataclass(frozen=True)
+class FixedPlan:
+    """Every update holds exactly `items_per_update` items.
+
+    Attributes:
+        num_items: size of the dataset.
+        items_per_update: items of one optimiser update, G.
+        micro_batch: most items on the device at once; does not change what an update holds.
+        seed: seed of the permutations.
+        manifest: names the dataset's content, so that a resume notices when files changed.
+    """
+
+    num_items: int
+    items_per_update: int
+    micro_batch: int
+    seed: int
+    manifest: str = ""
+    _orders: dict[int, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for name in ("num_items", "items_per_update", "micro_batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"a plan needs {name} >= 1, found {getattr(self, name)}")
+
+    @property
+    def hash(self) -> str:
+        """Return 16 hex digits over all that decides which items form an update."""
+        text = f"fixed-1 {self.num_items} {self.items_per_update} {self.seed} {self.manifest}"
+        return sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def micro_batches_per_update(self) -> int:
+        """Return how many micro-batches an update is packed into; the last may be smaller."""
+        return -(-self.items_per_update // self.micro_batch)
+
+    def update_items(self, update: int) -> list[ItemDraw]:
+        """Return the items of an update, counted from 0."""
+        draws: list[ItemDraw] = []
+        position = update * self.items_per_update
+        end = position + self.items_per_update
+        while position < end:
+            epoch, offset = divmod(position, self.num_items)
+            taken = self._order(epoch)[offset : offset + end - position]
+            draws.extend(ItemDraw(epoch, index) for index in taken.tolist())
+            position += len(taken)
+        return draws
+
+    def micro_batches(self, update: int) -> list[list[ItemDraw]]:
+        """Return the items of an update in runs of at most `micro_batch`."""
+        items = self.update_items(update)
+        return [items[i : i + self.micro_batch] for i in range(0, len(items), self.micro_batch)]
+
+    def _order(self, epoch: int) -> np.ndarray:
+        order = self._orders.get(epoch)
+        if order is None:
+            for old in [known for known in self._orders if not epoch - 1 <= known <= epoch + 1]:
+                del self._orders[old]
+            order = item_generator(self.seed, epoch, 0, "order").permutation(self.num_items)
+            self._orders[epoch] = order
+        return order

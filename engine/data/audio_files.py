@@ -1,0 +1,163 @@
+"""Audio files on disk: finding, probing and reading parts of them.
+
+Owns all contact with soundfile, and the wording of what is wrong with a data folder. Every problem
+is reported at once, with the setting that named the folder. Knows no task, no resampling, no torch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from engine.config.problems import Problem
+
+EXTENSIONS = frozenset(
+    (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf")
+    + (".w64", ".rf64")
+)
+_MOST_SHOWN = 20
+
+
+class DataError(ValueError):
+    """Audio data that can't be used; `problems` holds all that is wrong, the message the first 20."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        lines = [str(problem) for problem in self.problems[:_MOST_SHOWN]]
+        if len(self.problems) > _MOST_SHOWN:
+            lines.append(f"... and {len(self.problems) - _MOST_SHOWN} more problems")
+        super().__init__("\n".join(lines))
+
+    def __reduce__(self) -> tuple[type[DataError], tuple[tuple[Problem, ...]]]:
+        """Cross a process boundary with the problems, not the text."""
+        return DataError, (self.problems,)
+
+
+@dataclass(frozen=True, slots=True)
+class AudioInfo:
+    """An audio file: `frames` samples in each of `channels` at `rate_hz`."""
+
+    path: Path
+    frames: int
+    rate_hz: int
+    channels: int
+
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds."""
+        return self.frames / self.rate_hz
+
+
+def probe(path: Path) -> AudioInfo:
+    """Read the header of an audio file.
+
+    Raises:
+        DataError: when the file is missing, no audio, or holds no samples.
+    """
+    try:
+        with soundfile.SoundFile(path) as file:
+            info = AudioInfo(path, file.frames, file.samplerate, file.channels)
+    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
+        raise DataError(
+            [Problem("", f"{path}: can't be read as audio ({_reason(error)})")]
+        ) from None
+    if info.frames <= 0:
+        raise DataError([Problem("", f"{path}: holds no samples; remove it or record it again")])
+    return info
+
+
+def scan_folder(path: Path, *, setting: str) -> list[AudioInfo]:
+    """Probe every audio file below a folder, in the order of their paths; dot files are left out.
+
+    Raises:
+        DataError: when the folder is missing or holds no audio, or for all unusable files at once.
+    """
+    check_folder(path, setting=setting)
+    files = sorted(_audio_files(path))
+    if not files:
+        extensions = ", ".join(sorted(EXTENSIONS))
+        message = f"no audio files in {path}; expected files ending in {extensions}"
+        raise DataError([Problem(setting, message)])
+    return probe_all(files, setting=setting)
+
+
+def check_folder(path: Path, *, setting: str) -> None:
+    """Refuse a path that is no folder.
+
+    Raises:
+        DataError: naming the setting, the path and what it is instead.
+    """
+    if not path.is_dir():
+        found = "is a file, not a folder" if path.exists() else "does not exist"
+        hint = f"give the folder with --set {setting}=PATH"
+        raise DataError([Problem(setting, f"folder {path} {found}; {hint}")])
+
+
+def probe_all(paths: Iterable[Path], *, setting: str) -> list[AudioInfo]:
+    """Probe files, gathering what is wrong with any of them.
+
+    Raises:
+        DataError: with one problem for each unusable file, under the key `setting`.
+    """
+    infos: list[AudioInfo] = []
+    problems: list[Problem] = []
+    for path in paths:
+        try:
+            infos.append(probe(path))
+        except DataError as error:
+            problems.extend(Problem(setting, problem.message) for problem in error.problems)
+    if problems:
+        raise DataError(problems)
+    return infos
+
+
+def read_segment(info: AudioInfo, start: int, frames: int) -> np.ndarray:
+    """Read `frames` samples from `start` as float32 (C, T), at the file's own rate.
+
+    Raises:
+        DataError: when the file became unreadable or ends before its header says.
+    """
+    assert 0 <= start <= start + frames <= info.frames, (start, frames, info)
+    try:
+        with soundfile.SoundFile(info.path) as file:
+            file.seek(start)
+            samples_TC = file.read(frames, dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
+        raise DataError([Problem("", f"{info.path}: can't be read ({_reason(error)})")]) from None
+    if samples_TC.shape != (frames, info.channels):
+        message = (
+            f"{info.path}: gave {len(samples_TC)} of {frames} samples from {start}, though its header "
+            f"says {info.frames}; the file is cut off or changed, so copy or record it again"
+        )
+        raise DataError([Problem("", message)])
+    return np.ascontiguousarray(samples_TC.T)
+
+
+def _audio_files(root: Path) -> Iterator[Path]:
+    seen: set[str] = set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            if is_audio_name(name):
+                yield Path(folder, name)
+
+
+def is_audio_name(name: str) -> bool:
+    """Tell whether a file name looks like audio; dot files (`._voice.wav`) do not."""
+    return not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, soundfile.LibsndfileError):
+        return str(error.error_string).rstrip(".")
+    return str(error)

@@ -1,0 +1,55 @@
+"""What a dataset is: a fixed number of items, each a pure function of its place.
+
+Letters: B batch, S sources, C channels, T samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from engine.recipes.base import Batch, ItemDraw
+
+
+@dataclass(frozen=True, slots=True)
+class AudioItem:
+    """A mixture and what to find in it: `mix_CT` and `target_SCT`, float32."""
+
+    mix_CT: np.ndarray
+    target_SCT: np.ndarray
+
+
+class Dataset(Protocol):
+    """Items of one split of one task; can be sent to a worker process."""
+
+    @property
+    def manifest(self) -> str:
+        """Return a hash over the names, lengths and rates of the files."""
+
+    def __len__(self) -> int:
+        """Return the number of items of an epoch."""
+
+    def durations_s(self) -> np.ndarray:
+        """Return (N,) float64, the length of each item in seconds."""
+
+    def item(self, epoch: int, index: int) -> AudioItem:
+        """Return an item, the same one for the same (config, split, epoch, index)."""
+
+
+def fetch(dataset: Dataset, draws: Sequence[ItemDraw]) -> Batch:
+    """Read and collate items of equal length: `mix` (B, C, T) and `target` (B, S, C, T)."""
+    return collate([dataset.item(draw.epoch, draw.index) for draw in draws])
+
+
+def collate(items: Sequence[AudioItem]) -> Batch:
+    """Stack items of equal length: `mix` (B, C, T) and `target` (B, S, C, T), float32."""
+    return Batch(
+        {
+            "mix": torch.from_numpy(np.stack([item.mix_CT for item in items])),
+            "target": torch.from_numpy(np.stack([item.target_SCT for item in items])),
+        }
+    )
