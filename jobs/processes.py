@@ -1,0 +1,50 @@
+"""Is a process that was noted down earlier still the same, living process?
+
+A bare process id is reused sooner or later, so a token of its start time is noted beside it.
+Standard library only on Linux; elsewhere psutil is asked.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def process_token(pid: int) -> str:
+    """Return text that tells this process from every other with its id; empty when it is gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return "" if Path("/proc/self/stat").exists() else _portable_token(pid)
+    state, *fields = stat.rpartition(")")[2].split()
+    return "" if state in "ZX" else f"{fields[18]}.{_boot_id()}"
+
+
+def is_alive(pid: int | None, token: str) -> bool:
+    """Tell whether the process noted as (pid, token) still runs; a zombie does not."""
+    if not pid:
+        return False
+    now = process_token(pid)
+    return bool(now) and (not token or now == token)
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8]
+    except OSError:
+        return ""
+
+
+def _portable_token(pid: int) -> str:
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return "" if process.status() == psutil.STATUS_ZOMBIE else f"{process.create_time():.2f}"
+    except psutil.Error:
+        return ""
+
+
+def own_token() -> str:
+    """Return the token of this process."""
+    return process_token(os.getpid())

@@ -1,0 +1,89 @@
+"""The queue of tickets: a message says that there is a run to make, the store says which one is next.
+
+Huey deletes a message before its task runs, and pickles by default. So a ticket carries a run id and
+nothing else, as JSON; the truth about a run is in the store, and losing a ticket loses nothing:
+`top_up` brings their number back to that of the queued runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from huey.api import SqliteHuey
+from huey.registry import Message
+from huey.serializer import Serializer
+
+from jobs.store.errors import StoreError
+
+_TASK = "ticket"
+
+
+class TicketSerializer(Serializer):  # type: ignore[misc]
+    """Turns a ticket into JSON and back; a message that is no ticket is refused, never executed."""
+
+    task_name = ""
+
+    def _serialize(self, data: Message) -> bytes:
+        (run_id,) = data.args
+        return json.dumps({"run": run_id}).encode()
+
+    def _deserialize(self, data: bytes) -> Message:
+        try:
+            fields = json.loads(bytes(data))
+        except ValueError:
+            fields = None
+        run_id = fields.get("run") if isinstance(fields, dict) else None
+        if not isinstance(run_id, int):
+            raise StoreError("the queue holds a message that is no ticket; it was dropped")
+        return Message(
+            uuid.uuid4().hex, self.task_name, retries=0, retry_delay=0, args=(run_id,), kwargs={}
+        )
+
+
+class RunQueue:
+    """The queue file at `path`; `on_ticket` is called by the consumer's thread for each ticket."""
+
+    def __init__(self, path: Path, on_ticket: Callable[[int], None] | None = None) -> None:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        self._path = path
+        serializer = TicketSerializer()
+        try:
+            self.huey = SqliteHuey(
+                "sepdash", filename=str(path), results=False, serializer=serializer
+            )
+        except sqlite3.DatabaseError as error:
+            raise StoreError(
+                f"{path}: can't be used as the queue ({error}); delete it, nothing is lost by that"
+            ) from None
+        self._ticket = self.huey.task(name=_TASK)(on_ticket or _ignore)
+        serializer.task_name = f"{self._ticket.task_class.__module__}.{_TASK}"
+
+    def push(self, run_id: int) -> None:
+        """Add a ticket."""
+        try:
+            self._ticket(run_id)
+        except sqlite3.DatabaseError as error:
+            raise StoreError(f"{self._path}: can't be written: {error}") from error
+
+    def size(self) -> int:
+        """Count the tickets."""
+        return int(self.huey.storage.queue_size())
+
+    def top_up(self, queued: list[int]) -> None:
+        """Add tickets until there is one for each of these queued runs."""
+        for run_id in queued[: max(0, len(queued) - self.size())]:
+            self.push(run_id)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.huey.storage.close()
+
+
+def _ignore(run_id: int) -> None:
+    """Stand in for the worker where tickets are only added."""

@@ -1,0 +1,117 @@
+"""Reads a curve at the resolution that a chart can show.
+
+Level 0 is the points themselves, level L the rollups of `ROLLUP_FACTOR ** L` updates. The finest level
+that stays within a few times the wanted number of points is read and merged the rest of the way.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from jobs.store.records import ROLLUP_FACTOR, ROLLUP_LEVELS, Curve
+
+# Rows read for one drawn point, at most: bounds the work, and the coarseness to a quarter of it.
+_OVERSAMPLING = 4
+
+_POINTS = """
+    SELECT step, value, value, value, value IS NOT NULL, value FROM points
+    WHERE run = ? AND series = ? AND step BETWEEN ? AND ? ORDER BY step
+"""
+_BUCKETS = """
+    SELECT bucket, low, high, total, count, last FROM rollups
+    WHERE run = ? AND series = ? AND level = ? AND bucket BETWEEN ? AND ? ORDER BY bucket
+"""
+
+Row = tuple[int, float | None, float | None, float | None, int, float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesKey:
+    """One row of `series`."""
+
+    run: int
+    id: int
+    name: str
+    unit: str
+
+
+def read_curve(
+    connection: sqlite3.Connection, key: SeriesKey, *, first: int, last: int | None, max_points: int
+) -> Curve:
+    """Read the points of `key` from update `first` to `last`, at most about `max_points` of them."""
+    start, end = _extent(connection, key)
+    low = max(first, start)
+    high = end if last is None else min(last, end)
+    if high < low:
+        return Curve(key.name, key.unit, 1, [], [], [], [], [])
+    level, merged = _choose(connection, key, low, high, max_points=max(1, max_points))
+    rows = _rows(connection, key, level, low, high)
+    return _to_curve(key, rows, merged, ROLLUP_FACTOR**level)
+
+
+def _extent(connection: sqlite3.Connection, key: SeriesKey) -> tuple[int, int]:
+    where = "FROM points WHERE run = ? AND series = ?"
+    sql = f"SELECT (SELECT min(step) {where}), (SELECT max(step) {where})"
+    start, end = connection.execute(sql, (key.run, key.id) * 2).fetchone()
+    return (0, -1) if start is None else (start, end)
+
+
+def _choose(
+    connection: sqlite3.Connection, key: SeriesKey, low: int, high: int, *, max_points: int
+) -> tuple[int, int]:
+    """Return the level to read and how many of its buckets to merge into one point."""
+    top = ROLLUP_LEVELS[-1]
+    width = ROLLUP_FACTOR**top
+    sql = "SELECT sum(count) FROM rollups WHERE run = ? AND series = ? AND level = ? AND bucket BETWEEN ? AND ?"
+    counted = connection.execute(
+        sql, (key.run, key.id, top, low // width, high // width)
+    ).fetchone()[0]
+    if (counted or 0) <= max_points:
+        return 0, 1
+    span = high - low + 1
+    for level in (0, *ROLLUP_LEVELS):
+        buckets = -(-span // ROLLUP_FACTOR**level)
+        if min(buckets, counted) <= _OVERSAMPLING * max_points or level == top:
+            return level, max(1, -(-buckets // max_points))
+    raise AssertionError("the top level always fits")
+
+
+def _rows(
+    connection: sqlite3.Connection, key: SeriesKey, level: int, low: int, high: int
+) -> Iterable[Row]:
+    if level == 0:
+        return connection.execute(_POINTS, (key.run, key.id, low, high))
+    width = ROLLUP_FACTOR**level
+    return connection.execute(_BUCKETS, (key.run, key.id, level, low // width, high // width))
+
+
+def _to_curve(key: SeriesKey, rows: Iterable[Row], merged: int, width: int) -> Curve:
+    curve = Curve(key.name, key.unit, merged * width, [], [], [], [], [])
+    group: list[Row] = []
+    for row in rows:
+        if group and row[0] // merged != group[0][0] // merged:
+            _append(curve, group, merged, width)
+            group = []
+        group.append(row)
+    if group:
+        _append(curve, group, merged, width)
+    return curve
+
+
+def _append(curve: Curve, group: list[Row], merged: int, width: int) -> None:
+    curve.updates.append(group[0][0] // merged * merged * width)
+    if len(group) == 1:
+        _, low, high, total, count, last = group[0]
+        mean = total / count if count and total is not None else None
+    else:
+        count = sum(row[4] for row in group)
+        low = min((row[1] for row in group if row[1] is not None), default=None)
+        high = max((row[2] for row in group if row[2] is not None), default=None)
+        mean = sum(row[3] for row in group if row[3] is not None) / count if count else None
+        last = next((row[5] for row in reversed(group) if row[5] is not None), None)
+    curve.low.append(low)
+    curve.high.append(high)
+    curve.mean.append(mean)
+    curve.last.append(last)

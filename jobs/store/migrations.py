@@ -1,0 +1,24 @@
+"""The steps that bring an older store up to date, in order, each recorded in its transaction."""
+
+from __future__ import annotations
+
+from sqlite_utils import Database
+from sqlite_utils.migrations import Migrations
+
+from jobs.store.schema import INITIAL, SCHEMA_VERSION
+
+migrations = Migrations("sepdash")
+
+
+@migrations()
+def m001_initial(db: Database) -> None:
+    """Create every table."""
+    for statement in INITIAL:
+        db.execute(statement)
+    db.execute("PRAGMA user_version = 1")
+
+
+def migrate(db: Database) -> None:
+    """Apply what is missing; a store at `SCHEMA_VERSION` is left alone."""
+    if db.execute("PRAGMA user_version").fetchone()[0] < SCHEMA_VERSION:
+        migrations.apply(db)

@@ -1,0 +1,241 @@
+"""Reads the run store: the dashboard's and the command line's window on everything that runs.
+
+Standard library only (sqlite-utils takes 0.4 s to import), read-only, one reader for each thread.
+A store that does not exist yet reads as an empty one.
+"""
+
+# ruff: noqa: S608 (the SQL is put together from constants of this file; values are always bound)
+
+from __future__ import annotations
+
+import difflib
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from jobs.processes import is_alive
+from jobs.store.curves import SeriesKey, read_curve
+from jobs.store.errors import StoreError, UnknownRun
+from jobs.store.records import (
+    CheckpointRecord,
+    Curve,
+    EventRecord,
+    RunRecord,
+    SystemRecord,
+    WorkerRecord,
+)
+from jobs.store.schema import check_version
+
+_RUN_COLUMNS = ", ".join(RunRecord.__dataclass_fields__)
+_QUEUE_ORDER = """
+    ORDER BY CASE state WHEN 'running' THEN 0 WHEN 'queued' THEN 1 ELSE 2 END,
+    CASE WHEN state IN ('running', 'queued') THEN position END, ended_at DESC, id DESC
+"""
+
+
+class StoreReader:
+    """A read-only view of the store at `path`; close it, or use it as a context manager.
+
+    Raises:
+        StoreError: from any method, when the store is unreadable or from a newer program.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._connection: sqlite3.Connection | None = None
+
+    def __enter__(self) -> StoreReader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def data_version(self) -> int:
+        """Return a number that changes when the store has changed; 0 while there is none."""
+        rows = self._rows("PRAGMA data_version")
+        return int(rows[0][0]) + 1 if rows else 0
+
+    def runs(self) -> list[RunRecord]:
+        """List all runs: running, then queued in queue order, then ended, newest first."""
+        return [
+            _to_run(row) for row in self._rows(f"SELECT {_RUN_COLUMNS} FROM runs {_QUEUE_ORDER}")
+        ]
+
+    def run(self, id_or_name: int | str) -> RunRecord:
+        """Return one run.
+
+        Raises:
+            UnknownRun: when there is none, with the nearest name.
+        """
+        text = str(id_or_name)
+        where = "id = ?" if text.isdigit() else "name = ?"
+        key: int | str = int(text) if text.isdigit() else text
+        rows = self._rows(f"SELECT {_RUN_COLUMNS} FROM runs WHERE {where}", (key,))
+        if rows:
+            return _to_run(rows[0])
+        names = [row[0] for row in self._rows("SELECT name FROM runs ORDER BY id DESC")]
+        raise UnknownRun(f"no run {text!r}{_hint(text, names)}")
+
+    def config(self, run_id: int) -> dict[str, Any]:
+        """Return the full, resolved config of a run as plain values."""
+        rows = self._rows("SELECT config FROM runs WHERE id = ?", (run_id,))
+        if not rows:
+            raise UnknownRun(f"no run {run_id}")
+        config: dict[str, Any] = json.loads(rows[0][0])
+        return config
+
+    def series_names(self, run_id: int) -> list[str]:
+        """List the names of a run's curves, in the order of their first appearance."""
+        rows = self._rows("SELECT name FROM series WHERE run = ? ORDER BY id", (run_id,))
+        return [row[0] for row in rows]
+
+    def curve(
+        self,
+        run_id: int,
+        series: str,
+        *,
+        first: int = 0,
+        last: int | None = None,
+        max_points: int = 2000,
+    ) -> Curve:
+        """Return one curve from update `first` to `last`, at most `max_points` + 1 points of it.
+
+        Where there are more, each point stands for a bucket of updates (minimum, maximum, mean, last).
+        A series the run does not have is an empty curve.
+        """
+        rows = self._rows(
+            "SELECT id, unit FROM series WHERE run = ? AND name = ?", (run_id, series)
+        )
+        connection = self._connection
+        if not rows or connection is None:
+            return Curve(series, "", 1, [], [], [], [], [])
+        key = SeriesKey(run_id, rows[0][0], series, rows[0][1])
+        try:
+            return read_curve(connection, key, first=first, last=last, max_points=max_points)
+        except sqlite3.Error as error:
+            raise StoreError(f"{self.path}: can't be read: {error}") from None
+
+    def curves(
+        self,
+        run_id: int,
+        names: Iterable[str],
+        *,
+        first: int = 0,
+        last: int | None = None,
+        max_points: int = 2000,
+    ) -> dict[str, Curve]:
+        """Return several curves of one run by name."""
+        return {
+            name: self.curve(run_id, name, first=first, last=last, max_points=max_points)
+            for name in names
+        }
+
+    def latest(self, run_id: int) -> dict[str, float]:
+        """Return the newest finite value of each series of a run."""
+        sql = """
+            SELECT name, (
+                SELECT value FROM points
+                WHERE points.run = series.run AND series = series.id AND value IS NOT NULL
+                ORDER BY step DESC LIMIT 1
+            ) FROM series WHERE run = ? ORDER BY id
+        """
+        return {name: value for name, value in self._rows(sql, (run_id,)) if value is not None}
+
+    def events(
+        self, run_id: int | None = None, *, after: int = 0, limit: int = 200
+    ) -> list[EventRecord]:
+        """List the newest `limit` events with an id above `after`, oldest first; of one run or all."""
+        where, values = ("AND run = ?", (run_id,)) if run_id is not None else ("", ())
+        sql = f"""
+            SELECT id, run, time, level, kind, message FROM events
+            WHERE id > ? {where} ORDER BY id DESC LIMIT ?
+        """
+        return [EventRecord(*row) for row in reversed(self._rows(sql, (after, *values, limit)))]
+
+    def checkpoints(self, run_id: int) -> list[CheckpointRecord]:
+        """List a run's checkpoints, newest first."""
+        sql = """
+            SELECT run, kind, path, updates, metrics, size_bytes, created_at FROM checkpoints
+            WHERE run = ? ORDER BY updates DESC, kind
+        """
+        return [
+            CheckpointRecord(run, kind, path, updates, json.loads(metrics), size, created)
+            for run, kind, path, updates, metrics, size, created in self._rows(sql, (run_id,))
+        ]
+
+    def system(
+        self, run_id: int | None = None, *, since: float = 0.0, max_points: int = 500
+    ) -> list[SystemRecord]:
+        """List samples of the machine since a Unix time, oldest first, thinned to about `max_points`.
+
+        A thinned sample holds the mean of the percentages and the peak of the memories.
+        """
+        where, values = ("run = ? AND", (run_id,)) if run_id is not None else ("", ())
+        counted = self._rows(
+            f"SELECT count(*) FROM system WHERE {where} time >= ?", (*values, since)
+        )
+        stride = max(1, -(-counted[0][0] // max_points)) if counted else 1
+        sql = f"""
+            SELECT max(time), max(run), avg(cpu_percent), max(ram_bytes), max(ram_total_bytes),
+                max(process_ram_bytes), avg(gpu_percent), max(vram_bytes), max(vram_total_bytes),
+                max(gpu_name)
+            FROM (
+                SELECT *, (row_number() OVER (ORDER BY time) - 1) / {stride} AS slot
+                FROM system WHERE {where} time >= ?
+            ) GROUP BY slot ORDER BY slot
+        """
+        return [SystemRecord(*row) for row in self._rows(sql, (*values, since))]
+
+    def workers(self) -> list[WorkerRecord]:
+        """List the workers that are noted down, with whether their process lives."""
+        sql = "SELECT id, device, pid, pid_token, started_at, heartbeat_at, run FROM workers ORDER BY id"
+        return [
+            WorkerRecord(id_, device, pid, started, beat, run, is_alive(pid, token))
+            for id_, device, pid, token, started, beat, run in self._rows(sql)
+        ]
+
+    def _rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        try:
+            connection = self._open()
+            return [] if connection is None else connection.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise StoreError(f"{self.path}: can't be read: {error}") from None
+
+    def _open(self) -> sqlite3.Connection | None:
+        """Return the connection; None while the store does not exist or has no tables yet."""
+        if self._connection is None and self.path.exists():
+            connection = sqlite3.connect(f"{self.path.as_uri()}?mode=ro", uri=True, timeout=5.0)
+            try:
+                if check_version(connection, self.path) > 0:
+                    self._connection = connection
+            finally:
+                if self._connection is None:
+                    connection.close()
+        return self._connection
+
+
+def _to_run(row: tuple[Any, ...]) -> RunRecord:
+    values = dict(zip(RunRecord.__dataclass_fields__, row, strict=True))
+    values["stopping"] = bool(values["stopping"])
+    return RunRecord(**values)
+
+
+def _hint(name: str, names: Sequence[str]) -> str:
+    if not names:
+        return ": there are no runs yet; enqueue one with `sepdash enqueue PRESET`"
+    found = difflib.get_close_matches(name, names, n=1)
+    return f", did you mean {found[0]!r}?" if found else "; `sepdash runs` lists them"

@@ -1,0 +1,302 @@
+"""Writes the run store: creates and migrates it, and moves runs from state to state.
+
+Every method is one transaction; `transaction()` groups several. One writer for each thread.
+"""
+
+# ruff: noqa: S608 (names of columns come from code, never from a user; values are always bound)
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+from sqlite_utils import Database
+
+from jobs.store.errors import StoreError
+from jobs.store.migrations import migrate
+from jobs.store.points import delete_after, insert_points
+from jobs.store.records import RunState, SystemRecord
+from jobs.store.schema import SCHEMA_VERSION, check_version
+
+# How long a writer waits for another one before it gives up.
+_BUSY_S = 30.0
+
+
+class StoreWriter:
+    """A connection that writes to the store at `path`; close it, or use it as a context manager.
+
+    Raises:
+        StoreError: when the store is from a newer program, unreadable, locked for long, or the disk
+            is full.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        # Threads hand a writer over, they never share it: the caller's duty.
+        self._connection = sqlite3.connect(
+            path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+        )
+        try:
+            self._prepare()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _prepare(self) -> None:
+        version = check_version(self._connection, self.path)
+        self._db = Database(self._connection, execute_plugins=False)
+        with self._worded():
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.execute("PRAGMA foreign_keys = ON")
+        if version < SCHEMA_VERSION:
+            with self.transaction():
+                migrate(self._db)
+
+    def __enter__(self) -> StoreWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Group what is written inside: all of it, or nothing. Nests."""
+        with self._worded():
+            if not self._connection.in_transaction:
+                # At once: a transaction that starts by reading can't wait for its turn to write.
+                self._connection.execute("BEGIN IMMEDIATE")
+                try:
+                    with self._db.atomic():
+                        yield self._connection
+                    self._connection.execute("COMMIT")
+                except BaseException:
+                    if self._connection.in_transaction:
+                        self._connection.execute("ROLLBACK")
+                    raise
+            else:
+                with self._db.atomic():
+                    yield self._connection
+
+    @contextmanager
+    def _worded(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.IntegrityError:
+            raise
+        except sqlite3.DatabaseError as error:
+            raise StoreError(f"{self.path}: can't be written: {error}") from error
+
+    def insert_run(self, fields: Mapping[str, Any]) -> int:
+        """Insert a queued run at the end of the queue and return its id.
+
+        Raises:
+            StoreError: when the name is taken.
+        """
+        with self.transaction() as connection:
+            taken = connection.execute(
+                "SELECT id FROM runs WHERE name = ?", (fields["name"],)
+            ).fetchone()
+            if taken is not None:
+                raise StoreError(
+                    f"a run named {fields['name']!r} exists already (id {taken[0]}); choose another name"
+                )
+            row = {
+                "state": "queued",
+                "position": self.last_position() + 1.0,
+                "created_at": time.time(),
+            }
+            return int(self._db["runs"].insert({**row, **fields}).last_pk)  # type: ignore[union-attr, arg-type]
+
+    def last_position(self) -> float:
+        """Return the highest place any run has had in the queue."""
+        return float(self._db.execute("SELECT coalesce(max(position), 0) FROM runs").fetchone()[0])
+
+    def move(
+        self, run_id: int, to: RunState, from_states: Sequence[RunState], **fields: Any
+    ) -> bool:
+        """Move a run to another state if it is in one of `from_states`; tell whether it was.
+
+        `fields` are columns of `runs` that change with the state.
+        """
+        columns = {"state": to, **fields}
+        marks = ", ".join("?" * len(from_states))
+        return self._update(columns, f"id = ? AND state IN ({marks})", (run_id, *from_states))
+
+    def update_run(self, run_id: int, **fields: Any) -> bool:
+        """Change columns of a run that are no matter of state; tell whether the run exists."""
+        return self._update(fields, "id = ?", (run_id,))
+
+    def _update(self, columns: Mapping[str, Any], where: str, values: Sequence[Any]) -> bool:
+        assignments = ", ".join(f"{name} = ?" for name in columns)
+        with self.transaction() as connection:
+            done = connection.execute(
+                f"UPDATE runs SET {assignments} WHERE {where}", (*columns.values(), *values)
+            )
+        return done.rowcount > 0
+
+    def claim(self, worker: int) -> int | None:
+        """Take the first queued run for a worker: it is running from here on; None when there is none."""
+        with self.transaction() as connection:
+            found = connection.execute(
+                "SELECT id FROM runs WHERE state = 'queued' ORDER BY position, id LIMIT 1"
+            ).fetchone()
+            if found is None:
+                return None
+            now = time.time()
+            connection.execute(
+                """
+                UPDATE runs SET state = 'running', stopping = 0, worker = ?, pid = NULL, pid_token = '',
+                    attempts = attempts + 1, started_at = coalesce(started_at, ?), ended_at = NULL,
+                    heartbeat_at = ?, speed = NULL, message = '' WHERE id = ?
+                """,
+                (worker, now, now, found[0]),
+            )
+        return int(found[0])
+
+    def delete_run(self, run_id: int) -> bool:
+        """Drop a run that is not running, with all that belongs to it; tell whether it was dropped."""
+        with self.transaction() as connection:
+            done = connection.execute(
+                "DELETE FROM runs WHERE id = ? AND state != 'running'", (run_id,)
+            )
+        return done.rowcount > 0
+
+    def reorder(self, run_ids: Sequence[int]) -> None:
+        """Deal the places these queued runs hold among them, in the order given."""
+        marks = ", ".join("?" * len(run_ids))
+        with self.transaction() as connection:
+            rows = connection.execute(
+                f"SELECT position FROM runs WHERE id IN ({marks}) ORDER BY position, id",
+                tuple(run_ids),
+            ).fetchall()
+            places = [position for (position,) in rows]
+            if len(set(places)) < len(places):
+                places = [places[0] + index for index in range(len(places))]
+            connection.executemany(
+                "UPDATE runs SET position = ? WHERE id = ?", list(zip(places, run_ids, strict=True))
+            )
+
+    def add_points(
+        self,
+        run_id: int,
+        *,
+        steps: Sequence[int],
+        series: Mapping[str, Sequence[float]],
+        units: Mapping[str, str],
+    ) -> None:
+        """Append points of curves and bring their rollups up to date; steps already there are skipped."""
+        with self.transaction() as connection:
+            insert_points(connection, run_id, steps=steps, series=series, units=units)
+
+    def truncate_after(self, run_id: int, update: int) -> None:
+        """Forget every point after `update`: the run goes on from there."""
+        with self.transaction() as connection:
+            delete_after(connection, run_id, update)
+
+    def add_event(
+        self,
+        run_id: int | None,
+        level: Literal["info", "warning", "error"],
+        kind: str,
+        *,
+        message: str,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Note what a person should know of a run, or of a worker (`run_id` None)."""
+        text = json.dumps(dict(details or {}), default=str)
+        with self.transaction() as connection:
+            connection.execute(
+                "INSERT INTO events (run, time, level, kind, message, details) VALUES (?, ?, ?, ?, ?, ?)",
+                (run_id, time.time(), level, kind, message, text),
+            )
+
+    def add_checkpoint(
+        self,
+        run_id: int,
+        kind: str,
+        path: str,
+        *,
+        updates: int,
+        metrics: Mapping[str, float],
+        size_bytes: int,
+    ) -> None:
+        """Note a checkpoint, and forget those of the run that are gone from the disk."""
+        row = (run_id, kind, path, updates, json.dumps(dict(metrics)), size_bytes, time.time())
+        with self.transaction() as connection:
+            connection.execute(
+                """
+                INSERT OR REPLACE INTO checkpoints
+                    (run, kind, path, updates, metrics, size_bytes, created_at)
+                VALUES (?, ?, ?, ?, ?, ?, ?)
+                """,
+                row,
+            )
+            rows = connection.execute("SELECT id, path FROM checkpoints WHERE run = ?", (run_id,))
+            gone = [(id_,) for id_, found in rows if not Path(found).exists()]
+            connection.executemany("DELETE FROM checkpoints WHERE id = ?", gone)
+
+    def add_system(self, sample: SystemRecord) -> None:
+        """Store one sample of the machine."""
+        names = SystemRecord.__dataclass_fields__
+        with self.transaction() as connection:
+            connection.execute(
+                f"INSERT INTO system ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})",
+                tuple(getattr(sample, name) for name in names),
+            )
+
+    def forget_system(self, before: float) -> None:
+        """Drop samples of the machine older than a Unix time."""
+        with self.transaction() as connection:
+            connection.execute("DELETE FROM system WHERE time < ?", (before,))
+
+    def add_request(self, run_id: int, kind: str) -> None:
+        """Note what a person asked of a run."""
+        with self.transaction() as connection:
+            connection.execute(
+                "INSERT INTO requests (run, kind, created_at) VALUES (?, ?, ?)",
+                (run_id, kind, time.time()),
+            )
+
+    def add_worker(self, device: str, *, pid: int, token: str) -> int:
+        """Note a worker, in place of an earlier one on its device; return its id."""
+        now = time.time()
+        with self.transaction() as connection:
+            connection.execute("DELETE FROM workers WHERE device = ?", (device,))
+            cursor = connection.execute(
+                "INSERT INTO workers (device, pid, pid_token, started_at, heartbeat_at) "
+                "VALUES (?, ?, ?, ?, ?)",
+                (device, pid, token, now, now),
+            )
+        return int(cursor.lastrowid or 0)
+
+    def beat(self, worker: int, *, run_id: int | None) -> None:
+        """Note that a worker lives, and the run it has in hand."""
+        with self.transaction() as connection:
+            connection.execute(
+                "UPDATE workers SET heartbeat_at = ?, run = (SELECT id FROM runs WHERE id = ?) WHERE id = ?",
+                (time.time(), run_id, worker),
+            )
+
+    def remove_worker(self, worker: int) -> None:
+        """Forget a worker that has ended."""
+        with self.transaction() as connection:
+            connection.execute("DELETE FROM workers WHERE id = ?", (worker,))

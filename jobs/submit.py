@@ -1,0 +1,206 @@
+"""What a person can ask of runs: enqueue, stop, resume, remove, move.
+
+The only way in for the dashboard and the command line. Loads neither torch nor textual; sqlite-utils
+and Huey are loaded here, so a screen imports this module inside a thread.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import shutil
+import sqlite3
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from engine.config.problems import ConfigError, Problem
+from engine.config.schema import RunConfig
+from engine.counters import UpdateSize
+from jobs.home import Home
+from jobs.processes import is_alive
+from jobs.queue import RunQueue
+from jobs.store.errors import StateError, StoreError, UnknownRun
+from jobs.store.records import RunState
+from jobs.store.writer import StoreWriter
+
+Place = Literal["up", "down", "top", "bottom"]
+
+_NAME = re.compile(r"(?!\d+$)[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+
+
+def enqueue(
+    home: Home,
+    config: RunConfig,
+    *,
+    name: str | None = None,
+    preset: str = "",
+    experiment: str = "",
+    variant: str = "",
+    parent: int | None = None,
+) -> int:
+    """Put a run at the end of the queue and return its id; data paths become absolute.
+
+    Raises:
+        ConfigError: when a data folder does not exist.
+        StoreError: when the name is taken or no good, or the store can't be written.
+    """
+    config = _with_absolute_paths(config)
+    _check_name(name)
+    home.create()
+    fields = {
+        "preset": preset,
+        "config": config.to_json(),
+        "fingerprint": config.fingerprint,
+        "seed": config.seed,
+        "experiment": experiment,
+        "variant": variant,
+        "parent": parent,
+        "total_updates": _expected_updates(config),
+    }
+    with StoreWriter(home.store) as store, store.transaction() as connection:
+        chosen = name or _free_name(connection, PurePosixPath(preset).name or config.data.kind)
+        run_id = store.insert_run({"name": chosen, **fields})
+    _push(home, run_id)
+    return run_id
+
+
+def stop(home: Home, run_id: int) -> None:
+    """Stop a run: a queued one leaves the queue, a running one saves a checkpoint and ends.
+
+    Raises:
+        StateError: when the run has ended already.
+    """
+    with StoreWriter(home.store) as store, store.transaction() as connection:
+        state, living = _state(connection, run_id)
+        if state not in ("queued", "running"):
+            raise StateError(f"run {run_id} can't be stopped: it is {state}")
+        store.add_request(run_id, "stop")
+        if living:
+            store.update_run(run_id, stopping=1)
+        else:
+            store.move(
+                run_id, "stopped", (state,), stopping=0, pid=None, message="stopped by request"
+            )
+
+
+def resume(home: Home, run_id: int) -> None:
+    """Put a stopped or failed run at the end of the queue; it goes on from its last checkpoint.
+
+    Raises:
+        StateError: when the run is finished, queued or running.
+    """
+    with StoreWriter(home.store) as store, store.transaction() as connection:
+        state, living = _state(connection, run_id)
+        if state in ("finished", "queued") or living:
+            reason = f"it is {state}" + ("; stop it first" if living else "")
+            raise StateError(f"run {run_id} can't be resumed: {reason}")
+        store.add_request(run_id, "resume")
+        store.move(
+            run_id, "queued", (state,),
+            stopping=0, attempts=0, pid=None, ended_at=None, message="", position=store.last_position() + 1.0,
+        )  # fmt: skip
+    _push(home, run_id)
+
+
+def remove(home: Home, run_id: int, *, keep_files: bool = False) -> None:
+    """Drop a run from the store, with its log and its checkpoints unless `keep_files`.
+
+    Raises:
+        StateError: while it is running.
+    """
+    with StoreWriter(home.store) as store, store.transaction() as connection:
+        state, living = _state(connection, run_id)
+        if living:
+            raise StateError(f"run {run_id} can't be removed: it is running; stop it first")
+        if state == "running":
+            store.move(run_id, "stopped", ("running",))
+        store.delete_run(run_id)
+    if not keep_files:
+        shutil.rmtree(home.run_folder(run_id), ignore_errors=True)
+
+
+def move(home: Home, run_id: int, *, to: int | Place) -> None:
+    """Move a queued run to a place of the queue, counted from 1, or one up, one down, top, bottom.
+
+    Raises:
+        StateError: when the run is not queued.
+    """
+    with StoreWriter(home.store) as store, store.transaction() as connection:
+        state, _ = _state(connection, run_id)
+        if state != "queued":
+            raise StateError(
+                f"run {run_id} can't be moved: it is {state}, only queued runs have a place"
+            )
+        rows = connection.execute(
+            "SELECT id FROM runs WHERE state = 'queued' ORDER BY position, id"
+        )
+        order = [id_ for (id_,) in rows]
+        here = order.index(run_id)
+        places = {"up": here - 1, "down": here + 1, "top": 0, "bottom": len(order)}
+        place = places[to] if isinstance(to, str) else to - 1
+        order.remove(run_id)
+        order.insert(max(0, place), run_id)
+        store.reorder(order)
+
+
+def _state(connection: sqlite3.Connection, run_id: int) -> tuple[RunState, bool]:
+    """Return the state of a run, and whether a process or a worker has it in hand."""
+    row = connection.execute(
+        """
+        SELECT state, runs.pid, runs.pid_token, workers.pid, workers.pid_token
+        FROM runs LEFT JOIN workers ON workers.id = runs.worker WHERE runs.id = ?
+        """,
+        (run_id,),
+    ).fetchone()
+    if row is None:
+        raise UnknownRun(f"no run {run_id}; `sepdash runs` lists them")
+    state, pid, token, worker_pid, worker_token = row
+    living = state == "running" and (
+        is_alive(pid, token) or is_alive(worker_pid, worker_token or "")
+    )
+    return state, living
+
+
+def _push(home: Home, run_id: int) -> None:
+    queue = RunQueue(home.queue)
+    try:
+        queue.push(run_id)
+    finally:
+        queue.close()
+
+
+def _check_name(name: str | None) -> None:
+    if name is not None and not _NAME.fullmatch(name):
+        raise StoreError(
+            f"{name!r} is no name for a run: expected letters, digits, '.', '_' or '-', at most 80, "
+            "beginning with a letter or digit, and not digits alone"
+        )
+
+
+def _free_name(connection: sqlite3.Connection, stem: str) -> str:
+    rows = connection.execute("SELECT name FROM runs WHERE name GLOB ?", (f"{stem}-*",))
+    ends = [name.removeprefix(f"{stem}-") for (name,) in rows]
+    return f"{stem}-{max((int(end) for end in ends if end.isdecimal()), default=0) + 1}"
+
+
+def _with_absolute_paths(config: RunConfig) -> RunConfig:
+    paths = {name: value for name, value in config.data if isinstance(value, Path)}
+    absolute = {name: path.expanduser().absolute() for name, path in paths.items()}
+    problems = [
+        Problem(
+            f"data.{name}",
+            f"folder {path} does not exist; give an existing one, for example --set data.{name}=FOLDER",
+        )
+        for name, path in absolute.items()
+        if not path.is_dir()
+    ]
+    if problems:
+        raise ConfigError(problems)
+    data = config.data.model_copy(update=absolute)
+    return config.model_copy(update={"data": data})
+
+
+def _expected_updates(config: RunConfig) -> int:
+    items, micro_batch = config.batch.items, config.batch.micro_batch
+    size = UpdateSize(-(-items // micro_batch), items, items * config.segment_s)
+    return math.ceil(size.updates_in(config.schedule.length))
