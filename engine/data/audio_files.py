@@ -16,10 +16,8 @@ import soundfile
 
 from engine.config.problems import Problem
 
-EXTENSIONS = frozenset(
-    (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf")
-    + (".w64", ".rf64")
-)
+_LOSSLESS = {".wav", ".flac", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".rf64"}
+EXTENSIONS = frozenset(_LOSSLESS | {".ogg", ".oga", ".opus", ".mp3"})
 _MOST_SHOWN = 20
 
 

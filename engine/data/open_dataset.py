@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from engine.config.data import StemsData
+from engine.config.data import BandwidthData, DenoiseData, StemsData
 from engine.config.schema import RunConfig
+from engine.data.bandwidth import BandwidthDataset
 from engine.data.dataset import Dataset
+from engine.data.denoise import DenoiseDataset
 from engine.data.stems import StemsDataset
 from engine.recipes.base import Split
 
@@ -15,6 +17,10 @@ def open_dataset(config: RunConfig, split: Split) -> Dataset:
     Raises:
         DataError: with everything that is wrong with the folders and files.
     """
-    if isinstance(config.data, StemsData):
-        return StemsDataset(config, split)
-    raise NotImplementedError(config.data.kind)
+    match config.data:
+        case BandwidthData():
+            return BandwidthDataset(config, split)
+        case DenoiseData():
+            return DenoiseDataset(config, split)
+        case StemsData():
+            return StemsDataset(config, split)

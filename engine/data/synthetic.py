@@ -90,7 +90,7 @@ def _syllable(draw: np.random.Generator, length: int, rate_hz: int, base_hz: flo
         envelope_T = _formants(harmonic * pitch_T, first, last, mix_T)
         voice_T += envelope_T / harmonic * np.sin(harmonic * phase_T)
     edge = np.minimum(np.minimum(time_T / 0.02, time_T[::-1] / 0.04), 1.0)
-    return voice_T * np.sin(0.5 * np.pi * edge) ** 2 * draw.uniform(0.5, 1.0)
+    return np.asarray(voice_T * np.sin(0.5 * np.pi * edge) ** 2 * draw.uniform(0.5, 1.0))
 
 
 def _formants(
@@ -100,7 +100,7 @@ def _formants(
     for low, high, width_hz in zip(first, last, (90.0, 120.0, 180.0), strict=True):
         centre_T = low + (high - low) * mix_T
         gain_T += 1.0 / (1.0 + ((frequency_T - centre_T) / width_hz) ** 2)
-    return gain_T
+    return np.asarray(gain_T)
 
 
 def _percussion(draw: np.random.Generator, num_samples: int, rate_hz: int) -> np.ndarray:

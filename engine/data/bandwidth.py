@@ -1,0 +1,89 @@
+"""Bandwidth extension: the input is the clean audio after a detour over a lower sampling rate.
+
+Letters: S sources, C channels, T samples.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from engine.config.data import BandwidthData
+from engine.config.schema import RunConfig
+from engine.data.audio_files import scan_folder
+from engine.data.dataset import AudioItem
+from engine.data.excerpts import Excerpts
+from engine.data.resampling import check_rates, filter_margin, resample
+from engine.data.source import make_sources, manifest_of
+from engine.randomness import item_generator
+from engine.recipes.base import Split
+
+
+class BandwidthDataset:
+    """Items of a folder of clean audio, at any depth.
+
+    Training draws one of `input_rates_hz` for each item; the rate of validation item i is number
+    i mod n of them. At the model's own rate, input and target are equal.
+
+    Raises:
+        DataError: with everything that is wrong with the folder.
+    """
+
+    def __init__(self, config: RunConfig, split: Split) -> None:
+        assert isinstance(config.data, BandwidthData)
+        data = config.data
+        for rate in data.input_rates_hz:
+            check_rates(data.rate_hz, rate, setting="data.input_rates_hz")
+            check_rates(rate, data.rate_hz, setting="data.input_rates_hz")
+        folder = data.train if split == "train" else data.valid
+        infos = scan_folder(folder, setting=f"data.{split}")
+        self._sources = make_sources(infos, data, setting=f"data.{split}")
+        self._excerpts = Excerpts([source.length for source in self._sources], config, split)
+        self._rates_hz = data.input_rates_hz
+        self._rate_hz = data.rate_hz
+        self._seed = config.seed
+        self._split = split
+        self.manifest = manifest_of(folder, infos)
+
+    def __len__(self) -> int:
+        """Return the number of items of an epoch."""
+        return len(self._excerpts)
+
+    def durations_s(self) -> np.ndarray:
+        """Return (N,) float64, the length of each item in seconds."""
+        return self._excerpts.durations_s()
+
+    def item(self, epoch: int, index: int) -> AudioItem:
+        """Return the narrow-band input and the clean target of an item."""
+        place = self._excerpts.locate(epoch, index)
+        rate = self.input_rate_hz(epoch, index)
+        source = self._sources[place.file]
+        margin = detour_margin(self._rate_hz, rate)
+        first = max(0, place.start - margin)
+        last = min(source.length, place.start + place.frames + margin)
+        clean_CT = source.read(first, last - first)
+        inside = slice(place.start - first, place.start - first + place.frames)
+        mix_CT = detour(clean_CT, self._rate_hz, rate)[:, inside]
+        return AudioItem(place.pad(mix_CT), place.pad(clean_CT[None, :, inside]))
+
+    def input_rate_hz(self, epoch: int, index: int) -> int:
+        """Return the rate that the input of an item takes its detour over."""
+        if self._split == "valid":
+            return self._rates_hz[index % len(self._rates_hz)]
+        draw = item_generator(self._seed, epoch, index, "rate")
+        return self._rates_hz[int(draw.integers(len(self._rates_hz)))]
+
+
+def detour(samples_CT: np.ndarray, rate_hz: int, low_hz: int) -> np.ndarray:
+    """Resample down to `low_hz` and back up; the length stays."""
+    if low_hz == rate_hz:
+        return samples_CT
+    back_CT = resample(resample(samples_CT, rate_hz, low_hz), low_hz, rate_hz)
+    return back_CT[:, : samples_CT.shape[1]]
+
+
+def detour_margin(rate_hz: int, low_hz: int) -> int:
+    """Return how far, in samples, the filters of a detour reach."""
+    if low_hz == rate_hz:
+        return 0
+    up = filter_margin(low_hz, rate_hz) * rate_hz // low_hz
+    return filter_margin(rate_hz, low_hz) + up + 1

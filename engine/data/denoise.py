@@ -1,0 +1,163 @@
+"""Denoising: clean audio plus a piece of noise, at a signal-to-noise ratio.
+
+Letters: S sources, C channels, T samples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from engine.config.data import DenoiseData
+from engine.config.problems import Problem
+from engine.config.schema import RunConfig
+from engine.data.audio_files import AudioInfo, DataError, scan_folder
+from engine.data.dataset import AudioItem
+from engine.data.excerpts import Excerpts
+from engine.data.source import Source, make_sources, manifest_of
+from engine.randomness import item_generator
+from engine.recipes.base import Split
+
+_TRAIN_SHARE = 0.9
+_GOLDEN = 0.6180339887498949
+
+
+@dataclass(frozen=True, slots=True)
+class NoisePiece:
+    """Which noise an item gets: recording, first sample in it, and signal-to-noise ratio."""
+
+    recording: int
+    start: int
+    snr_db: float
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseRecording:
+    """The part [first, first + length) of a recording that a split may use."""
+
+    source: Source
+    first: int
+    length: int
+
+    def read(self, start: int, frames: int) -> np.ndarray:
+        """Read float32 (C, frames) from `start` of the part; at its end, go on at its beginning."""
+        if start + frames <= self.length:
+            return self.source.read(self.first + start, frames)
+        whole_CT = self.source.read(self.first, self.length)
+        return np.take(whole_CT, np.arange(start, start + frames), axis=1, mode="wrap")
+
+
+class DenoiseDataset:
+    """Items of a folder of clean audio and a folder of noise, at any depth.
+
+    Training draws recording, place and ratio for each item. Validation item i takes recording i mod
+    n, and ratios that fill the range evenly however many items there are; it does not depend on the
+    seed. Without `noise_valid`, the last tenth of each recording is kept for validation.
+
+    Raises:
+        DataError: with everything that is wrong with either folder.
+    """
+
+    def __init__(self, config: RunConfig, split: Split) -> None:
+        assert isinstance(config.data, DenoiseData)
+        self._data = config.data
+        self._seed = config.seed
+        self._split = split
+        folder = config.data.train if split == "train" else config.data.valid
+        noise_folder, noise_setting = _noise_folder(config.data, split)
+        clean, noise = _scan_both(folder, f"data.{split}", noise_folder, noise_setting)
+        self._sources = make_sources(clean, config.data, setting=f"data.{split}")
+        noises = make_sources(noise, config.data, setting=noise_setting)
+        shared = config.data.noise_valid is None
+        self._recordings = [_part(source, split, shared=shared) for source in noises]
+        _check_parts(self._recordings, setting=noise_setting)
+        self._excerpts = Excerpts([source.length for source in self._sources], config, split)
+        self.manifest = manifest_of(folder, clean) + manifest_of(noise_folder, noise)
+
+    def __len__(self) -> int:
+        """Return the number of items of an epoch."""
+        return len(self._excerpts)
+
+    def durations_s(self) -> np.ndarray:
+        """Return (N,) float64, the length of each item in seconds."""
+        return self._excerpts.durations_s()
+
+    def item(self, epoch: int, index: int) -> AudioItem:
+        """Return the noisy input and the clean target of an item."""
+        place = self._excerpts.locate(epoch, index)
+        clean_CT = self._sources[place.file].read(place.start, place.frames)
+        piece = self.noise_piece(epoch, index)
+        length = place.pad_left + place.frames + place.pad_right
+        noise_CT = self._recordings[piece.recording].read(piece.start, length)
+        beside_CT = noise_CT[:, place.pad_left : place.pad_left + place.frames]
+        gain = noise_gain(clean_CT, beside_CT, piece.snr_db)
+        padded_CT = place.pad(clean_CT)
+        return AudioItem(padded_CT + gain * noise_CT, padded_CT[None])
+
+    def noise_piece(self, epoch: int, index: int) -> NoisePiece:
+        """Return which noise an item gets, and at which ratio."""
+        low, high = self._data.snr_low_db, self._data.snr_high_db
+        if self._split == "valid":
+            draw = item_generator(0, 0, index, "valid-noise")
+            recording = index % len(self._recordings)
+            share = ((index + 0.5) * _GOLDEN) % 1.0
+        else:
+            draw = item_generator(self._seed, epoch, index, "noise")
+            recording = int(draw.integers(len(self._recordings)))
+            share = float(draw.random())
+        start = int(draw.integers(self._recordings[recording].length))
+        return NoisePiece(recording, start, low + (high - low) * share)
+
+
+def noise_gain(clean_CT: np.ndarray, noise_CT: np.ndarray, snr_db: float) -> np.float32:
+    """Return the factor that brings noise to `snr_db` below the clean signal.
+
+    Powers are taken over all channels and samples. Noise stays as it is (factor 1) beside silence,
+    where no ratio exists, and where it is silent itself.
+    """
+    clean_power = float(np.mean(np.square(clean_CT, dtype=np.float64)))
+    noise_power = float(np.mean(np.square(noise_CT, dtype=np.float64)))
+    if clean_power <= 0.0 or noise_power <= 0.0:
+        return np.float32(1.0)
+    return np.float32(np.sqrt(clean_power / noise_power * 10.0 ** (-snr_db / 10.0)))
+
+
+def _noise_folder(data: DenoiseData, split: Split) -> tuple[Path, str]:
+    if split == "valid" and data.noise_valid is not None:
+        return data.noise_valid, "data.noise_valid"
+    return data.noise, "data.noise"
+
+
+def _scan_both(
+    clean: Path, clean_setting: str, noise: Path, noise_setting: str
+) -> tuple[list[AudioInfo], list[AudioInfo]]:
+    found: list[list[AudioInfo]] = []
+    problems: list[Problem] = []
+    for folder, setting in ((clean, clean_setting), (noise, noise_setting)):
+        try:
+            found.append(scan_folder(folder, setting=setting))
+        except DataError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise DataError(problems)
+    return found[0], found[1]
+
+
+def _part(source: Source, split: Split, *, shared: bool) -> NoiseRecording:
+    if not shared:
+        return NoiseRecording(source, 0, source.length)
+    border = int(source.length * _TRAIN_SHARE)
+    if split == "train":
+        return NoiseRecording(source, 0, border)
+    return NoiseRecording(source, border, source.length - border)
+
+
+def _check_parts(recordings: list[NoiseRecording], *, setting: str) -> None:
+    short = [recording.source.info.path for recording in recordings if recording.length < 1]
+    if short:
+        raise DataError(
+            Problem(setting, f"{path}: too short to be split; remove it, or set data.noise_valid")
+            for path in short
+        )
