@@ -62,6 +62,9 @@ class Recipe(Protocol):
     def sizes(self, split: Split) -> np.ndarray:
         """Return (N, D) item sizes: D = 1 duration in seconds, D = 2 (duration, tokens)."""
 
+    def manifest(self, split: Split) -> str:
+        """Return a hash that names the files of a split, so that a resume notices a change."""
+
     def fetch(self, split: Split, draws: Sequence[ItemDraw]) -> Batch:
         """Read and collate items on the CPU, a pure function of (config, split, draws)."""
 

@@ -1,0 +1,41 @@
+"""Which evaluation was the best one, for each metric whose best checkpoint is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import isfinite
+
+
+def is_better(metric: str, new: float, old: float | None) -> bool:
+    """Tell whether `new` beats `old`: losses fall, ratios in dB rise; NaN beats nothing."""
+    if not isfinite(new):
+        return False
+    if old is None:
+        return True
+    return new < old if metric.startswith("val_loss") else new > old
+
+
+class BestMetrics:
+    """The best value of each watched metric so far."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = tuple(names)
+        self._values: dict[str, float] = {}
+
+    def update(self, metrics: Mapping[str, float]) -> list[str]:
+        """Take in an evaluation; return the watched metrics it is the best of."""
+        better = [
+            name
+            for name in self._names
+            if name in metrics and is_better(name, metrics[name], self._values.get(name))
+        ]
+        self._values |= {name: metrics[name] for name in better}
+        return better
+
+    def state_dict(self) -> dict[str, float]:
+        """Return the best value by metric."""
+        return dict(self._values)
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        """Take them from `state`."""
+        self._values = {name: float(value) for name, value in state.items()}

@@ -1,0 +1,112 @@
+"""Finding and loading checkpoints: for a resume, and for applying a trained model.
+
+The layout of a run's `checkpoints` folder: `last-000123` directories hold everything a resume needs,
+`best-<metric>` directories hold the weights that were measured best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from engine.checkpoint_files import MANIFEST, MODEL, CheckpointError, Manifest, read_manifest
+from engine.checkpoint_writer import list_last
+from engine.config.problems import ConfigError, load_config
+from engine.config.schema import RunConfig
+from models.registry import build_model
+
+PREFERRED = ("best-si_sdr_ema", "best-si_sdr", "best-val_loss_ema", "best-val_loss")
+
+
+class ResumeError(ValueError):
+    """A run can't go on from its checkpoint, since it would not be the same run."""
+
+
+def find_checkpoint(path: Path) -> Path:
+    """Return the checkpoint directory meant by `path`.
+
+    Args:
+        path: a checkpoint, a run's folder or its `checkpoints` folder; of several, the one with the
+            best SI-SDR is taken (average first), then the best validation loss, then the newest.
+
+    Raises:
+        CheckpointError: when there is none.
+    """
+    for folder in (path, path / "checkpoints"):
+        names = [folder / name for name in PREFERRED]
+        for candidate in (folder, *names, *list_last(folder)):
+            if (candidate / MANIFEST).is_file():
+                return candidate
+    raise CheckpointError(
+        f"{path} holds no checkpoint: expected a folder with {MANIFEST}, or the folder of a run that "
+        "has saved one"
+    )
+
+
+def load_model(path: Path) -> tuple[RunConfig, nn.Module]:
+    """Return the config of a checkpoint and its network, on the CPU, in evaluation mode.
+
+    Raises:
+        CheckpointError: when there is no checkpoint, or it is damaged or does not fit the program.
+    """
+    manifest = read_manifest(find_checkpoint(path))
+    try:
+        config = load_config(manifest.values["config"])
+    except ConfigError as error:
+        raise CheckpointError(
+            f"{manifest.folder} has a config this program can't use: {error}"
+        ) from None
+    model = build_model(config.model, channels=config.data.channels, sources=config.num_sources)
+    weights = manifest.tensors(MODEL)
+    wanted = model.state_dict()
+    if set(weights) != set(wanted):
+        odd = sorted(set(weights) ^ set(wanted))
+        raise CheckpointError(f"{manifest.folder} holds other weights than its model: {odd[:4]}")
+    model.load_state_dict(weights)
+    return config, model.eval()
+
+
+def newest_intact(folder: Path) -> tuple[Manifest | None, list[str]]:
+    """Return the newest `last` checkpoint that is intact, and what is wrong with those passed over.
+
+    Broken ones are renamed to `<name>.broken`, so that they are neither read nor counted again.
+    """
+    problems: list[str] = []
+    for candidate in list_last(folder):
+        try:
+            return read_manifest(candidate), problems
+        except CheckpointError as error:
+            problems.append(str(error))
+            candidate.rename(candidate.with_name(f"{candidate.name}.broken"))
+    return None, problems
+
+
+def require_same_run(manifest: Manifest, *, config: RunConfig, plan_hash: str) -> None:
+    """Check that a checkpoint belongs to this config and this data.
+
+    Raises:
+        ResumeError: naming every setting that differs.
+    """
+    differing = list(_differences(manifest.values["config"], config.to_dict(), ""))
+    if differing:
+        raise ResumeError(
+            f"can't resume from {manifest.folder}: the config differs in {'; '.join(differing)}. "
+            "Enqueue a new run, or put the settings back"
+        )
+    if manifest.values["plan"] != plan_hash:
+        raise ResumeError(
+            f"can't resume from {manifest.folder}: the training files are not those it was made with "
+            f"(plan {manifest.values['plan']}, now {plan_hash}). Put them back, or enqueue a new run"
+        )
+
+
+def _differences(old: Any, new: Any, key: str) -> Iterator[str]:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for name in sorted({*old, *new}):
+            inner = f"{key}.{name}" if key else name
+            yield from _differences(old.get(name), new.get(name), inner)
+    elif old != new:
+        yield f"{key} (saved {old!r}, now {new!r})"

@@ -1,0 +1,93 @@
+"""Number formats and the device: autocast, the loss scale of fp16, the switches of the backends."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+from torch import Tensor
+
+from engine.config.sections import PrecisionConfig
+
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device to train on.
+
+    Raises:
+        ValueError: when a GPU is asked for and there is none.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(
+            f"precision.device = {name}: no GPU was found; set precision.device to auto or cpu"
+        )
+    return torch.device(name)
+
+
+def autocast(config: PrecisionConfig, device: torch.device) -> AbstractContextManager[object]:
+    """Return the context of a forward pass; it can be entered again and again."""
+    if config.dtype == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=_DTYPES[config.dtype])
+
+
+@contextmanager
+def backend_settings(config: PrecisionConfig) -> Iterator[None]:
+    """Set the process-wide switches that the config asks for; they are put back at the end."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = (matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, torch.get_num_threads())
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    matmul.allow_tf32 = cudnn.allow_tf32 = config.tf32
+    cudnn.benchmark = config.cudnn_benchmark and not config.deterministic
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, threads = before
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic)
+
+
+@contextmanager
+def without_benchmark() -> Iterator[None]:
+    """Keep cuDNN from timing kernels: validation lengths vary, and each would be timed anew."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
+class LossScale:
+    """The dynamic loss scale of fp16, kept on the device so that nothing waits for it.
+
+    The rule is that of `torch.amp.GradScaler`: halve after a non-finite update, double after 2000
+    good ones; only its flag comes from the trainer, which gates every update on it anyway.
+    """
+
+    def __init__(self, device: torch.device, *, initial: float = 2.0**16) -> None:
+        self.value = torch.full((), initial, device=device)
+        self._good = torch.zeros((), dtype=torch.int32, device=device)
+
+    def update(self, skipped: Tensor) -> None:
+        """Adapt to an update; `skipped` () is 1.0 where it was not finite."""
+        torch._amp_update_scale_(self.value, self._good, skipped, 2.0, 0.5, 2000)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the scale and the count of good updates."""
+        return {"value": self.value, "good": self._good}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take both from `state`."""
+        self.value.copy_(state["value"])
+        self._good.copy_(state["good"])

@@ -1,0 +1,138 @@
+"""The flagship task: a mixture in, one signal or several out, judged by SI-SDR.
+
+Bandwidth extension, denoising and stem separation differ only in their datasets. Letters: B batch,
+S sources, C channels, T samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from math import nan
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from engine.config.schema import RunConfig
+from engine.data.dataset import AudioItem, Dataset, collate, fetch
+from engine.data.open_dataset import open_dataset
+from engine.losses import Loss, build_loss
+from engine.metrics import si_sdr
+from engine.recipes.base import Batch, Evaluation, ItemDraw, Split, StepOutput
+from models.registry import build_model
+
+
+class SeparationRecipe:
+    """Trains any model of `models` on any dataset of `engine.data`; can be sent to a reader process."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self._config = config
+        self._open: dict[Split, Dataset] = {}
+        self._weights: dict[tuple[int, torch.device], Tensor] = {}
+
+    def __getstate__(self) -> dict[str, object]:
+        """Send only what a reader process needs: the config and the datasets found so far."""
+        return {"_config": self._config, "_open": self._open, "_weights": {}}
+
+    def build_model(self) -> nn.Module:
+        """Return the network of the config, freshly initialised, on the CPU."""
+        config = self._config
+        return build_model(config.model, channels=config.data.channels, sources=config.num_sources)
+
+    def sizes(self, split: Split) -> np.ndarray:
+        """Return (N, 1): the duration of each item in seconds; validation heeds max_items."""
+        durations = self._dataset(split).durations_s().reshape(-1, 1)
+        return durations[: self._num_valid] if split == "valid" else durations
+
+    def manifest(self, split: Split) -> str:
+        """Return the hash over the names, lengths and rates of the files."""
+        return self._dataset(split).manifest
+
+    def fetch(self, split: Split, draws: Sequence[ItemDraw]) -> Batch:
+        """Read and collate items: `mix` (B, C, T) and `target` (B, S, C, T)."""
+        return fetch(self._dataset(split), draws)
+
+    def step(self, model: nn.Module, batch: Batch) -> StepOutput:
+        """Return the sum of the loss over the items, and their number."""
+        mix_BCT = batch.tensors["mix"]
+        loss_B = self._loss(model(mix_BCT), batch.tensors["target"])
+        return StepOutput(loss_B.sum(), self._weight(len(mix_BCT), mix_BCT.device))
+
+    def evaluate(self, model: nn.Module, device: torch.device) -> Evaluation:
+        """Return means over the excerpts: val_loss, si_sdr, si_sdri, input_si_sdr.
+
+        A silent reference has no SI-SDR: it is left out of all but val_loss. An item counts as
+        excluded when all its references are silent.
+        """
+        losses: list[Tensor] = []
+        after: list[Tensor] = []
+        before: list[Tensor] = []
+        for items in self._batches():
+            batch = collate(items).to(device)
+            mix_BCT, ref_BSCT = batch.tensors["mix"], batch.tensors["target"]
+            est_BSCT = model(mix_BCT)
+            losses.append(self._loss(est_BSCT, ref_BSCT))
+            after.append(si_sdr(est_BSCT, ref_BSCT, joint_channels=True))
+            before.append(si_sdr(mix_BCT.unsqueeze(1), ref_BSCT, joint_channels=True))
+        return _summarise(losses, after, before)
+
+    def worst_batch(self, count: int) -> Batch:
+        """Return `count` items of noise of the training segment's length."""
+        data = self._config.data
+        shape = (data.channels, data.segment_samples)
+        generator = torch.Generator().manual_seed(0)
+        mix_BCT = torch.randn(count, *shape, generator=generator) * 0.1
+        target_BSCT = (
+            torch.randn(count, self._config.num_sources, *shape, generator=generator) * 0.1
+        )
+        return Batch({"mix": mix_BCT, "target": target_BSCT})
+
+    @cached_property
+    def _loss(self) -> Loss:
+        return build_loss(self._config.loss)
+
+    @property
+    def _num_valid(self) -> int:
+        most = self._config.validation.max_items
+        total = len(self._dataset("valid"))
+        return min(most, total) if most else total
+
+    def _dataset(self, split: Split) -> Dataset:
+        if split not in self._open:
+            self._open[split] = open_dataset(self._config, split)
+        return self._open[split]
+
+    def _weight(self, count: int, device: torch.device) -> Tensor:
+        key = (count, device)
+        if key not in self._weights:
+            self._weights[key] = torch.full((), float(count), device=device)
+        return self._weights[key]
+
+    def _batches(self) -> Iterator[list[AudioItem]]:
+        """Yield excerpts in order; only neighbours of one length share a batch, so none is padded."""
+        dataset, group = self._dataset("valid"), list[AudioItem]()
+        for index in range(self._num_valid):
+            item = dataset.item(0, index)
+            full = len(group) == self._config.validation.batch_items
+            if group and (full or item.mix_CT.shape != group[0].mix_CT.shape):
+                yield group
+                group = []
+            group.append(item)
+        if group:
+            yield group
+
+
+def _summarise(losses: list[Tensor], after: list[Tensor], before: list[Tensor]) -> Evaluation:
+    loss_N = torch.cat(losses).double().cpu()
+    after_NS, before_NS = torch.cat(after).cpu(), torch.cat(before).cpu()
+    heard_NS = torch.isfinite(after_NS) & torch.isfinite(before_NS)
+    heard_N = heard_NS.any(dim=1)
+    metrics = {"val_loss": float(loss_N.mean())}
+    for name, level_NS in (
+        ("si_sdr", after_NS), ("si_sdri", after_NS - before_NS), ("input_si_sdr", before_NS),
+    ):  # fmt: skip
+        sums_N = torch.where(heard_NS, level_NS, 0.0).sum(dim=1)
+        means_N = sums_N[heard_N] / heard_NS.sum(dim=1)[heard_N]
+        metrics[name] = float(means_N.mean()) if len(means_N) else nan
+    return Evaluation(metrics, len(loss_N), int((~heard_N).sum()))

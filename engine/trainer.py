@@ -1,0 +1,273 @@
+"""The one training loop: step, log, save, evaluate, stop.
+
+Owns the order of things in a run and nothing else: an update is made in `engine.updates`, curves in
+`engine.telemetry`, evaluation in `engine.validation`, state on disk in `engine.training_state`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+
+import torch
+
+from engine.batching.plan import FixedPlan
+from engine.best import BestMetrics
+from engine.checkpoint import newest_intact, require_same_run
+from engine.checkpoint_files import Manifest, tidy
+from engine.checkpoint_writer import CheckpointWriter
+from engine.config.schema import RunConfig
+from engine.counters import Counters, UpdateSize
+from engine.data.loader import Loader
+from engine.ema import Ema
+from engine.events import (
+    CheckpointSaved,
+    Control,
+    Evaluated,
+    Event,
+    Noticed,
+    Observer,
+    RunEnded,
+    RunStarted,
+)
+from engine.precision import backend_settings, resolve_device
+from engine.randomness import seed_everything
+from engine.recipes.base import Recipe
+from engine.schedules import is_due, lr_factor, total_updates
+from engine.telemetry import Telemetry
+from engine.training_state import StateSaver, TrainingState
+from engine.updates import Updater, build_optimizer
+from engine.validation import Validator, metric_unit
+
+_LOG = logging.getLogger(__name__)
+
+
+class Trainer:
+    """Trains one run to its end, or to the moment it is told to stop.
+
+    Args:
+        config: the run.
+        recipe: the task.
+        folder: the run's folder; checkpoints go below it.
+        observers: hear every event, on the training thread.
+        control: asked once per update whether to stop.
+        resume: go on from the newest intact checkpoint in `folder`, if there is one.
+        device: where to train; overrules `config.precision.device`.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        recipe: Recipe,
+        folder: Path,
+        *,
+        observers: Sequence[Observer],
+        control: Control,
+        resume: bool = True,
+        device: torch.device | None = None,
+    ) -> None:
+        self._config = config
+        self._recipe = recipe
+        self._folder = folder / "checkpoints"
+        self._observers = list(observers)
+        self._control = control
+        self._resume = resume
+        self._device = device or resolve_device(config.precision.device)
+        self._update = self._saved_at = 0
+        self._metrics: dict[str, float] = {}
+        self._new_best: list[str] = []
+
+    def fit(self) -> RunEnded:
+        """Train, and return how the run ended.
+
+        Raises:
+            TrainingDiverged: when too many updates in a row were not finite.
+            CheckpointError: when a checkpoint can't be written or does not fit.
+            ResumeError: when the config or the data is not that of the checkpoint.
+        """
+        with backend_settings(self._config.precision), self._prepared():
+            reason = None
+            while self._update < self._total:
+                reason = self._control.stop_reason()
+                if reason is not None:
+                    break
+                self._step()
+                self._log()
+                self._evaluate()
+                self._save()
+            return self._end(reason)
+
+    def _step(self) -> None:
+        batches = [next(self._loader) for _ in range(self._size.micro_batches)]
+        lr = self._peak_lr * lr_factor(self._config.schedule, self._counters(), self._size)
+        self._update += 1
+        self._telemetry.add(self._updater.run(self._update, batches, lr=lr), lr)
+
+    def _log(self) -> None:
+        if self._telemetry.is_full():
+            self._telemetry.flush()
+            self._tell_saved(self._writer.poll())
+
+    def _evaluate(self) -> None:
+        settings = self._config.validation
+        first = settings.at_start and self._update == 1
+        if not (first or self._is_last or is_due(settings.every, self._update, self._size)):
+            return
+        self._telemetry.flush()
+        started = perf_counter()
+        found = self._validator.run(self._state.model)
+        self._metrics = found.metrics
+        self._new_best = self._state.best.update(found.metrics)
+        units = {name: metric_unit(name, self._loss_unit) for name in found.metrics}
+        self._emit(
+            Evaluated(
+                self._counters(), found.metrics, units, perf_counter() - started,
+                found.num_items, found.num_excluded,
+            )
+        )  # fmt: skip
+        self._telemetry.restart_clock()
+
+    def _save(self) -> None:
+        due = self._is_last or is_due(self._config.checkpoint.every, self._update, self._size)
+        if due or self._new_best:
+            self._save_now()
+
+    def _save_now(self) -> None:
+        self._telemetry.flush()
+        self._tell_saved(self._writer.wait())
+        self._writer.submit(
+            self._saver.snapshot(
+                update=self._update,
+                counters=asdict(self._counters()),
+                best=self._new_best,
+                metrics=self._metrics,
+            )
+        )
+        self._new_best = []
+        self._saved_at = self._update
+        self._telemetry.restart_clock()
+
+    def _end(self, reason: str | None) -> RunEnded:
+        self._telemetry.flush()
+        if self._saved_at < self._update:
+            self._save_now()
+        self._tell_saved(self._writer.wait())
+        counters = self._counters()
+        if reason is None:
+            ended = RunEnded("finished", counters, "all updates made")
+        else:
+            ended = RunEnded("stopped", counters, reason)
+        self._emit(ended)
+        return ended
+
+    @contextmanager
+    def _prepared(self) -> Iterator[None]:
+        """Build everything, resume, and announce the start; readers and writer end with it."""
+        config = self._config
+        seed_everything(config.seed)
+        num_items = len(self._recipe.sizes("train"))
+        num_valid = len(self._recipe.sizes("valid"))
+        plan = FixedPlan(
+            num_items, config.batch.items, config.batch.micro_batch, config.seed,
+            self._recipe.manifest("train"),
+        )  # fmt: skip
+        self._size = UpdateSize(
+            plan.micro_batches_per_update, config.batch.items, config.batch.items * config.segment_s
+        )
+        self._total = total_updates(config.schedule.length, self._size)
+        self._peak_lr = config.optimizer.lr
+        self._loss_unit = "dB" if config.loss.kind == "si_sdr" else ""
+        self._build(plan)
+        self._resume_from(plan)
+        parameters = sum(p.numel() for p in self._state.model.parameters())
+        with self._open_loader(plan) as self._loader, self._new_writer() as self._writer:
+            self._emit(
+                RunStarted(
+                    self._counters(), self._total, self._update, str(self._device), parameters,
+                    num_items, num_valid,
+                )
+            )  # fmt: skip
+            self._telemetry.restart_clock()
+            yield
+
+    def _build(self, plan: FixedPlan) -> None:
+        config, device = self._config, self._device
+        model = self._recipe.build_model().to(device)
+        model.train()
+        ema = Ema(model, config.ema, self._size) if config.ema.enabled else None
+        optimizer = build_optimizer(model, config)
+        self._updater = Updater(
+            self._recipe, model, optimizer, config=config, device=device, ema=ema
+        )
+        self._telemetry = Telemetry(
+            config.logging, self._size, loss_unit=self._loss_unit, emit=self._emit
+        )
+        self._validator = Validator(self._recipe, config, device=device, ema=ema)
+        self._state = TrainingState(
+            model, optimizer, ema, self._updater.loss_scale, self._telemetry,
+            BestMetrics(config.checkpoint.best),
+        )  # fmt: skip
+        about = {
+            "config": config.to_dict(), "fingerprint": config.fingerprint, "plan": plan.hash,
+        }  # fmt: skip
+        self._saver = StateSaver(self._state, about)
+
+    def _resume_from(self, plan: FixedPlan) -> None:
+        tidy(self._folder)
+        if not self._resume:
+            return
+        manifest, problems = newest_intact(self._folder)
+        for problem in problems:
+            self._emit(Noticed("warning", "checkpoint-broken", f"{problem}; passed over"))
+        if manifest is None:
+            return
+        require_same_run(manifest, config=self._config, plan_hash=plan.hash)
+        self._state.restore(manifest)
+        self._update = self._saved_at = manifest.updates
+        self._metrics = dict(manifest.values["metrics"])
+        self._telemetry.start_at(self._update)
+
+    def _open_loader(self, plan: FixedPlan) -> Loader:
+        on_gpu = self._device.type == "cuda"
+        return Loader(
+            partial(self._recipe.fetch, "train"),
+            plan,
+            workers=self._config.batch.workers,
+            prefetch=self._config.batch.prefetch,
+            start_update=self._update,
+            background=on_gpu,
+            pin_memory=on_gpu,
+        )
+
+    def _new_writer(self) -> CheckpointWriter:
+        return CheckpointWriter(self._folder, keep_last=self._config.checkpoint.keep_last)
+
+    @property
+    def _is_last(self) -> bool:
+        return self._update == self._total
+
+    def _counters(self) -> Counters:
+        return self._size.after(self._update)
+
+    def _tell_saved(self, manifests: Sequence[Manifest]) -> None:
+        for manifest in manifests:
+            values = manifest.values
+            self._emit(
+                CheckpointSaved(
+                    values["kind"], str(manifest.folder), Counters(**values["counters"]),
+                    values["metrics"], manifest.size_bytes,
+                )
+            )  # fmt: skip
+
+    def _emit(self, event: Event) -> None:
+        for observer in tuple(self._observers):
+            try:
+                observer.on_event(event)
+            except Exception:  # noqa: BLE001  one of the three boundaries: a sink can't end a run
+                _LOG.exception("an observer failed and is no longer told: %r", observer)
+                self._observers.remove(observer)
