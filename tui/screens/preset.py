@@ -1,0 +1,304 @@
+"""The preset screen: pick a preset, edit it in a form made from the schema, enqueue or save it.
+
+What is typed is held by `tui.draft`; this screen shows it. The config schema takes half a second to
+import, so this module is imported when the screen is first opened.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.screen import Screen
+from textual.widgets import Button, Footer, Input, Label, OptionList, Static
+from textual.widgets.option_list import Option
+
+from engine.config.fields import SettingInfo
+from jobs.home import Home
+from presets.catalogue import Catalogue, PresetError, PresetInfo
+from tui.draft import Draft, FieldState, Verdict
+from tui.screens.save_preset import SavePreset
+from tui.widgets.setting_field import SettingField, field_id
+
+
+class PresetScreen(Screen[int | None]):
+    """Returns the id of the run that was enqueued, None when the person went back."""
+
+    CSS_PATH = "preset.tcss"
+    TITLE = "New run"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+r,ctrl+enter", "enqueue", "Enqueue", key_display="^r", priority=True),
+        Binding("ctrl+s", "save", "Save", priority=True),
+        Binding("ctrl+z", "reset_field", "Undo", priority=True),
+        Binding("ctrl+f", "focus_filter", "Find", priority=True),
+        Binding("ctrl+n", "next_problem", "Next problem", priority=True),
+        Binding("escape", "back", "Back"),
+    ]
+
+    def __init__(self, home: Home, *, preset: str | None = None) -> None:
+        super().__init__()
+        self._home = home
+        self._catalogue = Catalogue(home.presets)
+        self._first = preset
+        self._presets: list[PresetInfo] = []
+        self._drafts: dict[str, Draft] = {}
+        self._shown = ""
+        self._verdict = Verdict(None)
+        self._focused: SettingInfo | None = None
+        self._warned = False
+
+    def compose(self) -> ComposeResult:
+        """Lay out the list on the left, the form on the right, help and problems below it."""
+        with Horizontal(id="panes"):
+            with Vertical(id="picker"):
+                yield Input(placeholder="find a preset", id="filter", compact=True)
+                yield OptionList(id="presets", compact=True)
+            with Vertical(id="editor"):
+                yield Static(id="about", markup=False)
+                yield VerticalScroll(id="form")
+                yield Static(id="help", markup=False)
+                yield Static(id="problems", markup=False)
+                with Horizontal(id="actions"):
+                    yield Label("name of the run")
+                    yield Input(placeholder="made from the preset", id="run-name", compact=True)
+                    yield Button("Enqueue", id="enqueue", variant="primary", compact=True)
+                    yield Button("Save as preset", id="save", compact=True)
+        yield Footer()
+
+    async def on_mount(self) -> None:
+        """Read the presets and show the first one, or the one asked for."""
+        self._fill_list()
+        names = [info.name for info in self._presets]
+        first = self._first if self._first in names else names[0]
+        self.query_one("#presets", OptionList).focus()
+        self.query_one("#presets", OptionList).highlighted = names.index(first)
+
+    # The list of presets.
+
+    def _fill_list(self) -> None:
+        words = self.query_one("#filter", Input).value.lower().split()
+        self._presets = [
+            info
+            for info in self._catalogue.list()
+            if all(
+                word in f"{info.name} {info.description} {info.origin}".lower() for word in words
+            )
+        ]
+        options = self.query_one("#presets", OptionList)
+        options.clear_options()
+        options.add_options(Option(_line(info), id=info.name) for info in self._presets)
+
+    @on(Input.Changed, "#filter")
+    def _filter_changed(self) -> None:
+        self._fill_list()
+        if self._presets:
+            names = [info.name for info in self._presets]
+            at = names.index(self._shown) if self._shown in names else 0
+            self.query_one("#presets", OptionList).highlighted = at
+
+    @on(Input.Submitted, "#filter")
+    def _filter_submitted(self) -> None:
+        self.query_one("#presets", OptionList).focus()
+
+    @on(OptionList.OptionHighlighted, "#presets")
+    async def _preset_highlighted(self, event: OptionList.OptionHighlighted) -> None:
+        name = str(event.option_id)
+        if name != self._shown:
+            await self._show_preset(name)
+
+    @on(OptionList.OptionSelected, "#presets")
+    def _preset_selected(self) -> None:
+        for field in self.query(SettingField):
+            field.editor.focus()
+            return
+
+    # The form.
+
+    async def _show_preset(self, name: str) -> None:
+        self._shown = name
+        info = next(item for item in self._presets if item.name == name)
+        about = f"{name}  ({info.origin}{f', extends {info.extends}' if info.extends else ''})"
+        self.query_one("#about", Static).update(f"{about}\n{info.description}")
+        if name not in self._drafts:
+            try:
+                self._drafts[name] = Draft(name, self._catalogue.read(name))
+            except PresetError as error:
+                await self._show_broken(str(error))
+                return
+        await self._show_fields()
+
+    async def _show_broken(self, reason: str) -> None:
+        await self.query_one("#form", VerticalScroll).remove_children()
+        self._verdict = Verdict(None, general=(reason,))
+        self._show_problems()
+
+    async def _show_fields(self) -> None:
+        """Show the draft: new values in the rows that are there, new rows where the kind changed."""
+        states = self._draft.fields()
+        form = self.query_one("#form", VerticalScroll)
+        keys = [state.info.key for state in states]
+        if [field.info.key for field in self.query(SettingField)] == keys:
+            for field, state in zip(self.query(SettingField), states, strict=True):
+                field.update(state)
+        else:
+            async with self.batch():
+                await form.remove_children()
+                await form.mount_all(_rows(states))
+        self._recheck()
+
+    @on(SettingField.Edited)
+    async def _setting_edited(self, event: SettingField.Edited) -> None:
+        self._warned = False
+        self._draft.edit(event.info, event.text)
+        if event.info.key.endswith(".kind"):
+            await self._show_fields()
+            self.query_one(f"#{field_id(event.info.key)}", SettingField).editor.focus()
+        else:
+            self._recheck()
+
+    @on(SettingField.Entered)
+    def _setting_entered(self, event: SettingField.Entered) -> None:
+        self._focused = event.info
+        self.query_one("#help", Static).update(_help(event.info))
+
+    def _recheck(self) -> None:
+        self._verdict = self._draft.check()
+        states = {state.info.key: state for state in self._draft.fields()}
+        for field in self.query(SettingField):
+            problem = self._verdict.problems.get(field.info.key, "")
+            field.mark(changed=states[field.info.key].changed, problem=problem)
+        self._show_problems()
+
+    def _show_problems(self) -> None:
+        verdict = self._verdict
+        draft = self._drafts.get(self._shown)
+        changes = len(draft.changes) if draft else 0
+        first = "; ".join([*verdict.general, *(f"{k}: {v}" for k, v in verdict.problems.items())])
+        text = (
+            f"{verdict.count} problems: {first}" if verdict.count else f"ready, {changes} changed"
+        )
+        bar = self.query_one("#problems", Static)
+        bar.update(text)
+        bar.set_class(bool(verdict.count), "-wrong")
+        self.query_one("#enqueue", Button).disabled = verdict.config is None
+
+    @property
+    def _draft(self) -> Draft:
+        return self._drafts[self._shown]
+
+    # What a person can do.
+
+    def action_focus_filter(self) -> None:
+        """Go to the filter of the list."""
+        self.query_one("#filter", Input).focus()
+
+    def action_next_problem(self) -> None:
+        """Go to the next field that has a problem."""
+        fields = list(self.query(SettingField))
+        here = next((i for i, field in enumerate(fields) if field.has_focus_within), -1)
+        for field in [*fields[here + 1 :], *fields[: here + 1]]:
+            if field.info.key in self._verdict.problems:
+                field.editor.focus()
+                return
+
+    async def action_reset_field(self) -> None:
+        """Take the preset's own value of the focused field back."""
+        if self._focused is not None and self._shown in self._drafts:
+            self._draft.reset(self._focused)
+            await self._show_fields()
+
+    def action_back(self) -> None:
+        """Leave; edits are dropped only after a second press."""
+        changed = sum(len(draft.changes) for draft in self._drafts.values())
+        if changed and not self._warned:
+            self._warned = True
+            self.notify(
+                f"Press Escape again to drop {changed} changed settings.", severity="warning"
+            )
+        else:
+            self.dismiss(None)
+
+    @on(Button.Pressed, "#enqueue")
+    def action_enqueue(self) -> None:
+        """Put a run of these settings into the queue and leave."""
+        config = self._verdict.config
+        if config is None:
+            self.notify(f"{self._verdict.count} problems to solve first.", severity="error")
+            self.action_next_problem()
+            return
+        self._enqueue()
+
+    @work(thread=True, exclusive=True, group="enqueue")
+    def _enqueue(self) -> None:
+        # jobs.submit takes 0.4 s to import, so it is imported on this thread.
+        from jobs.submit import enqueue
+
+        config, name = self._verdict.config, self.query_one("#run-name", Input).value.strip()
+        assert config is not None
+        try:
+            run_id = enqueue(self._home, config, name=name or None, preset=self._shown)
+        except (ValueError, OSError) as error:
+            self.app.call_from_thread(self._refused, str(error))
+        else:
+            self.app.call_from_thread(self.dismiss, run_id)
+
+    def _refused(self, reason: str) -> None:
+        self.notify(reason, title="Not enqueued", severity="error", timeout=10)
+
+    @on(Button.Pressed, "#save")
+    @work
+    async def action_save(self) -> None:
+        """Save the settings as a preset of one's own."""
+        if self._shown not in self._drafts:
+            return
+        description = next(i.description for i in self._presets if i.name == self._shown)
+        answer = await self.app.push_screen_wait(SavePreset(self._shown, description))
+        if answer is None:
+            return
+        values, extends = self._draft.to_save()
+        try:
+            path = self._catalogue.save(
+                answer.name, values, extends=extends, description=answer.description
+            )
+        except PresetError as error:
+            self.notify(str(error), title="Not saved", severity="error", timeout=10)
+            return
+        self._drafts.pop(self._shown)
+        self._drafts.pop(answer.name, None)
+        self._shown = ""
+        self._fill_list()
+        names = [info.name for info in self._presets]
+        if answer.name in names:
+            self.query_one("#presets", OptionList).highlighted = names.index(answer.name)
+        self.notify(f"Saved as {answer.name}: {path}", markup=False)
+
+
+def _line(info: PresetInfo) -> str:
+    mark = "! " if info.problem else "* " if info.origin == "user" else "  "
+    return f"{mark}{info.name}"
+
+
+def _rows(states: list[FieldState]) -> list[Static | SettingField]:
+    rows: list[Static | SettingField] = []
+    section = ""
+    for state in states:
+        name = state.info.key.rpartition(".")[0] or "run"
+        if name != section:
+            rows.append(Static(name, classes="section"))
+            section = name
+        rows.append(SettingField(state))
+    return rows
+
+
+def _help(info: SettingInfo) -> str:
+    facts = [
+        info.key,
+        info.type_name,
+        info.bounds,
+        info.unit if info.unit != info.type_name else "",
+    ]
+    default = "required" if info.required else f"default {info.default}"
+    return f"{info.help}\n{' · '.join(fact for fact in [*facts, default] if fact)}"
