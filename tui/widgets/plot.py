@@ -27,7 +27,10 @@ Run = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One curve: `mean` over `x` (ascending), with `low` and `high` where points were merged."""
+    """One curve: `mean` over `x` (ascending), with `low` and `high` where points were merged.
+
+    A line that is not `drawn` has its value in the legend only.
+    """
 
     label: str
     colour: int
@@ -36,6 +39,7 @@ class Line:
     low: FloatArray | None = None
     high: FloatArray | None = None
     dotted: bool = False
+    drawn: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +90,9 @@ class Area:
 def compose(plot: Plot, width: int, height: int, cursor: float | None = None) -> list[list[Run]]:
     """Return `height` rows of text runs, each `width` cells; `cursor` is an x value to read at."""
     plot = _logarithmic(plot) if plot.log and _positive(plot) else plot
-    lines = [line for line in plot.lines if np.isfinite(line.mean).any()]
-    rows: list[list[Run]] = [_fit(_legend(plot, lines, cursor), width)] if height > 0 else []
+    shown = [line for line in plot.lines if np.isfinite(line.mean).any()]
+    lines = [line for line in shown if line.drawn]
+    rows: list[list[Run]] = [_fit(_legend(plot, shown, cursor), width)] if height > 0 else []
     if not lines or height < 3 or width < 16:
         blank = [[(" " * width, TEXT)] for _ in range(height - len(rows))]
         if len(blank) and not lines:
@@ -109,7 +114,7 @@ def compose(plot: Plot, width: int, height: int, cursor: float | None = None) ->
 def cursor_x(plot: Plot, width: int, height: int, column: int) -> float | None:
     """Return the x value under a cell column of the chart, None outside the plotting area."""
     plot = _logarithmic(plot) if plot.log and _positive(plot) else plot
-    lines = [line for line in plot.lines if np.isfinite(line.mean).any()]
+    lines = [line for line in plot.lines if line.drawn and np.isfinite(line.mean).any()]
     if not lines or height < 3:
         return None
     _, gutter = _y_labels(plot, y_range(lines, plot.from_zero), height - 2)
@@ -204,7 +209,8 @@ def _legend(plot: Plot, lines: Sequence[Line], cursor: float | None) -> list[Run
         value = value_at(line, at) if cursor is not None else float(finite[-1])
         if plot.log and value is not None:
             value = 10.0**value
-        runs.append((f"  {'┄' if line.dotted else '━'} ", LINE + line.colour))
+        mark = " " if not line.drawn else "┄" if line.dotted else "━"
+        runs.append((f"  {mark} ", LINE + line.colour))
         runs.append((f"{clean(line.label)} " if line.label else "", TEXT))
         runs.append((number(value), TEXT))
     return runs
@@ -235,7 +241,7 @@ def _tick_text(value: float, values: Sequence[float]) -> str:
 
 
 def _x_text(value: float, unit: str) -> str:
-    if unit == "time":
+    if unit.endswith("time"):
         return duration(value)
     return f"{value:.0f}" if unit == "updates" and value < 1e5 else count(value)
 
@@ -243,12 +249,14 @@ def _x_text(value: float, unit: str) -> str:
 def _x_labels(area: Area, unit: str) -> str:
     text = [" "] * area.width
     values = (
-        _time_ticks(area) if unit == "time" else braille.ticks(*area.x, max(2, area.width // 12))
+        _time_ticks(area)
+        if unit.endswith("time")
+        else braille.ticks(*area.x, max(2, area.width // 12))
     )
     name = f" {unit}"
     free = area.width - len(name)
     for value in values:
-        label = duration(value) if unit == "time" else count(value)
+        label = duration(value) if unit.endswith("time") else count(value)
         start = min(max(0, area.cell_of(value) - len(label) // 2), area.width - len(label))
         if (
             start >= 0
@@ -274,9 +282,7 @@ def _runs(area: Area, row: int) -> list[Run]:
     roles = area.roles[row]
     cuts = [0, *(np.flatnonzero(np.diff(roles)) + 1).tolist(), area.width]
     text = area.chars[row].astype("<u4").tobytes().decode("utf-32-le")
-    return [
-        (text[start:end], int(roles[start])) for start, end in itertools.pairwise(cuts)
-    ]
+    return [(text[start:end], int(roles[start])) for start, end in itertools.pairwise(cuts)]
 
 
 def _fit(runs: list[Run], width: int) -> list[Run]:

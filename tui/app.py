@@ -1,0 +1,73 @@
+"""The Textual application: themes, the dashboard, the command palette."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import ClassVar
+
+from textual.app import App, SystemCommand
+from textual.binding import BindingType
+from textual.screen import Screen
+
+from jobs.home import Home
+from jobs.store.reader import StoreReader
+from tui import palette
+from tui.feed import Reader
+from tui.screens.dashboard import Dashboard
+
+COMMANDS: tuple[tuple[str, str, str], ...] = (
+    ("New run", "Choose a preset, edit it, queue it", "new"),
+    ("Stop run", "Save a checkpoint and end the chosen run", "stop"),
+    ("Resume run", "Queue the chosen run to go on from its checkpoint", "resume"),
+    ("Remove run", "Remove the chosen run and its files", "remove"),
+    ("Move run to the top", "Let the chosen run be the next", "move('top')"),
+    ("Move run to the bottom", "Let the chosen run be the last", "move('bottom')"),
+    ("Mark run", "Compare the chosen run with the other marked ones", "mark"),
+    ("Clear marks", "Show one run in the charts", "clear"),
+    ("Follow", "Choose whichever run is running", "follow"),
+    ("Worker", "Start a worker, or stop the one that works", "worker"),
+    ("Horizontal axis", "Updates, samples, audio time, train time", "clock"),
+    ("Logarithmic loss", "Switch the axis of the loss", "log_scale"),
+    ("Log", "Show the log alone", "log"),
+)
+
+
+class SepdashApp(App[None]):
+    """The dashboard on the runs of one home; `select` names runs to choose and to compare."""
+
+    TITLE = "sepdash"
+    ENABLE_COMMAND_PALETTE = True
+    BINDINGS: ClassVar[list[BindingType]] = []
+
+    def __init__(
+        self,
+        home: Home,
+        *,
+        select: Sequence[int] = (),
+        open_reader: Callable[[], Reader] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__()
+        self._home = home
+        self._select = tuple(select)
+        self._open_reader = open_reader or partial(StoreReader, home.store)
+        self._clock = clock
+
+    def on_mount(self) -> None:
+        """Put on the theme."""
+        self.register_theme(palette.DARK)
+        self.register_theme(palette.LIGHT)
+        self.theme = palette.DARK.name
+
+    def get_default_screen(self) -> Screen[None]:
+        """Start with the dashboard."""
+        return Dashboard(self._home, self._open_reader, select=self._select, clock=self._clock)
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """Offer what the keys offer, by name."""
+        if isinstance(screen, Dashboard):
+            for title, text, action in COMMANDS:
+                yield SystemCommand(title, text, partial(screen.run_action, action))
+        yield from super().get_system_commands(screen)

@@ -1,0 +1,178 @@
+"""Turns what the feed read into the four charts of the dashboard. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from jobs.store.records import Curve, RunRecord, SystemRecord
+from tui.messages import RunData
+from tui.widgets.braille import FloatArray
+from tui.widgets.plot import PALETTE_SIZE, Line, Plot, x_range
+
+CLOCKS = ("updates", "samples", "audio time", "train time")
+CHARTS = ("loss", "si_sdr", "throughput", "memory")
+_GREY = PALETTE_SIZE - 1
+_GIB = float(1024**3)
+
+
+def build(
+    data: Sequence[RunData],
+    colours: Mapping[int, int],
+    *,
+    clock: str = "updates",
+    log: bool = False,
+) -> dict[str, Plot]:
+    """Return the plots by name; with several runs each has its colour and its name."""
+    if not data:
+        return {name: Plot(*_titles(name), x_unit=clock, empty="") for name in CHARTS}
+    many = len(data) > 1
+    lines = {
+        "loss": _loss(data, colours, clock, many=many),
+        "si_sdr": _si_sdr(data, colours, clock, many=many),
+        "throughput": _throughput(data, colours, clock, many=many),
+    }
+    drawn = [line for group in lines.values() for line in group if line.drawn and len(line.x)]
+    shared = x_range(drawn) if drawn else None
+    waiting = _waiting(data[0].run)
+    plots = {
+        name: Plot(
+            *_titles(name),
+            lines=tuple(group),
+            x_unit=clock,
+            x_range=shared,
+            log=log and name == "loss",
+            from_zero=name == "throughput",
+            empty="no evaluation yet" if name == "si_sdr" and not waiting else waiting,
+        )
+        for name, group in lines.items()
+    }
+    memory = tuple(_memory(data, colours, many=many))
+    plots["memory"] = Plot(
+        *_titles("memory"),
+        lines=memory,
+        x_unit="time",
+        from_zero=True,
+        empty=waiting or "no samples yet",
+    )
+    return {name: plots[name] for name in CHARTS}
+
+
+def _titles(name: str) -> tuple[str, str]:
+    return {
+        "loss": ("Loss", ""),
+        "si_sdr": ("SI-SDR", "dB"),
+        "throughput": ("Audio", "s/s"),
+        "memory": ("Memory", "GiB"),
+    }[name]
+
+
+def _waiting(run: RunRecord) -> str:
+    if run.state == "queued":
+        return "waiting in the queue"
+    return "" if run.updates else "no points yet"
+
+
+def _loss(
+    data: Sequence[RunData], colours: Mapping[int, int], clock: str, *, many: bool
+) -> list[Line]:
+    lines = []
+    for item in data:
+        colour = colours.get(item.run.id, 0) if many else 0
+        label = item.run.name if many else "train"
+        lines.append(line_of(item, "loss", label, colour, clock=clock, band=not many))
+    if not many:
+        lines.append(line_of(data[0], "val_loss", "valid", 1, clock=clock))
+    return lines
+
+
+def _si_sdr(
+    data: Sequence[RunData], colours: Mapping[int, int], clock: str, *, many: bool
+) -> list[Line]:
+    if many:
+        lines = [
+            line_of(item, _judged(item), item.run.name, colours.get(item.run.id, 0), clock=clock)
+            for item in data
+        ]
+    else:
+        lines = [
+            line_of(data[0], "si_sdr", "raw", 0, clock=clock),
+            line_of(data[0], "si_sdr_ema", "EMA", 1, clock=clock),
+        ]
+    inputs = {item.run.input_si_sdr for item in data} - {None}
+    found = [line.x for line in lines if len(line.x)]
+    if len(inputs) == 1 and found:
+        ends = np.array([min(x[0] for x in found), max(x[-1] for x in found)])
+        level = np.full(2, float(inputs.pop() or 0.0))
+        lines.insert(0, Line("input", _GREY, ends, level, dotted=True))
+    return lines
+
+
+def _judged(item: RunData) -> str:
+    """Return the series that the run is judged by: EMA where it has one."""
+    curve = item.curves.get("si_sdr_ema")
+    return "si_sdr_ema" if curve is not None and curve.updates else "si_sdr"
+
+
+def _throughput(
+    data: Sequence[RunData], colours: Mapping[int, int], clock: str, *, many: bool
+) -> list[Line]:
+    lines = []
+    for item in data:
+        colour = colours.get(item.run.id, 0) if many else 0
+        label = item.run.name if many else ""
+        lines.append(line_of(item, "audio_s_per_s", label, colour, clock=clock, band=not many))
+    if not many:
+        rate = line_of(data[0], "updates_per_s", "updates/s", 1, clock=clock)
+        lines.append(Line(rate.label, 1, rate.x, rate.mean, drawn=False))
+    return lines
+
+
+def _memory(data: Sequence[RunData], colours: Mapping[int, int], *, many: bool) -> list[Line]:
+    lines = []
+    for item in data:
+        samples = item.system
+        if not samples:
+            continue
+        time = np.array([sample.time - samples[0].time for sample in samples])
+        vram = _gib([sample.vram_bytes for sample in samples])
+        ram = _gib([_ram(sample) for sample in samples])
+        colour = colours.get(item.run.id, 0)
+        if many:
+            on_gpu = bool(np.isfinite(vram).any())
+            lines.append(Line(item.run.name, colour, time, vram if on_gpu else ram))
+        else:
+            lines += [Line("RAM", 0, time, ram), Line("VRAM", 1, time, vram)]
+    return lines
+
+
+def _ram(sample: SystemRecord) -> int:
+    return sample.ram_bytes if sample.process_ram_bytes is None else sample.process_ram_bytes
+
+
+def _gib(sizes: Sequence[int | None]) -> FloatArray:
+    return np.array(sizes, dtype=np.float64) / _GIB
+
+
+def line_of(
+    item: RunData, name: str, label: str, colour: int, *, clock: str, band: bool = False
+) -> Line:
+    """Return one curve of a run on a clock; empty where the run has no such series."""
+    curve = item.curves.get(name) or Curve(name, "", 1, [], [], [], [], [])
+    x = np.array(curve.updates, dtype=np.float64) * _per_update(item.run, clock)
+    mean = np.array(curve.mean, dtype=np.float64)
+    if not band:
+        return Line(label, colour, x, mean)
+    low, high = (np.array(part, dtype=np.float64) for part in (curve.low, curve.high))
+    return Line(label, colour, x, mean, low, high)
+
+
+def _per_update(run: RunRecord, clock: str) -> float:
+    amount = {
+        "updates": float(run.updates),
+        "samples": float(run.samples),
+        "audio time": run.audio_seconds,
+        "train time": run.train_seconds,
+    }[clock]
+    return amount / run.updates if run.updates else 1.0

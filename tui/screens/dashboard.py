@@ -1,0 +1,356 @@
+"""The dashboard: runs, charts, figures and log on one screen.
+
+The screen owns what is shown (the choice, the marks, the axes). Data come from the feed as messages,
+what a person asks for goes out through `tui.actions` in thread workers, and comes back as a message.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container
+from textual.screen import Screen
+from textual.widgets import Footer
+
+from jobs.home import Home
+from jobs.store.records import RunRecord
+from tui import actions, charts
+from tui.feed import Feed, Reader, Watch
+from tui.messages import (
+    ActionEnded,
+    ChartsChanged,
+    FeedFailed,
+    LogChanged,
+    MachineSampled,
+    RunData,
+    RunsChanged,
+)
+from tui.widgets.charts_grid import ChartsGrid
+from tui.widgets.log_tail import LogTail
+from tui.widgets.plot import PALETTE_SIZE
+from tui.widgets.run_line import RunLine
+from tui.widgets.runs_table import RunsTable
+from tui.widgets.status_line import StatusLine
+
+MOST_MARKS = PALETTE_SIZE - 1
+
+
+class Dashboard(Screen[None]):
+    """Runs on the left or on top, the chosen run's charts, figures and log beside them."""
+
+    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [
+        (0, "-narrow"),
+        (150, "-wide"),
+    ]
+    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-short"), (34, "-tall")]
+    DEFAULT_CSS = """
+    Dashboard #body { height: 1fr; layout: vertical; background: $background; }
+    Dashboard RunsTable { height: 6; }
+    Dashboard ChartsGrid { height: 1fr; }
+    Dashboard LogTail { height: 3; }
+    Dashboard.-tall RunsTable { height: 25%; }
+    Dashboard.-tall LogTail { height: 20%; }
+    Dashboard.-tall ChartsGrid { grid-gutter: 1 1; margin: 1 0; }
+    Dashboard.-wide #body {
+        layout: grid; grid-size: 2 3; grid-columns: 88 1fr; grid-rows: 3fr 1 2fr;
+        grid-gutter: 0 1;
+    }
+    Dashboard.-wide RunsTable { height: 1fr; }
+    Dashboard.-wide LogTail { height: 1fr; }
+    Dashboard.-wide ChartsGrid { row-span: 3; height: 1fr; margin: 0; }
+    Dashboard.-log #body { layout: vertical; }
+    Dashboard.-log RunsTable, Dashboard.-log ChartsGrid { display: none; }
+    Dashboard.-log LogTail { height: 1fr; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("n", "new", "new", tooltip="Choose a preset, edit it, queue it"),
+        Binding("s", "stop", "stop", tooltip="Save a checkpoint and end the run"),
+        Binding("r", "resume", "resume", tooltip="Queue the run to go on from its checkpoint"),
+        Binding("d,delete", "remove", "remove", key_display="d"),
+        Binding("K,shift+up", "move('up')", "move up", show=False),
+        Binding("J,shift+down", "move('down')", "move down", show=False),
+        Binding("space", "mark", "mark", key_display="␣"),
+        Binding("c", "clear", "clear marks", show=False),
+        Binding("f", "follow", "follow", show=False),
+        Binding("w", "worker", "worker"),
+        Binding("x", "clock", "axis"),
+        Binding("y", "log_scale", "log scale", show=False),
+        Binding("l", "log", "log"),
+        Binding("1", "alone(0)", "loss", show=False),
+        Binding("2", "alone(1)", "SI-SDR", show=False),
+        Binding("3", "alone(2)", "throughput", show=False),
+        Binding("4", "alone(3)", "memory", show=False),
+        Binding("question_mark", "help", "help", key_display="?"),
+        Binding("q", "app.quit", "quit"),
+    ]
+
+    def __init__(
+        self,
+        home: Home,
+        open_reader: Callable[[], Reader],
+        *,
+        select: Sequence[int] = (),
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__()
+        self._home = home
+        self._clock = clock
+        self._feed = Feed(home, open_reader, self.post_message, clock=clock)
+        self._runs: tuple[RunRecord, ...] = ()
+        self._data: tuple[RunData, ...] = ()
+        self._selected: int | None = select[0] if select else None
+        self._marks = {
+            run: index for index, run in enumerate(select[:MOST_MARKS]) if len(select) > 1
+        }
+        self._follow = not select
+        self._axis = charts.CLOCKS[0]
+        self._log_scale = False
+
+    def compose(self) -> ComposeResult:
+        """Lay out the panes; the size of the terminal decides where they go."""
+        yield StatusLine()
+        with Container(id="body"):
+            yield RunsTable(clock=self._clock)
+            yield ChartsGrid()
+            yield RunLine()
+            yield LogTail()
+        yield Footer(compact=True)
+
+    def on_mount(self) -> None:
+        """Start to listen."""
+        self._feed.watch(self._watched())
+        self.run_worker(self._feed.run, thread=True, group="feed", name="feed")
+        self.query_one(RunsTable).focus()
+
+    def on_unmount(self) -> None:
+        """Let the feed's thread end."""
+        self._feed.close()
+
+    # What the feed says
+
+    @on(RunsChanged)
+    def _take_runs(self, message: RunsChanged) -> None:
+        old = self.query_one(RunsTable).cursor_row
+        self._runs = message.runs
+        known = {run.id for run in self._runs}
+        running = next((run.id for run in self._runs if run.state == "running"), None)
+        self._marks = {run: colour for run, colour in self._marks.items() if run in known}
+        if self._follow and running is not None:
+            self._selected = running
+        elif self._selected not in known:
+            row = min(old, len(self._runs) - 1)
+            self._selected = self._runs[row].id if self._runs else None
+        status = self.query_one(StatusLine)
+        status.problem = ""
+        status.runs, status.workers = message.runs, message.workers
+        self._show_choice()
+
+    @on(MachineSampled)
+    def _take_sample(self, message: MachineSampled) -> None:
+        self.query_one(StatusLine).sample = message.sample
+
+    @on(ChartsChanged)
+    def _take_charts(self, message: ChartsChanged) -> None:
+        if message.data and message.data[0].run.id != self._selected:
+            return
+        self._data = message.data
+        self._draw()
+
+    @on(LogChanged)
+    def _take_log(self, message: LogChanged) -> None:
+        if message.run == self._selected:
+            tail = self.query_one(LogTail)
+            tail.empty = "" if message.run is None else "no log yet: the run has not started"
+            tail.lines = message.lines
+
+    @on(FeedFailed)
+    def _take_failure(self, message: FeedFailed) -> None:
+        self.query_one(StatusLine).problem = message.reason
+
+    @on(ActionEnded)
+    def _take_answer(self, message: ActionEnded) -> None:
+        self._feed.wake()
+        if message.text:
+            severity = "error" if message.failed else "information"
+            self.notify(
+                message.text, severity=severity, markup=False, timeout=8 if message.failed else 4
+            )
+
+    @on(RunsTable.Selected)
+    def _take_choice(self, message: RunsTable.Selected) -> None:
+        self._follow = False
+        self._selected = message.run
+        self._show_choice()
+
+    # What is shown
+
+    def _watched(self) -> Watch:
+        if self._selected is None:
+            return Watch()
+        return Watch((self._selected, *(run for run in self._marks if run != self._selected)))
+
+    def _show_choice(self) -> None:
+        table = self.query_one(RunsTable)
+        table.runs, table.selected, table.marks = self._runs, self._selected, self._colours()
+        self.query_one(RunLine).run = self.chosen
+        self.query_one(RunLine).others = len(self._watched().runs) - 1 if self._marks else 0
+        self._feed.watch(self._watched())
+
+    def _colours(self) -> dict[int, int]:
+        """Return the colour of each run in the charts: none unless runs are compared."""
+        watched = self._watched().runs
+        colours = dict(self._marks) if len(watched) > 1 or self._marks else {}
+        if colours and self._selected is not None and self._selected not in colours:
+            colours[self._selected] = self._free_colour()
+        return colours
+
+    def _free_colour(self) -> int:
+        used = set(self._marks.values())
+        return next((index for index in range(MOST_MARKS) if index not in used), MOST_MARKS)
+
+    def _draw(self) -> None:
+        self.query_one(ChartsGrid).show(
+            charts.build(self._data, self._colours(), clock=self._axis, log=self._log_scale)
+        )
+        line = self.query_one(RunLine)
+        line.latest = self._data[0].latest if self._data else {}
+
+    @property
+    def chosen(self) -> RunRecord | None:
+        """The run under the cursor."""
+        return next((run for run in self._runs if run.id == self._selected), None)
+
+    # What a person asks for
+
+    def _perform(self, action: Callable[[], str]) -> None:
+        def work() -> None:
+            self.post_message(actions.perform(self._home, action))
+
+        self.run_worker(work, thread=True, group="actions")
+
+    def _with_run(self, action: Callable[[Home, RunRecord], str]) -> None:
+        if (run := self.chosen) is not None:
+            self._perform(partial(action, self._home, run))
+        else:
+            self.notify("no run chosen; n queues one", severity="warning")
+
+    def action_new(self) -> None:
+        """Open the preset screen."""
+        from tui.screens.preset import PresetScreen
+
+        self.app.push_screen(PresetScreen(self._home))
+
+    def action_stop(self) -> None:
+        """Stop the chosen run."""
+        self._with_run(actions.stop)
+
+    def action_resume(self) -> None:
+        """Resume the chosen run."""
+        self._with_run(actions.resume)
+
+    def action_remove(self) -> None:
+        """Remove the chosen run, after a question."""
+        run = self.chosen
+        if run is None:
+            return
+        if run.state == "running":
+            self.notify(f"{run.name} is running; stop it first with s", severity="warning")
+            return
+        self._ask(
+            f"Remove run {run.id}, {run.name}, with its curves, its log and its checkpoints?",
+            "Remove",
+            partial(actions.remove, self._home, run),
+        )
+
+    def _ask(self, question: str, verb: str, action: Callable[[], str]) -> None:
+        from tui.screens.confirm import ConfirmScreen
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                self._perform(action)
+
+        self.app.push_screen(ConfirmScreen(question, verb=verb), answered)
+
+    def action_move(self, to: actions.Where) -> None:
+        """Move the chosen run in the queue."""
+        run = self.chosen
+        if run is None or run.state != "queued":
+            self.notify("only queued runs have a place in the queue", severity="warning")
+            return
+        self._follow = False
+        self._perform(partial(actions.move, self._home, run, to))
+
+    def action_worker(self) -> None:
+        """Start a worker, or stop the one that lives."""
+        alive = [worker for worker in self.query_one(StatusLine).workers if worker.alive]
+        if not alive:
+            self.notify("starting a worker")
+            self._perform(partial(actions.start_worker, self._home))
+            return
+        stop = partial(actions.stop_worker, alive[0])
+        if alive[0].run is None:
+            self._perform(stop)
+        else:
+            self._ask("Stop the worker? Its run is saved and goes back to the queue.", "Stop", stop)
+
+    def action_mark(self) -> None:
+        """Mark the chosen run for comparison, or take its mark away; go on to the next."""
+        if self._selected is None:
+            return
+        if self._selected in self._marks:
+            del self._marks[self._selected]
+        elif len(self._marks) < MOST_MARKS:
+            self._marks[self._selected] = self._free_colour()
+        else:
+            self.notify(f"{MOST_MARKS} runs at most can be compared", severity="warning")
+        self._follow = False
+        self._show_choice()
+        self._draw()
+
+    def action_clear(self) -> None:
+        """Take all marks away."""
+        self._marks.clear()
+        self._show_choice()
+        self._draw()
+
+    def action_follow(self) -> None:
+        """Choose whichever run is running, from now on."""
+        self._follow = not self._follow
+        running = next((run.id for run in self._runs if run.state == "running"), None)
+        if self._follow and running is not None:
+            self._selected = running
+            self._show_choice()
+        self.notify("following the running run" if self._follow else "keeping to this run")
+
+    def action_clock(self) -> None:
+        """Go to the next horizontal axis."""
+        index = charts.CLOCKS.index(self._axis) + 1
+        self._axis = charts.CLOCKS[index % len(charts.CLOCKS)]
+        self._draw()
+
+    def action_log_scale(self) -> None:
+        """Switch the loss between a linear and a logarithmic axis."""
+        self._log_scale = not self._log_scale
+        self._draw()
+
+    def action_alone(self, index: int) -> None:
+        """Show one chart alone, or all again."""
+        self.query_one(ChartsGrid).toggle_alone(index)
+
+    def action_log(self) -> None:
+        """Show the log alone, or all panes again."""
+        self.toggle_class("-log")
+        alone = self.has_class("-log")
+        self.query_one(LogTail if alone else RunsTable).focus()
+
+    def action_help(self) -> None:
+        """Show the keys."""
+        from tui.screens.help import HelpScreen
+
+        self.app.push_screen(HelpScreen())

@@ -1,0 +1,158 @@
+"""What each column of the runs table says about a run. Pure functions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jobs.store.records import RunRecord
+from tui import formats
+from tui.palette import STATE_GLYPHS
+
+BAR = "bar"
+GAP = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A piece of a row: `colour` is a theme variable or a shade of the text."""
+
+    text: str
+    colour: str = ""
+    kind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column; those with a higher `rank` go first where the table is narrow."""
+
+    key: str
+    title: str
+    width: int
+    rank: int
+    left: bool = False
+
+
+NAME = Column("name", "run", 0, 0, left=True)
+COLUMNS = (
+    NAME,
+    Column("state", "state", 14, 0, left=True),
+    Column("left", "left/took", 9, 2),
+    Column("raw", "SI-SDR", 7, 3),
+    Column("ema", "EMA", 6, 1),
+    Column("gain", "gain dB", 7, 1),
+    Column("updates", "updates", 9, 4),
+    Column("speed", "upd/s", 6, 5),
+    Column("preset", "preset", 18, 6, left=True),
+)
+_NAME_WIDTHS = (20, 30)
+
+
+def layout(width: int) -> list[tuple[Column, int]]:
+    """Return the columns that fit in `width` cells with their widths; the name takes what is left."""
+    room = width - 2 - 1
+    chosen = [column for column in COLUMNS if column.rank == 0]
+    for column in sorted(COLUMNS, key=lambda column: column.rank):
+        used = sum(item.width + GAP for item in chosen if item is not NAME)
+        wanted = _NAME_WIDTHS[0] if column.rank <= 4 else _NAME_WIDTHS[1]
+        if column not in chosen and room - used - column.width - GAP >= wanted:
+            chosen.append(column)
+    ordered = [column for column in COLUMNS if column in chosen]
+    used = sum(item.width + GAP for item in ordered if item is not NAME)
+    return [(column, column.width or max(4, room - used)) for column in ordered]
+
+
+def header(columns: list[tuple[Column, int]]) -> list[Cell]:
+    """Return the titles."""
+    return [
+        Cell(_align(column, column.title, width) + (" " * GAP), "faint")
+        for column, width in columns
+    ]
+
+
+def row_cells(
+    run: RunRecord, columns: list[tuple[Column, int]], *, place: int, now: float
+) -> list[Cell]:
+    """Return the cells of a run; `place` is its place in the queue, from 1."""
+    cells: list[Cell] = []
+    for column, width in columns:
+        if column.key == "state":
+            cells += _state(run, width, place)
+        else:
+            text, colour = _value(run, column.key, now)
+            cells.append(Cell(_align(column, text, width), colour))
+        cells.append(Cell(" " * GAP))
+    return cells
+
+
+def state_of(run: RunRecord) -> str:
+    """Return the state as a person sees it: a running run that was told to stop is stopping."""
+    return "stopping" if run.state == "running" and run.stopping else run.state
+
+
+def took_s(run: RunRecord, now: float) -> float | None:
+    """Return the seconds a run has trained, or since it started where that is unknown."""
+    if run.train_seconds:
+        return run.train_seconds
+    return None if run.started_at is None else (run.ended_at or now) - run.started_at
+
+
+def best(run: RunRecord) -> float | None:
+    """Return the better of the raw and the EMA SI-SDR."""
+    found = [value for value in (run.best_si_sdr, run.best_si_sdr_ema) if value is not None]
+    return max(found, default=None)
+
+
+def improvement(run: RunRecord) -> float | None:
+    """Return the best SI-SDR over that of the unprocessed input."""
+    top = best(run)
+    return None if top is None or run.input_si_sdr is None else top - run.input_si_sdr
+
+
+def _align(column: Column, text: str, width: int) -> str:
+    return formats.fit(text, width) if column.left or len(text) > width else text.rjust(width)
+
+
+def _state(run: RunRecord, width: int, place: int) -> list[Cell]:
+    state = state_of(run)
+    colour = {
+        "running": "primary", "queued": "dim", "finished": "success",
+        "stopped": "warning", "stopping": "warning", "failed": "error",
+    }[state]  # fmt: skip
+    cells = [Cell(f"{STATE_GLYPHS[state]} ", colour)]
+    if state == "running":
+        length = width - 2 - 5
+        cells.append(Cell(formats.bar(run.progress, length), colour, BAR))
+        cells.append(Cell(f"{_percent(run.progress):>5}", colour))
+        return cells
+    text = state
+    if state == "queued":
+        text = f"queued #{place}"
+    elif state in {"stopped", "failed"} and run.updates:
+        text = f"{state} {_percent(run.progress)}"
+    return [*cells, Cell(formats.fit(text, width - 2), colour)]
+
+
+def _percent(share: float) -> str:
+    return f"{int(share * 100)}%"
+
+
+def _value(run: RunRecord, key: str, now: float) -> tuple[str, str]:
+    ended = run.state not in {"queued", "running"}
+    if key == "name":
+        return formats.clean(run.name), ""
+    if key == "left":
+        if run.state == "running":
+            return formats.duration(run.eta_s), "primary"
+        return formats.duration(took_s(run, now)) if ended else "", "dim"
+    if key == "raw":
+        return formats.level(run.best_si_sdr), "dim"
+    if key == "ema":
+        return formats.level(run.best_si_sdr_ema), ""
+    if key == "gain":
+        value = improvement(run)
+        return formats.gain(value), "success" if (value or 0) > 0 else "dim"
+    if key == "updates":
+        return formats.count(run.updates), "dim"
+    if key == "speed":
+        return formats.number(run.speed) if run.speed and not ended else "", "dim"
+    return formats.clean(run.preset), "dim"

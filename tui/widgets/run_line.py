@@ -1,0 +1,64 @@
+"""One line about the chosen run: its name, how far it is, its figures, or why it failed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.text import Text
+from textual.reactive import reactive
+from textual.widget import Widget
+
+from jobs.store.records import RunRecord
+from tui import formats
+from tui.palette import STATE_GLYPHS, state_colour
+from tui.widgets.run_cells import state_of
+
+
+class RunLine(Widget):
+    """Names the run that the charts and the log belong to."""
+
+    DEFAULT_CSS = """
+    RunLine { height: 1; padding: 0 1; background: $panel; }
+    """
+
+    run: reactive[RunRecord | None] = reactive(None)
+    latest: reactive[Mapping[str, float]] = reactive[Mapping[str, float]]({})
+    others: reactive[int] = reactive(0)
+
+    def render(self) -> Text:
+        """Return the line; figures that do not fit are left out from the end."""
+        colours = self.app.theme_variables
+        if self.run is None:
+            return Text("no run chosen", style=colours["secondary"])
+        state = state_of(self.run)
+        line = Text(no_wrap=True, overflow="ellipsis")
+        line.append(f"{STATE_GLYPHS[state]} ", style=state_colour(state, colours))
+        line.append(formats.clean(self.run.name), style="bold")
+        if self.others:
+            line.append(f" with {self.others} more", style=colours["accent"])
+        if self.run.message and state in {"failed", "stopped", "queued"}:
+            message = formats.clean(" · ".join(self.run.message.splitlines()))
+            return line.append(f"  {message}", style=state_colour(state, colours))
+        for label, value in facts(self.run, self.latest):
+            if line.cell_len + len(label) + len(value) + 3 > self.content_size.width:
+                break
+            line.append(f"  {label} " if label else "  ", style=colours["secondary"])
+            line.append(value)
+        return line
+
+
+def facts(run: RunRecord, latest: Mapping[str, float]) -> list[tuple[str, str]]:
+    """Return labels and values of a run, the most important first."""
+    pairs = [
+        ("update", f"{run.updates:,} of {run.total_updates:,}"),
+        ("audio", formats.duration(run.audio_seconds) if run.audio_seconds else ""),
+        ("lr", formats.number(latest.get("lr"), 2) if "lr" in latest else ""),
+        ("grad", formats.number(latest.get("grad_norm"), 2) if "grad_norm" in latest else ""),
+        ("skipped", formats.count(latest["skipped"]) if latest.get("skipped") else ""),
+        ("samples", formats.count(run.samples) if run.samples else ""),
+        ("seed", str(run.seed)),
+        ("attempt", str(run.attempts) if run.attempts > 1 else ""),
+        ("preset", formats.clean(run.preset)),
+        ("id", str(run.id)),
+    ]
+    return [(label, value) for label, value in pairs if value]
