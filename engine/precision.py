@@ -26,7 +26,13 @@ def resolve_device(name: str) -> torch.device:
         raise ValueError(
             f"precision.device = {name}: no GPU was found; set precision.device to auto or cpu"
         )
-    return torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"device {name!r}: expected auto, cpu, cuda or cuda:N") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device {name!r}: this machine has {torch.cuda.device_count()} GPU(s)")
+    return device
 
 
 def autocast(config: PrecisionConfig, device: torch.device) -> AbstractContextManager[object]:

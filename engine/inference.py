@@ -1,0 +1,235 @@
+"""Applying a trained model to audio files of any length, rate and number of channels.
+
+Owns the walk over a file in overlapping chunks, so memory is bounded whatever its length, and the
+names of what is written. Letters: S sources, C channels, T samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import soundfile
+import torch
+from torch import nn
+
+from engine.checkpoint import load_model
+from engine.config.data import BandwidthData, StemsData
+from engine.config.schema import RunConfig
+from engine.data.audio_files import AudioInfo, probe, probe_all
+from engine.data.resampling import check_rates, read_resampled, resampled_length
+from engine.precision import autocast, backend_settings, resolve_device
+
+# From this size on a WAV file needs 64-bit lengths.
+_LARGEST_WAV_BYTES = 2**32 - 2**16
+_COPY_FRAMES = 2**18
+
+Progress = Callable[[Path, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunking:
+    """How a signal is cut: `length` samples at once, `overlap` of them blended into the next."""
+
+    length: int
+    overlap: int
+
+    def spans(self, total: int) -> Iterator[tuple[int, int]]:
+        """Yield (start, end) of each chunk; every one but the last has the full length."""
+        start = 0
+        while True:
+            end = min(start + self.length, total)
+            yield start, end
+            if end == total:
+                return
+            start += self.length - self.overlap
+
+
+class Separator:
+    """A model ready to be applied to signals at its own rate."""
+
+    def __init__(self, config: RunConfig, model: nn.Module, device: torch.device) -> None:
+        self.config = config
+        self.channels = config.data.channels
+        self._device = device
+        self._model = model.to(device).eval()
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Names of what the model puts out."""
+        data = self.config.data
+        if isinstance(data, StemsData):
+            return data.targets
+        return ("extended",) if isinstance(data, BandwidthData) else ("denoised",)
+
+    def output_rate(self, rate_hz: int) -> int:
+        """Return the rate of the result: that of the file; for bandwidth extension at least ours."""
+        extends = isinstance(self.config.data, BandwidthData)
+        return max(rate_hz, self.config.data.rate_hz) if extends else rate_hz
+
+    @torch.inference_mode()
+    def __call__(self, mix_CT: np.ndarray) -> np.ndarray:
+        """Return (S, C, T) for a signal (C, T).
+
+        A model of one channel is applied to each channel alone; for a model of two, a mono signal
+        is laid on both and their mean is returned.
+        """
+        channels = len(mix_CT)
+        mix_CT_ = torch.from_numpy(np.ascontiguousarray(mix_CT)).to(self._device)
+        if self.channels == 1:
+            mix_BCT = mix_CT_.unsqueeze(1)
+        else:
+            mix_BCT = mix_CT_.expand(self.channels, -1).unsqueeze(0)
+        with autocast(self.config.precision, self._device):
+            est_BSCT = self._model(mix_BCT).float()
+        if self.channels == 1:
+            est_SCT = est_BSCT.squeeze(2).transpose(0, 1)
+        else:
+            est_SCT = est_BSCT[0]
+            if channels == 1:
+                est_SCT = est_SCT.mean(dim=1, keepdim=True)
+        result: np.ndarray = est_SCT.cpu().numpy()
+        return result
+
+    def blocks(self, info: AudioInfo, chunking: Chunking) -> Iterator[np.ndarray]:
+        """Yield the estimate of a whole file in consecutive blocks (S, C, t), at the model's rate.
+
+        Where chunks overlap, the next one fades in linearly; equal chunks blend to themselves,
+        bit by bit.
+        """
+        rate_hz = self.config.data.rate_hz
+        total = resampled_length(info.frames, info.rate_hz, rate_hz)
+        tail: np.ndarray | None = None
+        for start, end in chunking.spans(total):
+            est_SCT = self(read_resampled(info, start, end - start, rate_hz))
+            if tail is not None:
+                size = tail.shape[-1]
+                fade_T = (np.arange(1, size + 1) / (size + 1)).astype(np.float32)
+                head_SCT = tail + fade_T * (est_SCT[..., :size] - tail)
+                est_SCT = np.concatenate([head_SCT, est_SCT[..., size:]], axis=-1)
+            keep = est_SCT.shape[-1] if end == total else est_SCT.shape[-1] - chunking.overlap
+            yield est_SCT[..., :keep]
+            tail = est_SCT[..., keep:] if keep < est_SCT.shape[-1] else None
+
+
+def separate_files(
+    checkpoint: Path,
+    inputs: Sequence[Path],
+    out_dir: Path,
+    *,
+    device: str = "auto",
+    chunk_s: float = 10.0,
+    overlap: float = 0.25,
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Apply a checkpoint to audio files; write `<stem>.<source>.wav` for each source of each file.
+
+    Files of another rate are resampled to the model's and back (bandwidth extension keeps the
+    model's rate where that is higher). Results are 32-bit float WAV, complete or not there.
+
+    Args:
+        checkpoint: a checkpoint, or the folder of a run (see `find_checkpoint`).
+        inputs: audio files.
+        out_dir: folder to write into; made when it is missing.
+        device: auto, cpu, cuda or cuda:N.
+        chunk_s: seconds on the device at once.
+        overlap: share of a chunk that is blended into the next, below 1.
+        progress: told the input and the share of it that is done.
+
+    Raises:
+        ValueError: for a checkpoint, input or setting that can't be used; nothing is written then.
+    """
+    if not 0 <= overlap <= 0.9:
+        raise ValueError(f"overlap = {overlap}: expected a share from 0 to 0.9")
+    config, model = load_model(checkpoint)
+    separator = Separator(config, model, resolve_device(device))
+    length = round(chunk_s * config.data.rate_hz)
+    if length < 64:
+        raise ValueError(f"chunk = {chunk_s} s is less than 64 samples; use some seconds")
+    chunking = Chunking(length, int(length * overlap))
+    infos = probe_all(inputs, setting="")
+    targets = [_targets(info.path, out_dir, separator.sources) for info in infos]
+    _check(infos, targets, separator)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    with backend_settings(config.precision):
+        for info, paths in zip(infos, targets, strict=True):
+            _separate_file(separator, info, paths, chunking=chunking, progress=progress)
+    return [path for paths in targets for path in paths]
+
+
+def _targets(source: Path, out_dir: Path, names: Sequence[str]) -> list[Path]:
+    return [out_dir / f"{source.stem}.{name}.wav" for name in names]
+
+
+def _check(infos: Sequence[AudioInfo], targets: Sequence[Sequence[Path]], model: Separator) -> None:
+    inputs = {info.path.resolve() for info in infos}
+    writers: dict[Path, Path] = {}
+    for info, paths in zip(infos, targets, strict=True):
+        if model.channels > 1 and info.channels not in (1, model.channels):
+            raise ValueError(
+                f"{info.path} has {info.channels} channels, the model takes 1 or {model.channels}; "
+                "split the file or mix it down"
+            )
+        check_rates(info.rate_hz, model.config.data.rate_hz, setting=str(info.path))
+        for path in paths:
+            if path.resolve() in inputs:
+                raise ValueError(f"{path} would overwrite an input; choose another output folder")
+            if path in writers:
+                raise ValueError(
+                    f"{writers[path]} and {info.path} would both be written to {path}; "
+                    "apply the model to them one at a time, into different folders"
+                )
+            writers[path] = info.path
+
+
+def _separate_file(
+    separator: Separator,
+    info: AudioInfo,
+    targets: Sequence[Path],
+    *,
+    chunking: Chunking,
+    progress: Progress | None,
+) -> None:
+    rate_hz = separator.config.data.rate_hz
+    out_rate_hz = separator.output_rate(info.rate_hz)
+    frames = resampled_length(info.frames, info.rate_hz, rate_hz)
+    with TemporaryDirectory(prefix=".separate-", dir=targets[0].parent) as scratch:
+        parts = [Path(scratch) / f"{number}.wav" for number in range(len(targets))]
+        done = 0
+        files = [_create(part, rate_hz, info.channels, frames) for part in parts]
+        try:
+            for block_SCT in separator.blocks(info, chunking):
+                for file, block_CT in zip(files, block_SCT, strict=True):
+                    file.write(block_CT.T)
+                done += block_SCT.shape[-1]
+                if progress is not None:
+                    progress(info.path, done / frames)
+        finally:
+            for file in files:
+                file.close()
+        for part, target in zip(parts, targets, strict=True):
+            if out_rate_hz != rate_hz:
+                part = _convert(part, out_rate_hz, info)
+            part.replace(target)
+
+
+def _convert(part: Path, rate_hz: int, source: AudioInfo) -> Path:
+    """Resample a finished part, block by block, to exactly the length that belongs to the source."""
+    converted = part.with_suffix(".converted.wav")
+    info = probe(part)
+    frames = resampled_length(source.frames, source.rate_hz, rate_hz)
+    with _create(converted, rate_hz, info.channels, frames) as file:
+        for start in range(0, frames, _COPY_FRAMES):
+            count = min(_COPY_FRAMES, frames - start)
+            file.write(read_resampled(info, start, count, rate_hz).T)
+    return converted
+
+
+def _create(path: Path, rate_hz: int, channels: int, frames: int) -> soundfile.SoundFile:
+    large = frames * channels * 4 > _LARGEST_WAV_BYTES
+    return soundfile.SoundFile(
+        path, "w", rate_hz, channels, subtype="FLOAT", format="RF64" if large else "WAV"
+    )
