@@ -8,7 +8,6 @@ nothing else, as JSON; the truth about a run is in the store, and losing a ticke
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import uuid
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from huey.api import SqliteHuey
 from huey.registry import Message
 from huey.serializer import Serializer
 
+from jobs.private_files import ensure_private
 from jobs.store.errors import StoreError
 
 _TASK = "ticket"
@@ -49,8 +49,7 @@ class RunQueue:
     """The queue file at `path`; `on_ticket` is called by the consumer's thread for each ticket."""
 
     def __init__(self, path: Path, on_ticket: Callable[[int], None] | None = None) -> None:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        ensure_private(path)
         self._path = path
         serializer = TicketSerializer()
         try:

@@ -8,7 +8,6 @@ Every method is one transaction; `transaction()` groups several. One writer for 
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from typing import Any, Literal
 
 from sqlite_utils import Database
 
+from jobs.private_files import ensure_private
 from jobs.store.errors import StoreError
 from jobs.store.migrations import migrate
 from jobs.store.points import delete_after, insert_points
@@ -39,8 +39,7 @@ class StoreWriter:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        ensure_private(path)
         # Threads hand a writer over, they never share it: the caller's duty.
         self._connection = sqlite3.connect(
             path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
@@ -152,6 +151,15 @@ class StoreWriter:
                 f"UPDATE runs SET {assignments} WHERE {where}", (*columns.values(), *values)
             )
         return done.rowcount > 0
+
+    def raise_best(self, run_id: int, values: Mapping[str, float]) -> None:
+        """Raise columns of a run that keep a best value; NaN is passed over."""
+        with self.transaction() as connection:
+            for name, value in values.items():
+                connection.execute(
+                    f"UPDATE runs SET {name} = coalesce(max({name}, ?1), {name}, ?1) WHERE id = ?2",
+                    (value, run_id),
+                )
 
     def claim(self, worker: int) -> int | None:
         """Take the first queued run for a worker: it is running from here on; None when there is none."""

@@ -1,0 +1,25 @@
+"""Creates database files that only their user can read."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+
+def ensure_private(path: Path) -> None:
+    """Create an empty file with mode 0600, and its folder with 0700, unless they are there.
+
+    An existing file is never opened: closing any descriptor of a file drops every POSIX lock that the
+    process holds on it, also those of SQLite connections in other threads, and that corrupts it
+    (https://www.sqlite.org/howtocorrupt.html, 2.2). The new file is closed before it gets its name.
+    """
+    if path.exists():
+        return
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(file)
+    with contextlib.suppress(FileExistsError):
+        os.link(name, path)
+    Path(name).unlink()

@@ -1,0 +1,51 @@
+"""Where a run goes when its process has ended without saying so itself."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from jobs.store.records import RunState
+from jobs.store.writer import StoreWriter
+
+# Starts of a run without a checkpoint saved in between, after which it is given up.
+MAX_ATTEMPTS = 3
+
+_OVER = {"stopping": 0, "worker": None, "pid": None, "pid_token": "", "speed": None}
+
+
+def end(store: StoreWriter, run_id: int, to: RunState, *, message: str = "") -> bool:
+    """Move a running run to the state it ended in; tell whether it was running."""
+    fields = {**_OVER, "message": message, "ended_at": time.time()}
+    return store.move(run_id, to, ("running",), **fields)
+
+
+def requeue(store: StoreWriter, run_id: int, *, message: str = "", counts: bool = True) -> RunState:
+    """Put an interrupted run back to its place in the queue, or stop it if that was asked.
+
+    `message` says what happened; where `counts` is false the start was not to blame, and does not
+    count among those that came to nothing.
+
+    Returns:
+        The state the run was moved to.
+    """
+    with store.transaction() as connection:
+        row = connection.execute(
+            "SELECT stopping, attempts FROM runs WHERE id = ?", (run_id,)
+        ).fetchone()
+        stopping, attempts = row if row is not None else (0, 0)
+        to: RunState = "stopped" if stopping else "queued"
+        fields: dict[str, Any] = {**_OVER, "message": message}
+        if to == "stopped":
+            fields["ended_at"] = time.time()
+        elif not counts:
+            fields["attempts"] = max(0, attempts - 1)
+        store.move(run_id, to, ("running",), **fields)
+    return to
+
+
+def attempts_of(store: StoreWriter, run_id: int) -> int:
+    """Return how often the run was started since it last saved a checkpoint."""
+    with store.transaction() as connection:
+        row = connection.execute("SELECT attempts FROM runs WHERE id = ?", (run_id,)).fetchone()
+    return int(row[0]) if row is not None else 0

@@ -1,0 +1,90 @@
+"""Tells a run's story in lines of text, for its log file."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TextIO
+
+from engine.events import (
+    CheckpointSaved,
+    Evaluated,
+    Event,
+    Noticed,
+    PointsRecorded,
+    RunEnded,
+    RunStarted,
+)
+
+_EVERY_S = 5.0
+_SHOWN = {"loss", "grad_norm", "lr"}
+
+
+class LogSink:
+    """An observer that prints to `stream`; lines about progress at most every five seconds."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._total = 0
+        self._next = 0.0
+
+    def on_event(self, event: Event) -> None:
+        """Take one event."""
+        match event:
+            case RunStarted():
+                self._total = event.total_updates
+                self.say(_describe_start(event))
+            case PointsRecorded():
+                self._say_progress(event)
+            case Evaluated():
+                left_out = (
+                    f", {event.num_excluded} left out as silent" if event.num_excluded else ""
+                )
+                self.say(
+                    f"update {event.counters.updates}: evaluated {event.num_items} items"
+                    f"{left_out} in {event.duration_s:.1f} s: {_list(event.metrics, event.units)}"
+                )
+            case CheckpointSaved():
+                size = event.size_bytes / 1e6
+                self.say(f"update {event.counters.updates}: saved {event.kind} ({size:.1f} MB)")
+            case Noticed():
+                self.say(f"{event.level}: {event.message}")
+            case RunEnded():
+                self.say(f"{event.outcome} at update {event.counters.updates}: {event.reason}")
+
+    def say(self, text: str) -> None:
+        """Print one line with the time."""
+        print(time.strftime("%H:%M:%S"), text, file=self._stream, flush=True)
+
+    def _say_progress(self, event: PointsRecorded) -> None:
+        now = time.monotonic()
+        done = event.counters.updates >= self._total
+        if now < self._next and not done:
+            return
+        self._next = now + _EVERY_S
+        latest = {name: float(values[-1]) for name, values in event.series.items() if len(values)}
+        speed = latest.pop("updates_per_s", math.nan)
+        eta = ""
+        if speed > 0:
+            left = timedelta(seconds=round((self._total - event.counters.updates) / speed))
+            eta = f", {speed:.3g} updates/s, {left} left"
+        shown = {name: value for name, value in latest.items() if name in _SHOWN}
+        self.say(f"update {event.counters.updates}/{self._total}: {_list(shown, event.units)}{eta}")
+
+
+def _describe_start(event: RunStarted) -> str:
+    begin = f"resumed after update {event.resumed_from}" if event.resumed_from else "started"
+    return (
+        f"{begin} on {event.device}: {event.num_parameters / 1e6:.2f} M parameters, "
+        f"{event.num_train_items} training and {event.num_valid_items} validation items, "
+        f"{event.total_updates} updates"
+    )
+
+
+def _list(values: Mapping[str, float], units: Mapping[str, str]) -> str:
+    return ", ".join(
+        f"{name} {value:.4g}{' ' + unit if (unit := units.get(name, '')) else ''}"
+        for name, value in values.items()
+    )

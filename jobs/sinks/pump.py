@@ -1,0 +1,97 @@
+"""Carries events from the training thread to a thread that can afford to be slow.
+
+Owns the waiting line and its bound: points are dropped, and counted, when nobody takes them for so
+long that memory would suffer; every other event is rare and kept.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from engine.events import Event, PointsRecorded
+
+logger = logging.getLogger(__name__)
+
+# About 20 minutes of points at the default flush interval.
+_CAPACITY = 2_000
+# Events that come within this time are handled together.
+_GATHER_S = 0.1
+_RETRY_S = 1.0
+
+Stamped = tuple[float, Event]
+
+
+class Pump:
+    """Hands batches of events, stamped with their Unix time, to `handle` on a thread of its own.
+
+    A batch for which `handle` raises is logged and handed over again, until `close`.
+
+    Args:
+        handle: called with at least one event, or with none when nothing came for `idle_s`.
+        name: of the thread.
+        idle_s: how long to wait for an event.
+    """
+
+    def __init__(
+        self, handle: Callable[[Sequence[Stamped]], None], *, name: str, idle_s: float = 2.0
+    ) -> None:
+        self._handle = handle
+        self._idle_s = idle_s
+        self._waiting: deque[Stamped] = deque()
+        self._arrived = threading.Event()
+        self._closing = threading.Event()
+        self._dropped = 0
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def put(self, event: Event) -> None:
+        """Take one event; returns at once."""
+        if len(self._waiting) >= _CAPACITY and isinstance(event, PointsRecorded):
+            self._dropped += len(event.updates)
+            return
+        self._waiting.append((time.time(), event))
+        if not self._arrived.is_set():
+            self._arrived.set()
+
+    def holds_only(self, count: int) -> bool:
+        """Tell whether nothing came after the first `count` events in line."""
+        return len(self._waiting) <= count
+
+    def take_dropped(self) -> int:
+        """Return how many points were dropped since the last call."""
+        dropped, self._dropped = self._dropped, 0
+        return dropped
+
+    def close(self, timeout_s: float = 30.0) -> bool:
+        """Handle what is left, then end the thread; tell whether all of it was handled."""
+        self._closing.set()
+        self._arrived.set()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive() and not self._waiting
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            if self._arrived.wait(self._idle_s):
+                self._closing.wait(_GATHER_S)
+            self._arrived.clear()
+            if not self._pass_on():
+                self._arrived.set()
+                self._closing.wait(_RETRY_S)
+        if self._waiting:
+            self._pass_on()
+
+    def _pass_on(self) -> bool:
+        batch = [self._waiting[index] for index in range(len(self._waiting))]
+        try:
+            self._handle(batch)
+        except Exception:
+            # A fan-out of telemetry: training goes on whatever happens to those who listen.
+            logger.exception("events could not be handled; they are kept and tried again")
+            return False
+        for _ in batch:
+            self._waiting.popleft()
+        return True

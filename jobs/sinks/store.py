@@ -1,0 +1,201 @@
+"""Writes a run's events to the run store: curves, progress, checkpoints, notices, heartbeat.
+
+`on_event` runs on the training thread and only notes the event down; a thread writes batches of them,
+each batch in one transaction, so nothing is half-written and a failed batch can be tried again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from engine.counters import Counters
+from engine.events import (
+    CheckpointSaved,
+    Evaluated,
+    Event,
+    Noticed,
+    PointsRecorded,
+    RunEnded,
+    RunStarted,
+)
+from jobs.sinks.journal import Block, Journal
+from jobs.sinks.pump import Pump, Stamped
+from jobs.store.errors import StoreError
+from jobs.store.writer import StoreWriter
+
+logger = logging.getLogger(__name__)
+
+# Speed is measured over this time, evaluations and saves included, so that the ETA is honest.
+_SPEED_WINDOW_S = 60.0
+_BEST = ("si_sdr", "si_sdr_ema")
+
+
+class StoreSink:
+    """An observer that writes to the store at `path`; `folder` is the run's own.
+
+    What an earlier, killed process of the run left in its journal is stored first. The heartbeat
+    starts at once. Close it, or use it as a context manager.
+    """
+
+    def __init__(self, path: Path, run_id: int, folder: Path) -> None:
+        self._run_id = run_id
+        self._store = StoreWriter(path)
+        self._journal: Journal | None = Journal(folder / "points.journal")
+        self._lock = threading.Lock()
+        self._progress = Progress()
+        self._recover(self._journal)
+        self._pump = Pump(self._write, name="store-sink")
+
+    def _recover(self, journal: Journal) -> None:
+        with self._store.transaction() as connection:
+            for block in journal.blocks():
+                self._add_block(block)
+            row = connection.execute(
+                "SELECT train_seconds FROM runs WHERE id = ?", (self._run_id,)
+            ).fetchone()
+        self._progress.earlier_s = row[0] if row else 0.0
+        journal.clear()
+
+    def on_event(self, event: Event) -> None:
+        """Take one event; returns at once."""
+        if isinstance(event, PointsRecorded | Evaluated):
+            with self._lock:
+                self._keep(_to_block(event))
+                self._pump.put(event)
+        else:
+            self._pump.put(event)
+
+    def close(self) -> None:
+        """Write what is left.
+
+        Raises:
+            StoreError: when the store could not take it.
+        """
+        complete = self._pump.close()
+        if complete:
+            self._store.close()
+            if self._journal is not None:
+                self._journal.close()
+        else:
+            raise StoreError(f"{self._store.path}: the last points of the run could not be written")
+
+    def _keep(self, block: Block) -> None:
+        if self._journal is None:
+            return
+        try:
+            self._journal.append(block)
+        except OSError:
+            logger.exception("the journal of points can't be written; training goes on without it")
+            self._journal = None
+
+    def _write(self, batch: Sequence[Stamped]) -> None:
+        with self._store.transaction():
+            for stamp, event in batch:
+                self._write_event(stamp, event)
+            if dropped := self._pump.take_dropped() if batch else 0:
+                text = (
+                    f"{dropped} points of each curve were dropped: the store was busy for too long"
+                )
+                self._store.add_event(self._run_id, "warning", "points-dropped", message=text)
+            self._store.update_run(
+                self._run_id, heartbeat_at=time.time(), **self._progress.columns()
+            )
+        with self._lock:
+            # The batch is still in line here; whatever came after it is not in the store yet.
+            if self._journal is not None and self._pump.holds_only(len(batch)):
+                self._journal.clear()
+
+    def _write_event(self, stamp: float, event: Event) -> None:
+        store, run_id = self._store, self._run_id
+        match event:
+            case RunStarted():
+                store.truncate_after(run_id, event.resumed_from)
+                store.update_run(run_id, total_updates=event.total_updates)
+                self._progress.start(stamp, event.counters)
+            case PointsRecorded():
+                self._add_block(_to_block(event))
+                self._progress.advance(stamp, event.counters)
+            case Evaluated():
+                self._add_block(_to_block(event))
+                self._note_best(event.metrics)
+                self._progress.advance(stamp, event.counters)
+            case CheckpointSaved():
+                store.add_checkpoint(
+                    run_id, event.kind, event.path,
+                    updates=event.counters.updates, metrics=event.metrics, size_bytes=event.size_bytes,
+                )  # fmt: skip
+                if event.kind == "last":
+                    store.update_run(run_id, attempts=0)
+            case Noticed():
+                store.add_event(
+                    run_id, event.level, event.kind, message=event.message, details=event.details
+                )
+            case RunEnded():
+                self._progress.advance(stamp, event.counters)
+
+    def _add_block(self, block: Block) -> None:
+        self._store.add_points(
+            self._run_id,
+            steps=block.updates.tolist(),
+            series={name: values.tolist() for name, values in block.series.items()},
+            units=block.units,
+        )
+
+    def _note_best(self, metrics: dict[str, float]) -> None:
+        self._store.raise_best(
+            self._run_id, {f"best_{name}": metrics[name] for name in _BEST if name in metrics}
+        )
+        if np.isfinite(value := metrics.get("input_si_sdr", np.nan)):
+            self._store.update_run(self._run_id, input_si_sdr=float(value))
+
+
+class Progress:
+    """How far the run is and how fast it goes, as columns of `runs`."""
+
+    def __init__(self) -> None:
+        self.earlier_s = 0.0
+        self._started: float | None = None
+        self._marks: deque[tuple[float, int]] = deque()
+        self._counters: Counters | None = None
+
+    def start(self, stamp: float, counters: Counters) -> None:
+        """Note that training begins."""
+        self._started = stamp
+        self._marks.clear()
+        self.advance(stamp, counters)
+
+    def advance(self, stamp: float, counters: Counters) -> None:
+        """Note the counters at a Unix time."""
+        self._counters = counters
+        self._marks.append((stamp, counters.updates))
+        while len(self._marks) > 2 and stamp - self._marks[0][0] > _SPEED_WINDOW_S:
+            self._marks.popleft()
+
+    def columns(self) -> dict[str, float | None]:
+        """Return what changes in the run's row."""
+        if self._counters is None or self._started is None:
+            return {}
+        (since, before), (now, updates) = self._marks[0], self._marks[-1]
+        return {
+            "updates": updates,
+            "micro_batches": self._counters.micro_batches,
+            "samples": self._counters.samples,
+            "audio_seconds": self._counters.audio_seconds,
+            "train_seconds": self.earlier_s + now - self._started,
+            "speed": (updates - before) / (now - since) if now > since else None,
+        }
+
+
+def _to_block(event: PointsRecorded | Evaluated) -> Block:
+    if isinstance(event, PointsRecorded):
+        return Block(event.updates, event.series, event.units)
+    updates = np.array([event.counters.updates], dtype=np.int64)
+    series = {name: np.array([value], dtype=np.float64) for name, value in event.metrics.items()}
+    return Block(updates, series, event.units)

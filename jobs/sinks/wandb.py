@@ -1,0 +1,93 @@
+"""Sends a run's curves to Weights & Biases, when its config asks for that.
+
+wandb is imported inside the constructor: most runs never load it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.config.schema import RunConfig
+from engine.events import Evaluated, Event, PointsRecorded
+from jobs.sinks.pump import Pump, Stamped
+
+
+class WandbSink:
+    """An observer that logs one row for each block of points (the means) and each evaluation.
+
+    Files go to `folder`; a resumed run continues its earlier W&B run, which is named by `run_id`
+    and the config's fingerprint. W&B wants rising steps, so rows that a resumed run repeats are
+    dropped by it.
+
+    Raises:
+        ValueError: when wandb can't start (not logged in, no network).
+    """
+
+    def __init__(self, config: RunConfig, *, name: str, run_id: int, folder: Path) -> None:
+        mode = config.logging.wandb
+        assert mode != "off", "open_wandb decides"
+        import wandb
+
+        try:
+            self._run: Any = wandb.init(
+                project=config.logging.wandb_project,
+                name=name,
+                id=f"{config.fingerprint}-{run_id}",
+                resume="allow" if mode == "online" else None,
+                mode=mode,
+                dir=folder,
+                config=config.to_dict(),
+                settings=wandb.Settings(console="off", silent=True, x_disable_stats=True),
+            )
+        except wandb.Error as error:
+            raise ValueError(
+                f"logging.wandb = {mode!r}: Weights & Biases can't start ({error}); log in with "
+                "`wandb login`, or set logging.wandb to 'offline' or 'off'"
+            ) from error
+        self._pump = Pump(self._log, name="wandb-sink")
+
+    def on_event(self, event: Event) -> None:
+        """Take one event; returns at once."""
+        if isinstance(event, PointsRecorded | Evaluated):
+            self._pump.put(event)
+
+    def close(self) -> None:
+        """Log what is left and end the W&B run."""
+        self._pump.close()
+        self._run.finish()
+
+    def _log(self, batch: Sequence[Stamped]) -> None:
+        for _, event in batch:
+            if isinstance(event, Evaluated):
+                row = {f"valid/{name}": value for name, value in event.metrics.items()}
+            elif isinstance(event, PointsRecorded):
+                row = {f"train/{name}": _mean(values) for name, values in event.series.items()}
+            else:
+                continue
+            self._run.log(row, step=event.counters.updates)
+
+
+def _mean(values: np.ndarray) -> float:
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if finite.size else float("nan")
+
+
+class NoWandb:
+    """Stands in where W&B is off."""
+
+    def on_event(self, event: Event) -> None:
+        """Take one event."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def open_wandb(config: RunConfig, *, name: str, run_id: int, folder: Path) -> WandbSink | NoWandb:
+    """Return the sink that `logging.wandb` asks for."""
+    if config.logging.wandb == "off":
+        return NoWandb()
+    return WandbSink(config, name=name, run_id=run_id, folder=folder)
