@@ -7,7 +7,8 @@ may span two epochs, and resuming needs nothing but the number of the update.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from typing import Protocol
 
@@ -28,7 +29,7 @@ class Plan(Protocol):
         """Return the name of the plan: equal hashes give equal updates."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FixedPlan:
     """Every update holds exactly `items_per_update` items.
 
@@ -45,7 +46,6 @@ class FixedPlan:
     micro_batch: int
     seed: int
     manifest: str = ""
-    _orders: dict[int, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for name in ("num_items", "items_per_update", "micro_batch"):
@@ -70,7 +70,7 @@ class FixedPlan:
         end = position + self.items_per_update
         while position < end:
             epoch, offset = divmod(position, self.num_items)
-            taken = self._order(epoch)[offset : offset + end - position]
+            taken = _epoch_order(self.seed, epoch, self.num_items)[offset : offset + end - position]
             draws.extend(ItemDraw(epoch, index) for index in taken.tolist())
             position += len(taken)
         return draws
@@ -80,11 +80,9 @@ class FixedPlan:
         items = self.update_items(update)
         return [items[i : i + self.micro_batch] for i in range(0, len(items), self.micro_batch)]
 
-    def _order(self, epoch: int) -> np.ndarray:
-        order = self._orders.get(epoch)
-        if order is None:
-            for old in [known for known in self._orders if not epoch - 1 <= known <= epoch + 1]:
-                del self._orders[old]
-            order = item_generator(self.seed, epoch, 0, "order").permutation(self.num_items)
-            self._orders[epoch] = order
-        return order
+
+@lru_cache(maxsize=4)
+def _epoch_order(seed: int, epoch: int, num_items: int) -> np.ndarray:
+    order = item_generator(seed, epoch, 0, "order").permutation(num_items)
+    order.flags.writeable = False
+    return order

@@ -19,6 +19,7 @@ from engine.config.problems import Problem
 _LOSSLESS = {".wav", ".flac", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".rf64"}
 EXTENSIONS = frozenset(_LOSSLESS | {".ogg", ".oga", ".opus", ".mp3"})
 _MOST_SHOWN = 20
+_UNKNOWN_FRAMES = 2**48
 
 
 class DataError(ValueError):
@@ -62,10 +63,12 @@ def probe(path: Path) -> AudioInfo:
             info = AudioInfo(path, file.frames, file.samplerate, file.channels)
     except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
         raise DataError(
-            [Problem("", f"{path}: can't be read as audio ({_reason(error)})")]
+            [Problem("", f"{path}: can't be read as audio ({_reason(path, error)})")]
         ) from None
     if info.frames <= 0:
         raise DataError([Problem("", f"{path}: holds no samples; remove it or record it again")])
+    if info.frames >= _UNKNOWN_FRAMES:
+        raise DataError([Problem("", f"{path}: its header gives no length; encode it again")])
     return info
 
 
@@ -126,7 +129,9 @@ def read_segment(info: AudioInfo, start: int, frames: int) -> np.ndarray:
             file.seek(start)
             samples_TC = file.read(frames, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
-        raise DataError([Problem("", f"{info.path}: can't be read ({_reason(error)})")]) from None
+        raise DataError(
+            [Problem("", f"{info.path}: can't be read ({_reason(info.path, error)})")]
+        ) from None
     if samples_TC.shape != (frames, info.channels):
         message = (
             f"{info.path}: gave {len(samples_TC)} of {frames} samples from {start}, though its header "
@@ -155,7 +160,11 @@ def is_audio_name(name: str) -> bool:
     return not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS
 
 
-def _reason(error: Exception) -> str:
+def _reason(path: Path, error: Exception) -> str:
+    if not path.exists():
+        return "it does not exist"
+    if not path.stat().st_size:
+        return "it is empty, 0 bytes"
     if isinstance(error, soundfile.LibsndfileError):
         return str(error.error_string).rstrip(".")
     return str(error)

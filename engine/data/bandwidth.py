@@ -5,6 +5,8 @@ Letters: S sources, C channels, T samples.
 
 from __future__ import annotations
 
+from math import gcd
+
 import numpy as np
 
 from engine.config.data import BandwidthData
@@ -58,7 +60,7 @@ class BandwidthDataset:
         rate = self.input_rate_hz(epoch, index)
         source = self._sources[place.file]
         margin = detour_margin(self._rate_hz, rate)
-        first = max(0, place.start - margin)
+        first = max(0, place.start - margin) // self._block(rate) * self._block(rate)
         last = min(source.length, place.start + place.frames + margin)
         clean_CT = source.read(first, last - first)
         inside = slice(place.start - first, place.start - first + place.frames)
@@ -71,6 +73,10 @@ class BandwidthDataset:
             return self._rates_hz[index % len(self._rates_hz)]
         draw = item_generator(self._seed, epoch, index, "rate")
         return self._rates_hz[int(draw.integers(len(self._rates_hz)))]
+
+    def _block(self, rate: int) -> int:
+        """Return after how many samples both rates meet: from there, a part equals the whole."""
+        return self._rate_hz // gcd(self._rate_hz, rate)
 
 
 def detour(samples_CT: np.ndarray, rate_hz: int, low_hz: int) -> np.ndarray:
