@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             device=options.device,
             chunk_s=options.chunk,
             overlap=options.overlap,
+            progress=_show if sys.stderr.isatty() else None,
         )
     except KeyboardInterrupt:
         return 130
@@ -33,6 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for path in written:
         sys.stdout.write(f"{path}\n")
     return 0
+
+
+def _show(path: Path, share: float) -> None:
+    """Keep one line of the terminal up to date for each file."""
+    sys.stderr.write(f"\r{path.name}  {share:4.0%}{chr(10) if share >= 1 else ''}")
+    sys.stderr.flush()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, cast
 
 import click
@@ -10,9 +11,8 @@ from jobs.home import Home
 from tui.cli.common import run_argument, runs_argument, with_home
 
 if TYPE_CHECKING:
-    from jobs.submit import Place
-
     from jobs.store.records import RunRecord
+    from jobs.submit import Place
 
 _STOP = """\b
 Example:
@@ -97,7 +97,7 @@ def rm(*, runs: tuple[str, ...], keep_files: bool, yes: bool, home: Home) -> Non
 
     found = _find(home, runs)
     names = ", ".join(run.name for run in found)
-    if not yes and click.get_text_stream("stdin").isatty():
+    if not yes and sys.stdin.isatty():
         files = "" if keep_files else " and their checkpoints"
         click.confirm(f"Remove {names}{files}?", abort=True)
     for run in found:

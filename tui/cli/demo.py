@@ -1,0 +1,234 @@
+"""`sepdash demo`: the whole of sepdash on synthetic audio, in a home of its own."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from jobs.home import Home
+from tui import formats
+from tui.cli.common import print_table, with_home
+from tui.cli.runs import improvement
+
+if TYPE_CHECKING:
+    from jobs.store.reader import StoreReader
+    from jobs.store.records import RunRecord
+
+_EXAMPLES = """\b
+Examples:
+  sepdash demo               watch it in the dashboard
+  sepdash demo --headless    progress lines and a table; ends by itself
+"""
+_PRESETS = ("demo/baseline", "demo/batch2x")
+_TRACKS = 16
+_POLL_S = 0.25
+_STOP_S = 30.0
+
+
+@click.command(epilog=_EXAMPLES)
+@click.option("--headless", is_flag=True, help="Print lines instead of opening the dashboard.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
+@click.option("--keep", is_flag=True, help="Keep the runs of earlier demos and add to them.")
+@with_home
+def demo(*, headless: bool, seed: int, keep: bool, home: Home) -> None:
+    """Train two small models on synthetic audio and compare them, in two or three minutes.
+
+    Writes a dataset, queues two runs that see the same number of samples with different batch
+    sizes, and starts a worker, all in the folder `demo` of the home.
+    """
+    demo_home = Home(home.root / "demo")
+    terminal = sys.stdin.isatty() and sys.__stderr__ is not None and sys.__stderr__.isatty()
+    run_ids = prepare(demo_home, seed=seed, keep=keep)
+    with _worker(demo_home) as worker:
+        if headless or not terminal:
+            watch(demo_home, run_ids, worker)
+        else:
+            from tui.app import SepdashApp
+
+            SepdashApp(demo_home, select=run_ids).run()
+    code = report(demo_home, run_ids)
+    click.get_current_context().exit(code)
+
+
+def prepare(home: Home, *, seed: int, keep: bool) -> list[int]:
+    """Write the dataset and queue the two runs; return their ids.
+
+    Raises:
+        click.UsageError: when an earlier demo still runs there.
+    """
+    from engine.config.overrides import apply_overrides
+    from engine.config.problems import load_config
+    from engine.data.synthetic import write_dataset
+    from jobs.store.reader import StoreReader
+    from jobs.submit import enqueue
+    from presets.catalogue import Catalogue
+
+    with StoreReader(home.store) as reader:
+        alive = [worker.pid for worker in reader.workers() if worker.alive]
+    if alive:
+        raise click.UsageError(
+            f"a demo is running already, in process {alive[0]}: watch it with "
+            f"`sepdash --home {home.root}`"
+        )
+    if not keep:
+        _clear(home)
+    home.create()
+    data = home.root / "data" / f"seed-{seed}"
+    write_dataset(data, seed=seed, tracks=_TRACKS)
+    where = [f"data.train='{data / 'train'}'", f"data.valid='{data / 'valid'}'", f"seed={seed}"]
+    catalogue = Catalogue()
+    configs = [load_config(apply_overrides(catalogue.read(name), where)) for name in _PRESETS]
+    return [
+        enqueue(home, config, preset=name) for name, config in zip(_PRESETS, configs, strict=True)
+    ]
+
+
+def watch(home: Home, run_ids: list[int], worker: subprocess.Popen[bytes]) -> None:
+    """Print a line for each change of state and each evaluation, until the runs have ended."""
+    from jobs.store.reader import StoreReader
+
+    click.echo(f"demo in {home.root}; the dashboard on it: sepdash --home {home.root}")
+    start = time.monotonic()
+    told: dict[int, tuple[str, int]] = {}
+    with StoreReader(home.store) as reader:
+        while True:
+            working = worker.poll() is None
+            records = [reader.run(run_id) for run_id in run_ids]
+            for record in records:
+                for line in _news(reader, record, told):
+                    click.echo(f"{time.monotonic() - start:6.1f} s  {record.name:<12}  {line}")
+            if not working or all(r.state not in ("queued", "running") for r in records):
+                return
+            time.sleep(_POLL_S)
+
+
+def _news(
+    reader: StoreReader, record: RunRecord, told: dict[int, tuple[str, int]]
+) -> Iterator[str]:
+    """Yield what has happened to a run since `told`, and bring `told` up to date."""
+    state, update = told.get(record.id, ("", 0))
+    if record.state != state and state == "" and record.state != "queued":
+        yield "running"
+    curves = reader.curves(record.id, ["si_sdr", "si_sdr_ema"], first=update + 1)
+    raw, ema = curves["si_sdr"], curves["si_sdr_ema"]
+    averages = dict(zip(ema.updates, ema.last, strict=True))
+    for at, value in zip(raw.updates, raw.last, strict=True):
+        yield (
+            f"update {at:>4} of {record.total_updates}   SI-SDR {formats.level(value)} dB   "
+            f"EMA {formats.level(averages.get(at))} dB   input {formats.level(record.input_si_sdr)} dB"
+        )
+        update = at
+    if record.state != state and record.state != "running":
+        yield f"{record.state}{f': {record.message}' if record.message else ''}"
+    told[record.id] = (record.state, update)
+
+
+def report(home: Home, run_ids: list[int]) -> int:
+    """Print the comparison of the runs; return 0 when all have finished, else 1."""
+    from jobs.store.reader import StoreReader
+
+    with StoreReader(home.store) as reader:
+        records = [reader.run(run_id) for run_id in run_ids]
+        batches = [str(reader.config(run_id)["batch"]["items"]) for run_id in run_ids]
+    headers = [
+        "RUN",
+        "STATE",
+        "BATCH",
+        "UPDATES",
+        "SAMPLES",
+        "TIME",
+        "INPUT",
+        "SI-SDR",
+        "EMA",
+        "SI-SDRi",
+    ]
+    rows = [
+        [
+            run.name,
+            run.state,
+            batch,
+            str(run.updates),
+            str(run.samples),
+            formats.duration(run.train_seconds),
+            formats.level(run.input_si_sdr),
+            formats.level(run.best_si_sdr),
+            formats.level(run.best_si_sdr_ema),
+            formats.gain(improvement(run)),
+        ]
+        for run, batch in zip(records, batches, strict=True)
+    ]
+    click.echo()
+    print_table(headers, rows, right=" ".join(headers[2:]))
+    if all(run.state == "finished" for run in records):
+        click.echo(_conclusion(records))
+        return 0
+    click.echo(
+        f"not all runs finished; go on with: sepdash --home {home.root} worker --drain", err=True
+    )
+    return 1
+
+
+def _conclusion(records: list[RunRecord]) -> str:
+    """Say which run is ahead, and what one seed is worth."""
+    gains = {run.name: gain for run in records if (gain := improvement(run)) is not None}
+    if len(gains) < 2:
+        return ""
+    best, other = sorted(gains, key=lambda name: -gains[name])[:2]
+    apart = gains[best] - gains[other]
+    return (
+        f"{best} is {apart:.2f} dB ahead of {other}; it is one seed, so a few tenths mean nothing"
+    )
+
+
+@contextmanager
+def _worker(home: Home) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a draining worker beside us; at the end it saves what it is at, and goes."""
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "tui.main",
+        "--home",
+        str(home.root),
+        "worker",
+        "--drain",
+    ]
+    log = home.root / "worker.log"
+    with log.open("wb") as file:
+        worker = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
+        )
+    try:
+        yield worker
+        if worker.poll():
+            click.echo(log.read_text(errors="replace").rstrip()[-2000:], err=True)
+    finally:
+        _end(worker)
+
+
+def _end(worker: subprocess.Popen[bytes]) -> None:
+    if worker.poll() is None:
+        worker.send_signal(signal.SIGTERM)
+    try:
+        worker.wait(_STOP_S)
+    except subprocess.TimeoutExpired:
+        worker.kill()
+        worker.wait()
+
+
+def _clear(home: Home) -> None:
+    """Remove what an earlier demo wrote, by name, and nothing else."""
+    for name in ("runs", "data", "locks"):
+        shutil.rmtree(home.root / name, ignore_errors=True)
+    for path in (home.store, home.queue):
+        for suffix in ("", "-wal", "-shm", "-journal"):
+            Path(f"{path}{suffix}").unlink(missing_ok=True)
