@@ -12,7 +12,16 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from models.blocks import DownConv, Norm, ResidualUnit, SameConv, UpConv, pad_edges
+from models.blocks import (
+    ELU_GAIN,
+    SUM_GAIN,
+    DownConv,
+    Norm,
+    ResidualUnit,
+    SameConv,
+    UpConv,
+    pad_edges,
+)
 from models.configs import AudioUNetConfig
 
 EDGE_KERNEL = 7
@@ -36,9 +45,7 @@ class AudioUNet(nn.Module):
         norm = config.norm
         outputs = sources * channels
 
-        self.stem = nn.Sequential(
-            SameConv(channels, widths[0], kernel=EDGE_KERNEL, norm=norm), nn.ELU()
-        )
+        self.stem = _wide_conv(channels, widths[0], norm=norm)
         levels = list(zip(pairwise(widths), config.strides, strict=True))
         units = config.residual_units
         self.down = nn.ModuleList(
@@ -46,26 +53,22 @@ class AudioUNet(nn.Module):
             for (narrow, wide), stride in levels
         )
         self.middle = nn.Sequential(
-            *(
-                layer
-                for _ in range(2)
-                for layer in (
-                    SameConv(widths[-1], widths[-1], kernel=EDGE_KERNEL, norm=norm),
-                    nn.ELU(),
-                )
-            )
+            _wide_conv(widths[-1], widths[-1], norm=norm),
+            _wide_conv(widths[-1], widths[-1], norm=norm, gain=ELU_GAIN * SUM_GAIN),
         )
         self.up = nn.ModuleList(
             _up_block(wide, narrow, stride=stride, units=units, norm=norm)
             for (narrow, wide), stride in reversed(levels)
         )
         side_norm: Norm = "weight" if norm == "weight" else "none"
-        self.skips = nn.ModuleList(SameConv(width, width, norm=side_norm) for width in widths)
+        self.skips = nn.ModuleList(
+            SameConv(width, width, norm=side_norm, gain=SUM_GAIN) for width in widths
+        )
         self.head = SameConv(widths[0], outputs, kernel=EDGE_KERNEL, norm=side_norm)
         self.direct = SameConv(channels, outputs, norm=side_norm)
         if self.adds_input:
-            _soften(self.head, START_GAIN)
-            _soften(self.direct, START_GAIN)
+            for layer in (self.head, self.direct):
+                _soften(layer, START_GAIN)
 
     def forward(self, mix_BCT: Tensor) -> Tensor:
         """Return the estimates (B, S, C, T) of a mixture (B, C, T), T >= 1."""
@@ -85,6 +88,11 @@ class AudioUNet(nn.Module):
             y_BCT = block(y_BCT) + skipped.pop()
         out_BNT: Tensor = self.head(y_BCT) + self.direct(x_BCT)
         return out_BNT
+
+
+def _wide_conv(c_in: int, c_out: int, *, norm: Norm, gain: float = ELU_GAIN) -> nn.Module:
+    conv = SameConv(c_in, c_out, kernel=EDGE_KERNEL, norm=norm, gain=gain)
+    return nn.Sequential(conv, nn.ELU())
 
 
 def _units(channels: int, units: int, norm: Norm) -> list[nn.Module]:
@@ -109,4 +117,3 @@ def _soften(layer: SameConv, gain: float) -> None:
     sizes = parameters.get("parametrizations.weight.original0", parameters.get("weight"))
     assert sizes is not None
     sizes.mul_(gain)
-    parameters["bias"].zero_()
