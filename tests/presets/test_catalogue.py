@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import stat
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from presets.catalogue import SHIPPED, Catalogue, PresetError, to_toml
+
+
+@pytest.fixture
+def user(tmp_path: Path) -> Path:
+    folder = tmp_path / "presets"
+    folder.mkdir()
+    return folder
+
+
+def write(folder: Path, name: str, text: str) -> None:
+    path = folder / f"{name}.toml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def test_list_names_shipped_presets_by_their_path() -> None:
+    found = Catalogue().list()
+    names = [info.name for info in found]
+    assert names == sorted(names)
+    assert {"demo/baseline", "demo/batch2x", "bandwidth/audio-unet", "denoise/small"} <= set(names)
+    assert all(info.description and not info.problem for info in found)
+    assert {info.origin for info in found} == {"shipped"}
+
+
+def test_user_presets_are_laid_over_the_shipped_ones(user: Path) -> None:
+    write(user, "demo/baseline", 'description = "mine"\nseed = 5\n')
+    write(user, "own", "seed = 6\n")
+    catalogue = Catalogue(user)
+    found = {info.name: info for info in catalogue.list()}
+    assert found["demo/baseline"].origin == "user"
+    assert found["demo/baseline"].description == "mine"
+    assert found["own"].origin == "user"
+    assert catalogue.read("demo/baseline") == {"seed": 5}
+
+
+def test_extends_is_resolved_through_the_chain(user: Path) -> None:
+    write(user, "a", "seed = 1\n[optimizer]\nlr = 1.0\neps = 0.5\n")
+    write(user, "b", 'extends = "a"\ndescription = "b"\n[optimizer]\nlr = 2.0\n')
+    write(user, "c", 'extends = "b"\nseed = 3\n')
+    assert Catalogue(user).read("c") == {"seed": 3, "optimizer": {"lr": 2.0, "eps": 0.5}}
+
+
+def test_a_user_preset_may_extend_the_shipped_one_of_its_name(user: Path) -> None:
+    write(user, "demo/baseline", 'extends = "demo/baseline"\nseed = 5\n')
+    values = Catalogue(user).read("demo/baseline")
+    assert values == {**Catalogue().read("demo/baseline"), "seed": 5}
+    assert Catalogue(user).read("demo/batch2x")["seed"] == 5
+
+
+def test_a_circle_is_refused(user: Path) -> None:
+    write(user, "a", 'extends = "b"\n')
+    write(user, "b", 'extends = "a"\n')
+    with pytest.raises(PresetError, match="in a circle: a -> b -> a"):
+        Catalogue(user).read("a")
+
+
+def test_a_preset_that_extends_itself_with_none_below_is_refused(user: Path) -> None:
+    write(user, "a", 'extends = "a"\n')
+    with pytest.raises(PresetError, match="preset 'a' extends an unknown preset 'a'"):
+        Catalogue(user).read("a")
+
+
+def test_a_typo_is_answered_with_the_nearest_name() -> None:
+    with pytest.raises(
+        PresetError, match="unknown preset 'bandwith/smal', did you mean 'bandwidth/small'"
+    ):
+        Catalogue().read("bandwith/smal")
+
+
+def test_a_last_part_is_answered_with_the_whole_name() -> None:
+    with pytest.raises(PresetError, match="did you mean 'demo/baseline'"):
+        Catalogue().source("baseline")
+
+
+def test_a_broken_file_is_listed_with_its_problem_and_refused_when_read(user: Path) -> None:
+    write(user, "broken", "seed = \n")
+    catalogue = Catalogue(user)
+    (info,) = [info for info in catalogue.list() if info.name == "broken"]
+    assert "no valid TOML" in info.problem
+    with pytest.raises(PresetError, match=r"broken\.toml is no valid TOML: .*line 1"):
+        catalogue.read("broken")
+
+
+def test_a_binary_file_is_refused(user: Path) -> None:
+    (user / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(PresetError, match="can't be read"):
+        Catalogue(user).read("binary")
+
+
+def test_extends_must_be_text(user: Path) -> None:
+    write(user, "a", "extends = 3\n")
+    with pytest.raises(PresetError, match="extends must be the name of a preset, found 3"):
+        Catalogue(user).read("a")
+
+
+def test_save_writes_what_read_returns(user: Path) -> None:
+    catalogue = Catalogue(user)
+    values = {"seed": 4, "model": {"strides": [2, 4]}, "data": {"train": 'a "b"\\c'}}
+    path = catalogue.save("night/one", values, description="a = b")
+    assert path == user / "night" / "one.toml"
+    assert catalogue.read("night/one") == values
+    assert catalogue.info("night/one").description == "a = b"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [item.name for item in path.parent.iterdir()] == ["one.toml"]
+
+
+def test_save_extends_a_known_preset_only(user: Path) -> None:
+    catalogue = Catalogue(user)
+    catalogue.save("mine", {"seed": 9}, extends="demo/baseline")
+    assert catalogue.read("mine") == {**catalogue.read("demo/baseline"), "seed": 9}
+    with pytest.raises(PresetError, match="unknown preset 'demo/bse'"):
+        catalogue.save("other", {}, extends="demo/bse")
+    assert not (user / "other.toml").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["", "../out", "/etc/x", "a//b", "a/../b", ".hidden", "a b", "x.toml"]
+)
+def test_save_refuses_names_that_leave_the_folder(user: Path, name: str) -> None:
+    with pytest.raises(PresetError, match="is no preset name"):
+        Catalogue(user).save(name, {})
+    assert list(user.iterdir()) == []
+
+
+def test_save_says_so_when_the_disk_refuses(user: Path) -> None:
+    (user / "night").write_text("a file where a folder should be")
+    with pytest.raises(PresetError, match="can't be saved at"):
+        Catalogue(user).save("night/one", {})
+
+
+def test_to_toml_leaves_out_what_is_absent_and_keeps_plain_values_above_tables() -> None:
+    text = to_toml({"data": {"noise_valid": None, "channels": 1}, "seed": 3})
+    assert tomllib.loads(text) == {"seed": 3, "data": {"channels": 1}}
+
+
+def test_every_shipped_file_is_a_preset() -> None:
+    files = {p.relative_to(SHIPPED).with_suffix("").as_posix() for p in SHIPPED.rglob("*.toml")}
+    assert files == {info.name for info in Catalogue().list()}
