@@ -1,0 +1,137 @@
+"""The real trainer under the real worker: kill -9 leaves the same curves as no kill at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.config.problems import load_config
+from engine.config.schema import RunConfig
+from engine.data.synthetic import write_dataset
+from jobs import submit
+from jobs.home import Home
+from jobs.store.reader import StoreReader
+from jobs.store.records import RunRecord
+
+pytestmark = pytest.mark.slow
+
+UPDATES = 60
+DEADLINE_S = 180.0
+WORKER = """
+import sys
+from jobs.home import Home
+from jobs.worker import serve
+serve(Home(__import__("pathlib").Path(sys.argv[1])), device="cpu", drain=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def small_run(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    """A run of seconds on synthetic audio."""
+    folder = tmp_path_factory.mktemp("audio")
+    write_dataset(folder, tracks=2, duration_s=4.0)
+    data = {
+        "kind": "bandwidth", "train": str(folder / "train"), "valid": str(folder / "valid"),
+        "rate_hz": 8000, "segment_s": 0.5, "input_rates_hz": [2000, 4000],
+    }  # fmt: skip
+    return load_config(
+        {
+            "data": data,
+            "model": {"kind": "audio_unet", "width": 4},
+            "batch": {"items": 2, "micro_batch": 2},
+            "loss": {"windows": [256, 64]},
+            "schedule": {"length": f"{UPDATES} updates"},
+            "precision": {"threads": 1, "device": "cpu"},
+            "validation": {"every": "20 updates", "max_items": 2},
+            "checkpoint": {"every": "10 updates"},
+            "logging": {"flush_s": 0.05},
+        }
+    )
+
+
+@contextlib.contextmanager
+def worker(home: Home) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a draining worker in a process of its own."""
+    process = subprocess.Popen([sys.executable, "-P", "-c", WORKER, str(home.root)])
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    """Wait until a condition holds; fail after a deadline."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"still not so: {what}"
+        time.sleep(0.01)
+
+
+def run_of(home: Home, run_id: int) -> RunRecord:
+    """Return a run's row."""
+    with StoreReader(home.store) as reader:
+        return reader.run(run_id)
+
+
+def curves_of(home: Home, run_id: int) -> dict[str, tuple[list[int], list[float | None]]]:
+    """Return every curve that does not depend on the clock, point by point."""
+    with StoreReader(home.store) as reader:
+        names = [name for name in reader.series_names(run_id) if not name.endswith("per_s")]
+        found = reader.curves(run_id, names, max_points=10**6)
+    return {name: (curve.updates, curve.last) for name, curve in found.items()}
+
+
+def log_of(home: Home, run_id: int) -> str:
+    """Return a run's log."""
+    return (home.run_folder(run_id) / "log.txt").read_text()
+
+
+def test_killed_runs_end_with_the_curves_of_one_that_was_left_alone(home, small_run):
+    quiet, child_killed, worker_killed = (submit.enqueue(home, small_run) for _ in range(3))
+    with worker(home) as process:
+        until(lambda: run_of(home, child_killed).updates > 15, "the second run trains")
+        os.kill(run_of(home, child_killed).pid, signal.SIGKILL)
+        until(lambda: run_of(home, worker_killed).updates > 15, "the third run trains")
+        process.kill()
+        process.wait()
+        assert run_of(home, worker_killed).state == "running"
+        with worker(home) as second:
+            assert second.wait(DEADLINE_S) == 0
+
+    expected = curves_of(home, quiet)
+    assert expected["loss"][0] == list(range(1, UPDATES + 1))
+    assert expected["si_sdr"][0] == [1, 20, 40, 60]
+    for run_id in (quiet, child_killed, worker_killed):
+        run = run_of(home, run_id)
+        assert (run.state, run.updates, run.message) == ("finished", UPDATES, ""), log_of(
+            home, run_id
+        )
+        assert curves_of(home, run_id) == expected
+        assert run.best_si_sdr == run_of(home, quiet).best_si_sdr
+    assert "resumed after update" in log_of(home, child_killed)
+    assert "resumed after update" in log_of(home, worker_killed)
+
+
+def test_a_mistake_in_the_data_is_one_clear_message(home, small_run, tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    data = small_run.data.model_copy(update={"train": Path(empty)})
+    run_id = submit.enqueue(home, small_run.model_copy(update={"data": data}))
+
+    with worker(home) as process:
+        assert process.wait(DEADLINE_S) == 0
+
+    run = run_of(home, run_id)
+    assert run.state == "failed"
+    assert str(empty) in run.message
+    assert "data.train" in run.message
+    assert "Traceback" not in log_of(home, run_id)
