@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ZERO_CROSSINGS = 16
 _ROLLOFF = 0.99
-_LARGEST_KERNEL = 2**24
+_LARGEST_KERNEL = 2**22
 
 
 def resampled_length(frames: int, from_hz: int, to_hz: int) -> int:
@@ -75,7 +75,7 @@ def check_rates(from_hz: int, to_hz: int, *, setting: str) -> None:
     if from_hz != to_hz and block * taps > _LARGEST_KERNEL:
         message = (
             f"can't resample from {from_hz} to {to_hz} Hz: their greatest common divisor is only "
-            f"{divisor}; convert the files to a common rate, such as 44100 or 48000 Hz"
+            f"{divisor}; expected common rates, such as 16000, 44100 or 48000 Hz"
         )
         raise DataError([Problem(setting, message)])
 

@@ -146,6 +146,23 @@ def test_readers_stand_apart_from_signals_to_the_group(dataset: Dataset) -> None
         assert os.getpgid(loader.process_ids[0]) != os.getpgid(0)
 
 
+def test_reading_survives_a_signal_to_the_server_of_the_readers(dataset: Dataset) -> None:
+    """A SIGTERM to the trainer's group hits the fork server, too: the update can still be ended."""
+    plan = FixedPlan(len(dataset), 5, 5, 0)
+    with Loader(partial(fetch, dataset), plan, workers=1) as loader:
+        take(loader, 1)
+        pids = loader.process_ids
+        server = psutil.Process(pids[0]).parent()
+        assert server is not None
+        assert server.pid != os.getpid()
+        server.terminate()
+        assert wait_until(lambda: is_gone(server.pid))
+        assert len(take(loader, 50)) == 50
+    assert wait_until(lambda: all(is_gone(pid) for pid in pids))
+    with Loader(partial(fetch, dataset), plan, workers=1) as loader:
+        assert len(take(loader, 2)) == 2
+
+
 def test_loading_leaves_the_global_generators_alone(dataset: Dataset) -> None:
     before = (torch.get_rng_state(), np.random.get_state(legacy=True)[1].copy())
     plan = FixedPlan(len(dataset), 5, 5, 0)
@@ -178,7 +195,8 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("end", ["kill", pytest.param("exit", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ["kill", "exit"])
 def test_readers_die_with_their_trainer(end: str, dataset: Dataset, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
