@@ -63,7 +63,7 @@ def _titles(name: str) -> tuple[str, str]:
     return {
         "loss": ("Loss", ""),
         "si_sdr": ("SI-SDR", "dB"),
-        "throughput": ("Audio", "s/s"),
+        "throughput": ("Speed", "audio s/s"),
         "memory": ("Memory", "GiB"),
     }[name]
 
@@ -97,15 +97,15 @@ def _si_sdr(
         ]
     else:
         lines = [
-            line_of(data[0], "si_sdr", "raw", 0, clock=clock),
             line_of(data[0], "si_sdr_ema", "EMA", 1, clock=clock),
+            line_of(data[0], "si_sdr", "raw", 0, clock=clock),
         ]
     inputs = {item.run.input_si_sdr for item in data} - {None}
     found = [line.x for line in lines if len(line.x)]
     if len(inputs) == 1 and found:
         ends = np.array([min(x[0] for x in found), max(x[-1] for x in found)])
         level = np.full(2, float(inputs.pop() or 0.0))
-        lines.insert(0, Line("input", _GREY, ends, level, dotted=True))
+        lines.append(Line("input", _GREY, ends, level, dotted=True))
     return lines
 
 

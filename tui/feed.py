@@ -150,14 +150,14 @@ class Feed:
         self._closed = True
         self._wake.set()
 
-    def run(self) -> None:
-        """Poll until closed; a store that can't be read is said once and tried again."""
+    def run(self, cancelled: Callable[[], bool]) -> None:
+        """Poll until closed or cancelled; a store that can't be read is said once and tried again."""
         failed = ""
-        while not self._closed:
+        while not (self._closed or cancelled()):
             try:
                 with closing(self._open_reader()) as reader:
                     self._seen_version = -1
-                    while not self._closed:
+                    while not (self._closed or cancelled()):
                         self.poll(reader)
                         failed = ""
                         self._wake.wait(POLL_S)

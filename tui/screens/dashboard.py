@@ -17,6 +17,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.screen import Screen
 from textual.widgets import Footer
+from textual.worker import get_current_worker
 
 from jobs.home import Home
 from jobs.store.records import RunRecord
@@ -54,14 +55,15 @@ class Dashboard(Screen[None]):
     Dashboard RunsTable { height: 6; }
     Dashboard ChartsGrid { height: 1fr; }
     Dashboard LogTail { height: 3; }
-    Dashboard.-tall RunsTable { height: 25%; }
+    Dashboard Footer { padding: 0 1; }
+    Dashboard.-tall RunsTable { height: auto; min-height: 6; max-height: 30%; }
     Dashboard.-tall LogTail { height: 20%; }
     Dashboard.-tall ChartsGrid { grid-gutter: 1 1; margin: 1 0; }
     Dashboard.-wide #body {
-        layout: grid; grid-size: 2 3; grid-columns: 88 1fr; grid-rows: 3fr 1 2fr;
+        layout: grid; grid-size: 2 3; grid-columns: 88 1fr; grid-rows: auto 1 1fr;
         grid-gutter: 0 1;
     }
-    Dashboard.-wide RunsTable { height: 1fr; }
+    Dashboard.-wide RunsTable { height: auto; min-height: 10; max-height: 26; }
     Dashboard.-wide LogTail { height: 1fr; }
     Dashboard.-wide ChartsGrid { row-span: 3; height: 1fr; margin: 0; }
     Dashboard.-log #body { layout: vertical; }
@@ -120,13 +122,17 @@ class Dashboard(Screen[None]):
             yield ChartsGrid()
             yield RunLine()
             yield LogTail()
-        yield Footer(compact=True)
+        yield Footer(show_command_palette=False, compact=True)
 
     def on_mount(self) -> None:
         """Start to listen."""
         self._feed.watch(self._watched())
-        self.run_worker(self._feed.run, thread=True, group="feed", name="feed")
+        self.run_worker(self._listen, thread=True, group="feed", name="feed")
         self.query_one(RunsTable).focus()
+
+    def _listen(self) -> None:
+        worker = get_current_worker()
+        self._feed.run(lambda: worker.is_cancelled)
 
     def on_unmount(self) -> None:
         """Let the feed's thread end."""
@@ -148,7 +154,7 @@ class Dashboard(Screen[None]):
             self._selected = self._runs[row].id if self._runs else None
         status = self.query_one(StatusLine)
         status.problem = ""
-        status.runs, status.workers = message.runs, message.workers
+        status.run_records, status.crew = message.runs, message.workers
         self._show_choice()
 
     @on(MachineSampled)
@@ -288,7 +294,7 @@ class Dashboard(Screen[None]):
 
     def action_worker(self) -> None:
         """Start a worker, or stop the one that lives."""
-        alive = [worker for worker in self.query_one(StatusLine).workers if worker.alive]
+        alive = [worker for worker in self.query_one(StatusLine).crew if worker.alive]
         if not alive:
             self.notify("starting a worker")
             self._perform(partial(actions.start_worker, self._home))

@@ -1,6 +1,6 @@
 """A chart as rows of coloured text runs: axes, legend, curves, crosshair. Pure functions, no widget.
 
-Later lines are painted over earlier ones, cell by cell, so a curve is never mixed with another's
+Earlier lines are painted over later ones, cell by cell, so a curve is never mixed with another's
 colour. A band (low to high of each column) is painted faintly under its line.
 """
 
@@ -92,7 +92,9 @@ def compose(plot: Plot, width: int, height: int, cursor: float | None = None) ->
     plot = _logarithmic(plot) if plot.log and _positive(plot) else plot
     shown = [line for line in plot.lines if np.isfinite(line.mean).any()]
     lines = [line for line in shown if line.drawn]
-    rows: list[list[Run]] = [_fit(_legend(plot, shown, cursor), width)] if height > 0 else []
+    rows: list[list[Run]] = (
+        [_fit(_legend(plot, shown, width, cursor=cursor), width)] if height > 0 else []
+    )
     if not lines or height < 3 or width < 16:
         blank = [[(" " * width, TEXT)] for _ in range(height - len(rows))]
         if len(blank) and not lines:
@@ -127,6 +129,8 @@ def x_range(lines: Sequence[Line]) -> tuple[float, float]:
     """Return the x of the first and the last point of all lines."""
     first = min((float(line.x[0]) for line in lines if len(line.x)), default=0.0)
     last = max((float(line.x[-1]) for line in lines if len(line.x)), default=1.0)
+    if 0 < first <= 0.06 * last:
+        first = 0.0
     return (first, last) if last > first else (first, first + 1.0)
 
 
@@ -163,7 +167,7 @@ def _draw(
             area.chars[row, 3::4] = ord("·")
             area.roles[row, 3::4] = GRID
     columns, rows = area.width * 2, area.height * 4
-    for line in lines:
+    for line in reversed(lines):
         if line.low is None or line.high is None:
             continue
         at_N = braille.column_of(line.x, *area.x, columns)
@@ -173,7 +177,7 @@ def _draw(
         area.paint(
             braille.fill(top, braille.dot_rows(low, *area.y, rows), rows), FAINT + line.colour
         )
-    for line in lines:
+    for line in reversed(lines):
         _draw_line(area, line)
     if cursor is not None and 0 <= (cell := area.cell_of(cursor)) < area.width:
         free = area.roles[:, cell] < LINE
@@ -197,22 +201,36 @@ def _draw_line(area: Area, line: Line) -> None:
     area.paint(braille.fill(*braille.connect(row_D), rows), LINE + line.colour)
 
 
-def _legend(plot: Plot, lines: Sequence[Line], cursor: float | None) -> list[Run]:
+def _legend(plot: Plot, lines: Sequence[Line], width: int, *, cursor: float | None) -> list[Run]:
+    """Return title, unit, labels and values; the narrower, the fewer of them."""
+    for brief in (False, True):
+        runs = _legend_runs(plot, lines, cursor=cursor, brief=brief)
+        if sum(len(text) for text, _ in runs) <= width:
+            break
+    return runs
+
+
+def _legend_runs(
+    plot: Plot, lines: Sequence[Line], *, cursor: float | None, brief: bool
+) -> list[Run]:
+    gap = " " if brief else "  "
     runs: list[Run] = [(plot.title, TITLE)]
-    if plot.unit:
+    if plot.unit and not brief:
         runs.append((f" {plot.unit}", DIM))
     if cursor is not None and lines:
-        runs.append((f"  at {_x_text(cursor, plot.x_unit)}", CURSOR))
+        runs.append((f"{gap}at {_x_text(cursor, plot.x_unit)}", CURSOR))
     for line in lines:
         at = cursor if cursor is not None else math.inf
         finite = line.mean[np.isfinite(line.mean)]
         value = value_at(line, at) if cursor is not None else float(finite[-1])
         if plot.log and value is not None:
             value = 10.0**value
-        mark = " " if not line.drawn else "┄" if line.dotted else "━"
-        runs.append((f"  {mark} ", LINE + line.colour))
-        runs.append((f"{clean(line.label)} " if line.label else "", TEXT))
-        runs.append((number(value), TEXT))
+        mark = "┄" if line.dotted else "━"
+        runs.append((f"{gap}{mark} " if line.drawn else gap, LINE + line.colour))
+        if line.label:
+            runs.append((f"{clean(line.label)} ", DIM))
+        if not (brief and line.dotted):
+            runs.append((number(value), TEXT))
     return runs
 
 
@@ -251,7 +269,7 @@ def _x_labels(area: Area, unit: str) -> str:
     values = (
         _time_ticks(area)
         if unit.endswith("time")
-        else braille.ticks(*area.x, max(2, area.width // 12))
+        else braille.ticks(*area.x, max(2, area.width // 9))
     )
     name = f" {unit}"
     free = area.width - len(name)

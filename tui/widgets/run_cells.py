@@ -144,15 +144,18 @@ def _value(run: RunRecord, key: str, now: float) -> tuple[str, str]:
         if run.state == "running":
             return formats.duration(run.eta_s), "primary"
         return formats.duration(took_s(run, now)) if ended else "", "dim"
-    if key == "raw":
-        return formats.level(run.best_si_sdr), "dim"
-    if key == "ema":
-        return formats.level(run.best_si_sdr_ema), ""
+    if key in {"raw", "ema"}:
+        value = run.best_si_sdr if key == "raw" else run.best_si_sdr_ema
+        return formats.level(value) if value is not None else "", "dim" if key == "raw" else ""
     if key == "gain":
         value = improvement(run)
-        return formats.gain(value), "success" if (value or 0) > 0 else "dim"
+        return (
+            (formats.gain(value), "success" if value > 0 else "dim")
+            if value is not None
+            else ("", "")
+        )
     if key == "updates":
-        return formats.count(run.updates), "dim"
+        return formats.count(run.updates) if run.updates else "", "dim"
     if key == "speed":
         return formats.number(run.speed) if run.speed and not ended else "", "dim"
     return formats.clean(run.preset), "dim"

@@ -17,8 +17,8 @@ class StatusLine(Widget):
     StatusLine { height: 1; padding: 0 1; background: $panel; }
     """
 
-    workers: reactive[tuple[WorkerRecord, ...]] = reactive(())
-    runs: reactive[tuple[RunRecord, ...]] = reactive(())
+    crew: reactive[tuple[WorkerRecord, ...]] = reactive(())
+    run_records: reactive[tuple[RunRecord, ...]] = reactive(())
     sample: reactive[SystemRecord | None] = reactive(None)
     problem: reactive[str] = reactive("")
 
@@ -41,14 +41,14 @@ class StatusLine(Widget):
     def _left(self, colours: dict[str, str]) -> Text:
         if self.problem:
             return Text(f"✗ {formats.clean(self.problem)}", style=colours["error"])
-        alive = [worker for worker in self.workers if worker.alive]
+        alive = [worker for worker in self.crew if worker.alive]
         if not alive:
             text = Text("○ no worker", style=colours["warning"])
-            waiting = sum(run.state == "queued" for run in self.runs)
+            waiting = sum(run.state == "queued" for run in self.run_records)
             text.append(f", {waiting} queued" if waiting else "")
             return text.append("  press w to start one", style=colours["secondary"])
         text = Text()
-        names = {run.id: run.name for run in self.runs}
+        names = {run.id: run.name for run in self.run_records}
         for worker in alive:
             text.append("● ", style=colours["success"])
             text.append(f"{worker.device} ")
