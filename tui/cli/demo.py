@@ -40,8 +40,9 @@ _STOP_S = 30.0
 @click.option("--keep", is_flag=True, help="Keep the runs of earlier demos and add to them.")
 @with_home
 def demo(*, headless: bool, seed: int, keep: bool, home: Home) -> None:
-    """Train two small models on synthetic audio and compare them, in two or three minutes.
+    """Train two small models on synthetic audio and compare them.
 
+    It takes two or three minutes on two CPU cores.
     Writes a dataset, queues two runs that see the same number of samples with different batch
     sizes, and starts a worker, all in the folder `demo` of the home.
     """
@@ -50,6 +51,7 @@ def demo(*, headless: bool, seed: int, keep: bool, home: Home) -> None:
     run_ids = prepare(demo_home, seed=seed, keep=keep)
     with _worker(demo_home) as worker:
         if headless or not terminal:
+            _end_orderly_on_signals()
             watch(demo_home, run_ids, worker)
         else:
             from tui.app import SepdashApp
@@ -116,8 +118,8 @@ def _news(
 ) -> Iterator[str]:
     """Yield what has happened to a run since `told`, and bring `told` up to date."""
     state, update = told.get(record.id, ("", 0))
-    if record.state != state and state == "" and record.state != "queued":
-        yield "running"
+    if record.state != state and record.state in ("queued", "running"):
+        yield record.state
     curves = reader.curves(record.id, ["si_sdr", "si_sdr_ema"], first=update + 1)
     raw, ema = curves["si_sdr"], curves["si_sdr_ema"]
     averages = dict(zip(ema.updates, ema.last, strict=True))
@@ -127,7 +129,7 @@ def _news(
             f"EMA {formats.level(averages.get(at))} dB   input {formats.level(record.input_si_sdr)} dB"
         )
         update = at
-    if record.state != state and record.state != "running":
+    if record.state != state and record.state not in ("queued", "running"):
         yield f"{record.state}{f': {record.message}' if record.message else ''}"
     told[record.id] = (record.state, update)
 
@@ -213,6 +215,16 @@ def _worker(home: Home) -> Iterator[subprocess.Popen[bytes]]:
             click.echo(log.read_text(errors="replace").rstrip()[-2000:], err=True)
     finally:
         _end(worker)
+
+
+def _end_orderly_on_signals() -> None:
+    """Leave through our `finally` on SIGTERM and SIGHUP, so that no worker stays behind."""
+
+    def leave(number: int, _: object) -> None:
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGHUP, leave)
 
 
 def _end(worker: subprocess.Popen[bytes]) -> None:

@@ -69,18 +69,17 @@ def separate(
 
 
 def _checkpoint_folder(model: str, kind: str | None) -> Path | None:
-    """Return the checkpoint when `model` is the folder of one."""
+    """Return the folder when `model` is that of a checkpoint, or of a run that has some."""
     folder = Path(model).expanduser()
-    if kind is not None or not (folder / "manifest.json").is_file():
-        return None
-    return folder
+    holds_one = (folder / "manifest.json").is_file() or (folder / "checkpoints").is_dir()
+    return folder if kind is None and holds_one else None
 
 
 def _checkpoint_of_run(home: Home, model: str, kind: str | None) -> Path:
     from jobs.store.reader import StoreReader
 
     if "/" in model:
-        raise click.UsageError(f"{model} is no checkpoint folder: it has no manifest.json")
+        raise click.UsageError(f"{model} is no folder of a checkpoint: it has no manifest.json")
     with StoreReader(home.store) as reader:
         run = reader.run(model)
         found = {item.kind: item for item in reader.checkpoints(run.id)}

@@ -74,13 +74,21 @@ def _print_run(record: RunRecord, home: Home) -> None:
         "created": _when(record.created_at),
         "started": _when(record.started_at),
         "ended": _when(record.ended_at),
-        "best SI-SDR": f"{formats.level(record.best_si_sdr)} dB raw, "
-        f"{formats.level(record.best_si_sdr_ema)} dB EMA",
-        "input": f"{formats.level(record.input_si_sdr)} dB, so {formats.gain(improvement(record))} dB gained",
+        "best SI-SDR": _best(record),
         "folder": str(home.run_folder(record.id)),
     }
     for name, text in fields.items():
         click.echo(f"{name:<12} {text}")
+
+
+def _best(record: RunRecord) -> str:
+    gain = improvement(record)
+    if gain is None:
+        return formats.MISSING
+    return (
+        f"{formats.level(record.best_si_sdr)} dB, EMA {formats.level(record.best_si_sdr_ema)} dB; "
+        f"input {formats.level(record.input_si_sdr)} dB, so {formats.gain(gain)} dB gained"
+    )
 
 
 def _print_latest(latest: dict[str, float]) -> None:
