@@ -18,7 +18,7 @@ from engine.config.schema import RunConfig
 from engine.data.dataset import AudioItem, Dataset, collate, fetch
 from engine.data.open_dataset import open_dataset
 from engine.losses import Loss, build_loss
-from engine.metrics import si_sdr
+from engine.metrics import LIMIT_DB, si_sdr
 from engine.recipes.base import Batch, Evaluation, ItemDraw, Split, StepOutput
 from models.registry import build_model
 
@@ -62,8 +62,9 @@ class SeparationRecipe:
     def evaluate(self, model: nn.Module, device: torch.device) -> Evaluation:
         """Return means over the excerpts: val_loss, si_sdr, si_sdri, input_si_sdr.
 
-        A silent reference has no SI-SDR: it is left out of all but val_loss. An item counts as
-        excluded when all its references are silent.
+        A silent reference has no SI-SDR, and an input that is its reference already (bandwidth
+        extension from the full rate) would put 100 dB into the mean: both are left out of all but
+        val_loss. An item counts as excluded when that holds for all its sources.
         """
         losses: list[Tensor] = []
         after: list[Tensor] = []
@@ -126,7 +127,7 @@ class SeparationRecipe:
 def _summarise(losses: list[Tensor], after: list[Tensor], before: list[Tensor]) -> Evaluation:
     loss_N = torch.cat(losses).double().cpu()
     after_NS, before_NS = torch.cat(after).cpu(), torch.cat(before).cpu()
-    heard_NS = torch.isfinite(after_NS) & torch.isfinite(before_NS)
+    heard_NS = torch.isfinite(after_NS) & torch.isfinite(before_NS) & (before_NS < LIMIT_DB)
     heard_N = heard_NS.any(dim=1)
     metrics = {"val_loss": float(loss_N.mean())}
     for name, level_NS in (
