@@ -1,6 +1,6 @@
 """The `sepdash` command: one door for every error a user can cause.
 
-A user error is one clear message and exit code 2, Ctrl-C is quiet (130), a closed pipe is quiet (141).
+A user error is one clear message and exit code 2, Ctrl-C is quiet (130), a closed pipe is quiet (1).
 Set SEPDASH_TRACEBACK=1 to see where a message came from.
 """
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import click
 
-_USER_ERROR, _INTERRUPTED, _PIPE_CLOSED = 2, 130, 141
+_USER_ERROR, _INTERRUPTED, _PIPE_CLOSED = 2, 130, 1
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -82,7 +82,8 @@ def _checkpoint_of_run(home: Home, model: str, kind: str | None) -> Path:
         raise click.UsageError(f"{model} is no folder of a checkpoint: it has no manifest.json")
     with StoreReader(home.store) as reader:
         run = reader.run(model)
-        found = {item.kind: item for item in reader.checkpoints(run.id)}
+        # Newest first, so the newest of several `last` is put in place last.
+        found = {item.kind: item for item in reversed(reader.checkpoints(run.id))}
     if kind is not None and kind not in found:
         have = ", ".join(found) or "none"
         raise click.UsageError(f"run {run.name} has no checkpoint {kind!r}; it has {have}")
