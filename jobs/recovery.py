@@ -11,22 +11,22 @@ from jobs.processes import is_alive
 from jobs.settle import requeue
 from jobs.store.writer import StoreWriter
 
+_RUNNING = """
+    SELECT runs.id, name, runs.pid, runs.pid_token, workers.id, workers.pid, workers.pid_token
+    FROM runs LEFT JOIN workers ON workers.id = runs.worker WHERE state = 'running'
+"""
 
-def recover(store: StoreWriter, *, grace_s: float, echo: Callable[[str], None]) -> int:
-    """Requeue each run marked running that no living worker has in hand; return how many.
 
-    A child that outlived its worker is asked to save a checkpoint and end, then killed.
+def recover(
+    store: StoreWriter, *, worker: int, grace_s: float, echo: Callable[[str], None]
+) -> None:
+    """Requeue each run marked running that no other living worker has in hand.
+
+    Called by `worker` while it has none in hand itself. A child that outlived its worker is asked to
+    save a checkpoint and end, then killed.
     """
-    with store.transaction() as connection:
-        rows = connection.execute(
-            """
-            SELECT runs.id, name, runs.pid, runs.pid_token, workers.pid, workers.pid_token
-            FROM runs LEFT JOIN workers ON workers.id = runs.worker WHERE state = 'running'
-            """
-        ).fetchall()
-    count = 0
-    for run_id, name, pid, token, worker_pid, worker_token in rows:
-        if is_alive(worker_pid, worker_token or ""):
+    for run_id, name, pid, token, owner, owner_pid, owner_token in store.rows(_RUNNING):
+        if owner != worker and is_alive(owner_pid, owner_token or ""):
             continue
         if is_alive(pid, token):
             echo(f"run {name} was left behind by a worker that died: ending it")
@@ -35,8 +35,6 @@ def recover(store: StoreWriter, *, grace_s: float, echo: Callable[[str], None]) 
         store.add_event(run_id, "warning", "recovered", message=message)
         requeue(store, run_id, message=message, counts=False)
         echo(f"run {name}: {message}")
-        count += 1
-    return count
 
 
 def _end(pid: int, token: str, grace_s: float) -> None:

@@ -28,7 +28,7 @@ from jobs.store.reader import StoreReader
 from jobs.store.writer import StoreWriter
 
 # An earlier process of the same run, left by a killed worker, may still be saving its checkpoint.
-_LOCK_WAIT_S = 60.0
+_LOCK_WAIT_S = 90.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,5 @@ def requeue(store: StoreWriter, run_id: int, *, message: str = "", counts: bool 
 
 def attempts_of(store: StoreWriter, run_id: int) -> int:
     """Return how often the run was started since it last saved a checkpoint."""
-    with store.transaction() as connection:
-        row = connection.execute("SELECT attempts FROM runs WHERE id = ?", (run_id,)).fetchone()
-    return int(row[0]) if row is not None else 0
+    rows = store.rows("SELECT attempts FROM runs WHERE id = ?", (run_id,))
+    return int(rows[0][0]) if rows else 0

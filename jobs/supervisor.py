@@ -22,6 +22,7 @@ from jobs.devices import child_environment
 from jobs.home import Home
 from jobs.processes import process_token
 from jobs.settle import MAX_ATTEMPTS, attempts_of, end, requeue
+from jobs.store.errors import StoreError, UnknownRun
 from jobs.store.reader import StoreReader
 from jobs.store.records import RunRecord, RunState
 from jobs.store.writer import StoreWriter
@@ -99,14 +100,15 @@ class Supervisor:
         life = Life(self._child.silence_s)
         deadline = None
         while not _has_ended(process):
-            run = reader.run(run_id)
-            if deadline is None and (self._shutdown.is_set() or run.stopping):
+            run = _look(reader, run_id)
+            stopping = run is not None and run.stopping
+            if deadline is None and (self._shutdown.is_set() or stopping):
                 process.send_signal(signal.SIGTERM)
                 deadline = time.monotonic() + self._child.grace_s
             if deadline is not None and time.monotonic() >= deadline:
                 logger.warning("run %s did not end in %s s: killed", run_id, self._child.grace_s)
                 os.killpg(process.pid, signal.SIGKILL)
-            elif life.is_over(run):
+            elif run is not None and life.is_over(run):
                 logger.warning(
                     "run %s showed no life for %s s: killed", run_id, self._child.silence_s
                 )
@@ -154,6 +156,17 @@ class Life:
         if run.heartbeat_at != self._beat:
             self._beat, self._seen = run.heartbeat_at, time.monotonic()
         return time.monotonic() - self._seen > self._silence_s
+
+
+def _look(reader: StoreReader, run_id: int) -> RunRecord | None:
+    """Return the run's row; None while the store can't be read: no reason to end a run."""
+    try:
+        return reader.run(run_id)
+    except UnknownRun:
+        raise
+    except StoreError:
+        logger.exception("the store can't be read; the run goes on")
+        return None
 
 
 def last_line(log: Path) -> str:

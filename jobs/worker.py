@@ -24,6 +24,7 @@ from jobs.processes import own_token
 from jobs.queue import RunQueue
 from jobs.recovery import recover
 from jobs.settle import end
+from jobs.store.errors import StoreError
 from jobs.store.reader import StoreReader
 from jobs.store.writer import StoreWriter
 from jobs.supervisor import Child, Supervisor
@@ -112,7 +113,7 @@ class Worker:
 
     def _begin(self, store: StoreWriter, queue: RunQueue) -> None:
         store.forget_system(time.time() - _KEEP_SYSTEM_S)
-        recover(store, grace_s=self._child.grace_s, echo=self._echo)
+        self._recover(store)
         text = f"worker {os.getpid()} started on {self._device}"
         if self._device == "cpu":
             text += ": no GPU was found, or none is to be used; CPU and memory are sampled"
@@ -123,15 +124,36 @@ class Worker:
     def _loop(self, store: StoreWriter, queue: RunQueue, *, drain: bool) -> None:
         next_beat = 0.0
         while not self._stop.wait(_LOOP_S):
-            queued = self._queued()
-            with self._if_idle() as idle:
-                if idle and drain and not queued:
-                    return
-                if idle and queued:
-                    queue.top_up(queued)
-            if time.monotonic() >= next_beat:
+            beat = time.monotonic() >= next_beat
+            if beat:
                 next_beat = time.monotonic() + _BEAT_S
+            try:
+                if self._tend(store, queue, beat=beat) and drain:
+                    return
+            except StoreError:
+                logger.exception("the store can't be used at the moment; the worker goes on")
+        self._echo("ending; a run in hand saves a checkpoint first")
+
+    def _tend(self, store: StoreWriter, queue: RunQueue, *, beat: bool) -> bool:
+        """Show life, keep tickets coming; tell whether there is nothing left to do."""
+        queued = self._queued()
+        with self._if_idle() as idle:
+            if idle and queued:
+                queue.top_up(queued)
+            if idle and beat:
+                self._recover(store)
+            if beat:
                 store.beat(self._id, run_id=self._run)
+            return idle and not queued
+
+    def _recover(self, store: StoreWriter) -> None:
+        recover(store, worker=self._id, grace_s=self._child.grace_s, echo=self._echo)
+
+    def _beat(self, store: StoreWriter) -> None:
+        try:
+            store.beat(self._id, run_id=self._run)
+        except StoreError:
+            logger.exception("the heartbeat can't be written; the worker goes on")
 
     @contextmanager
     def _if_idle(self) -> Iterator[bool]:
@@ -156,11 +178,11 @@ class Worker:
                 return
             self._run = claimed
             try:
-                store.beat(self._id, run_id=claimed)
+                self._beat(store)
                 self._make(store, claimed)
             finally:
                 self._run = None
-                store.beat(self._id, run_id=None)
+                self._beat(store)
 
     def _make(self, store: StoreWriter, run_id: int) -> None:
         with StoreReader(self._home.store) as reader:
@@ -202,7 +224,9 @@ def _signals_set(stop: threading.Event) -> Iterator[None]:
     def note(number: int, frame: Any) -> None:
         stop.set()
 
-    before = {number: signal.signal(number, note) for number in _SIGNALS}
+    # What is ignored stays ignored: nohup.
+    heard = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in heard}
     try:
         yield
     finally:

@@ -82,8 +82,9 @@ class StoreReader:
             UnknownRun: when there is none, with the nearest name.
         """
         text = str(id_or_name)
-        where = "id = ?" if text.isdigit() else "name = ?"
-        key: int | str = int(text) if text.isdigit() else text
+        is_id = text.isascii() and text.isdecimal() and len(text) < 19
+        where = "id = ?" if is_id else "name = ?"
+        key: int | str = int(text) if is_id else text
         rows = self._rows(f"SELECT {_RUN_COLUMNS} FROM runs WHERE {where}", (key,))
         if rows:
             return _to_run(rows[0])

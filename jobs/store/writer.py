@@ -104,6 +104,11 @@ class StoreWriter:
         except sqlite3.DatabaseError as error:
             raise StoreError(f"{self.path}: can't be written: {error}") from error
 
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Return what a query finds, without waiting for other writers."""
+        with self._worded():
+            return self._connection.execute(sql, values).fetchall()
+
     def insert_run(self, fields: Mapping[str, Any]) -> int:
         """Insert a queued run at the end of the queue and return its id.
 

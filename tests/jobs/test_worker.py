@@ -21,6 +21,7 @@ from jobs.processes import is_alive
 from jobs.queue import RunQueue
 from jobs.store.reader import StoreReader
 from jobs.store.records import RunRecord
+from jobs.store.writer import StoreWriter
 from jobs.supervisor import Child
 from jobs.worker import serve
 
@@ -171,6 +172,7 @@ def test_a_killed_child_resumes_from_its_checkpoint(home, enqueue):
         assert [event.kind for event in reader.events(run_id)] == ["killed", "tested"]
 
 
+@pytest.mark.slow
 def test_a_run_that_dies_again_and_again_is_given_up(home, enqueue):
     run_id = enqueue(DIES)
     drain(home)
@@ -189,6 +191,7 @@ def test_a_child_that_does_not_start_fails_its_run(home, enqueue):
     assert (run.state, run.message) == ("failed", "its process ended with status 1: out of order")
 
 
+@pytest.mark.slow
 def test_stop_then_resume_goes_on_without_a_gap(home, enqueue):
     run_id = enqueue(updates=1000)
     with worker(home) as process:
@@ -238,7 +241,8 @@ def test_a_signal_to_the_worker_saves_the_run_and_queues_it(home, enqueue):
         assert reader.workers() == []
 
 
-@pytest.mark.parametrize("moment", [3, 45, 130])
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", [3, 130])
 def test_kill_9_of_the_child_loses_nothing(home, enqueue, moment):
     run_id = enqueue(updates=300)
     with worker(home, "--drain") as process:
@@ -248,7 +252,8 @@ def test_kill_9_of_the_child_loses_nothing(home, enqueue, moment):
     assert_whole(home, run_id, 300)
 
 
-@pytest.mark.parametrize("moment", [3, 45, 130])
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", [3, 130])
 def test_kill_9_of_the_worker_loses_nothing(home, enqueue, moment):
     run_id, waiting = enqueue(updates=400), enqueue(updates=40)
     with worker(home) as process:
@@ -260,6 +265,7 @@ def test_kill_9_of_the_worker_loses_nothing(home, enqueue, moment):
     assert_whole(home, waiting, 40)
 
 
+@pytest.mark.slow
 def test_kill_9_of_worker_and_child_together_loses_nothing(home, enqueue):
     run_id = enqueue(updates=300)
     with worker(home) as process:
@@ -316,3 +322,18 @@ def test_a_second_worker_on_the_same_device_is_refused(home, enqueue):
             ]
         with pytest.raises(LeaseError, match=rf"process {process.pid}\) has the device 'cpu'"):
             serve(home, device="cpu", echo=str)
+
+
+def test_a_run_that_its_worker_lost_hold_of_is_taken_up_again(home, enqueue):
+    run_id = enqueue(updates=20)
+    with worker(home) as process:
+        with StoreReader(home.store) as reader:
+            until(lambda: run_of(home, run_id).state == "finished", "the run finished")
+            until(lambda: reader.workers()[0].run is None, "the worker has nothing in hand")
+            (own,) = reader.workers()
+        with StoreWriter(home.store) as store:
+            store.move(run_id, "running", ("finished",), worker=own.id)
+        until(lambda: run_of(home, run_id).state == "finished", "the run finished again")
+        assert process.poll() is None
+    with StoreReader(home.store) as reader:
+        assert "recovered" in [event.kind for event in reader.events(run_id)]

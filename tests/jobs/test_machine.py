@@ -1,0 +1,167 @@
+"""Devices, locks, processes and samples of the machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pynvml
+import pytest
+
+from jobs.devices import DeviceError, child_environment, open_gpu, resolve_device
+from jobs.lease import DeviceLease, FileLock, LeaseError
+from jobs.private_files import ensure_private
+from jobs.processes import is_alive, own_token, process_token
+from jobs.telemetry import SystemProbe
+
+IMPORTS = """
+import sys
+import {module}
+print(*(name for name in {unwanted} if name in sys.modules))
+"""
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pretend that NVML knows two GPUs, 0 and 1, and one by the name GPU-abc."""
+    known = {0: "first", 1: "second", "GPU-abc": "by name"}
+
+    def find(name):
+        if name not in known:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+        return name
+
+    def rates(handle):
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", find)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", find)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetName", known.get)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetUtilizationRates", rates)
+    memory = SimpleNamespace(used=5, total=9)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetMemoryInfo", lambda handle: memory)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pretend that there is no driver."""
+
+    def fail():
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+
+    monkeypatch.setattr(pynvml, "nvmlInit", fail)
+
+
+def test_devices_without_a_gpu(no_gpu):
+    assert resolve_device("auto") == resolve_device("cpu") == "cpu"
+    for wanted in ("cuda", "cuda:0"):
+        with pytest.raises(DeviceError, match="no such GPU was found"):
+            resolve_device(wanted)
+    with pytest.raises(DeviceError, match="--device gpu: expected auto, cpu, cuda or cuda:N"):
+        resolve_device("gpu")
+    assert child_environment("cpu")["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_devices_with_two_gpus(two_gpus):
+    assert resolve_device("auto") == resolve_device("cuda") == "cuda:0"
+    assert resolve_device("cuda:1") == "cuda:1"
+    with pytest.raises(DeviceError, match="--device cuda:2"):
+        resolve_device("cuda:2")
+    assert child_environment("cuda:1")["CUDA_VISIBLE_DEVICES"] == "1"
+
+
+def test_the_environment_limits_the_gpus(two_gpus, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,GPU-abc")
+
+    assert [open_gpu(f"cuda:{index}").name for index in (0, 1)] == ["second", "by name"]
+    assert open_gpu("cuda:2") is None
+    assert child_environment("cuda:1")["CUDA_VISIBLE_DEVICES"] == "GPU-abc"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert resolve_device("auto") == "cpu"
+
+
+def test_a_gpu_is_sampled_as_far_as_it_tells(two_gpus):
+    sample = SystemProbe("cuda:1", run_id=3, pid=None).sample()
+
+    assert (sample.run, sample.gpu_name, sample.gpu_percent) == (3, "second", None)
+    assert (sample.vram_bytes, sample.vram_total_bytes, sample.process_ram_bytes) == (5, 9, None)
+
+
+def test_the_machine_is_sampled_without_a_gpu(no_gpu):
+    sample = SystemProbe("cpu", run_id=None, pid=os.getpid()).sample()
+
+    assert 0 <= sample.cpu_percent <= 100
+    assert 0 < sample.process_ram_bytes <= sample.ram_bytes * 2
+    assert sample.ram_bytes < sample.ram_total_bytes
+    assert sample.gpu_name is sample.vram_bytes is None
+
+
+def test_a_device_has_one_holder(tmp_path):
+    refused = pytest.raises(LeaseError, match=rf"process {os.getpid()}\) has the device 'cuda:0'")
+    with DeviceLease(tmp_path, "cuda:0"), DeviceLease(tmp_path, "cuda:1"), refused:
+        DeviceLease(tmp_path, "cuda:0").__enter__()
+    with DeviceLease(tmp_path, "cuda:0"):
+        pass
+
+
+def test_a_lock_ends_with_its_process(tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path; from jobs.lease import FileLock\n"
+        "print(FileLock(Path(sys.argv[1])).acquire(), flush=True); time.sleep(60)"
+    )
+    path = tmp_path / "lock"
+    child = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE)
+    assert child.stdout.readline() == b"True\n"
+    lock = FileLock(path)
+    assert not lock.acquire()
+    assert lock.holder() == str(child.pid)
+    child.kill()
+    child.wait()
+    child.stdout.close()
+    assert lock.acquire(timeout_s=5)
+    lock.release()
+
+
+def test_a_zombie_is_not_alive():
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+
+    assert not is_alive(child.pid, "")
+    child.wait()
+    assert process_token(child.pid) == ""
+    assert is_alive(os.getpid(), own_token())
+    assert not is_alive(os.getpid(), "of another time")
+    assert not is_alive(None, "")
+
+
+def test_a_private_file_is_made_once(tmp_path):
+    path = tmp_path / "new" / "file.db"
+    ensure_private(path)
+    path.write_text("content")
+    ensure_private(path)
+
+    assert path.read_text() == "content"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("module", "unwanted"),
+    [
+        (
+            "jobs.store.reader",
+            ("torch", "numpy", "sqlite_utils", "huey", "pydantic", "psutil", "textual"),
+        ),
+        ("jobs.submit", ("torch", "textual", "wandb")),
+        ("jobs.worker", ("torch", "textual", "wandb")),
+    ],
+)
+def test_what_is_loaded_stays_small(module, unwanted):
+    code = IMPORTS.format(module=module, unwanted=unwanted)
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert found.stdout.split() == []

@@ -1,0 +1,236 @@
+"""What the sinks make of a run's events."""
+
+from __future__ import annotations
+
+import io
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.counters import Counters
+from engine.events import CheckpointSaved, Evaluated, Noticed, PointsRecorded, RunEnded, RunStarted
+from jobs.sinks.journal import Block, Journal
+from jobs.sinks.lines import LogSink
+from jobs.sinks.pump import Pump
+from jobs.sinks.store import StoreSink
+from jobs.sinks.wandb import NoWandb, WandbSink, open_wandb
+from jobs.store.writer import StoreWriter
+
+
+def counters(updates: int) -> Counters:
+    """Return counters of one-sample updates."""
+    return Counters(updates, updates, updates, 0.5 * updates)
+
+
+def points(first: int, last: int) -> PointsRecorded:
+    """Return points whose loss is the update."""
+    updates = np.arange(first, last + 1)
+    series = {"loss": updates.astype(float), "lr": np.full(len(updates), 0.5)}
+    return PointsRecorded(updates, series, {"loss": "dB"}, counters(last))
+
+
+def started(resumed_from: int = 0) -> RunStarted:
+    """Return the start of a run of 100 updates."""
+    return RunStarted(counters(resumed_from), 100, resumed_from, "cpu", 3_000_000, 8, 2)
+
+
+def evaluated(update: int, si_sdr: float) -> Evaluated:
+    """Return an evaluation."""
+    metrics = {"si_sdr": si_sdr, "input_si_sdr": 2.5}
+    return Evaluated(counters(update), metrics, {"si_sdr": "dB"}, 1.25, 10, 3)
+
+
+@pytest.fixture
+def run_id(store: StoreWriter) -> int:
+    """A run that a sink may write to."""
+    return store.insert_run({"name": "run", "config": "{}", "fingerprint": "", "seed": 0})
+
+
+@pytest.fixture
+def open_sink(home, run_id) -> Callable[[], StoreSink]:
+    """Return a function that opens a store sink for the run."""
+    folder = home.run_folder(run_id)
+    folder.mkdir()
+    return lambda: StoreSink(home.store, run_id, folder)
+
+
+def test_events_become_rows(open_sink, reader, run_id, home):
+    sink = open_sink()
+    kept = home.run_folder(run_id) / "last-000020"
+    kept.mkdir()
+    for event in (
+        started(),
+        points(1, 10),
+        evaluated(10, 4.0),
+        points(11, 20),
+        evaluated(20, 3.0),
+        CheckpointSaved("last", str(kept), counters(20), {"si_sdr": 3.0}, 77),
+        Noticed("warning", "skipped", "2 updates were skipped"),
+        RunEnded("stopped", counters(20), "asked"),
+    ):
+        sink.on_event(event)
+    sink.close()
+
+    run = reader.run(run_id)
+    assert (run.updates, run.total_updates, run.samples, run.audio_seconds) == (20, 100, 20, 10.0)
+    assert (run.best_si_sdr, run.best_si_sdr_ema, run.input_si_sdr) == (4.0, None, 2.5)
+    assert run.heartbeat_at is not None
+    assert reader.curve(run_id, "loss").last == [float(update) for update in range(1, 21)]
+    assert reader.curve(run_id, "loss").unit == "dB"
+    assert reader.curve(run_id, "si_sdr").last == [4.0, 3.0]
+    assert [saved.size_bytes for saved in reader.checkpoints(run_id)] == [77]
+    assert [event.message for event in reader.events(run_id)] == ["2 updates were skipped"]
+
+
+def test_a_resumed_run_replaces_what_came_after_its_checkpoint(open_sink, reader, run_id):
+    for begin, end in ((0, 30), (20, 40)):
+        sink = open_sink()
+        sink.on_event(started(begin))
+        sink.on_event(points(begin + 1, end))
+        sink.close()
+
+    curve = reader.curve(run_id, "loss")
+    assert curve.updates == list(range(1, 41))
+    assert curve.last == [float(update) for update in range(1, 41)]
+
+
+def test_points_of_a_killed_process_are_recovered_from_its_journal(open_sink, reader, run_id, home):
+    journal = Journal(home.run_folder(run_id) / "points.journal")
+    event = points(1, 20)
+    journal.append(Block(event.updates, event.series, event.units))
+    journal.close()
+
+    sink = open_sink()
+    sink.on_event(started(20))
+    sink.on_event(points(21, 30))
+    sink.close()
+
+    assert reader.curve(run_id, "loss").updates == list(range(1, 31))
+
+
+def test_the_journal_is_emptied_once_the_store_has_the_points(open_sink, run_id, home):
+    sink = open_sink()
+    sink.on_event(started())
+    sink.on_event(points(1, 20))
+    sink.close()
+
+    assert (home.run_folder(run_id) / "points.journal").stat().st_size == 0
+
+
+def test_a_journal_cut_off_in_a_block_keeps_those_before(tmp_path):
+    path = tmp_path / "journal"
+    journal = Journal(path)
+    for first in (1, 11):
+        event = points(first, first + 9)
+        journal.append(Block(event.updates, event.series, event.units))
+    whole = path.read_bytes()
+
+    for missing in (1, 100, len(whole) // 2 - 1):
+        path.write_bytes(whole[:-missing])
+        (block,) = journal.blocks()
+        assert block.updates.tolist() == list(range(1, 11))
+        assert block.series["loss"].tolist() == [float(update) for update in range(1, 11)]
+        assert block.units == {"loss": "dB"}
+    journal.close()
+
+
+def test_a_locked_store_neither_blocks_training_nor_loses_points(open_sink, reader, run_id, home):
+    sink = open_sink()
+    locker = sqlite3.connect(home.store, isolation_level=None)
+    locker.execute("BEGIN IMMEDIATE")
+    sink.on_event(started())
+    for first in range(1, 1000, 10):
+        sink.on_event(points(first, first + 9))
+    assert reader.curve(run_id, "loss").updates == []
+    locker.execute("ROLLBACK")
+    locker.close()
+    sink.close()
+
+    assert reader.curve(run_id, "loss").updates == list(range(1, 1001))
+
+
+def test_a_failed_batch_is_tried_again_in_order():
+    taken: list[int] = []
+    failed = threading.Event()
+
+    def handle(batch):
+        if batch and not failed.is_set():
+            failed.set()
+            raise OSError("not now")
+        taken.extend(event.updates[0] for _, event in batch)
+
+    pump = Pump(handle, name="test", idle_s=0.05)
+    for update in range(1, 4):
+        pump.put(points(update, update))
+        failed.wait(5)
+
+    assert pump.close()
+    assert taken == [1, 2, 3]
+
+
+def test_points_are_dropped_and_counted_when_nobody_takes_them():
+    free = threading.Event()
+    pump = Pump(lambda batch: free.wait(30) and None, name="test")
+    for update in range(1, 2103):
+        pump.put(points(update, update))
+    pump.put(Noticed("info", "kept", "kept"))
+    free.set()
+
+    assert pump.take_dropped() == 102
+    assert pump.close()
+
+
+def test_the_log_reads_as_a_story():
+    stream = io.StringIO()
+    sink = LogSink(stream)
+    for event in (
+        started(40),
+        points(41, 50),
+        points(51, 60),
+        evaluated(60, 4.0),
+        CheckpointSaved("last", "x", counters(60), {}, 12_300_000),
+        Noticed("warning", "skipped", "2 updates were skipped"),
+        points(61, 100),
+        RunEnded("finished", counters(100), "all updates made"),
+    ):
+        sink.on_event(event)
+
+    lines = [line.split(" ", 1)[1] for line in stream.getvalue().splitlines()]
+    assert lines == [
+        "resumed after update 40 on cpu: 3.00 M parameters, 8 training and 2 validation items, 100 updates",
+        "update 50/100: loss 50 dB, lr 0.5",
+        "update 60: evaluated 10 items, 3 left out as silent in 1.2 s: si_sdr 4 dB, input_si_sdr 2.5",
+        "update 60: saved last (12.3 MB)",
+        "warning: 2 updates were skipped",
+        "update 100/100: loss 100 dB, lr 0.5",
+        "finished at update 100: all updates made",
+    ]
+
+
+def test_wandb_is_off_by_default(make_config, tmp_path):
+    sink = open_wandb(make_config(), name="run", run_id=1, folder=tmp_path)
+
+    assert isinstance(sink, NoWandb)
+    sink.on_event(started())
+    sink.close()
+    assert not (tmp_path / "wandb").exists()
+
+
+@pytest.mark.slow
+def test_wandb_offline_writes_into_the_run_folder(make_config, tmp_path):
+    config = make_config(logging={"wandb": "offline", "wandb_project": "tests"})
+    sink = open_wandb(config, name="run", run_id=1, folder=tmp_path)
+    assert isinstance(sink, WandbSink)
+    sink.on_event(started())
+    sink.on_event(points(1, 10))
+    sink.on_event(evaluated(10, 4.25))
+    sink.close()
+
+    (file,) = Path(tmp_path / "wandb").glob("offline-run-*/*.wandb")
+    content = file.read_bytes()
+    for expected in (b"train/loss", b"5.5", b"valid/si_sdr", b"4.25"):
+        assert expected in content
