@@ -63,7 +63,7 @@ def _titles(name: str) -> tuple[str, str]:
     return {
         "loss": ("Loss", ""),
         "si_sdr": ("SI-SDR", "dB"),
-        "throughput": ("Speed", "audio s/s"),
+        "throughput": ("Speed", ""),
         "memory": ("Memory", "GiB"),
     }[name]
 
@@ -121,7 +121,7 @@ def _throughput(
     lines = []
     for item in data:
         colour = colours.get(item.run.id, 0) if many else 0
-        label = item.run.name if many else ""
+        label = item.run.name if many else "audio s/s"
         lines.append(line_of(item, "audio_s_per_s", label, colour, clock=clock, band=not many))
     if not many:
         rate = line_of(data[0], "updates_per_s", "updates/s", 1, clock=clock)

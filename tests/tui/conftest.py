@@ -28,7 +28,13 @@ class Lab:
         self.writer.close()
 
     def run(
-        self, name: str, state: RunState = "queued", *, updates: int = 0, total: int = 20_000, **fields
+        self,
+        name: str,
+        state: RunState = "queued",
+        *,
+        updates: int = 0,
+        total: int = 20_000,
+        **fields,
     ) -> int:
         """Insert a run; one that has updates gets curves, memory samples and a log."""
         level = fields.pop("level", 12.0)
@@ -90,9 +96,7 @@ class Lab:
         self, time: float, *, run: int | None = None, process: int | None = None, gpu: bool = True
     ) -> None:
         on_gpu = (94.0, int(31.4 * GIB), 139 * GIB, "H200") if gpu else (None,) * 4
-        self.writer.add_system(
-            SystemRecord(time, run, 42.0, 12 * GIB, 64 * GIB, process, *on_gpu)
-        )
+        self.writer.add_system(SystemRecord(time, run, 42.0, 12 * GIB, 64 * GIB, process, *on_gpu))
 
     def log(self, run_id: int, updates: int) -> None:
         folder = self.home.run_folder(run_id)

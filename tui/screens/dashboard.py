@@ -77,7 +77,7 @@ class Dashboard(Screen[None]):
         Binding("d,delete", "remove", "remove", key_display="d"),
         Binding("K,shift+up", "move('up')", "move up", show=False),
         Binding("J,shift+down", "move('down')", "move down", show=False),
-        Binding("space", "mark", "mark", key_display="␣"),
+        Binding("space", "mark", "mark", key_display="space"),
         Binding("c", "clear", "clear marks", show=False),
         Binding("f", "follow", "follow", show=False),
         Binding("w", "worker", "worker"),

@@ -9,12 +9,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tui.formats import clean, count, duration, number
+from tui.formats import clean, count, duration, fit, number
 from tui.widgets import braille
 from tui.widgets.braille import BitArray, FloatArray
 
@@ -25,7 +25,7 @@ PALETTE_SIZE = 8
 Run = tuple[str, int]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Line:
     """One curve: `mean` over `x` (ascending), with `low` and `high` where points were merged.
 
@@ -42,7 +42,7 @@ class Line:
     drawn: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Plot:
     """What a chart shows; `empty` is said where there is nothing to draw."""
 
@@ -89,7 +89,7 @@ class Area:
 
 def compose(plot: Plot, width: int, height: int, cursor: float | None = None) -> list[list[Run]]:
     """Return `height` rows of text runs, each `width` cells; `cursor` is an x value to read at."""
-    plot = _logarithmic(plot) if plot.log and _positive(plot) else plot
+    plot = _scaled(plot)
     shown = [line for line in plot.lines if np.isfinite(line.mean).any()]
     lines = [line for line in shown if line.drawn]
     rows: list[list[Run]] = (
@@ -115,7 +115,7 @@ def compose(plot: Plot, width: int, height: int, cursor: float | None = None) ->
 
 def cursor_x(plot: Plot, width: int, height: int, column: int) -> float | None:
     """Return the x value under a cell column of the chart, None outside the plotting area."""
-    plot = _logarithmic(plot) if plot.log and _positive(plot) else plot
+    plot = _scaled(plot)
     lines = [line for line in plot.lines if line.drawn and np.isfinite(line.mean).any()]
     if not lines or height < 3:
         return None
@@ -203,15 +203,27 @@ def _draw_line(area: Area, line: Line) -> None:
 
 def _legend(plot: Plot, lines: Sequence[Line], width: int, *, cursor: float | None) -> list[Run]:
     """Return title, unit, labels and values; the narrower, the fewer of them."""
-    for brief in (False, True):
-        runs = _legend_runs(plot, lines, cursor=cursor, brief=brief)
-        if sum(len(text) for text, _ in runs) <= width:
-            break
+    runs = _legend_runs(plot, lines, cursor=cursor)
+    if _length(runs) > width:
+        runs = _legend_runs(plot, lines, cursor=cursor, brief=True)
+    longest = max((len(line.label) for line in lines), default=0)
+    while _length(runs) > width and longest > 4:
+        longest -= 1
+        runs = _legend_runs(plot, lines, cursor=cursor, brief=True, longest=longest)
     return runs
 
 
+def _length(runs: list[Run]) -> int:
+    return sum(len(text) for text, _ in runs)
+
+
 def _legend_runs(
-    plot: Plot, lines: Sequence[Line], *, cursor: float | None, brief: bool
+    plot: Plot,
+    lines: Sequence[Line],
+    *,
+    cursor: float | None,
+    brief: bool = False,
+    longest: int = 80,
 ) -> list[Run]:
     gap = " " if brief else "  "
     runs: list[Run] = [(plot.title, TITLE)]
@@ -228,7 +240,8 @@ def _legend_runs(
         mark = "┄" if line.dotted else "━"
         runs.append((f"{gap}{mark} " if line.drawn else gap, LINE + line.colour))
         if line.label:
-            runs.append((f"{clean(line.label)} ", DIM))
+            label = clean(line.label)
+            runs.append((f"{label if len(label) <= longest else fit(label, longest)} ", DIM))
         if not (brief and line.dotted):
             runs.append((number(value), TEXT))
     return runs
@@ -320,9 +333,12 @@ def _positive(plot: Plot) -> bool:
     return bool(plot.lines) and all(bool((value > 0).all()) for value in values)
 
 
-def _logarithmic(plot: Plot) -> Plot:
-    """Return the plot with log10 of every y; what is not positive becomes a gap."""
-    from dataclasses import replace
+def _scaled(plot: Plot) -> Plot:
+    """Return the plot with log10 of every y where a logarithmic axis was asked for and is possible."""
+    if not plot.log:
+        return plot
+    if not _positive(plot):
+        return replace(plot, log=False)
 
     def log(values: FloatArray | None) -> FloatArray | None:
         if values is None:

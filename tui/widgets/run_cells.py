@@ -44,7 +44,7 @@ COLUMNS = (
     Column("speed", "upd/s", 6, 5),
     Column("preset", "preset", 18, 6, left=True),
 )
-_NAME_WIDTHS = (20, 30)
+_NAME_WIDTHS = (20, 26)
 
 
 def layout(width: int) -> list[tuple[Column, int]]:
@@ -53,7 +53,7 @@ def layout(width: int) -> list[tuple[Column, int]]:
     chosen = [column for column in COLUMNS if column.rank == 0]
     for column in sorted(COLUMNS, key=lambda column: column.rank):
         used = sum(item.width + GAP for item in chosen if item is not NAME)
-        wanted = _NAME_WIDTHS[0] if column.rank <= 4 else _NAME_WIDTHS[1]
+        wanted = _NAME_WIDTHS[0] if column.rank <= 3 else _NAME_WIDTHS[1]
         if column not in chosen and room - used - column.width - GAP >= wanted:
             chosen.append(column)
     ordered = [column for column in COLUMNS if column in chosen]
