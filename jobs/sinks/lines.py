@@ -40,7 +40,7 @@ class LogSink:
                 self._say_progress(event)
             case Evaluated():
                 left_out = (
-                    f", {event.num_excluded} left out as silent" if event.num_excluded else ""
+                    f", {event.num_excluded} left out (silent, or nothing to restore)" if event.num_excluded else ""
                 )
                 self.say(
                     f"update {event.counters.updates}: evaluated {event.num_items} items"

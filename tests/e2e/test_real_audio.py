@@ -1,0 +1,75 @@
+"""The main job on real recordings: preset, queue, worker, score above the input, separated files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.e2e.shell import Shell
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+FindData = Callable[[str], Path]
+
+
+def train(shell: Shell, preset: str, *settings: str) -> dict[str, float]:
+    assignments = [part for setting in settings for part in ("--set", setting)]
+    shell.run("enqueue", preset, "--name", "night", *assignments)
+    shell.run("worker", "--drain", "--device", "cpu", timeout_s=500)
+    run = shell.show("night")["run"]
+    assert run["state"] == "finished", run["message"]
+    assert run["updates"] == run["total_updates"]
+    return run
+
+
+def separate(shell: Shell, inputs: list[Path], out: Path) -> list[Path]:
+    shell.run("separate", "night", *map(str, inputs), "-o", str(out), "--device", "cpu")
+    return sorted(out.iterdir())
+
+
+def assert_same_shape(written: Path, source: Path) -> None:
+    before, after = soundfile.info(source), soundfile.info(written)
+    assert (after.frames, after.samplerate) == (before.frames, before.samplerate)
+    samples, _ = soundfile.read(written, always_2d=True)
+    assert np.isfinite(samples).all()
+    assert np.abs(samples).max() > 1e-3
+
+
+def test_bandwidth_extension_of_speech(shell: Shell, shared_data: FindData, tmp_path: Path) -> None:
+    vctk = shared_data("vctk")
+    run = train(
+        shell, "bandwidth/small", f"data.train={vctk}/train", f"data.valid={vctk}/test"
+    )  # fmt: skip
+    assert max(run["best_si_sdr"], run["best_si_sdr_ema"]) > run["input_si_sdr"] + 0.5
+    inputs = sorted((vctk / "test").glob("*.flac"))
+    written = separate(shell, inputs, tmp_path / "out")
+    assert len(written) == len(inputs)
+    for path, source in zip(written, inputs, strict=True):
+        assert_same_shape(path, source)
+
+
+def test_denoising_of_speech(shell: Shell, shared_data: FindData, tmp_path: Path) -> None:
+    vctk, noise = shared_data("vctk"), shared_data("noise")
+    run = train(
+        shell, "denoise/small",
+        f"data.train={vctk}/train", f"data.valid={vctk}/test", f"data.noise={noise}",
+    )  # fmt: skip
+    assert max(run["best_si_sdr"], run["best_si_sdr_ema"]) > run["input_si_sdr"] + 2
+    source = sorted((vctk / "test").glob("*.flac"))[0]
+    (written,) = separate(shell, [source], tmp_path / "out")
+    assert_same_shape(written, source)
+
+
+def test_vocals_from_music(shell: Shell, shared_data: FindData, tmp_path: Path) -> None:
+    stems = shared_data("stems")
+    run = train(
+        shell, "stems/vocals-small", f"data.train={stems}/train", f"data.valid={stems}/test"
+    )  # fmt: skip
+    assert run["best_si_sdr_ema"] > run["input_si_sdr"]
+    (source,) = (stems / "test").glob("*/mixture.flac")
+    (written,) = separate(shell, [source], tmp_path / "out")
+    assert_same_shape(written, source)
