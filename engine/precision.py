@@ -47,12 +47,13 @@ def backend_settings(config: PrecisionConfig) -> Iterator[None]:
     """Set the process-wide switches that the config asks for; they are put back at the end."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = (matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, torch.get_num_threads())
-    deterministic = torch.are_deterministic_algorithms_enabled()
+    # Only touched when it changes: the call imports torch's compiler, which takes seconds.
+    deterministic = config.deterministic and not torch.are_deterministic_algorithms_enabled()
     matmul.allow_tf32 = cudnn.allow_tf32 = config.tf32
     cudnn.benchmark = config.cudnn_benchmark and not config.deterministic
     if config.threads:
         torch.set_num_threads(config.threads)
-    if config.deterministic:
+    if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
     try:
@@ -60,7 +61,8 @@ def backend_settings(config: PrecisionConfig) -> Iterator[None]:
     finally:
         matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, threads = before
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(deterministic)
+        if deterministic:
+            torch.use_deterministic_algorithms(False)
 
 
 @contextmanager

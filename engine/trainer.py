@@ -35,13 +35,14 @@ from engine.events import (
     RunEnded,
     RunStarted,
 )
+from engine.optimizer import FusedAdamW
 from engine.precision import backend_settings, resolve_device
 from engine.randomness import seed_everything
 from engine.recipes.base import Recipe
 from engine.schedules import is_due, lr_factor, total_updates
 from engine.telemetry import Telemetry
 from engine.training_state import StateSaver, TrainingState
-from engine.updates import Updater, build_optimizer
+from engine.updates import Updater
 from engine.validation import Validator, metric_unit
 
 _LOG = logging.getLogger(__name__)
@@ -135,9 +136,9 @@ class Trainer:
     def _save(self) -> None:
         due = self._is_last or is_due(self._config.checkpoint.every, self._update, self._size)
         if due or self._new_best:
-            self._save_now()
+            self._save_now(last=due)
 
-    def _save_now(self) -> None:
+    def _save_now(self, *, last: bool) -> None:
         self._telemetry.flush()
         self._tell_saved(self._writer.wait())
         self._writer.submit(
@@ -145,17 +146,19 @@ class Trainer:
                 update=self._update,
                 counters=asdict(self._counters()),
                 best=self._new_best,
+                last=last,
                 metrics=self._metrics,
             )
         )
         self._new_best = []
-        self._saved_at = self._update
+        if last:
+            self._saved_at = self._update
         self._telemetry.restart_clock()
 
     def _end(self, reason: str | None) -> RunEnded:
         self._telemetry.flush()
         if self._saved_at < self._update:
-            self._save_now()
+            self._save_now(last=True)
         self._tell_saved(self._writer.wait())
         counters = self._counters()
         if reason is None:
@@ -200,7 +203,7 @@ class Trainer:
         model = self._recipe.build_model().to(device)
         model.train()
         ema = Ema(model, config.ema, self._size) if config.ema.enabled else None
-        optimizer = build_optimizer(model, config)
+        optimizer = FusedAdamW(model, config.optimizer)
         self._updater = Updater(
             self._recipe, model, optimizer, config=config, device=device, ema=ema
         )

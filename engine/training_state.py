@@ -1,6 +1,6 @@
 """Everything that moves in a training run, as one thing that is saved and restored.
 
-Tensor names: `model.*`, `ema.*`, `optimizer.<moment>.*`, `loss_scale.*`, `telemetry.*`, `rng.*`. What
+Tensor names: `model.*`, `ema.*`, `optimizer.*`, `loss_scale.*`, `telemetry.*`, `rng.*`. What
 is a pure function of the counters (schedule, plan position, EMA decay) is not state.
 """
 
@@ -10,18 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from engine.best import BestMetrics
 from engine.checkpoint_files import MODEL, TRAINING, CheckpointError, Manifest
 from engine.checkpoint_writer import Save, SnapshotBuffers
 from engine.ema import Ema
+from engine.optimizer import FusedAdamW
 from engine.precision import LossScale
 from engine.randomness import RngState, rng_state, set_rng_state
 from engine.telemetry import Telemetry
-
-_MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
 @dataclass(slots=True)
@@ -29,7 +27,7 @@ class TrainingState:
     """The moving parts of a run."""
 
     model: nn.Module
-    optimizer: torch.optim.AdamW
+    optimizer: FusedAdamW
     ema: Ema | None
     loss_scale: LossScale | None
     telemetry: Telemetry
@@ -46,10 +44,10 @@ class TrainingState:
     def tensors(self) -> dict[str, Tensor]:
         """Return every tensor of the state but the model's own (no copies)."""
         groups: dict[str, Mapping[str, Tensor]] = {
+            "optimizer": self.optimizer.state_dict(),
             "telemetry": self.telemetry.state_dict(),
             "rng": rng_state().tensors,
         }
-        groups |= {f"optimizer.{moment}": self._moments(moment) for moment in _MOMENTS}
         if self.ema is not None:
             groups["ema"] = self.ema.state_dict()
         if self.loss_scale is not None:
@@ -74,7 +72,7 @@ class TrainingState:
         tensors = manifest.tensors(TRAINING)
         try:
             self.model.load_state_dict(manifest.tensors(MODEL))
-            self._restore_optimizer(tensors)
+            self.optimizer.load_state_dict(_pop_group(tensors, "optimizer"))
             self.telemetry.load_state_dict(_pop_group(tensors, "telemetry"))
             if self.ema is not None:
                 self.ema.load_state_dict(_pop_group(tensors, "ema"))
@@ -89,25 +87,6 @@ class TrainingState:
             raise CheckpointError(
                 f"{manifest.folder} holds state that this run has no use for: {odd}"
             )
-
-    def _moments(self, moment: str) -> dict[str, Tensor]:
-        state = self.optimizer.state
-        return {
-            name: state[param][moment]
-            for name, param in self.model.named_parameters()
-            if param in state
-        }
-
-    def _restore_optimizer(self, tensors: dict[str, Tensor]) -> None:
-        groups = {moment: _pop_group(tensors, f"optimizer.{moment}") for moment in _MOMENTS}
-        params = dict(self.model.named_parameters())
-        if any(set(group) - set(params) for group in groups.values()):
-            raise ValueError("the optimiser has other parameters than the model")
-        for name in groups["step"]:
-            param = params[name]
-            self.optimizer.state[param] = {
-                moment: groups[moment][name].to(param.device) for moment in _MOMENTS
-            }
 
 
 class StateSaver:
@@ -124,9 +103,10 @@ class StateSaver:
         update: int,
         counters: Mapping[str, Any],
         best: Sequence[str],
+        last: bool,
         metrics: Mapping[str, float],
     ) -> list[Save]:
-        """Copy the state and return `last-<update>` and a `best-<metric>` for each of `best`.
+        """Copy the state; return a `best-<metric>` for each of `best`, and `last-<update>` if asked.
 
         Only the tensors are copied; nothing is written. The last snapshot must be on disk.
         """
@@ -144,17 +124,19 @@ class StateSaver:
             )
             for metric in best
         ]
-        last = Save(
+        if not last:
+            return saves
+        whole = Save(
             f"last-{update:06d}",
             {**about, "kind": "last", "metrics": dict(metrics)},
             {MODEL: raw, TRAINING: copies},
             state.values(),
         )
-        return [*saves, last]
+        return [*saves, whole]
 
 
 def _pop_group(tensors: dict[str, Tensor], group: str) -> dict[str, Tensor]:
-    """Take the tensors named `group.*` out of `tensors`; raises KeyError where there are none."""
+    """Take the tensors named `group.*` out of `tensors`."""
     prefix = f"{group}."
     names = [name for name in tensors if name.startswith(prefix)]
     return {name.removeprefix(prefix): tensors.pop(name) for name in names}

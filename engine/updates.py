@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from engine.config.schema import RunConfig
 from engine.ema import Ema
+from engine.optimizer import FusedAdamW
 from engine.precision import LossScale, autocast
 from engine.randomness import seed_torch, torch_seed
 from engine.recipes.base import Batch, Recipe
@@ -30,19 +31,6 @@ class UpdateResult:
     grad_norm: Tensor
 
 
-def build_optimizer(model: nn.Module, config: RunConfig) -> torch.optim.AdamW:
-    """Return fused AdamW over all parameters of the model."""
-    settings = config.optimizer
-    return torch.optim.AdamW(
-        [param for param in model.parameters() if param.requires_grad],
-        lr=settings.lr,
-        betas=(settings.beta1, settings.beta2),
-        eps=settings.eps,
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )
-
-
 class Updater:
     """Makes updates of one model; holds no state of its own but the loss scale."""
 
@@ -50,7 +38,7 @@ class Updater:
         self,
         recipe: Recipe,
         model: nn.Module,
-        optimizer: torch.optim.AdamW,
+        optimizer: FusedAdamW,
         *,
         config: RunConfig,
         device: torch.device,
@@ -59,7 +47,6 @@ class Updater:
         self._recipe = recipe
         self._model = model
         self._optimizer = optimizer
-        self._params = [param for param in model.parameters() if param.requires_grad]
         self._device = device
         self._on_cpu = device.type == "cpu"
         self._ema = ema
@@ -71,8 +58,7 @@ class Updater:
 
     def run(self, update: int, batches: Sequence[Batch], *, lr: float) -> UpdateResult:
         """Make update number `update` (from 1) from its micro-batches."""
-        for param in self._params:
-            param.grad = None
+        self._optimizer.clear_gradients()
         loss_sum, weight = self._backward(update, 0, batches[0])
         for position in range(1, len(batches)):
             more_loss, more_weight = self._backward(update, position, batches[position])
@@ -103,7 +89,7 @@ class Updater:
         return loss.detach(), output.weight
 
     def _step(self, loss_sum: Tensor, weight: Tensor, lr: float) -> tuple[Tensor, Tensor]:
-        grads = [param.grad for param in self._params if param.grad is not None]
+        grads = self._optimizer.gradients()
         divisor = weight if self.loss_scale is None else weight * self.loss_scale.value
         grad_norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads))) / divisor
         # x - x is 0 for a finite x and NaN for any other; NaN != 0 holds.
@@ -111,9 +97,5 @@ class Updater:
         skipped = (both - both).ne_(0)
         if self._clip_norm:
             divisor = (grad_norm / self._clip_norm).clamp_(min=1.0).mul_(divisor)
-        optimizer = self._optimizer
-        optimizer.grad_scale = divisor  # type: ignore[attr-defined]
-        optimizer.found_inf = skipped  # type: ignore[attr-defined]
-        optimizer.param_groups[0]["lr"] = lr
-        optimizer.step()
+        self._optimizer.step(lr=lr, divisor=divisor, skipped=skipped)
         return grad_norm, skipped

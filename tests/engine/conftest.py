@@ -1,0 +1,176 @@
+"""Small runs for the tests of the engine: a synthetic dataset, a tiny model, observers, controls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from engine.config.problems import load_config
+from engine.config.schema import RunConfig
+from engine.data.synthetic import write_dataset
+from engine.events import Event
+from engine.recipes.base import Batch, Evaluation, ItemDraw, Split, StepOutput
+
+
+class Recorder:
+    """An observer that keeps every event."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def on_event(self, event: Event) -> None:
+        self.events.append(event)
+
+    def of(self, kind: type) -> list[Any]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def curve(self, name: str) -> dict[int, float]:
+        from engine.events import PointsRecorded
+
+        return {
+            int(update): float(value)
+            for block in self.of(PointsRecorded)
+            for update, value in zip(block.updates, block.series[name], strict=True)
+        }
+
+
+class StopAfter:
+    """A control that stops a run once it has been asked `updates` times."""
+
+    def __init__(self, updates: float = float("inf")) -> None:
+        self.left = updates
+
+    def stop_reason(self) -> str | None:
+        self.left -= 1
+        return "asked to stop" if self.left < 0 else None
+
+
+class LineRecipe:
+    """Fits y = 2 x + 1 with dropout; an item is poisoned by NaN when its index is in `poisoned`."""
+
+    def __init__(self, *, num_items: int = 12, poisoned: Sequence[int] = (), dropout: float = 0.2):
+        self.num_items = num_items
+        self.poisoned = set(poisoned)
+        self.dropout = dropout
+        self.fetched: list[ItemDraw] = []
+
+    def build_model(self) -> nn.Module:
+        return nn.Sequential(nn.Linear(4, 8), nn.Dropout(self.dropout), nn.Tanh(), nn.Linear(8, 4))
+
+    def sizes(self, split: Split) -> np.ndarray:
+        return np.full((self.num_items if split == "train" else 3, 1), 1.0)
+
+    def manifest(self, split: Split) -> str:
+        return f"line-{split}-{self.num_items}"
+
+    def fetch(self, split: Split, draws: Sequence[ItemDraw]) -> Batch:
+        self.fetched.extend(draws)
+        rows = [np.random.default_rng([d.epoch, d.index]).normal(size=4) for d in draws]
+        x = torch.tensor(np.stack(rows), dtype=torch.float32)
+        y = 2 * x + 1
+        for row, draw in enumerate(draws):
+            if draw.index in self.poisoned:
+                y[row] = float("nan")
+        return Batch({"x": x, "y": y})
+
+    def step(self, model: nn.Module, batch: Batch) -> StepOutput:
+        x, y = batch.tensors["x"], batch.tensors["y"]
+        loss = (model(x).float() - y).square().mean(dim=1).sum()
+        return StepOutput(loss, torch.tensor(float(len(x)), device=x.device))
+
+    def evaluate(self, model: nn.Module, device: torch.device) -> Evaluation:
+        draws = [ItemDraw(-1 + 2**20, index) for index in range(3)]
+        batch = self.fetch("valid", draws).to(device)
+        torch.rand(7), np.random.rand(7)
+        loss = self.step(model, batch).loss_sum / 3
+        metrics = {"val_loss": float(loss), "si_sdr": -float(loss), "input_si_sdr": 0.5}
+        return Evaluation(metrics, 3, 0)
+
+    def worst_batch(self, count: int) -> Batch:
+        return Batch({"x": torch.zeros(count, 4), "y": torch.zeros(count, 4)})
+
+
+@pytest.fixture
+def line_recipe() -> type[LineRecipe]:
+    """The recipe of a toy problem that trains in microseconds."""
+    return LineRecipe
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    """An observer that keeps every event."""
+    return Recorder()
+
+
+@pytest.fixture
+def new_recorder() -> type[Recorder]:
+    """The class of `recorder`, for tests that need several."""
+    return Recorder
+
+
+@pytest.fixture
+def stop_after() -> type[StopAfter]:
+    """Controls that stop a run after a number of updates."""
+    return StopAfter
+
+
+@pytest.fixture(scope="session")
+def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `train` and `valid` tracks of voice, percussion and noise, 8 kHz."""
+    folder = tmp_path_factory.mktemp("synthetic")
+    write_dataset(folder, seed=3, tracks=3, duration_s=2.0, rate_hz=8_000)
+    return folder
+
+
+@pytest.fixture
+def make_config(synthetic: Path) -> Callable[..., RunConfig]:
+    """Return a function that builds a tiny stems run, changed by sections given as keywords."""
+    base: dict[str, Any] = {
+        "data": {
+            "kind": "stems", "train": str(synthetic / "train"), "valid": str(synthetic / "valid"),
+            "rate_hz": 8_000, "segment_s": 0.25, "targets": ["voice"],
+            "others": ["percussion", "noise"],
+        },
+        "model": {"kind": "audio_unet", "width": 4, "strides": [2, 4], "residual_units": 1},
+        "loss": {"windows": [256, 64]},
+        "batch": {"items": 4, "micro_batch": 2},
+        "optimizer": {"lr": 1e-2},
+        "schedule": {"length": "12 updates"},
+        "validation": {"every": "5 updates", "segment_s": 0.5},
+        "checkpoint": {"every": "4 updates"},
+        "precision": {"device": "cpu", "threads": 1},
+    }  # fmt: skip
+
+    def build(**sections: Any) -> RunConfig:
+        return load_config(
+            {
+                **base,
+                **{
+                    n: {**base.get(n, {}), **v} if isinstance(v, dict) else v
+                    for n, v in sections.items()
+                },
+            }
+        )
+
+    return build
+
+
+@pytest.fixture
+def checkpoint_tensors() -> Callable[[Path], dict[str, torch.Tensor]]:
+    """Return a function that reads every tensor of a checkpoint directory."""
+    from safetensors.torch import load_file
+
+    def read(folder: Path) -> dict[str, torch.Tensor]:
+        return {
+            f"{path.name}:{name}": tensor
+            for path in sorted(folder.glob("*.safetensors"))
+            for name, tensor in load_file(path).items()
+        }
+
+    return read
