@@ -21,7 +21,7 @@ from jobs.home import Home
 from presets.catalogue import Catalogue, PresetError, PresetInfo
 from tui.draft import Draft, FieldState, Verdict
 from tui.screens.save_preset import SavePreset
-from tui.widgets.setting_field import SettingField, field_id
+from tui.widgets.setting_field import FormSection, SettingField, field_id
 
 
 class PresetScreen(Screen[int | None]):
@@ -45,6 +45,7 @@ class PresetScreen(Screen[int | None]):
         self._first = preset
         self._presets: list[PresetInfo] = []
         self._drafts: dict[str, Draft] = {}
+        self._sections: dict[str, FormSection] = {}
         self._shown = ""
         self._verdict = Verdict(None)
         self._focused: SettingInfo | None = None
@@ -121,7 +122,7 @@ class PresetScreen(Screen[int | None]):
         self._shown = name
         info = next(item for item in self._presets if item.name == name)
         about = f"{name}  ({info.origin}{f', extends {info.extends}' if info.extends else ''})"
-        self.query_one("#about", Static).update(f"{about}\n{info.description}")
+        self.query_one("#about", Static).update(f"{about}\n{info.description}", layout=False)
         if name not in self._drafts:
             try:
                 self._drafts[name] = Draft(name, self._catalogue.read(name))
@@ -132,21 +133,20 @@ class PresetScreen(Screen[int | None]):
 
     async def _show_broken(self, reason: str) -> None:
         await self.query_one("#form", VerticalScroll).remove_children()
+        self._sections = {}
         self._verdict = Verdict(None, general=(reason,))
         self._show_problems()
 
     async def _show_fields(self) -> None:
         """Show the draft: new values in the rows that are there, new rows where the kind changed."""
-        states = self._draft.fields()
+        sections = _by_section(self._draft.fields())
         form = self.query_one("#form", VerticalScroll)
-        keys = [state.info.key for state in states]
-        if [field.info.key for field in self.query(SettingField)] == keys:
-            for field, state in zip(self.query(SettingField), states, strict=True):
-                field.update(state)
-        else:
-            async with self.batch():
-                await form.remove_children()
-                await form.mount_all(_rows(states))
+        if list(self._sections) != list(sections):
+            await form.remove_children()
+            self._sections = {name: FormSection(name) for name in sections}
+            await form.mount_all(self._sections.values())
+        for name, states in sections.items():
+            await self._sections[name].show(states)
         self._recheck()
 
     @on(SettingField.Edited)
@@ -162,7 +162,7 @@ class PresetScreen(Screen[int | None]):
     @on(SettingField.Entered)
     def _setting_entered(self, event: SettingField.Entered) -> None:
         self._focused = event.info
-        self.query_one("#help", Static).update(_help(event.info))
+        self.query_one("#help", Static).update(_help(event.info), layout=False)
 
     def _recheck(self) -> None:
         self._verdict = self._draft.check()
@@ -181,7 +181,7 @@ class PresetScreen(Screen[int | None]):
             f"{verdict.count} problems: {first}" if verdict.count else f"ready, {changes} changed"
         )
         bar = self.query_one("#problems", Static)
-        bar.update(text)
+        bar.update(text, layout=False)
         bar.set_class(bool(verdict.count), "-wrong")
         self.query_one("#enqueue", Button).disabled = verdict.config is None
 
@@ -281,16 +281,11 @@ def _line(info: PresetInfo) -> str:
     return f"{mark}{info.name}"
 
 
-def _rows(states: list[FieldState]) -> list[Static | SettingField]:
-    rows: list[Static | SettingField] = []
-    section = ""
+def _by_section(states: list[FieldState]) -> dict[str, list[FieldState]]:
+    sections: dict[str, list[FieldState]] = {}
     for state in states:
-        name = state.info.key.rpartition(".")[0] or "run"
-        if name != section:
-            rows.append(Static(name, classes="section"))
-            section = name
-        rows.append(SettingField(state))
-    return rows
+        sections.setdefault(state.info.key.rpartition(".")[0] or "run", []).append(state)
+    return sections
 
 
 def _help(info: SettingInfo) -> str:

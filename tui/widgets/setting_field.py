@@ -2,42 +2,43 @@
 
 from __future__ import annotations
 
+from rich.style import Style
+from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical
 from textual.events import DescendantFocus
 from textual.message import Message
 from textual.widget import Widget
-from textual.widgets import Input, Label, Select, Switch
+from textual.widgets import Input, Static
 
 from engine.config.fields import SettingInfo
+from tui import formats
 from tui.draft import FieldState
+from tui.widgets.choice import Choice
+
+_NAME_WIDTH = 20
+_UNIT_WIDTH = 9
 
 
-class SettingField(Vertical):
-    """Edits one setting as text; the screen decides what the text is worth."""
+class SettingField(Widget):
+    """Edits one setting as text; the screen decides what the text is worth.
 
+    Draws name, mark, unit and problem itself, so that a row is two widgets.
+    """
+
+    COMPONENT_CLASSES = {"name", "name-changed", "name-wrong", "unit", "problem"}  # noqa: RUF012
     DEFAULT_CSS = """
-    SettingField { height: auto; padding: 0 1; }
-    SettingField Horizontal { height: 1; }
-    SettingField .mark { width: 2; color: $accent; }
-    SettingField .name { width: 18; }
-    SettingField .unit { width: 8; color: $secondary; margin-left: 1; }
-    SettingField Input, SettingField Select { width: 1fr; max-width: 60; height: 1; }
-    SettingField Input { background: $surface; border: none; }
-    SettingField Input:focus { background: $panel; border: none; }
-    SettingField Select > SelectCurrent, SettingField Select:focus > SelectCurrent {
-        border: none; height: 1; background: $surface; padding: 0 1 0 0;
+    SettingField { height: 1; padding: 0 1; layout: vertical; }
+    SettingField.-wrong { height: 2; }
+    SettingField > Input, SettingField > Choice {
+        margin: 0 9 0 20; width: 1fr; max-width: 60; height: 1; border: none; background: $surface;
     }
-    SettingField Select:focus > SelectCurrent { background: $panel; }
-    SettingField .value { width: 1fr; max-width: 60; height: 1; }
-    SettingField Switch { border: none; height: 1; padding: 0; background: $surface; }
-    SettingField Switch:focus { border: none; background-tint: $foreground 20%; }
-    SettingField .problem { color: $error; margin-left: 2; display: none; }
-    SettingField:focus-within .name { text-style: bold; }
-    SettingField.-changed .name { color: $accent; }
-    SettingField.-wrong .name { color: $error; }
-    SettingField.-wrong .problem { display: block; }
+    SettingField > Input:focus, SettingField > Choice:focus { border: none; background: $panel; }
+    SettingField .name { color: $foreground; }
+    SettingField .name-changed { color: $accent; }
+    SettingField .name-wrong { color: $error; }
+    SettingField .unit { color: $secondary; }
+    SettingField .problem { color: $error; }
     """
 
     class Edited(Message):
@@ -58,91 +59,101 @@ class SettingField(Vertical):
     def __init__(self, state: FieldState) -> None:
         super().__init__(id=field_id(state.info.key))
         self.info = state.info
-        self._text = state.text
-        self._changed = state.changed
+        self.text = state.text
+        self.changed = state.changed
+        self.problem = ""
 
     def compose(self) -> ComposeResult:
-        """Lay out one line, and a second for a problem."""
-        with Horizontal():
-            yield Label(classes="mark")
-            yield Label(self.info.key.rpartition(".")[2], classes="name")
-            if self.info.type_name == "bool":
-                with Horizontal(classes="value"):
-                    yield Switch(self._text == "true", animate=False)
-            elif self.info.type_name == "choice":
-                yield self._select()
-            else:
-                yield Input(self._text, placeholder=_placeholder(self.info), compact=True)
-            yield Label(_short_unit(self.info), classes="unit")
-        yield Label(classes="problem", markup=False)
+        """Make the editor."""
+        if self.info.type_name == "bool":
+            yield Choice(("false", "true"), self.text)
+        elif self.info.type_name == "choice":
+            yield Choice(self.info.choices, self.text)
+        else:
+            yield Input(self.text, placeholder=_placeholder(self.info), compact=True)
 
-    def on_mount(self) -> None:
-        """Show the mark of a changed setting from the start."""
-        self._show_mark()
+    def render(self) -> Text:
+        """Draw what stands around the editor, and below it."""
+        kind = "name-wrong" if self.problem else "name-changed" if self.changed else "name"
+        name = f"{'●' if self.changed else ' '} {self.info.key.rpartition('.')[2]}"
+        gap = max(1, min(self.content_size.width - _NAME_WIDTH - _UNIT_WIDTH, 60) + 1)
+        line = Text(formats.fit(name, _NAME_WIDTH), style=self._style(kind))
+        line.append(" " * gap).append(_short_unit(self.info), style=self._style("unit"))
+        if self.problem:
+            line.append(f"\n  {self.problem}", style=self._style("problem"))
+        line.no_wrap = True
+        return line
 
-    def update(self, state: FieldState) -> None:
-        """Show another value, without telling anyone that it changed."""
-        self.info, self._text, self._changed = state.info, state.text, state.changed
-        editor = self.editor
-        with self.prevent(Input.Changed, Select.Changed, Switch.Changed):
-            if isinstance(editor, Switch):
-                editor.value = state.text == "true"
-            elif isinstance(editor, Select):
-                if state.text not in self.info.choices:
-                    editor.set_options(self._options(state.text))
-                editor.value = state.text
-            elif isinstance(editor, Input) and editor.value != state.text:
-                editor.value = state.text
-        self._show_mark()
+    def show(self, state: FieldState) -> None:
+        """Show a value that came from elsewhere, without telling anyone that it changed."""
+        self.info = state.info
+        if state.text != self.text:
+            self.text = state.text
+            with self.prevent(Input.Changed, Choice.Changed):
+                self.editor.value = state.text
 
     def mark(self, *, changed: bool, problem: str) -> None:
         """Show whether the setting differs from the preset's, and what is wrong with it."""
-        self._changed = changed
-        self.set_class(bool(problem), "-wrong")
-        self.query_one(".problem", Label).update(problem)
-        self._show_mark()
+        if (changed, problem) != (self.changed, self.problem):
+            self.changed, self.problem = changed, problem
+            self.set_class(bool(problem), "-wrong")
+            self.refresh()
 
     @property
-    def editor(self) -> Widget:
+    def editor(self) -> Input | Choice:
         """The widget that takes the focus."""
-        return self.query(Widget).exclude("Label, Horizontal").first()
+        editor = self.children[0]
+        assert isinstance(editor, Input | Choice)
+        return editor
 
     @on(Input.Changed)
-    def _input_changed(self, event: Input.Changed) -> None:
+    @on(Choice.Changed)
+    def _editor_changed(self, event: Input.Changed | Choice.Changed) -> None:
         event.stop()
-        self._tell(event.value)
+        # An input reports the value it is mounted with, too; only a new one is news.
+        if event.value != self.text:
+            self.text = event.value
+            self.post_message(self.Edited(self.info, event.value))
 
-    @on(Select.Changed)
-    def _select_changed(self, event: Select.Changed) -> None:
+    @on(Input.Submitted)
+    def _input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
-        self._tell(str(event.value))
-
-    @on(Switch.Changed)
-    def _switch_changed(self, event: Switch.Changed) -> None:
-        event.stop()
-        self._tell("true" if event.value else "false")
+        self.screen.focus_next()
 
     @on(DescendantFocus)
     def _focus_entered(self) -> None:
         self.post_message(self.Entered(self.info))
 
-    def _tell(self, text: str) -> None:
-        # Widgets report the value they are mounted with, too; only a new one is news.
-        if text != self._text:
-            self._text = text
-            self.post_message(self.Edited(self.info, text))
+    def _style(self, name: str) -> Style:
+        return self.get_component_rich_style(name, partial=True)
 
-    def _show_mark(self) -> None:
-        self.set_class(self._changed, "-changed")
-        self.query_one(".mark", Label).update("●" if self._changed else "")
 
-    def _select(self) -> Select[str]:
-        return Select(self._options(self._text), value=self._text, allow_blank=False, compact=True)
+class FormSection(Widget):
+    """A titled group of settings."""
 
-    def _options(self, text: str) -> list[tuple[str, str]]:
-        """List the choices; a wrong value of the preset is kept on show until it is replaced."""
-        names = self.info.choices if text in self.info.choices else (text, *self.info.choices)
-        return [(name, name) for name in names]
+    DEFAULT_CSS = """
+    FormSection { height: auto; layout: vertical; margin-bottom: 1; }
+    FormSection > .section { height: 1; padding: 0 1; color: $primary; text-style: bold; }
+    """
+
+    def __init__(self, title: str) -> None:
+        super().__init__()
+        self.title = title
+
+    def compose(self) -> ComposeResult:
+        """Write the title; the settings come with `show`."""
+        yield Static(self.title, classes="section")
+
+    async def show(self, states: list[FieldState]) -> None:
+        """Show these settings, in the rows that are there where they fit."""
+        rows = list(self.query_children(SettingField))
+        if [row.info.key for row in rows] == [state.info.key for state in states]:
+            for row, state in zip(rows, states, strict=True):
+                row.show(state)
+            return
+        async with self.batch():
+            await self.remove_children(SettingField)
+            await self.mount_all(SettingField(state) for state in states)
 
 
 def field_id(key: str) -> str:
