@@ -70,7 +70,10 @@ class Reader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What the screen shows: curves of `runs`, and the log of the first of them."""
+    """What the screen shows: curves of `runs`, and the log of the first of them.
+
+    Nothing chosen yet means the first run of the store, so that the first chart needs no round trip.
+    """
 
     runs: tuple[int, ...] = ()
 
@@ -176,6 +179,8 @@ class Feed:
         changed = version != self._seen_version
         if changed or now - self._workers_at >= WORKERS_S:
             self._read_runs(reader, changed=changed)
+        if not watch.runs and self._runs:
+            watch = Watch((self._runs[0].id,))
         self._stale = self._stale or changed
         if watch != self._seen_watch or (self._stale and now - self._charts_at >= CHARTS_S):
             self._charts_at, self._stale = now, False

@@ -68,9 +68,11 @@ def spread(occupied: IntArray, values: FloatArray, columns: int) -> FloatArray:
 def dot_rows(y_D: FloatArray, low: float, high: float, rows: int) -> IntArray:
     """Return the dot row of each y, 0 at the top; -1 where y is NaN; values outside are clipped."""
     span = max(high - low, 1e-300)
-    row_D = (rows - 1) * (1.0 - (np.nan_to_num(y_D, nan=low) - low) / span)
-    row_D = np.clip(np.rint(row_D), 0, rows - 1)
-    return np.where(np.isnan(y_D), -1, row_D).astype(np.int64)
+    gap_D = np.isnan(y_D)
+    row_D = (rows - 1) * (1.0 - (np.where(gap_D, low, y_D) - low) / span)
+    row_D = np.minimum(np.maximum(np.rint(row_D), 0), rows - 1)
+    row_D[gap_D] = -1
+    return row_D.astype(np.int64)
 
 
 def connect(row_D: IntArray) -> tuple[IntArray, IntArray]:

@@ -79,8 +79,10 @@ class Area:
 
     def row_of(self, value: float) -> int:
         """Return the cell row of a y value."""
-        dots = braille.dot_rows(np.array([value]), *self.y, self.height * 4)
-        return int(dots[0]) // 4
+        low, high = self.y
+        dots = self.height * 4 - 1
+        dot = round(dots * (1.0 - (value - low) / max(high - low, 1e-300)))
+        return min(dots, max(0, dot)) // 4
 
     def cell_of(self, x: float) -> int:
         """Return the cell column of an x value; may lie outside the area."""
@@ -105,8 +107,9 @@ def compose(plot: Plot, width: int, height: int, cursor: float | None = None) ->
     labels, gutter = _y_labels(plot, y, height - 2)
     area = Area(width - gutter, height - 2, plot.x_range or x_range(lines), y)
     _draw(area, lines, labels=labels, cursor=cursor)
+    by_row = {area.row_of(value): text for value, text in reversed(labels)}
     for row in range(area.height):
-        label = next((text for value, text in labels if area.row_of(value) == row), "")
+        label = by_row.get(row, "")
         edge = "┤" if label else "│"
         rows.append([(label.rjust(gutter - 1), DIM), (edge, GRID), *_runs(area, row)])
     rows.append(_fit([(" " * gutter, DIM), (_x_labels(area, plot.x_unit), DIM)], width))
