@@ -44,6 +44,7 @@ class PresetInfo:
 # The method `list` below hides the built-in of that name from annotations inside the class.
 Presets = list[PresetInfo]
 Documents = list[dict[str, Any]]
+Names = list[str]
 
 
 class Catalogue:
@@ -79,6 +80,14 @@ class Catalogue:
         path, origin = self._find(name)
         return _describe(name, path, origin)
 
+    def bases(self, name: str) -> Names:
+        """Return the names of the presets a preset builds on, nearest first.
+
+        Raises:
+            PresetError: as `read` does.
+        """
+        return [str(document["extends"]) for document in self._chain(name)[:-1]]
+
     def save(
         self,
         name: str,
@@ -97,8 +106,10 @@ class Catalogue:
         if self._user_folder is None:
             raise PresetError("this catalogue has no user folder to save into")
         _check_name(name)
-        if extends is not None and extends != name:
-            self._find(extends)
+        if extends is not None:
+            self._find(extends, shipped_only=extends == name)
+            if name in self.bases(extends) and extends != name:
+                raise PresetError(f"{extends!r} builds on {name!r}, so {name!r} can't extend it")
         head = {"description": description, "extends": extends}
         text = to_toml({**{key: item for key, item in head.items() if item}, **values})
         path = self._user_folder / f"{name}.toml"

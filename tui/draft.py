@@ -95,10 +95,17 @@ class Draft:
         except ConfigError as error:
             return self._sort(error)
 
-    def to_save(self) -> tuple[dict[str, Any], str | None]:
-        """Return what to save, and the preset it extends, None when it must stand alone."""
-        changed = difference(self._base, self._values)
-        return (self.values, None) if changed is None else (changed, self.preset)
+    def to_save(
+        self, below: Mapping[str, Any] | None = None, extends: str = ""
+    ) -> tuple[dict[str, Any], str | None]:
+        """Return what to save, and the preset it extends, None when it must stand alone.
+
+        Args:
+            below: the values to extend, those of the edited preset when left out.
+            extends: the name of the preset that holds them.
+        """
+        changed = difference(self._base if below is None else below, self._values)
+        return (self.values, None) if changed is None else (changed, extends or self.preset)
 
     def _kinds(self) -> dict[str, str]:
         found = list_settings()

@@ -6,22 +6,26 @@ import, so this module is imported when the screen is first opened.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import Screen
-from textual.widgets import Button, Footer, Input, Label, OptionList, Static
+from textual.widgets import Button, Input, Label, OptionList, Static
 from textual.widgets.option_list import Option
 
 from engine.config.fields import SettingInfo
+from engine.config.schema import RunConfig
 from jobs.home import Home
 from presets.catalogue import Catalogue, PresetError, PresetInfo
+from tui.actions import perform
 from tui.draft import Draft, FieldState, Verdict
 from tui.screens.save_preset import SavePreset
 from tui.widgets.setting_field import FormSection, SettingField, field_id
+
+_KEYS = "^r enqueue  ^s save  ^z undo field  ^f find preset  ^n next problem  esc back"
 
 
 class PresetScreen(Screen[int | None]):
@@ -38,7 +42,7 @@ class PresetScreen(Screen[int | None]):
         Binding("escape", "back", "Back"),
     ]
 
-    def __init__(self, home: Home, *, preset: str | None = None) -> None:
+    def __init__(self, home: Home, *, preset: str = "") -> None:
         super().__init__()
         self._home = home
         self._catalogue = Catalogue(home.presets)
@@ -67,19 +71,18 @@ class PresetScreen(Screen[int | None]):
                     yield Input(placeholder="made from the preset", id="run-name", compact=True)
                     yield Button("Enqueue", id="enqueue", variant="primary", compact=True)
                     yield Button("Save as preset", id="save", compact=True)
-        yield Footer()
+        # Textual's footer is made anew at each change of focus; this one costs nothing.
+        yield Static(_KEYS, id="keys", markup=False)
 
-    async def on_mount(self) -> None:
+    def on_mount(self) -> None:
         """Read the presets and show the first one, or the one asked for."""
-        self._fill_list()
-        names = [info.name for info in self._presets]
-        first = self._first if self._first in names else names[0]
         self.query_one("#presets", OptionList).focus()
-        self.query_one("#presets", OptionList).highlighted = names.index(first)
+        self._fill_list(self._first)
 
     # The list of presets.
 
-    def _fill_list(self) -> None:
+    def _fill_list(self, chosen: str) -> None:
+        """List what the filter lets through, and highlight `chosen`, or else the first."""
         words = self.query_one("#filter", Input).value.lower().split()
         self._presets = [
             info
@@ -91,14 +94,13 @@ class PresetScreen(Screen[int | None]):
         options = self.query_one("#presets", OptionList)
         options.clear_options()
         options.add_options(Option(_line(info), id=info.name) for info in self._presets)
+        names = [info.name for info in self._presets]
+        if names:
+            options.highlighted = names.index(chosen) if chosen in names else 0
 
     @on(Input.Changed, "#filter")
     def _filter_changed(self) -> None:
-        self._fill_list()
-        if self._presets:
-            names = [info.name for info in self._presets]
-            at = names.index(self._shown) if self._shown in names else 0
-            self.query_one("#presets", OptionList).highlighted = at
+        self._fill_list(self._shown)
 
     @on(Input.Submitted, "#filter")
     def _filter_submitted(self) -> None:
@@ -177,9 +179,7 @@ class PresetScreen(Screen[int | None]):
         draft = self._drafts.get(self._shown)
         changes = len(draft.changes) if draft else 0
         first = "; ".join([*verdict.general, *(f"{k}: {v}" for k, v in verdict.problems.items())])
-        text = (
-            f"{verdict.count} problems: {first}" if verdict.count else f"ready, {changes} changed"
-        )
+        text = f"{_count(verdict.count)}: {first}" if verdict.count else f"ready, {changes} changed"
         bar = self.query_one("#problems", Static)
         bar.update(text, layout=False)
         bar.set_class(bool(verdict.count), "-wrong")
@@ -226,27 +226,30 @@ class PresetScreen(Screen[int | None]):
         """Put a run of these settings into the queue and leave."""
         config = self._verdict.config
         if config is None:
-            self.notify(f"{self._verdict.count} problems to solve first.", severity="error")
+            self.notify(f"{_count(self._verdict.count)} to solve first.", severity="error")
             self.action_next_problem()
             return
-        self._enqueue()
+        self._enqueue(config, self.query_one("#run-name", Input).value.strip(), self._shown)
 
     @work(thread=True, exclusive=True, group="enqueue")
-    def _enqueue(self) -> None:
-        # jobs.submit takes 0.4 s to import, so it is imported on this thread.
-        from jobs.submit import enqueue
+    def _enqueue(self, config: RunConfig, name: str, preset: str) -> None:
+        run_ids: list[int] = []
 
-        config, name = self._verdict.config, self.query_one("#run-name", Input).value.strip()
-        assert config is not None
-        try:
-            run_id = enqueue(self._home, config, name=name or None, preset=self._shown)
-        except (ValueError, OSError) as error:
-            self.app.call_from_thread(self._refused, str(error))
+        def submit() -> str:
+            # jobs.submit takes 0.4 s to import, so it is imported on this thread.
+            from jobs.submit import enqueue
+
+            run_ids.append(enqueue(self._home, config, name=name or None, preset=preset))
+            return ""
+
+        ended = perform(self._home, submit)
+        if run_ids:
+            self.app.call_from_thread(self.dismiss, run_ids[0])
         else:
-            self.app.call_from_thread(self.dismiss, run_id)
+            self.app.call_from_thread(self._refuse, "Not enqueued", ended.text)
 
-    def _refused(self, reason: str) -> None:
-        self.notify(reason, title="Not enqueued", severity="error", timeout=10)
+    def _refuse(self, title: str, reason: str) -> None:
+        self.notify(reason, title=title, severity="error", timeout=10, markup=False)
 
     @on(Button.Pressed, "#save")
     @work
@@ -254,26 +257,39 @@ class PresetScreen(Screen[int | None]):
         """Save the settings as a preset of one's own."""
         if self._shown not in self._drafts:
             return
-        description = next(i.description for i in self._presets if i.name == self._shown)
-        answer = await self.app.push_screen_wait(SavePreset(self._shown, description))
+        info = next(item for item in self._presets if item.name == self._shown)
+        answer = await self.app.push_screen_wait(SavePreset(info.name, info.description))
         if answer is None:
             return
-        values, extends = self._draft.to_save()
         try:
+            values, extends = self._to_save(info, answer.name)
             path = self._catalogue.save(
                 answer.name, values, extends=extends, description=answer.description
             )
         except PresetError as error:
-            self.notify(str(error), title="Not saved", severity="error", timeout=10)
+            self._refuse("Not saved", str(error))
             return
-        self._drafts.pop(self._shown)
-        self._drafts.pop(answer.name, None)
+        for name in (self._shown, answer.name):
+            self._drafts.pop(name, None)
         self._shown = ""
-        self._fill_list()
-        names = [info.name for info in self._presets]
-        if answer.name in names:
-            self.query_one("#presets", OptionList).highlighted = names.index(answer.name)
+        self.query_one("#filter", Input).value = ""
+        self._fill_list(answer.name)
         self.notify(f"Saved as {answer.name}: {path}", markup=False)
+
+    def _to_save(self, info: PresetInfo, name: str) -> tuple[dict[str, Any], str | None]:
+        """Return what to write under `name` and what it extends, never itself in a circle."""
+        if name == info.name and info.origin == "user":
+            if not info.extends:
+                return self._draft.values, None
+            below = Catalogue() if info.extends == name else self._catalogue
+            return self._draft.to_save(below.read(info.extends), info.extends)
+        if name != info.name and name in self._catalogue.bases(info.name):
+            return self._draft.values, None
+        return self._draft.to_save()
+
+
+def _count(problems: int) -> str:
+    return f"{problems} problem{'' if problems == 1 else 's'}"
 
 
 def _line(info: PresetInfo) -> str:
