@@ -14,6 +14,9 @@ from tui.widgets.plot import PALETTE_SIZE, Line, Plot, x_range
 CLOCKS = ("updates", "samples", "audio time", "train time")
 CHARTS = ("loss", "si_sdr", "throughput", "memory")
 _GREY = PALETTE_SIZE - 1
+# A drawn line of a noisy curve is a running mean over this share of its points.
+_SMOOTH = 1 / 40
+_NOISY = ("loss", "audio_s_per_s", "updates_per_s")
 _GIB = float(1024**3)
 
 
@@ -27,6 +30,8 @@ def build(
     """Return the plots by name; with several runs each has its colour and its name."""
     if not data:
         return {name: Plot(*_titles(name), x_unit=clock, empty="") for name in CHARTS}
+    if not any(_has_points(item) for item in data[1:]):
+        data = data[:1]
     many = len(data) > 1
     lines = {
         "loss": _loss(data, colours, clock, many=many),
@@ -38,7 +43,7 @@ def build(
     waiting = _waiting(data[0].run)
     plots = {
         name: Plot(
-            *_titles(name),
+            *_titles(name, data[0]),
             lines=tuple(group),
             x_unit=clock,
             x_range=shared,
@@ -59,9 +64,14 @@ def build(
     return {name: plots[name] for name in CHARTS}
 
 
-def _titles(name: str) -> tuple[str, str]:
+def _has_points(item: RunData) -> bool:
+    return any(curve.updates for curve in item.curves.values())
+
+
+def _titles(name: str, item: RunData | None = None) -> tuple[str, str]:
+    loss = item.curves.get("loss") if item else None
     return {
-        "loss": ("Loss", ""),
+        "loss": ("Loss", loss.unit if loss else ""),
         "si_sdr": ("SI-SDR", "dB"),
         "throughput": ("Speed", ""),
         "memory": ("Memory", "GiB"),
@@ -158,14 +168,32 @@ def _gib(sizes: Sequence[int | None]) -> FloatArray:
 def line_of(
     item: RunData, name: str, label: str, colour: int, *, clock: str, band: bool = False
 ) -> Line:
-    """Return one curve of a run on a clock; empty where the run has no such series."""
+    """Return one curve of a run on a clock; empty where the run has no such series.
+
+    A noisy curve is drawn as its running mean; with `band`, over the range of its points.
+    """
     curve = item.curves.get(name) or Curve(name, "", 1, [], [], [], [], [])
     x = np.array(curve.updates, dtype=np.float64) * _per_update(item.run, clock)
     mean = np.array(curve.mean, dtype=np.float64)
+    if name in _NOISY:
+        mean = running_mean(mean, round(len(mean) * _SMOOTH))
     if not band:
         return Line(label, colour, x, mean)
     low, high = (np.array(part, dtype=np.float64) for part in (curve.low, curve.high))
     return Line(label, colour, x, mean, low, high)
+
+
+def running_mean(values: FloatArray, window: int) -> FloatArray:
+    """Return the mean of each value and the `window` - 1 before it; NaN counts as no value."""
+    if window < 2:
+        return values
+    finite = np.isfinite(values)
+    total = np.cumsum(np.where(finite, values, 0.0))
+    number = np.cumsum(finite).astype(np.float64)
+    total[window:] -= total[:-window].copy()
+    number[window:] -= number[:-window].copy()
+    mean = np.divide(total, number, out=np.full_like(total, np.nan), where=number > 0)
+    return np.where(finite, mean, np.nan)
 
 
 def _per_update(run: RunRecord, clock: str) -> float:

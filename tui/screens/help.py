@@ -40,7 +40,7 @@ KEYS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
 NOTES = (
     "SI-SDR is the mean over the validation items in dB, higher is better; EMA is the averaged "
     "weights; gain is the better of both over the unprocessed input (dotted). A shaded band is the "
-    "lowest to the highest value of the updates that share a column, the line is their mean."
+    "lowest to the highest value of the updates that share a column, the line a running mean."
 )
 
 
