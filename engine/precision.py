@@ -80,10 +80,11 @@ class LossScale:
     """The dynamic loss scale of fp16, kept on the device so that nothing waits for it.
 
     The rule is that of `torch.amp.GradScaler`: halve after a non-finite update, double after 2000
-    good ones; only its flag comes from the trainer, which gates every update on it anyway.
+    good ones; only its flag comes from the trainer, which gates every update on it anyway. It starts
+    lower than there, since losses are sums over items here.
     """
 
-    def __init__(self, device: torch.device, *, initial: float = 2.0**16) -> None:
+    def __init__(self, device: torch.device, *, initial: float = 2.0**12) -> None:
         self.value = torch.full((), initial, device=device)
         self._good = torch.zeros((), dtype=torch.int32, device=device)
 
