@@ -198,7 +198,12 @@ def _put_in_place(aside: Path, folder: Path) -> None:
     if folder.exists():
         shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
-    aside.rename(folder)
+    try:
+        aside.rename(folder)
+    except OSError:
+        if old.exists():
+            old.rename(folder)
+        raise
     _fsync_folder(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
 
