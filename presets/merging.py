@@ -9,15 +9,22 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
+# Sections whose kinds have settings of their own.
+_WITH_VARIANTS = ("data", "model")
+
 
 def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay `top` over `base`, section by section; a changed `kind` starts that section afresh."""
+    """Lay `top` over `base`, section by section.
+
+    Another `kind` of data or model starts that section afresh: its settings are not those of the
+    kind below. In other sections the kinds share their settings, and the rest of them stay.
+    """
     result = deepcopy(dict(base))
     for key, value in top.items():
         below = result.get(key)
         if isinstance(value, Mapping) and isinstance(below, Mapping):
-            other_kind = "kind" in value and value["kind"] != below.get("kind")
-            result[key] = deepcopy(dict(value)) if other_kind else merge(below, value)
+            afresh = _starts_afresh(key, below, value)
+            result[key] = deepcopy(dict(value)) if afresh else merge(below, value)
         else:
             result[key] = deepcopy(value)
     return result
@@ -34,7 +41,7 @@ def difference(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, 
             continue
         below = base.get(key)
         if isinstance(value, Mapping) and isinstance(below, Mapping):
-            if value.get("kind") != below.get("kind"):
+            if _starts_afresh(key, below, value):
                 top[key] = deepcopy(dict(value))
                 continue
             inner = difference(below, value)
@@ -44,3 +51,7 @@ def difference(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, 
         else:
             top[key] = deepcopy(value)
     return top if merge(base, top) == dict(values) else None
+
+
+def _starts_afresh(name: str, below: Mapping[str, Any], top: Mapping[str, Any]) -> bool:
+    return name in _WITH_VARIANTS and "kind" in top and top["kind"] != below.get("kind")

@@ -54,7 +54,7 @@ def test_every_setting_is_read_by_some_code(repository: Path) -> None:
     unread = [
         item.key
         for item in list_settings()
-        if not re.search(rf"\.{re.escape(item.key.split('.')[-1])}\b", text)
+        if not re.search(rf"(\.|\[\"){re.escape(item.key.split('.')[-1])}\b", text)
     ]
     assert unread == []
 

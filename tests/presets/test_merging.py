@@ -21,6 +21,12 @@ def test_another_kind_starts_its_section_afresh() -> None:
     assert merge(base, top) == top
 
 
+def test_another_kind_of_schedule_keeps_the_length() -> None:
+    base = {"schedule": {"kind": "exponential", "length": "50 updates"}}
+    top = {"schedule": {"kind": "cosine"}}
+    assert merge(base, top) == {"schedule": {"kind": "cosine", "length": "50 updates"}}
+
+
 def test_the_same_kind_is_no_fresh_start() -> None:
     base = {"model": {"kind": "audio_unet", "width": 16}}
     top = {"model": {"kind": "audio_unet", "norm": "group"}}
@@ -42,7 +48,8 @@ def test_merge_leaves_its_arguments_alone() -> None:
         ({"s": {"a": 1, "b": 2}}, {"s": {"a": 1, "b": 3}}, {"s": {"b": 3}}),
         ({"s": {"a": 1}}, {"s": {}}, None),
         ({"s": {"a": 1}}, {}, None),
-        ({"m": {"kind": "x", "a": 1}}, {"m": {"kind": "y"}}, {"m": {"kind": "y"}}),
+        ({"model": {"kind": "x", "a": 1}}, {"model": {"kind": "y"}}, {"model": {"kind": "y"}}),
+        ({"loss": {"kind": "x", "a": 1}}, {"loss": {"kind": "y"}}, None),
     ],
 )
 def test_difference_by_hand(base: Any, values: Any, expected: Any) -> None:
@@ -53,7 +60,7 @@ _plain = st.integers() | st.booleans() | st.lists(st.integers(), max_size=2)
 _section = st.dictionaries(st.sampled_from("ab"), _plain) | st.fixed_dictionaries(
     {"kind": st.sampled_from("xy")}, optional={"a": _plain}
 )
-_values = st.dictionaries(st.sampled_from("pqr"), _plain | _section)
+_values = st.dictionaries(st.sampled_from(["model", "loss", "seed"]), _plain | _section)
 
 
 @given(_values, _values)
