@@ -20,7 +20,8 @@ from engine.checkpoint import load_model
 from engine.config.data import BandwidthData, StemsData
 from engine.config.schema import RunConfig
 from engine.data.audio_files import AudioInfo, probe, probe_all
-from engine.data.resampling import check_rates, read_resampled, resampled_length
+from engine.data.rates import check_rates, resampled_length
+from engine.data.resampling import read_resampled
 from engine.precision import autocast, backend_settings, resolve_device
 
 # From this size on a WAV file needs 64-bit lengths.

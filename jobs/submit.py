@@ -13,9 +13,9 @@ import sqlite3
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from engine.config.problems import ConfigError, Problem
 from engine.config.schema import RunConfig
 from engine.counters import UpdateSize
+from engine.data.check import check_data
 from jobs.home import Home
 from jobs.processes import is_alive
 from jobs.queue import RunQueue
@@ -40,12 +40,15 @@ def enqueue(
 ) -> int:
     """Put a run at the end of the queue and return its id; data paths become absolute.
 
+    Every audio file is looked at first, so that a night is not lost to one of them.
+
     Raises:
-        ConfigError: when a data folder does not exist.
+        DataError: with everything that is wrong with the data folders.
         StoreError: when the name is taken or no good, or the store can't be written.
     """
     config = _with_absolute_paths(config)
     _check_name(name)
+    check_data(config.data)
     home.create()
     fields = {
         "preset": preset,
@@ -184,18 +187,11 @@ def _free_name(connection: sqlite3.Connection, stem: str) -> str:
 
 
 def _with_absolute_paths(config: RunConfig) -> RunConfig:
-    paths = {name: value for name, value in config.data if isinstance(value, Path)}
-    absolute = {name: path.expanduser().absolute() for name, path in paths.items()}
-    problems = [
-        Problem(
-            f"data.{name}",
-            f"folder {path} does not exist; give an existing one, for example --set data.{name}=FOLDER",
-        )
-        for name, path in absolute.items()
-        if not path.is_dir()
-    ]
-    if problems:
-        raise ConfigError(problems)
+    absolute = {
+        name: value.expanduser().absolute()
+        for name, value in config.data
+        if isinstance(value, Path)
+    }
     data = config.data.model_copy(update=absolute)
     return config.model_copy(update={"data": data})
 

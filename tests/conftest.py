@@ -36,6 +36,21 @@ def shared_data() -> Callable[[str], Path]:
     return find
 
 
+@pytest.fixture
+def write_tone() -> Callable[[Path], Path]:
+    """Return a function that writes a short tone, at 48 kHz, and the folders above it."""
+
+    def write(path: Path) -> Path:
+        import numpy as np
+        import soundfile
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, 0.5 * np.sin(np.arange(4_800) * 0.05), 48_000)
+        return path
+
+    return write
+
+
 @pytest.fixture(autouse=True)
 def _private_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep every test, and the children it starts, out of the user's own sepdash home."""

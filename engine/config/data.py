@@ -65,6 +65,12 @@ class DenoiseData(AudioData):
     snr_low_db: float = setting(0.0, "Lowest signal-to-noise ratio.", unit="dB", ge=-40, le=60)
     snr_high_db: float = setting(15.0, "Highest signal-to-noise ratio.", unit="dB", ge=-40, le=60)
 
+    def noise_folder(self, split: Literal["train", "valid"]) -> tuple[Path, str]:
+        """Return the folder of noise of a split, and the setting that names it."""
+        if split == "valid" and self.noise_valid is not None:
+            return self.noise_valid, "data.noise_valid"
+        return self.noise, "data.noise"
+
     @model_validator(mode="after")
     def _range_is_ordered(self) -> DenoiseData:
         if self.snr_low_db > self.snr_high_db:

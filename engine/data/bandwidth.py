@@ -14,7 +14,8 @@ from engine.config.schema import RunConfig
 from engine.data.audio_files import scan_folder
 from engine.data.dataset import AudioItem
 from engine.data.excerpts import Excerpts
-from engine.data.resampling import check_rates, filter_margin, resample
+from engine.data.rates import check_rates, filter_margin
+from engine.data.resampling import resample
 from engine.data.source import make_sources, manifest_of
 from engine.randomness import item_generator
 from engine.recipes.base import Split

@@ -66,7 +66,7 @@ class DenoiseDataset:
         self._seed = config.seed
         self._split = split
         folder = config.data.train if split == "train" else config.data.valid
-        noise_folder, noise_setting = _noise_folder(config.data, split)
+        noise_folder, noise_setting = config.data.noise_folder(split)
         clean, noise = _scan_both(folder, f"data.{split}", noise_folder, noise_setting)
         self._sources = make_sources(clean, config.data, setting=f"data.{split}")
         noises = make_sources(noise, config.data, setting=noise_setting)
@@ -122,12 +122,6 @@ def noise_gain(clean_CT: np.ndarray, noise_CT: np.ndarray, snr_db: float) -> np.
     if clean_power <= 0.0 or noise_power <= 0.0:
         return np.float32(1.0)
     return np.float32(np.sqrt(clean_power / noise_power * 10.0 ** (-snr_db / 10.0)))
-
-
-def _noise_folder(data: DenoiseData, split: Split) -> tuple[Path, str]:
-    if split == "valid" and data.noise_valid is not None:
-        return data.noise_valid, "data.noise_valid"
-    return data.noise, "data.noise"
 
 
 def _scan_both(

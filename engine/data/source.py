@@ -1,11 +1,10 @@
 """A file as a model sees it: at the model's rate, with the model's channels.
 
-Owns the rule for channels and the resampling policy that a folder is held to.
+Owns the rule for channels.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -14,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from engine.config.data import AudioData
-from engine.config.problems import Problem
-from engine.data.audio_files import AudioInfo, DataError
-from engine.data.resampling import check_rates, read_resampled, resampled_length
+from engine.data.audio_files import AudioInfo
+from engine.data.rates import check_policy, resampled_length
+from engine.data.resampling import read_resampled
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +56,7 @@ def make_sources(infos: Sequence[AudioInfo], data: AudioData, *, setting: str) -
     Raises:
         DataError: for mixed or forbidden rates, rates that can't be converted, more than 2 channels.
     """
-    problems = [*_rate_problems(infos, data, setting), *_channel_problems(infos, data, setting)]
-    if problems:
-        raise DataError(problems)
+    check_policy(infos, data, setting=setting)
     return [Source(info, data.rate_hz, data.channels) for info in infos]
 
 
@@ -70,49 +67,3 @@ def manifest_of(folder: Path, infos: Iterable[AudioInfo]) -> str:
         for info in infos
     )
     return sha256("".join(lines).encode()).hexdigest()[:16]
-
-
-def _rate_problems(infos: Sequence[AudioInfo], data: AudioData, setting: str) -> list[Problem]:
-    counts = Counter(info.rate_hz for info in infos)
-    if data.resample != "any" and len(counts) > 1:
-        message = (
-            f"mixed sample rates: {_describe(infos, counts)}; expected one single rate; convert the "
-            f"files, or set data.resample = 'any' to resample each to {data.rate_hz} Hz"
-        )
-        return [Problem(setting, message)]
-    if data.resample == "never" and data.rate_hz not in counts:
-        found = next(iter(counts))
-        message = (
-            f"the files have {found} Hz, but data.rate_hz is {data.rate_hz} and data.resample is "
-            f"'never'; set data.rate_hz = {found}, or data.resample = 'uniform'"
-        )
-        return [Problem(setting, message)]
-    problems: list[Problem] = []
-    for rate in counts:
-        try:
-            check_rates(rate, data.rate_hz, setting=setting)
-        except DataError as error:
-            problems.extend(error.problems)
-    return problems
-
-
-def _describe(infos: Sequence[AudioInfo], counts: Counter[int]) -> str:
-    parts = []
-    for rate, number in counts.most_common():
-        example = next(info.path for info in infos if info.rate_hz == rate)
-        parts.append(f"{rate} Hz in {number} file{'s' if number > 1 else ''} (such as {example})")
-    return ", ".join(parts)
-
-
-def _channel_problems(infos: Sequence[AudioInfo], data: AudioData, setting: str) -> list[Problem]:
-    if data.channels == 1:
-        return []
-    return [
-        Problem(
-            setting,
-            f"{info.path}: has {info.channels} channels; expected mono or stereo for data.channels = "
-            f"{data.channels}; mix it down, or set data.channels = 1",
-        )
-        for info in infos
-        if info.channels > data.channels
-    ]

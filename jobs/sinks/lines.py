@@ -19,6 +19,7 @@ from engine.events import (
 )
 
 _EVERY_S = 5.0
+_BEST = "best-"
 _SHOWN = {"loss", "grad_norm", "lr"}
 
 
@@ -29,9 +30,16 @@ class LogSink:
         self._stream = stream
         self._total = 0
         self._next = 0.0
+        self._best: list[str] = []
 
     def on_event(self, event: Event) -> None:
-        """Take one event."""
+        """Take one event; the bests of one evaluation share a line, before whatever comes next."""
+        if isinstance(event, CheckpointSaved) and event.kind.startswith(_BEST):
+            self._best.append(event.kind.removeprefix(_BEST))
+            return
+        if self._best:
+            self.say(f"saved the best by {', '.join(self._best)}")
+            self._best = []
         match event:
             case RunStarted():
                 self._total = event.total_updates
@@ -40,7 +48,9 @@ class LogSink:
                 self._say_progress(event)
             case Evaluated():
                 left_out = (
-                    f", {event.num_excluded} left out (silent, or nothing to restore)" if event.num_excluded else ""
+                    f", {event.num_excluded} left out (silent, or nothing to restore)"
+                    if event.num_excluded
+                    else ""
                 )
                 self.say(
                     f"update {event.counters.updates}: evaluated {event.num_items} items"

@@ -24,10 +24,10 @@ def home(tmp_path: Path) -> Home:
 
 
 @pytest.fixture
-def make_config(tmp_path: Path) -> MakeConfig:
-    """Return a function that makes a config on existing, empty data folders."""
+def make_config(tmp_path: Path, write_tone: Callable[[Path], Path]) -> MakeConfig:
+    """Return a function that makes a config on folders with one short file each."""
     for name in ("train", "valid"):
-        (tmp_path / "data" / name).mkdir(parents=True, exist_ok=True)
+        write_tone(tmp_path / "data" / name / "tone.wav")
 
     def make(**sections: Any) -> RunConfig:
         folder = tmp_path / "data"

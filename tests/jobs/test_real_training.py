@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -122,16 +122,18 @@ def test_killed_runs_end_with_the_curves_of_one_that_was_left_alone(home, small_
 
 
 def test_a_mistake_in_the_data_is_one_clear_message(home, small_run, tmp_path):
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    data = small_run.data.model_copy(update={"train": Path(empty)})
+    gone = tmp_path / "gone"
+    shutil.copytree(small_run.data.train, gone)
+    data = small_run.data.model_copy(update={"train": gone})
     run_id = submit.enqueue(home, small_run.model_copy(update={"data": data}))
+    for file in gone.iterdir():
+        file.unlink()
 
     with worker(home) as process:
         assert process.wait(DEADLINE_S) == 0
 
     run = run_of(home, run_id)
     assert run.state == "failed"
-    assert str(empty) in run.message
+    assert str(gone) in run.message
     assert "data.train" in run.message
     assert "Traceback" not in log_of(home, run_id)

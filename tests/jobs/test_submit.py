@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import time
-from pathlib import Path
 
 import pytest
 
-from engine.config.problems import ConfigError
+from engine.data.audio_files import DataError
 from jobs import submit
 from jobs.home import Home
 from jobs.processes import own_token
@@ -82,10 +82,10 @@ def test_data_paths_become_absolute(home, make_config, tmp_path, monkeypatch):
 
 def test_missing_folders_are_all_named(home, make_config, tmp_path):
     config = make_config()
-    Path(config.data.train).rmdir()
-    Path(config.data.valid).rmdir()
+    shutil.rmtree(config.data.train)
+    shutil.rmtree(config.data.valid)
 
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(DataError) as caught:
         submit.enqueue(home, config)
 
     assert [problem.key for problem in caught.value.problems] == ["data.train", "data.valid"]

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.data.audio_files import DataError, probe
-from engine.data.resampling import check_rates, read_resampled, resample, resampled_length
+from engine.data.rates import check_rates, resampled_length
+from engine.data.resampling import read_resampled, resample
 
 RATES_HZ = [8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000]
 

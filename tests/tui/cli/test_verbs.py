@@ -15,11 +15,11 @@ from jobs.store.reader import StoreReader
 
 
 @pytest.fixture
-def folders(tmp_path: Path) -> list[str]:
-    """Settings that point a denoising preset at folders that exist."""
+def folders(tmp_path: Path, write_tone) -> list[str]:
+    """Settings that point a denoising preset at folders with a file each."""
     settings = []
     for key in ("train", "valid", "noise"):
-        (tmp_path / key).mkdir()
+        write_tone(tmp_path / key / "tone.wav")
         settings += ["--set", f"data.{key}={tmp_path / key}"]
     return settings
 

@@ -1,0 +1,68 @@
+"""Everything wrong with any folder of a run is found before it is queued, in one go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from engine.config.problems import load_config
+from engine.data.audio_files import DataError
+from engine.data.check import check_data
+
+
+def write(path: Path, *, seconds: float = 0.5, rate_hz: int = 16_000, channels: int = 1) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    samples = np.zeros((round(seconds * rate_hz), channels), dtype=np.float32)
+    soundfile.write(path, samples, rate_hz)
+
+
+def problems(data: dict[str, Any]) -> list[str]:
+    config = load_config({"data": {"rate_hz": 16_000, **data}})
+    try:
+        check_data(config.data)
+    except DataError as error:
+        return [str(problem) for problem in error.problems]
+    return []
+
+
+def test_good_folders_pass(tmp_path: Path) -> None:
+    write(tmp_path / "a" / "x.wav")
+    data = {"kind": "denoise", "train": str(tmp_path / "a"), "valid": str(tmp_path / "a")}
+    assert problems({**data, "noise": str(tmp_path / "a")}) == []
+
+
+def test_all_folders_are_reported_at_once(tmp_path: Path) -> None:
+    write(tmp_path / "train" / "x.wav")
+    write(tmp_path / "train" / "y.wav", rate_hz=8_000)
+    (tmp_path / "valid").mkdir()
+    (tmp_path / "valid" / "broken.flac").write_bytes(b"no audio")
+    data = {"kind": "denoise", "train": str(tmp_path / "train"), "valid": str(tmp_path / "valid")}
+    found = problems({**data, "noise": str(tmp_path / "nowhere")})
+    assert [text.partition(":")[0] for text in found] == ["data.train", "data.valid", "data.noise"]
+    assert "mixed sample rates" in found[0]
+    assert "broken.flac" in found[1]
+    assert "does not exist" in found[2]
+
+
+def test_unequal_stems_of_each_track_are_named(tmp_path: Path) -> None:
+    for track in ("one", "two"):
+        write(tmp_path / track / "vocals.wav")
+        write(tmp_path / track / "accompaniment.wav", seconds=0.4)
+    found = problems({"kind": "stems", "train": str(tmp_path), "valid": str(tmp_path)})
+    assert len(found) == 4
+    assert all("differ in length" in text for text in found)
+
+
+@pytest.mark.parametrize("kind", ["bandwidth", "denoise", "stems"])
+def test_real_audio_passes(kind: str, shared_data: Any) -> None:
+    vctk, noise, stems = (str(shared_data(name)) for name in ("vctk", "noise", "stems"))
+    data = {
+        "bandwidth": {"train": f"{vctk}/train", "valid": f"{vctk}/test", "input_rates_hz": [8000]},
+        "denoise": {"train": f"{vctk}/train", "valid": f"{vctk}/test", "noise": noise},
+        "stems": {"train": f"{stems}/train", "valid": f"{stems}/test"},
+    }
+    assert problems({"kind": kind, **data[kind]}) == []
