@@ -301,3 +301,19 @@ def test_the_dashboard_loads_nothing_slow():
         [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_an_app_that_fails_while_it_starts_leaves_no_thread_behind(home):
+    code = f"""
+from jobs.home import Home
+from tui.app import SepdashApp
+
+async def fail(pilot):
+    raise RuntimeError("at once")
+
+SepdashApp(Home.locate({str(home.root)!r})).run(headless=True, auto_pilot=fail)
+"""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode != 0

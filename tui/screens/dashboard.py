@@ -127,12 +127,13 @@ class Dashboard(Screen[None]):
     def on_mount(self) -> None:
         """Start to listen."""
         self._feed.watch(self._watched())
-        self.run_worker(self._listen, thread=True, group="feed", name="feed")
         self.query_one(RunsTable).focus()
+        self.run_worker(self._listen, thread=True, group="feed", name="feed")
 
     def _listen(self) -> None:
-        worker = get_current_worker()
-        self._feed.run(lambda: worker.is_cancelled)
+        app, worker = self.app, get_current_worker()
+        # An app that fails while it starts cancels nothing; its process must end all the same.
+        self._feed.run(lambda: worker.is_cancelled or not app.is_running)
 
     def on_unmount(self) -> None:
         """Let the feed's thread end."""
