@@ -7,12 +7,17 @@ from math import isfinite
 
 
 def is_better(metric: str, new: float, old: float | None) -> bool:
-    """Tell whether `new` beats `old`: losses fall, ratios in dB rise; NaN beats nothing."""
+    """Tell whether `new` beats `old`; NaN beats nothing."""
     if not isfinite(new):
         return False
     if old is None:
         return True
-    return new < old if metric.startswith("val_loss") else new > old
+    return new < old if falls(metric) else new > old
+
+
+def falls(metric: str) -> bool:
+    """Tell whether lower is better: losses and distances fall, ratios in dB rise."""
+    return metric.startswith(("val_loss", "lsd"))
 
 
 class BestMetrics:

@@ -45,7 +45,11 @@ class PointsRecorded:
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """An evaluation ended; `metrics` holds si_sdr, si_sdr_ema, si_sdri, val_loss, ... by name."""
+    """An evaluation ended; `metrics` holds si_sdr, si_sdr_ema, si_sdri, val_loss, ... by name.
+
+    `items` holds the value of each item, (N,) float64 by name, NaN where an item has none;
+    evaluations with equal `items_key` judged the same items in the same order.
+    """
 
     counters: Counters
     metrics: dict[str, float]
@@ -53,6 +57,8 @@ class Evaluated:
     duration_s: float
     num_items: int
     num_excluded: int
+    items: dict[str, np.ndarray] = field(default_factory=dict)
+    items_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)

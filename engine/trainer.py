@@ -128,7 +128,7 @@ class Trainer:
         self._emit(
             Evaluated(
                 self._counters(), found.metrics, units, perf_counter() - started,
-                found.num_items, found.num_excluded,
+                found.num_items, found.num_excluded, found.items, found.items_key,
             )
         )  # fmt: skip
         self._telemetry.restart_clock()

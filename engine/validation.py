@@ -6,8 +6,10 @@ average swapped in and out, and the names of the metrics.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -20,6 +22,8 @@ from engine.recipes.base import Evaluation, Recipe
 
 # Metrics of the data alone: the same for the weights and their average.
 _OF_INPUT = ("input_si_sdr",)
+
+T = TypeVar("T")
 
 
 class Validator:
@@ -41,12 +45,19 @@ class Validator:
                 return raw
             with self._ema.swapped():
                 average = self._measure(model)
-        extra = {f"{n}_ema": v for n, v in average.metrics.items() if n not in _OF_INPUT}
-        return Evaluation({**raw.metrics, **extra}, raw.num_items, raw.num_excluded)
+        return replace(
+            raw,
+            metrics=raw.metrics | _of_average(average.metrics),
+            items=raw.items | _of_average(average.items),
+        )
 
     def _measure(self, model: nn.Module) -> Evaluation:
         with autocast(self._config.precision, self._device):
             return self._recipe.evaluate(model, self._device)
+
+
+def _of_average(values: Mapping[str, T]) -> dict[str, T]:
+    return {f"{name}_ema": value for name, value in values.items() if name not in _OF_INPUT}
 
 
 @contextmanager

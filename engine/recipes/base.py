@@ -46,11 +46,21 @@ class StepOutput:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Means over the validation items, with the count of items left out (silent references)."""
+    """Means over the validation items, with the count of items left out (silent references).
+
+    Attributes:
+        metrics: means by name.
+        num_items: N, how many items were judged.
+        num_excluded: how many of them have no SI-SDR.
+        items: name -> (N,) float64, what the means were taken of; NaN for an item left out.
+        items_key: names the items: evaluations with equal keys can be compared item by item.
+    """
 
     metrics: dict[str, float]
     num_items: int
     num_excluded: int
+    items: dict[str, np.ndarray] = field(default_factory=dict)
+    items_key: str = ""
 
 
 class Recipe(Protocol):

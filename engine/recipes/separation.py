@@ -6,9 +6,10 @@ S sources, C channels, T samples.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from math import nan
+from hashlib import sha256
 
 import numpy as np
 import torch
@@ -18,9 +19,12 @@ from engine.config.schema import RunConfig
 from engine.data.dataset import AudioItem, Dataset, collate, fetch
 from engine.data.open_dataset import open_dataset
 from engine.losses import Loss, build_loss
-from engine.metrics import LIMIT_DB, si_sdr
 from engine.recipes.base import Batch, Evaluation, ItemDraw, Split, StepOutput
+from engine.scores import ItemScores
 from models.registry import build_model
+
+# Settings of the data that leave the validation items as they are; folders are named by manifests.
+_NO_MATTER_OF_VALIDATION = ("train", "valid", "noise", "noise_valid", "segment_s")
 
 
 class SeparationRecipe:
@@ -60,23 +64,14 @@ class SeparationRecipe:
         return StepOutput(loss_B.sum(), self._weight(len(mix_BCT), mix_BCT.device))
 
     def evaluate(self, model: nn.Module, device: torch.device) -> Evaluation:
-        """Return means over the excerpts: val_loss, si_sdr, si_sdri, input_si_sdr.
-
-        A silent reference has no SI-SDR, and an input that is its reference already (bandwidth
-        extension from the full rate) would put 100 dB into the mean: both are left out of all but
-        val_loss. An item counts as excluded when that holds for all its sources.
-        """
-        losses: list[Tensor] = []
-        after: list[Tensor] = []
-        before: list[Tensor] = []
+        """Judge the excerpts: val_loss, si_sdr, si_sdri, input_si_sdr, sdr, lsd (`ItemScores`)."""
+        scores = ItemScores()
         for items in self._batches():
             batch = collate(items).to(device)
             mix_BCT, ref_BSCT = batch.tensors["mix"], batch.tensors["target"]
             est_BSCT = model(mix_BCT)
-            losses.append(self._loss(est_BSCT, ref_BSCT))
-            after.append(si_sdr(est_BSCT, ref_BSCT, joint_channels=True))
-            before.append(si_sdr(mix_BCT.unsqueeze(1), ref_BSCT, joint_channels=True))
-        return _summarise(losses, after, before)
+            scores.add(self._loss(est_BSCT, ref_BSCT), est_BSCT, ref_BSCT, mix_BCT)
+        return scores.evaluation(self._items_key)
 
     def worst_batch(self, count: int) -> Batch:
         """Return `count` items of noise of the training segment's length."""
@@ -92,6 +87,15 @@ class SeparationRecipe:
     @cached_property
     def _loss(self) -> Loss:
         return build_loss(self._config.loss)
+
+    @cached_property
+    def _items_key(self) -> str:
+        """Sixteen hex digits that name the validation items: files, excerpts, and how they mix."""
+        config = self._config
+        how = config.data.model_dump(mode="json", exclude=set(_NO_MATTER_OF_VALIDATION))
+        where = (config.validation.segment_s, self._num_valid)
+        about = json.dumps([self.manifest("valid"), how, where], sort_keys=True)
+        return sha256(about.encode()).hexdigest()[:16]
 
     @property
     def _num_valid(self) -> int:
@@ -122,18 +126,3 @@ class SeparationRecipe:
             group.append(item)
         if group:
             yield group
-
-
-def _summarise(losses: list[Tensor], after: list[Tensor], before: list[Tensor]) -> Evaluation:
-    loss_N = torch.cat(losses).double().cpu()
-    after_NS, before_NS = torch.cat(after).cpu(), torch.cat(before).cpu()
-    heard_NS = torch.isfinite(after_NS) & torch.isfinite(before_NS) & (before_NS < LIMIT_DB)
-    heard_N = heard_NS.any(dim=1)
-    metrics = {"val_loss": float(loss_N.mean())}
-    for name, level_NS in (
-        ("si_sdr", after_NS), ("si_sdri", after_NS - before_NS), ("input_si_sdr", before_NS),
-    ):  # fmt: skip
-        sums_N = torch.where(heard_NS, level_NS, 0.0).sum(dim=1)
-        means_N = sums_N[heard_N] / heard_NS.sum(dim=1)[heard_N]
-        metrics[name] = float(means_N.mean()) if len(means_N) else nan
-    return Evaluation(metrics, len(loss_N), int((~heard_N).sum()))

@@ -1,11 +1,17 @@
-"""Claims about SI-SDR, with answers worked out by hand from orthogonal square waves."""
+"""Claims about the metrics, with answers worked out by hand from orthogonal square waves."""
 
 import math
 
 import pytest
 import torch
 
-from engine.metrics import LIMIT_DB, si_sdr, si_sdr_improvement
+from engine.metrics import (
+    LIMIT_DB,
+    log_spectral_distance,
+    sdr,
+    si_sdr,
+    si_sdr_improvement,
+)
 
 REF = torch.tensor([1.0, -1.0, 1.0, -1.0] * 4)
 NOISE = torch.tensor([1.0, 1.0, -1.0, -1.0] * 4)
@@ -122,3 +128,52 @@ def test_no_gradient_and_half_precision_in():
     level = si_sdr(est, REF)
     assert not level.requires_grad
     assert level.item() == pytest.approx(db(4), abs=0.1)
+
+
+@pytest.mark.parametrize("error", [1.0, 0.5, 0.1, 1e-3])
+def test_sdr_of_orthogonal_noise_by_hand(error):
+    assert sdr(REF + error * NOISE, REF).item() == pytest.approx(db(1 / error**2), abs=1e-3)
+
+
+def test_sdr_counts_a_wrong_level_but_no_offset():
+    """Half the level leaves half the reference as error: 6 dB; twice the level all of it: 0 dB."""
+    assert sdr(0.5 * REF + 3.0, REF).item() == pytest.approx(db(4), abs=1e-6)
+    assert sdr(2.0 * REF, REF + 1.0).item() == pytest.approx(0.0, abs=1e-6)
+    assert sdr(torch.zeros_like(REF), REF).item() == 0.0
+
+
+def test_sdr_has_the_limits_of_si_sdr():
+    assert sdr(REF, REF).item() == LIMIT_DB
+    assert sdr(1e6 * REF, REF).item() == -LIMIT_DB
+    assert sdr(REF, torch.full_like(REF, 0.25)).isnan()
+    both = torch.stack([REF, REF])
+    assert sdr(torch.stack([REF, REF + NOISE]), both, joint_channels=True).item() == pytest.approx(
+        db(2), abs=1e-6
+    )
+
+
+@pytest.mark.parametrize("gain", [0.5, 10.0, -2.0])
+def test_log_spectral_distance_of_another_level_is_that_level(gain):
+    generator = torch.Generator().manual_seed(0)
+    ref = torch.randn(2, 8_000, generator=generator)
+    expected = abs(20 * math.log10(abs(gain)))
+    assert log_spectral_distance(gain * ref, ref).tolist() == pytest.approx(
+        [expected] * 2, abs=1e-3
+    )
+
+
+def test_log_spectral_distance_takes_a_root_in_each_frame():
+    """Frames are 0 dB or 20 dB apart: 10 in the mean, where a root over everything gave 14."""
+    generator = torch.Generator().manual_seed(0)
+    first, second = torch.randn(2, 2_048 * 64, generator=generator)
+    est = torch.cat([first, 0.1 * second])
+    ref = torch.cat([first, second])
+    assert log_spectral_distance(est, ref).item() == pytest.approx(10, abs=0.1)
+
+
+def test_log_spectral_distance_of_silence():
+    silence = torch.zeros(5_000)
+    assert log_spectral_distance(silence, silence) == 0
+    assert log_spectral_distance(1e-9 * torch.ones(5_000), silence) == 0
+    assert 50 < log_spectral_distance(torch.randn(5_000), silence) < 200
+    assert log_spectral_distance(torch.randn(3, 2, 100), torch.randn(3, 2, 100)).shape == (3, 2)

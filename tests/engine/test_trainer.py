@@ -154,6 +154,8 @@ def test_references_without_a_level_are_excluded_and_counted(make_config):
     references = [tone, np.zeros_like(tone), tone + other]
 
     class Three:
+        manifest = "three items"
+
         def __len__(self):
             return 3
 
@@ -165,5 +167,38 @@ def test_references_without_a_level_are_excluded_and_counted(make_config):
         found = recipe.evaluate(recipe.build_model().eval(), torch.device("cpu"))
     assert (found.num_items, found.num_excluded) == (3, 2)
     assert found.metrics["input_si_sdr"] == pytest.approx(0, abs=1e-4)
+    assert np.isnan(found.items["si_sdr"]).tolist() == [False, True, True]
+    assert found.metrics["sdr"] == found.items["sdr"][0]
+    assert np.isfinite(found.items["val_loss"]).all()
+    assert found.metrics["val_loss"] == pytest.approx(found.items["val_loss"].mean())
     assert found.metrics["si_sdri"] == pytest.approx(found.metrics["si_sdr"], abs=1e-4)
     assert math.isfinite(found.metrics["val_loss"])
+
+
+def test_items_are_named_by_what_is_judged_and_by_nothing_else(make_config):
+    def key(**sections):
+        return SeparationRecipe(make_config(**sections))._items_key
+
+    plain = key()
+    for same in (
+        {"data": {"segment_s": 0.125}}, {"model": {"width": 8}}, {"seed": 5}, {"loss": {"kind": "l1"}},
+        {"validation": {"every": "2 updates"}},
+    ):  # fmt: skip
+        assert key(**same) == plain, same
+    for other in (
+        {"data": {"targets": ["percussion"], "others": ["voice"]}}, {"data": {"rate_hz": 4_000}},
+        {"validation": {"segment_s": 0.25}}, {"validation": {"max_items": 1}},
+    ):  # fmt: skip
+        assert key(**other) != plain, other
+
+
+def test_an_evaluation_tells_the_value_of_each_item(make_config, recorder, stop_after, tmp_path):
+    config = make_config(schedule={"length": "1 updates"})
+    recipe = SeparationRecipe(config)
+    Trainer(config, recipe, tmp_path, observers=[recorder], control=stop_after()).fit()
+    (evaluated,) = recorder.of(Evaluated)
+    assert set(evaluated.items) == set(evaluated.metrics)
+    for name, values in evaluated.items.items():
+        assert values.shape == (evaluated.num_items,)
+        assert np.nanmean(values) == pytest.approx(evaluated.metrics[name]), name
+    assert evaluated.items_key
