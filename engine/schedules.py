@@ -6,7 +6,7 @@ module holds state, so a resumed run is on schedule by construction.
 
 from __future__ import annotations
 
-from math import ceil, cos, floor, pi
+from math import ceil, cos, floor, pi, sqrt
 
 from engine.config.sections import EmaConfig, ScheduleConfig
 from engine.config.span import Span
@@ -32,21 +32,38 @@ def is_due(every: Span, update: int, size: UpdateSize) -> bool:
 def lr_factor(config: ScheduleConfig, counters: Counters, size: UpdateSize) -> float:
     """Return the learning rate over its peak for the update that follows `counters`.
 
-    Warm-up rises linearly: update k of W has k / W. The decay starts where warm-up ends. The cosine
-    goes one way, from 1 down to `final_ratio` at the end of the run, and stays there.
+    Warm-up rises linearly: update k of W has k / W. The decay starts where warm-up ends. What falls
+    over the run falls to `final_ratio` at its end and stays there. The inverse square root is that
+    of updates over the length of the warm-up (Vaswani et al., 2017).
     """
     done = counters.updates
     warmup = size.updates_in(config.warmup) if config.warmup is not None else 0.0
     if done + 1 < warmup:
         return (done + 1) / warmup
-    if config.kind == "constant":
-        return 1.0
     since = max(0.0, done - warmup)
-    if config.kind == "exponential":
-        return float(config.gamma ** (since / size.updates_in(config.per)))
-    span = max(1.0, size.updates_in(config.length) - warmup)
-    share = min(1.0, since / span)
-    return config.final_ratio + (1 - config.final_ratio) * 0.5 * (1 + cos(pi * share))
+    match config.kind:
+        case "constant":
+            return 1.0
+        case "exponential":
+            return float(config.gamma ** (since / size.updates_in(config.per)))
+        case "inverse_sqrt":
+            return sqrt(max(1.0, warmup) / max(1.0, warmup, done))
+        case "multi_step":
+            passed = [done + _TOLERANCE >= size.updates_in(at) for at in config.milestones]
+            return float(config.factor ** sum(passed))
+    share = min(1.0, since / max(1.0, size.updates_in(config.length) - warmup))
+    return config.final_ratio + (1 - config.final_ratio) * _fall(config, share)
+
+
+def _fall(config: ScheduleConfig, share: float) -> float:
+    """Return how much of the fall from 1 to 0 is left at `share` of the decay."""
+    if config.kind == "linear":
+        return 1 - share
+    if config.kind == "hold_decay":
+        return min(1.0, (1 - share) / (1 - config.hold))
+    if config.kind == "cosine_restarts" and share < 1:
+        share = share * config.cycles % 1
+    return 0.5 * (1 + cos(pi * share))
 
 
 def ema_restart(config: EmaConfig, size: UpdateSize) -> int:

@@ -6,7 +6,6 @@ and Huey are loaded here, so a screen imports this module inside a thread.
 
 from __future__ import annotations
 
-import math
 import re
 import shutil
 import sqlite3
@@ -14,8 +13,8 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from engine.config.schema import RunConfig
-from engine.counters import UpdateSize
 from engine.data.check import check_data
+from engine.schedules import total_updates
 from jobs.home import Home
 from jobs.processes import is_alive
 from jobs.queue import RunQueue
@@ -58,7 +57,7 @@ def enqueue(
         "experiment": experiment,
         "variant": variant,
         "parent": parent,
-        "total_updates": _expected_updates(config),
+        "total_updates": total_updates(config.schedule.length, config.update_size),
     }
     with StoreWriter(home.store) as store, store.transaction() as connection:
         chosen = name or _free_name(connection, PurePosixPath(preset).name or config.data.kind)
@@ -194,9 +193,3 @@ def _with_absolute_paths(config: RunConfig) -> RunConfig:
     }
     data = config.data.model_copy(update=absolute)
     return config.model_copy(update={"data": data})
-
-
-def _expected_updates(config: RunConfig) -> int:
-    items, micro_batch = config.batch.items, config.batch.micro_batch
-    size = UpdateSize(-(-items // micro_batch), items, items * config.segment_s)
-    return math.ceil(size.updates_in(config.schedule.length))

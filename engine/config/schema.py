@@ -24,6 +24,7 @@ from engine.config.sections import (
     ScheduleConfig,
     ValidationConfig,
 )
+from engine.counters import UpdateSize
 from models.configs import AudioUNetConfig, ModelConfig
 from models.settings import Section, setting
 
@@ -63,6 +64,12 @@ class RunConfig(Section):
     def segment_s(self) -> float:
         """Audio seconds of one training item."""
         return self.data.segment_samples / self.data.rate_hz
+
+    @property
+    def update_size(self) -> UpdateSize:
+        """What one update adds to each counter."""
+        items = self.batch.items
+        return UpdateSize(-(-items // self.batch.micro_batch), items, items * self.segment_s)
 
     def to_json(self) -> str:
         """Return the canonical JSON text: sorted keys, no spaces, every field."""

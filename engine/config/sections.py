@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from engine.config.span import Span
 from models.settings import Section, setting
@@ -71,15 +71,34 @@ class ScheduleConfig(Section):
     """Length of the run and the learning rate over it."""
 
     length: Span = setting(Span(10_000, "updates"), "When training ends.", unit="span")
-    kind: Literal["constant", "exponential", "cosine"] = setting(
-        "constant", "Learning rate after warm-up; cosine goes one way, down."
-    )
+    kind: Literal[
+        "constant", "exponential", "linear", "cosine", "cosine_restarts", "multi_step",
+        "inverse_sqrt", "hold_decay",
+    ] = setting("constant", "Learning rate after warm-up; only cosine_restarts ever rises again.")  # fmt: skip
     warmup: Span | None = setting(None, "Linear rise of the learning rate from 0.", unit="span")
     gamma: float = setting(0.9998, "Factor of the exponential schedule.", gt=0, le=1)
     per: Span = setting(Span(1, "updates"), "Span over which gamma applies once.", unit="span")
     final_ratio: float = setting(
-        0.0, "Learning rate at the end of the cosine, over its peak.", ge=0, le=1
+        0.0, "Learning rate at the end, over its peak: linear, both cosines, hold_decay.",
+        ge=0, le=1,
+    )  # fmt: skip
+    milestones: tuple[Span, ...] = setting(
+        (), "Counts at which multi_step falls, like '5000 updates'.", unit="span", max_length=32
     )
+    factor: float = setting(0.1, "Factor of multi_step at each milestone.", gt=0, le=1)
+    cycles: int = setting(4, "Number of equal falls of cosine_restarts.", ge=2, le=100)
+    hold: float = setting(
+        0.8,
+        "Share of the way from warm-up to the end at which hold_decay begins its straight fall.",
+        ge=0,
+        lt=1,
+    )
+
+    @model_validator(mode="after")
+    def _steps_are_given(self) -> ScheduleConfig:
+        if self.kind == "multi_step" and not self.milestones:
+            raise ValueError('multi_step needs milestones, like ["5000 updates"]')
+        return self
 
 
 class PrecisionConfig(Section):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from engine.config.problems import load_config
+from engine.config.schema import RunConfig
 from engine.config.sections import EmaConfig, ScheduleConfig
 from engine.config.span import Span
 from engine.counters import UpdateSize
+from engine.schedule_shape import schedule_curve, schedule_warnings
 from engine.schedules import ema_decay, is_due, lr_factor, total_updates
 
 SIZE = UpdateSize(micro_batches=2, samples=32, audio_seconds=64.0)
@@ -68,3 +71,81 @@ def test_ema_warms_up_and_starts_again():
 def test_ema_decay_follows_its_clock():
     config = EmaConfig(decay=0.9, per=Span(16, "samples"))
     assert ema_decay(config, 10_000, SIZE) == pytest.approx(0.81)
+
+
+def _run_of(updates: int, **schedule) -> RunConfig:
+    data = {"kind": "bandwidth", "train": "a", "valid": "b"}
+    batch = {"items": 32, "micro_batch": 16}
+    return load_config(
+        {"data": data, "batch": batch, "schedule": {"length": f"{updates} updates", **schedule}}
+    )
+
+
+def test_linear_falls_in_equal_steps_to_its_end():
+    config = ScheduleConfig(kind="linear", length=Span(8, "updates"), final_ratio=0.2)
+    assert _factors(config, range(10)) == pytest.approx(
+        [1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.2]
+    )
+
+
+def test_hold_decay_holds_then_falls_straight():
+    config = ScheduleConfig(kind="hold_decay", length=Span(10, "updates"), hold=0.6)
+    assert _factors(config, range(11)) == pytest.approx([1, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25, 0])
+
+
+def test_multi_step_falls_at_each_milestone_on_its_clock():
+    milestones = (Span(2, "updates"), Span(128, "samples"))
+    config = ScheduleConfig(kind="multi_step", milestones=milestones, factor=0.5)
+    assert _factors(config, range(6)) == [1, 1, 0.5, 0.5, 0.25, 0.25]
+
+
+def test_multi_step_without_steps_is_refused():
+    with pytest.raises(ValueError, match="multi_step needs milestones"):
+        ScheduleConfig(kind="multi_step")
+
+
+def test_inverse_sqrt_falls_from_the_end_of_the_warmup():
+    config = ScheduleConfig(kind="inverse_sqrt", warmup=Span(4, "updates"))
+    factors = _factors(config, range(65))
+    assert factors[:5] == [0.25, 0.5, 0.75, 1, 1]
+    assert (factors[16], factors[64]) == (0.5, 0.25)
+
+
+def test_cosine_restarts_go_down_in_equal_cycles_and_end_low():
+    config = ScheduleConfig(
+        kind="cosine_restarts", cycles=2, length=Span(8, "updates"), final_ratio=0.2
+    )
+    factors = _factors(config, range(10))
+    assert factors[:4] == pytest.approx(factors[4:8])
+    assert (factors[0], factors[2], factors[8]) == (1, pytest.approx(0.6), pytest.approx(0.2))
+
+
+def test_curve_has_the_first_and_the_last_update():
+    curve = schedule_curve(_run_of(10, kind="linear"), points=4)
+    assert curve.updates == [1, 4, 7, 10]
+    assert curve.lr == pytest.approx([3e-4, 3e-4 * 0.7, 3e-4 * 0.4, 3e-4 * 0.1])
+
+
+QUIET = ["constant", "exponential", "linear", "cosine", "inverse_sqrt", "hold_decay"]
+
+
+@pytest.mark.parametrize("kind", QUIET)
+def test_no_kind_but_restarts_rises_after_warmup(kind):
+    assert schedule_warnings(_run_of(5000, kind=kind, warmup="1600 samples")) == []
+
+
+def test_restarts_are_warned_about():
+    (warning,) = schedule_warnings(_run_of(400, kind="cosine_restarts", warmup="40 updates"))
+    assert "rises again, first at update 131 of 400" in warning
+
+
+def test_a_schedule_that_is_spent_early_is_warned_about():
+    # 0.995 ** 1379 is the first power of 0.995 below 1e-3: update 1380 is the first with it.
+    (warning,) = schedule_warnings(_run_of(2000, kind="exponential", gamma=0.995))
+    assert "below 0.001 of its peak from update 1380 of 2000 on, so the last 31%" in warning
+    assert schedule_warnings(_run_of(1500, kind="exponential", gamma=0.995)) == []
+
+
+def test_a_warmup_longer_than_the_run_is_warned_about():
+    (warning,) = schedule_warnings(_run_of(100, warmup="6400 samples"))
+    assert "takes 200 updates, but the run ends after 100" in warning

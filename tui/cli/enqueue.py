@@ -40,18 +40,21 @@ def _complete_key(ctx: click.Context, param: click.Parameter, text: str) -> list
 @with_home
 def enqueue(preset: str, *, assignments: tuple[str, ...], name: str | None, home: Home) -> None:
     """Put a run of a preset into the queue."""
-    from jobs.submit import enqueue as submit
-
     from engine.config.overrides import apply_overrides
     from engine.config.problems import load_config
+    from engine.schedule_shape import schedule_warnings
     from jobs.store.reader import StoreReader
+    from jobs.submit import enqueue as submit
     from presets.catalogue import Catalogue
 
     values = apply_overrides(Catalogue(home.presets).read(preset), assignments)
-    run_id = submit(home, load_config(values), name=name, preset=preset)
+    config = load_config(values)
+    run_id = submit(home, config, name=name, preset=preset)
     with StoreReader(home.store) as reader:
         record = reader.run(run_id)
         idle = not any(worker.alive for worker in reader.workers())
     click.echo(f"run {record.id} {record.name} is queued")
+    for warning in schedule_warnings(config):
+        click.echo(f"warning: {warning}", err=True)
     if idle:
         click.echo("no worker is alive: `sepdash worker` starts one", err=True)

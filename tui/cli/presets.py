@@ -18,23 +18,32 @@ Examples:
   sepdash presets                       the list
   sepdash presets denoise/small         its file, as written
   sepdash presets denoise/small --full  every setting of the run it makes
+  sepdash presets denoise/small --plot  its learning rate over the run
   sepdash presets --settings            every setting: type, default, bounds, help
 """
+_PLOT_COLUMNS, _PLOT_ROWS = 100, 16
 
 
 @click.command(epilog=_EXAMPLES)
 @preset_argument(required=False)
 @click.option("--full", is_flag=True, help="Show every setting, defaults and `extends` resolved.")
 @click.option("--settings", is_flag=True, help="List the settings that presets and --set know.")
+@click.option("--plot", is_flag=True, help="Draw the learning rate over the run.")
 @json_option
 @with_home
-def presets(preset: str | None, *, full: bool, settings: bool, as_json: bool, home: Home) -> None:
+def presets(
+    preset: str | None, *, full: bool, settings: bool, plot: bool, as_json: bool, home: Home
+) -> None:
     """List presets, show one, or list every setting."""
     catalogue = Catalogue(home.presets)
     if settings:
         _print_settings(as_json=as_json)
     elif preset is None:
+        if plot:
+            raise click.UsageError("--plot needs a PRESET")
         _print_list(catalogue, as_json=as_json)
+    elif plot:
+        _print_plot(catalogue, preset)
     elif full or as_json:
         _print_full(catalogue, preset, as_json=as_json)
     else:
@@ -65,6 +74,20 @@ def _print_full(catalogue: Catalogue, preset: str, *, as_json: bool) -> None:
         print_json(values)
         return
     click.echo(to_toml(values).rstrip())
+
+
+def _print_plot(catalogue: Catalogue, preset: str) -> None:
+    from shutil import get_terminal_size
+
+    from engine.config.problems import load_config
+    from engine.schedule_shape import schedule_warnings
+    from tui.schedule_plot import schedule_text
+
+    config = load_config(catalogue.read(preset))
+    width = min(_PLOT_COLUMNS, get_terminal_size().columns)
+    click.echo(schedule_text(config, width=width, height=_PLOT_ROWS))
+    for warning in schedule_warnings(config):
+        click.echo(f"warning: {warning}", err=True)
 
 
 def _print_settings(*, as_json: bool) -> None:

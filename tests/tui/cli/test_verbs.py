@@ -60,6 +60,21 @@ def test_settings_lists_every_key(sepdash) -> None:
     assert keys == [item.key for item in list_settings()]
 
 
+def test_plot_draws_the_learning_rate_and_warns(sepdash, home) -> None:
+    answer = sepdash("presets", "denoise/small", "--plot")
+    rows = answer.out.splitlines()
+    assert (answer.code, len(rows), answer.err) == (0, 16, "")
+    assert rows[0].startswith("learning rate") and "cosine" in rows[0]
+    assert rows[-1].rstrip().endswith("updates")
+    assert any("\u2800" < char <= "\u28ff" for char in answer.out)
+
+    home.presets.mkdir(parents=True)
+    text = 'extends = "denoise/small"\n[schedule]\nkind = "cosine_restarts"\n'
+    (home.presets / "again.toml").write_text(text)
+    assert "rises again" in sepdash("presets", "again", "--plot").err
+    assert sepdash("presets", "--plot").code == 2
+
+
 # enqueue
 
 
