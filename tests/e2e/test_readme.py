@@ -48,6 +48,7 @@ def test_console_examples_run_in_order(
     shell: Shell, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place_user_audio(tmp_path)
+    shell.home.mkdir(mode=0o700)
     preset = shell.home / "presets" / "denoise" / "small.toml"
     preset.parent.mkdir(parents=True)
     preset.write_text(QUICK)

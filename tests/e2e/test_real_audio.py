@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,11 +17,13 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 FindData = Callable[[str], Path]
 
 
-def train(shell: Shell, preset: str, *settings: str) -> dict[str, float]:
+def train(shell: Shell, preset: str, updates: int, *settings: str) -> dict[str, Any]:
+    """Train a part of the preset's length, to fit the gate, on one thread, since cores are shared."""
+    settings = (*settings, f"schedule.length={updates} updates", "precision.threads=1")
     assignments = [part for setting in settings for part in ("--set", setting)]
     shell.run("enqueue", preset, "--name", "night", *assignments)
     shell.run("worker", "--drain", "--device", "cpu", timeout_s=500)
-    run = shell.show("night")["run"]
+    run: dict[str, Any] = shell.show("night")["run"]
     assert run["state"] == "finished", run["message"]
     assert run["updates"] == run["total_updates"]
     return run
@@ -42,9 +45,9 @@ def assert_same_shape(written: Path, source: Path) -> None:
 def test_bandwidth_extension_of_speech(shell: Shell, shared_data: FindData, tmp_path: Path) -> None:
     vctk = shared_data("vctk")
     run = train(
-        shell, "bandwidth/small", f"data.train={vctk}/train", f"data.valid={vctk}/test"
+        shell, "bandwidth/small", 200, f"data.train={vctk}/train", f"data.valid={vctk}/test"
     )  # fmt: skip
-    assert max(run["best_si_sdr"], run["best_si_sdr_ema"]) > run["input_si_sdr"] + 0.5
+    assert max(run["best_si_sdr"], run["best_si_sdr_ema"]) > run["input_si_sdr"] + 0.1
     inputs = sorted((vctk / "test").glob("*.flac"))
     written = separate(shell, inputs, tmp_path / "out")
     assert len(written) == len(inputs)
@@ -55,10 +58,10 @@ def test_bandwidth_extension_of_speech(shell: Shell, shared_data: FindData, tmp_
 def test_denoising_of_speech(shell: Shell, shared_data: FindData, tmp_path: Path) -> None:
     vctk, noise = shared_data("vctk"), shared_data("noise")
     run = train(
-        shell, "denoise/small",
+        shell, "denoise/small", 120,
         f"data.train={vctk}/train", f"data.valid={vctk}/test", f"data.noise={noise}",
     )  # fmt: skip
-    assert max(run["best_si_sdr"], run["best_si_sdr_ema"]) > run["input_si_sdr"] + 2
+    assert max(run["best_si_sdr"], run["best_si_sdr_ema"]) > run["input_si_sdr"] + 1
     source = sorted((vctk / "test").glob("*.flac"))[0]
     (written,) = separate(shell, [source], tmp_path / "out")
     assert_same_shape(written, source)
@@ -67,9 +70,9 @@ def test_denoising_of_speech(shell: Shell, shared_data: FindData, tmp_path: Path
 def test_vocals_from_music(shell: Shell, shared_data: FindData, tmp_path: Path) -> None:
     stems = shared_data("stems")
     run = train(
-        shell, "stems/vocals-small", f"data.train={stems}/train", f"data.valid={stems}/test"
+        shell, "stems/vocals-small", 60, f"data.train={stems}/train", f"data.valid={stems}/test"
     )  # fmt: skip
-    assert run["best_si_sdr_ema"] > run["input_si_sdr"]
+    assert run["best_si_sdr_ema"] > run["input_si_sdr"] + 2
     (source,) = (stems / "test").glob("*/mixture.flac")
     (written,) = separate(shell, [source], tmp_path / "out")
     assert_same_shape(written, source)

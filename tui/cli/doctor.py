@@ -34,5 +34,6 @@ def doctor(ctx: click.Context, *, as_json: bool, home: Home) -> None:
     if as_json:
         print_json(found)
     else:
-        click.echo(f"\n{problems} problems" if problems else "\nall is well")
+        noun = "problem" if problems == 1 else "problems"
+        click.echo(f"\n{problems} {noun}" if problems else "\nall is well")
     ctx.exit(1 if problems else 0)
