@@ -28,6 +28,7 @@ from engine.events import (
 from jobs.sinks.journal import Block, Journal
 from jobs.sinks.pump import Pump, Stamped
 from jobs.store.errors import StoreError
+from jobs.store.records import EvaluationRecord
 from jobs.store.writer import StoreWriter
 
 logger = logging.getLogger(__name__)
@@ -126,6 +127,7 @@ class StoreSink:
                 self._add_block(_to_block(event))
                 self._note_best(event.metrics)
                 self._progress.advance(stamp, event.counters)
+                self._add_items(event)
             case CheckpointSaved():
                 store.add_checkpoint(
                     run_id, event.kind, event.path,
@@ -147,6 +149,14 @@ class StoreSink:
             series={name: values.tolist() for name, values in block.series.items()},
             units=block.units,
         )
+
+    def _add_items(self, event: Evaluated) -> None:
+        if not event.items:
+            return
+        now = self._progress.columns().get("train_seconds") or 0.0
+        record = EvaluationRecord(self._run_id, event.counters.updates, now, event.items_key)
+        results = {name: values.tolist() for name, values in event.items.items()}
+        self._store.add_results(record, results)
 
     def _note_best(self, metrics: dict[str, float]) -> None:
         self._store.raise_best(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
-from jobs.store.schema import INITIAL, SCHEMA_VERSION
+from jobs.store.schema import INITIAL, ITEM_RESULTS, SCHEMA_VERSION
 
 migrations = Migrations("sepdash")
 
@@ -16,6 +16,14 @@ def m001_initial(db: Database) -> None:
     for statement in INITIAL:
         db.execute(statement)
     db.execute("PRAGMA user_version = 1")
+
+
+@migrations()
+def m002_item_results(db: Database) -> None:
+    """Keep evaluations item by item."""
+    for statement in ITEM_RESULTS:
+        db.execute(statement)
+    db.execute("PRAGMA user_version = 2")
 
 
 def migrate(db: Database) -> None:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import difflib
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,11 +23,14 @@ from jobs.store.errors import StoreError, UnknownRun
 from jobs.store.records import (
     CheckpointRecord,
     Curve,
+    EvaluationRecord,
     EventRecord,
     RunRecord,
+    SampleRecord,
     SystemRecord,
     WorkerRecord,
 )
+from jobs.store.results import read_evaluations, read_results
 from jobs.store.schema import check_version
 
 _RUN_COLUMNS = ", ".join(RunRecord.__dataclass_fields__)
@@ -46,6 +50,7 @@ class StoreReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._connection: sqlite3.Connection | None = None
+        self._version = 0
 
     def __enter__(self) -> StoreReader:
         return self
@@ -125,10 +130,8 @@ class StoreReader:
         if not rows or connection is None:
             return Curve(series, "", 1, [], [], [], [], [])
         key = SeriesKey(run_id, rows[0][0], series, rows[0][1])
-        try:
+        with self._worded():
             return read_curve(connection, key, first=first, last=last, max_points=max_points)
-        except sqlite3.Error as error:
-            raise StoreError(f"{self.path}: can't be read: {error}") from None
 
     def curves(
         self,
@@ -178,6 +181,31 @@ class StoreReader:
             for run, kind, path, updates, metrics, size, created in self._rows(sql, (run_id,))
         ]
 
+    def evaluations(self, run_id: int) -> list[EvaluationRecord]:
+        """List the evaluations of a run that are known item by item, in order."""
+        with self._worded():
+            connection = self._open()
+            # A reader does not migrate: before version 2 there was no such table.
+            if connection is None or self._version < 2:
+                return []
+            return read_evaluations(connection, run_id)
+
+    def item_results(self, run_id: int, updates: int, metric: str) -> list[float | None]:
+        """Return the value of each item at an update; empty when it is not known."""
+        with self._worded():
+            connection = self._open()
+            if connection is None or self._version < 2:
+                return []
+            return read_results(connection, run_id, updates, metric)
+
+    def samples(self, run_id: int) -> list[SampleRecord]:
+        """List the audio samples of a run: those of an update after the other, item by item."""
+        sql = """
+            SELECT run, updates, item, kind, path, spectrogram FROM samples
+            WHERE run = ? ORDER BY updates, item, kind
+        """
+        return [SampleRecord(*row) for row in self._rows(sql, (run_id,))]
+
     def system(
         self, run_id: int | None = None, *, since: float = 0.0, max_points: int = 500
     ) -> list[SystemRecord]:
@@ -210,9 +238,14 @@ class StoreReader:
         ]
 
     def _rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        try:
+        with self._worded():
             connection = self._open()
             return [] if connection is None else connection.execute(sql, values).fetchall()
+
+    @contextmanager
+    def _worded(self) -> Iterator[None]:
+        try:
+            yield
         except sqlite3.Error as error:
             raise StoreError(f"{self.path}: can't be read: {error}") from None
 
@@ -221,7 +254,8 @@ class StoreReader:
         if self._connection is None and self.path.exists():
             connection = sqlite3.connect(f"{self.path.as_uri()}?mode=ro", uri=True, timeout=5.0)
             try:
-                if check_version(connection, self.path) > 0:
+                self._version = check_version(connection, self.path)
+                if self._version > 0:
                     self._connection = connection
             finally:
                 if self._connection is None:

@@ -84,6 +84,39 @@ class CheckpointRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class EvaluationRecord:
+    """One row of `evaluations`.
+
+    Attributes:
+        train_seconds: training time of the run up to here, evaluations included.
+        items_key: names what was judged: equal keys mean equal items in the same order.
+    """
+
+    run: int
+    updates: int
+    train_seconds: float
+    items_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRecord:
+    """One row of `samples`: an audio file heard at an evaluation.
+
+    Attributes:
+        item: number of the validation item.
+        kind: input, target, or estimate.
+        path, spectrogram: files in the run's folder; the spectrogram may be empty.
+    """
+
+    run: int
+    updates: int
+    item: str
+    kind: str
+    path: str
+    spectrogram: str
+
+
+@dataclass(frozen=True, slots=True)
 class SystemRecord:
     """One sample of the machine; GPU fields are None where there is no GPU."""
 

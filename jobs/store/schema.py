@@ -11,7 +11,7 @@ from pathlib import Path
 from jobs.store.errors import StoreError
 
 # One more with each migration; kept in `PRAGMA user_version`.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 INITIAL = (
     """
@@ -155,6 +155,28 @@ INITIAL = (
         run INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
         kind TEXT NOT NULL,
         created_at REAL NOT NULL
+    )
+    """,
+)
+
+ITEM_RESULTS = (
+    """
+    CREATE TABLE evaluations (
+        run INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+        updates INTEGER NOT NULL,
+        train_seconds REAL NOT NULL,
+        items_key TEXT NOT NULL,
+        PRIMARY KEY (run, updates)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE item_results (
+        id INTEGER PRIMARY KEY,
+        run INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+        updates INTEGER NOT NULL,
+        metric TEXT NOT NULL,
+        results TEXT NOT NULL,
+        UNIQUE (run, updates, metric)
     )
     """,
 )

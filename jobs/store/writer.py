@@ -22,7 +22,8 @@ from jobs.private_files import ensure_private
 from jobs.store.errors import StoreError
 from jobs.store.migrations import migrate
 from jobs.store.points import delete_after, insert_points
-from jobs.store.records import RunState, SystemRecord
+from jobs.store.records import EvaluationRecord, RunState, SampleRecord, SystemRecord
+from jobs.store.results import delete_results_after, insert_results
 from jobs.store.schema import SCHEMA_VERSION, check_version
 
 # How long a writer waits for another one before it gives up.
@@ -221,9 +222,32 @@ class StoreWriter:
             insert_points(connection, run_id, steps=steps, series=series, units=units)
 
     def truncate_after(self, run_id: int, update: int) -> None:
-        """Forget every point after `update`: the run goes on from there."""
+        """Forget every point and evaluation after `update`: the run goes on from there."""
         with self.transaction() as connection:
             delete_after(connection, run_id, update)
+            delete_results_after(connection, run_id, update)
+
+    def add_results(
+        self, evaluation: EvaluationRecord, results: Mapping[str, Sequence[float]]
+    ) -> None:
+        """Store what an evaluation found out about each item: metric -> values, NaN for none."""
+        with self.transaction() as connection:
+            insert_results(connection, evaluation, results)
+
+    def add_samples(self, samples: Sequence[SampleRecord]) -> None:
+        """Note audio files; a path that is there already is noted anew."""
+        with self.transaction() as connection:
+            connection.executemany(
+                """
+                INSERT OR REPLACE INTO samples
+                    (run, updates, item, kind, path, spectrogram, created_at)
+                VALUES (?, ?, ?, ?, ?, ?, ?)
+                """,
+                [
+                    (s.run, s.updates, s.item, s.kind, s.path, s.spectrogram, time.time())
+                    for s in samples
+                ],
+            )
 
     def add_event(
         self,

@@ -41,7 +41,8 @@ def started(resumed_from: int = 0) -> RunStarted:
 def evaluated(update: int, si_sdr: float) -> Evaluated:
     """Return an evaluation."""
     metrics = {"si_sdr": si_sdr, "input_si_sdr": 2.5}
-    return Evaluated(counters(update), metrics, {"si_sdr": "dB"}, 1.25, 10, 3)
+    items = {"si_sdr": np.array([si_sdr, np.nan])}
+    return Evaluated(counters(update), metrics, {"si_sdr": "dB"}, 1.25, 10, 3, items, "two items")
 
 
 @pytest.fixture
@@ -82,6 +83,10 @@ def test_events_become_rows(open_sink, reader, run_id, home):
     assert reader.curve(run_id, "loss").last == [float(update) for update in range(1, 21)]
     assert reader.curve(run_id, "loss").unit == "dB"
     assert reader.curve(run_id, "si_sdr").last == [4.0, 3.0]
+    assert reader.item_results(run_id, 20, "si_sdr") == [3.0, None]
+    first, second = reader.evaluations(run_id)
+    assert (first.updates, second.updates, second.items_key) == (10, 20, "two items")
+    assert 0 <= first.train_seconds <= second.train_seconds <= run.train_seconds
     assert [saved.size_bytes for saved in reader.checkpoints(run_id)] == [77]
     assert [event.message for event in reader.events(run_id)] == ["2 updates were skipped"]
 

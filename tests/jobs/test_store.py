@@ -8,12 +8,14 @@ import sqlite3
 import time
 
 import pytest
+from sqlite_utils import Database
 
 from jobs.home import Home
 from jobs.processes import own_token
 from jobs.store.errors import StoreError, UnknownRun
+from jobs.store.migrations import migrations
 from jobs.store.reader import StoreReader
-from jobs.store.records import SystemRecord
+from jobs.store.records import EvaluationRecord, SampleRecord, SystemRecord
 from jobs.store.writer import StoreWriter
 
 
@@ -79,6 +81,31 @@ def test_a_newer_store_is_refused(home):
         StoreWriter(home.store)
     with StoreReader(home.store) as reader, pytest.raises(StoreError, match="upgrade sepdash"):
         reader.runs()
+
+
+def test_an_older_store_is_read_as_it_is_and_brought_up_to_date_by_a_writer(home):
+    """Version 1 knew no items."""
+    with sqlite3.connect(home.store) as connection:
+        migrations.apply(Database(connection), stop_before="m002_item_results")
+        connection.execute(
+            "INSERT INTO runs (name, state, position, config, fingerprint, seed, created_at) "
+            "VALUES ('old', 'finished', 1, '{}', '', 0, 0)"
+        )
+        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+    connection.close()
+
+    with StoreReader(home.store) as reader:
+        assert reader.evaluations(reader.run("old").id) == []
+        assert reader.item_results(1, 10, "si_sdr") == []
+        assert reader.samples(1) == []
+    with StoreWriter(home.store) as store, StoreReader(home.store) as reader:
+        assert reader.run("old").id == 1
+        store.add_results(EvaluationRecord(1, 10, 2.5, "key"), {"si_sdr": [1.0]})
+        assert reader.item_results(1, 10, "si_sdr") == [1.0]
+    with StoreWriter(home.store) as store:
+        assert store.rows("PRAGMA user_version") == [(2,)]
+        names = store.rows("SELECT name FROM _sqlite_migrations ORDER BY 1")
+        assert names == [("m001_initial",), ("m002_item_results",)]
 
 
 def test_a_file_that_is_no_store_is_refused(home):
@@ -206,8 +233,44 @@ def test_points_that_are_there_already_are_passed_over(store, reader):
     assert {row[7] for row in rollups(store)} == {3}
 
 
+def test_item_results_come_back_in_order_without_what_is_no_number(store, reader):
+    run_id = add_run(store)
+    for updates in (1, 10):
+        store.add_results(
+            EvaluationRecord(run_id, updates, updates / 2, "items"),
+            {"si_sdr": [1.5, math.nan, -2.0 / 3], "val_loss": [math.inf, 0.0, updates]},
+        )
+
+    assert reader.evaluations(run_id) == [
+        EvaluationRecord(run_id, 1, 0.5, "items"), EvaluationRecord(run_id, 10, 5.0, "items"),
+    ]  # fmt: skip
+    assert reader.item_results(run_id, 10, "si_sdr") == [1.5, None, -0.666667]
+    assert reader.item_results(run_id, 10, "val_loss") == [None, 0.0, 10]
+    assert reader.item_results(run_id, 5, "si_sdr") == reader.item_results(run_id, 1, "x") == []
+    query = (
+        "SELECT value FROM item_results, json_each(results) WHERE updates = 1 AND metric = 'si_sdr'"
+    )
+    assert store.rows(query) == [(1.5,), (None,), (-0.666667,)]
+
+
+def test_a_resumed_run_forgets_evaluations_after_its_checkpoint(store, reader):
+    run_id = add_run(store)
+    for updates in (1, 10, 20):
+        store.add_results(EvaluationRecord(run_id, updates, 1.0, "a"), {"si_sdr": [float(updates)]})
+        store.add_samples([SampleRecord(run_id, updates, "0", "estimate", f"{updates}.wav", "")])
+
+    store.truncate_after(run_id, 10)
+
+    assert [found.updates for found in reader.evaluations(run_id)] == [1, 10]
+    assert reader.item_results(run_id, 20, "si_sdr") == []
+    assert [found.path for found in reader.samples(run_id)] == ["1.wav", "10.wav"]
+    store.add_results(EvaluationRecord(run_id, 10, 9.0, "b"), {"si_sdr": [0.0]})
+    assert reader.item_results(run_id, 10, "si_sdr") == [10.0]
+
+
 def test_a_removed_run_leaves_nothing_behind(store):
     run_id = add_run(store)
+    store.add_results(EvaluationRecord(run_id, 1, 1.0, "items"), {"si_sdr": [1.0]})
     add(store, run_id, 1, [1.0])
     store.add_event(run_id, "info", "test", message="hello")
     store.add_request(run_id, "stop")
@@ -215,7 +278,9 @@ def test_a_removed_run_leaves_nothing_behind(store):
     assert store.delete_run(run_id)
 
     with store.transaction() as connection:
-        for table in ("runs", "series", "points", "rollups", "events", "requests"):
+        for table in (
+            "runs", "series", "points", "rollups", "events", "requests", "evaluations", "item_results",
+        ):  # fmt: skip
             assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,), table
     assert add_run(store) > run_id
 
