@@ -73,19 +73,6 @@ def move(home: Home, run: RunRecord, to: Where) -> str:
     return ""
 
 
-def enqueue_preset(home: Home, preset: str) -> str:
-    """Queue a preset as it stands."""
-    from engine.config.overrides import load_config
-    from jobs import submit
-    from jobs.store.reader import StoreReader
-    from presets.catalogue import Catalogue
-
-    values = Catalogue(home.presets).read(preset)
-    run_id = submit.enqueue(home, load_config(values), preset=preset)
-    with StoreReader(home.store) as reader:
-        return f"queued {reader.run(run_id).name}"
-
-
 def start_worker(home: Home) -> str:
     """Start a worker that outlives the dashboard; returns once it is at work.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 
 import numpy as np
 
@@ -64,6 +65,15 @@ def build(
     return {name: plots[name] for name in CHARTS}
 
 
+def short_names(data: Sequence[RunData]) -> dict[int, str]:
+    """Return the names of runs by id, without the words at the front that all have in common."""
+    names = [item.run.name for item in data]
+    same = takewhile(lambda chars: len(set(chars)) == 1, zip(*names, strict=False))
+    common = "".join(chars[0] for chars in same)[: min(map(len, names)) - 1]
+    cut = common.rfind("-") + 1
+    return {item.run.id: item.run.name[cut:] for item in data}
+
+
 def _has_points(item: RunData) -> bool:
     return any(curve.updates for curve in item.curves.values())
 
@@ -87,10 +97,10 @@ def _waiting(run: RunRecord) -> str:
 def _loss(
     data: Sequence[RunData], colours: Mapping[int, int], clock: str, *, many: bool
 ) -> list[Line]:
-    lines = []
+    lines, names = [], short_names(data)
     for item in data:
         colour = colours.get(item.run.id, 0) if many else 0
-        label = item.run.name if many else "train"
+        label = names[item.run.id] if many else "train"
         lines.append(line_of(item, "loss", label, colour, clock=clock, band=not many))
     if not many:
         lines.append(line_of(data[0], "val_loss", "valid", 1, clock=clock))
@@ -100,9 +110,12 @@ def _loss(
 def _si_sdr(
     data: Sequence[RunData], colours: Mapping[int, int], clock: str, *, many: bool
 ) -> list[Line]:
+    names = short_names(data)
     if many:
         lines = [
-            line_of(item, _judged(item), item.run.name, colours.get(item.run.id, 0), clock=clock)
+            line_of(
+                item, _judged(item), names[item.run.id], colours.get(item.run.id, 0), clock=clock
+            )
             for item in data
         ]
     else:
@@ -128,10 +141,10 @@ def _judged(item: RunData) -> str:
 def _throughput(
     data: Sequence[RunData], colours: Mapping[int, int], clock: str, *, many: bool
 ) -> list[Line]:
-    lines = []
+    lines, names = [], short_names(data)
     for item in data:
         colour = colours.get(item.run.id, 0) if many else 0
-        label = item.run.name if many else "audio s/s"
+        label = names[item.run.id] if many else "audio s/s"
         lines.append(line_of(item, "audio_s_per_s", label, colour, clock=clock, band=not many))
     if not many:
         rate = line_of(data[0], "updates_per_s", "updates/s", 1, clock=clock)
@@ -140,7 +153,7 @@ def _throughput(
 
 
 def _memory(data: Sequence[RunData], colours: Mapping[int, int], *, many: bool) -> list[Line]:
-    lines = []
+    lines, names = [], short_names(data)
     for item in data:
         samples = item.system
         if not samples:
@@ -151,7 +164,7 @@ def _memory(data: Sequence[RunData], colours: Mapping[int, int], *, many: bool) 
         colour = colours.get(item.run.id, 0)
         if many:
             on_gpu = bool(np.isfinite(vram).any())
-            lines.append(Line(item.run.name, colour, time, vram if on_gpu else ram))
+            lines.append(Line(names[item.run.id], colour, time, vram if on_gpu else ram))
         else:
             lines += [Line("RAM", 0, time, ram), Line("VRAM", 1, time, vram)]
     return lines

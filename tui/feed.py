@@ -127,7 +127,7 @@ class Feed:
         self._post = post
         self._clock = clock
         self._wake = threading.Event()
-        self._closed = False
+        self._closed = threading.Event()
         self._watch = Watch()
         self._seen_version = -1
         self._seen_watch: Watch | None = None
@@ -150,17 +150,17 @@ class Feed:
 
     def close(self) -> None:
         """Let `run` return."""
-        self._closed = True
+        self._closed.set()
         self._wake.set()
 
     def run(self, cancelled: Callable[[], bool]) -> None:
         """Poll until closed or cancelled; a store that can't be read is said once and tried again."""
         failed = ""
-        while not (self._closed or cancelled()):
+        while not (self._closed.is_set() or cancelled()):
             try:
                 with closing(self._open_reader()) as reader:
                     self._seen_version = -1
-                    while not (self._closed or cancelled()):
+                    while not (self._closed.is_set() or cancelled()):
                         self.poll(reader)
                         failed = ""
                         self._wake.wait(POLL_S)

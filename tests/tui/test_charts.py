@@ -79,3 +79,17 @@ def test_the_running_mean_ignores_what_is_missing():
     values = np.array([1.0, 3.0, np.nan, 5.0, 7.0])
     np.testing.assert_allclose(charts.running_mean(values, 2), [1.0, 2.0, np.nan, 5.0, 6.0])
     np.testing.assert_array_equal(charts.running_mean(values, 1), values)
+
+
+def test_names_lose_the_words_they_have_in_common(data):
+    def named(*names):
+        items = [
+            dataclasses.replace(data[0], run=dataclasses.replace(data[0].run, id=index, name=name))
+            for index, name in enumerate(names)
+        ]
+        return list(charts.short_names(items).values())
+
+    assert named("denoise-small-1", "denoise-batch2x-1") == ["small-1", "batch2x-1"]
+    assert named("a-1", "a-10") == ["1", "10"]
+    assert named("same", "other") == ["same", "other"]
+    assert named("run-", "run-x") == ["run-", "run-x"]

@@ -140,7 +140,7 @@ async def test_marked_runs_share_the_charts_each_in_its_colour(opened, lab):
         chart = app.screen.query_one("#si-sdr", Chart)
         await until(pilot, lambda: len({line.label for line in chart.plot.lines}) == 3)
         names = {line.label: line.colour for line in chart.plot.lines}
-        assert names == {"denoise-small-1": 0, "denoise-batch2x-1": 1, "input": 7}
+        assert names == {"small-1": 0, "batch2x-1": 1, "input": 7}
         assert text_of(app).count("● ") >= 2
         await pilot.press("c")
         await until(pilot, lambda: chart.plot.lines[0].label == "EMA")
@@ -152,7 +152,7 @@ async def test_runs_can_be_compared_from_the_start(opened, lab):
     async with opened(select=ids[:2]) as (app, pilot):
         chart = app.screen.query_one("#loss", Chart)
         await until(pilot, lambda: len(chart.plot.lines) == 2)
-        assert [line.label for line in chart.plot.lines] == ["denoise-small-1", "denoise-batch2x-1"]
+        assert [line.label for line in chart.plot.lines] == ["small-1", "batch2x-1"]
 
 
 async def test_axes_change_by_key(opened, lab):

@@ -45,11 +45,11 @@ MOST_MARKS = PALETTE_SIZE - 1
 class Dashboard(Screen[None]):
     """Runs on the left or on top, the chosen run's charts, figures and log beside them."""
 
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [
+    HORIZONTAL_BREAKPOINTS: list[tuple[int, str]] | None = [  # noqa: RUF012  Textual declares an instance variable
         (0, "-narrow"),
         (150, "-wide"),
     ]
-    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-short"), (34, "-tall")]
+    VERTICAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-short"), (34, "-tall")]  # noqa: RUF012
     DEFAULT_CSS = """
     Dashboard #body { height: 1fr; layout: vertical; background: $background; }
     Dashboard RunsTable { height: 6; }
@@ -184,9 +184,11 @@ class Dashboard(Screen[None]):
     def _take_answer(self, message: ActionEnded) -> None:
         self._feed.wake()
         if message.text:
-            severity = "error" if message.failed else "information"
             self.notify(
-                message.text, severity=severity, markup=False, timeout=8 if message.failed else 4
+                message.text,
+                severity="error" if message.failed else "information",
+                markup=False,
+                timeout=8 if message.failed else 4,
             )
 
     @on(RunsTable.Selected)
