@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import takewhile
 
 import numpy as np
@@ -62,6 +63,8 @@ def build(
         from_zero=True,
         empty=waiting or "no samples yet",
     )
+    if many:
+        plots["throughput"] = replace(plots["throughput"], unit="audio s/s")
     return {name: plots[name] for name in CHARTS}
 
 

@@ -45,7 +45,7 @@ MOST_MARKS = PALETTE_SIZE - 1
 class Dashboard(Screen[None]):
     """Runs on the left or on top, the chosen run's charts, figures and log beside them."""
 
-    HORIZONTAL_BREAKPOINTS: list[tuple[int, str]] | None = [  # noqa: RUF012  Textual declares an instance variable
+    HORIZONTAL_BREAKPOINTS: list[tuple[int, str]] | None = [  # noqa: RUF012
         (0, "-narrow"),
         (150, "-wide"),
     ]

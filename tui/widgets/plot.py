@@ -251,7 +251,7 @@ def _legend_runs(
 
 
 def _y_labels(plot: Plot, y: tuple[float, float], rows: int) -> tuple[list[tuple[float, str]], int]:
-    at_most = max(2, rows // 3)
+    at_most = max(3, rows // 3)
     if plot.log:
         values = braille.log_ticks(*y, at_most)
         labels = [(value, number(10.0**value, 2)) for value in values]
