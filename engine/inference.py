@@ -6,7 +6,9 @@ names of what is written. Letters: S sources, C channels, T samples.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -105,7 +107,13 @@ class Separator:
         total = resampled_length(info.frames, info.rate_hz, rate_hz)
         tail: np.ndarray | None = None
         for start, end in chunking.spans(total):
-            est_SCT = self(read_resampled(info, start, end - start, rate_hz))
+            mix_CT = read_resampled(info, start, end - start, rate_hz)
+            if not np.isfinite(mix_CT).all():
+                raise ValueError(
+                    f"{info.path}: holds values that are no numbers (NaN or infinite) between "
+                    f"{start / rate_hz:.2f} and {end / rate_hz:.2f} s; record or convert it again"
+                )
+            est_SCT = self(mix_CT)
             if tail is not None:
                 size = tail.shape[-1]
                 fade_T = (np.arange(1, size + 1) / (size + 1)).astype(np.float32)
@@ -141,7 +149,9 @@ def separate_files(
         progress: told the input and the share of it that is done.
 
     Raises:
-        ValueError: for a checkpoint, input or setting that can't be used; nothing is written then.
+        ValueError: for a checkpoint, input or setting that can't be used; nothing is written then,
+            but for the files before one whose audio turns out damaged.
+        OSError: when a result can't be written, as on a full disk.
     """
     if not 0 <= overlap <= 0.9:
         raise ValueError(f"overlap = {overlap}: expected a share from 0 to 0.9")
@@ -200,11 +210,13 @@ def _separate_file(
     with TemporaryDirectory(prefix=".separate-", dir=targets[0].parent) as scratch:
         parts = [Path(scratch) / f"{number}.wav" for number in range(len(targets))]
         done = 0
-        files = [_create(part, rate_hz, info.channels, frames) for part in parts]
+        with _writing(targets[0]):
+            files = [_create(part, rate_hz, info.channels, frames) for part in parts]
         try:
             for block_SCT in separator.blocks(info, chunking):
-                for file, block_CT in zip(files, block_SCT, strict=True):
-                    file.write(block_CT.T)
+                for file, block_CT, target in zip(files, block_SCT, targets, strict=True):
+                    with _writing(target):
+                        file.write(block_CT.T)
                 done += block_SCT.shape[-1]
                 if progress is not None:
                     progress(info.path, done / frames)
@@ -213,7 +225,8 @@ def _separate_file(
                 file.close()
         for part, target in zip(parts, targets, strict=True):
             if out_rate_hz != rate_hz:
-                part = _convert(part, out_rate_hz, info)
+                with _writing(target):
+                    part = _convert(part, out_rate_hz, info)
             part.replace(target)
 
 
@@ -227,6 +240,19 @@ def _convert(part: Path, rate_hz: int, source: AudioInfo) -> Path:
             count = min(_COPY_FRAMES, frames - start)
             file.write(read_resampled(info, start, count, rate_hz).T)
     return converted
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Name the file and the room there is: of a full disk, libsndfile tells nothing of use."""
+    try:
+        yield
+    except (soundfile.LibsndfileError, AssertionError) as error:
+        free = shutil.disk_usage(path.parent).free
+        raise OSError(
+            f"{path}: can't be written, {free / 2**20:.1f} MiB are free there; free some space or "
+            f"choose another folder ({error or 'written in part'})"
+        ) from error
 
 
 def _create(path: Path, rate_hz: int, channels: int, frames: int) -> soundfile.SoundFile:

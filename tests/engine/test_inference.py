@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -181,3 +182,29 @@ def test_trained_checkpoint_is_applied(tmp_path, make_config):
     assert np.allclose(_read(written), expected, atol=1e-6)
     with pytest.raises(CheckpointError):
         separate_files(tmp_path, [tmp_path / "song.wav"], tmp_path / "out", device="cpu")
+
+
+@pytest.mark.parametrize("rate_hz", [16_000, 24_000])
+@pytest.mark.parametrize("limit_bytes", [20, 40_000])
+def test_no_space_left_is_said_and_leaves_nothing(tmp_path, apply, rate_hz, limit_bytes):
+    _noise(tmp_path / "in.wav", 2.0, rate_hz)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # A write beyond the limit fails like one on a full disk.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"in\.denoised\.wav: can't be written, .* MiB are free"):
+            apply([tmp_path / "in.wav"], tmp_path / "out", chunk_s=0.5)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_value_that_is_no_number_is_refused_with_its_place(tmp_path, apply):
+    samples = _noise(tmp_path / "in.wav", 2.0, 16_000)
+    samples[20_000] = np.nan
+    soundfile.write(tmp_path / "in.wav", samples, 16_000, subtype="FLOAT")
+    with pytest.raises(
+        ValueError, match=r"in\.wav: holds values that are no numbers .* 1\.00 and 1"
+    ):
+        apply([tmp_path / "in.wav"], tmp_path / "out", chunk_s=0.5, overlap=0.0)
+    assert list((tmp_path / "out").iterdir()) == []
