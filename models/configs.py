@@ -6,33 +6,30 @@ rate) is not here: `models.registry.build_model` receives it from the recipe.
 
 from __future__ import annotations
 
+import re
 from math import prod
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from models.settings import Section, setting
 
+Strides = tuple[Annotated[int, Field(ge=1, le=64)], ...]
+_BINS = re.compile(r"(first|last):([1-9][0-9]{0,5})")
 
-class AudioUNetConfig(Section):
-    """Waveform U-Net: strided convolutions down, transposed convolutions up, skips between."""
+
+class UNetSettings(Section):
+    """What all U-Nets have in common."""
 
     rates_hz: ClassVar[tuple[int, int]] = (4_000, 192_000)
 
-    kind: Literal["audio_unet"] = setting("audio_unet", "Audio U-Net on the waveform.")
     width: int = setting(
         16, "Channels of the first level; they double at each level below.", ge=4, le=256
     )
-    strides: tuple[Annotated[int, Field(ge=1, le=64)], ...] = setting(
-        (2, 2, 8, 8),
-        "Down-sampling factor of each level, 1 to 64; audio is padded to a multiple of the product.",
-        unit="samples",
-        min_length=1,
-        max_length=8,
-    )
     residual_units: int = setting(
-        3, "Residual units before each strided convolution, with dilations 1, 3, 9, ...", ge=1, le=6
-    )
+        3, "Residual units before each strided convolution; on waveforms dilated by 1, 3, 9, ...",
+        ge=1, le=6,
+    )  # fmt: skip
     norm: Literal["none", "weight", "group"] = setting(
         "none", "Normalisation: none, weight norm on every convolution, or group norm."
     )
@@ -40,10 +37,105 @@ class AudioUNetConfig(Section):
         "difference", "What the network puts out: the clean signal, or what to add to the input."
     )
 
+
+class WaveformStrides(Section):
+    """The levels of a U-Net on the waveform."""
+
+    strides: Strides = setting(
+        (2, 2, 8, 8),
+        "Down-sampling factor of each level, 1 to 64; audio is padded to a multiple of the product.",
+        unit="samples",
+        min_length=1,
+        max_length=8,
+    )
+
     @property
     def hop(self) -> int:
         """Product of the strides, in samples: the internal length is a multiple of it."""
         return prod(self.strides)
+
+
+class SpectrogramSettings(Section):
+    """The transform of a spectrogram U-Net, and the band it works on."""
+
+    n_fft: int = setting(2400, "Window of the transform, even.", unit="samples", ge=16, le=16_384)
+    hop_length: int = setting(
+        600, "Step of the transform, at most half the window.", unit="samples", ge=1, le=8_192
+    )
+    bins: str = setting(
+        "last:1088", "Frequency bins that are processed: all, first:N or last:N; others pass."
+    )
+
+    @property
+    def band(self) -> tuple[int, int]:
+        """First bin that is processed, and the one after the last."""
+        total = self.n_fft // 2 + 1
+        match = _BINS.fullmatch(self.bins)
+        if match is None:
+            return 0, total
+        count = int(match[2])
+        return (0, count) if match[1] == "first" else (total - count, total)
+
+    @field_validator("n_fft")
+    @classmethod
+    def _window_is_even(cls, value: int) -> int:
+        if value % 2:
+            raise ValueError("must be even, so that its last bin is half the sampling rate")
+        return value
+
+    @field_validator("bins")
+    @classmethod
+    def _bins_are_named(cls, value: str) -> str:
+        if value != "all" and not _BINS.fullmatch(value):
+            raise ValueError("expected all, first:N or last:N, like last:1088")
+        return value
+
+    @model_validator(mode="after")
+    def _transform_is_complete(self) -> SpectrogramSettings:
+        total = self.n_fft // 2 + 1
+        start, stop = self.band
+        if start < 0 or stop > total:
+            raise ValueError(f"bins = {self.bins!r}, but n_fft = {self.n_fft} has {total} bins")
+        if 2 * self.hop_length > self.n_fft:
+            raise ValueError(
+                f"hop_length = {self.hop_length} is more than half of n_fft = {self.n_fft}"
+            )
+        return self
+
+
+class AudioUNetConfig(UNetSettings, WaveformStrides):
+    """Waveform U-Net: strided convolutions down, transposed convolutions up, skips between."""
+
+    kind: Literal["audio_unet"] = setting("audio_unet", "Audio U-Net on the waveform.")
+
+
+class SpecUNetConfig(UNetSettings, SpectrogramSettings):
+    """Spectrogram U-Net: the same in two dimensions, on real and imaginary parts of a band."""
+
+    kind: Literal["spec_unet"] = setting("spec_unet", "U-Net on a band of the spectrogram.")
+    strides: Strides = setting(
+        (2, 2, 4),
+        "Down-sampling factor of each level, in bins and frames.",
+        unit="bins",
+        min_length=1,
+        max_length=6,
+    )
+
+
+class HybridConfig(UNetSettings, WaveformStrides, SpectrogramSettings):
+    """A spectrogram U-Net, then an audio U-Net on what it puts out; both have these settings."""
+
+    kind: Literal["hybrid"] = setting("hybrid", "Spectrogram U-Net, then audio U-Net, in series.")
+    spec_strides: Strides = setting(
+        (2, 2, 4),
+        "Down-sampling factor of each level of the spectrogram U-Net, in bins and frames.",
+        unit="bins",
+        min_length=1,
+        max_length=6,
+    )
+    intermediate_channels: int = setting(
+        1, "Waveforms between the two networks, for each channel of the audio.", ge=1, le=64
+    )
 
 
 class ConvTasNetConfig(Section):
@@ -69,4 +161,6 @@ class ConvTasNetConfig(Section):
         return value
 
 
-ModelConfig = Annotated[AudioUNetConfig | ConvTasNetConfig, Field(discriminator="kind")]
+ModelConfig = Annotated[
+    AudioUNetConfig | SpecUNetConfig | HybridConfig | ConvTasNetConfig, Field(discriminator="kind")
+]

@@ -10,7 +10,13 @@ from typing import assert_never
 
 from torch import nn
 
-from models.configs import AudioUNetConfig, ConvTasNetConfig, ModelConfig
+from models.configs import (
+    AudioUNetConfig,
+    ConvTasNetConfig,
+    HybridConfig,
+    ModelConfig,
+    SpecUNetConfig,
+)
 
 
 def build_model(config: ModelConfig, *, channels: int, sources: int) -> nn.Module:
@@ -20,6 +26,14 @@ def build_model(config: ModelConfig, *, channels: int, sources: int) -> nn.Modul
             from models.audio_unet import AudioUNet
 
             return AudioUNet(config, channels=channels, sources=sources)
+        case SpecUNetConfig():
+            from models.spec_unet import SpecUNet
+
+            return SpecUNet(config, channels=channels, sources=sources)
+        case HybridConfig():
+            from models.hybrid import Hybrid
+
+            return Hybrid(config, channels=channels, sources=sources)
         case ConvTasNetConfig():
             from models.conv_tasnet import ConvTasNet
 

@@ -41,20 +41,38 @@ def test_files_and_functions_stay_readable(repository: Path) -> None:
     assert quantiles(lengths, n=10)[8] <= 35
 
 
+def derived(path: Path) -> set[str]:
+    """Settings that a section of the config itself turns into something else, checks left out."""
+    functions = [
+        node
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef)
+        and not any("validator" in ast.unparse(decorator) for decorator in node.decorator_list)
+    ]
+    return {
+        node.attr
+        for function in functions
+        for node in ast.walk(function)
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "self"
+    }
+
+
 def test_every_setting_is_read_by_some_code(repository: Path) -> None:
     from engine.config.fields import list_settings
 
+    sections = [*(repository / "engine/config").glob("*.py"), repository / "models/configs.py"]
     readers = [
         path.read_text()
         for path in sources(repository)
-        if "config" not in path.relative_to(repository / path.parts[len(repository.parts)]).parts
-        and path.name not in {"configs.py", "preset.py"}
+        if path not in sections and path.name != "preset.py"
     ]
     text = "\n".join(readers)
+    inside = set().union(*map(derived, sections))
     unread = [
         item.key
         for item in list_settings()
-        if not re.search(rf"(\.|\[\"){re.escape(item.key.split('.')[-1])}\b", text)
+        if (name := item.key.split(".")[-1]) not in inside
+        and not re.search(rf"(\.|\[\"){re.escape(name)}\b", text)
     ]
     assert unread == []
 

@@ -65,3 +65,26 @@ def test_fresh_residual_units_keep_the_level_of_a_signal_through_depth():
     for _ in range(12):
         y = ResidualUnit(64, dilation=1)(y)
     assert 0.5 < y.std().item() < 2.0
+
+
+def test_edges_are_repeated_in_two_dimensions_by_hand_made_answer():
+    x = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
+    assert pad_edges(x, 1, 0, dims=2).tolist() == [[[[1, 1, 2], [1, 1, 2], [3, 3, 4]]]]
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3, 4])
+def test_two_dimensional_blocks_change_both_sizes_by_the_stride(stride):
+    down = DownConv(2, 3, stride=stride, dims=2)
+    up = UpConv(3, 2, stride=stride, norm="weight", dims=2)
+    low = down(torch.randn(2, 2, 5 * stride, 3 * stride))
+    assert low.shape == (2, 3, 5, 3)
+    assert up(low).shape == (2, 2, 5 * stride, 3 * stride)
+    assert up.conv.parametrizations.weight.original0.shape == (1, 2, 1, 1)
+
+
+def test_fresh_two_dimensional_units_keep_the_level_of_a_signal_through_depth():
+    torch.manual_seed(0)
+    y = torch.randn(1, 32, 40, 40)
+    for _ in range(8):
+        y = ResidualUnit(32, dilation=1, norm="weight", dims=2)(y)
+    assert 0.5 < y.std().item() < 2.0
