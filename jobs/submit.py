@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 import shutil
 import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -25,6 +27,16 @@ from jobs.store.writer import StoreWriter
 Place = Literal["up", "down", "top", "bottom"]
 
 _NAME = re.compile(r"(?!\d+$)[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A run to be queued; without a name it gets the preset's, and a number."""
+
+    config: RunConfig
+    name: str | None = None
+    variant: str = ""
+    parent: int | None = None
 
 
 def enqueue(
@@ -45,25 +57,44 @@ def enqueue(
         DataError: with everything that is wrong with the data folders.
         StoreError: when the name is taken or no good, or the store can't be written.
     """
-    config = _with_absolute_paths(config)
-    _check_name(name)
-    check_data(config.data)
+    run = NewRun(config, name=name, variant=variant, parent=parent)
+    return enqueue_all(home, [run], preset=preset, experiment=experiment)[0]
+
+
+def enqueue_all(
+    home: Home, runs: Sequence[NewRun], *, preset: str = "", experiment: str = ""
+) -> list[int]:
+    """Put runs at the end of the queue, all of them or none, and return their ids in order.
+
+    Raises:
+        DataError: with everything that is wrong with the data folders.
+        StoreError: when a name is taken or no good, or the store can't be written.
+    """
+    configs = [_with_absolute_paths(run.config) for run in runs]
+    for run in runs:
+        _check_name(run.name)
+    for data in dict.fromkeys(config.data for config in configs):
+        check_data(data)
     home.create()
-    fields = {
-        "preset": preset,
-        "config": config.to_json(),
-        "fingerprint": config.fingerprint,
-        "seed": config.seed,
-        "experiment": experiment,
-        "variant": variant,
-        "parent": parent,
-        "total_updates": total_updates(config.schedule.length, config.update_size),
-    }
+    ids: list[int] = []
     with StoreWriter(home.store) as store, store.transaction() as connection:
-        chosen = name or _free_name(connection, PurePosixPath(preset).name or config.data.kind)
-        run_id = store.insert_run({"name": chosen, **fields})
-    _push(home, run_id)
-    return run_id
+        for run, config in zip(runs, configs, strict=True):
+            stem = PurePosixPath(preset).name or config.data.kind
+            fields = {
+                "name": run.name or _free_name(connection, stem),
+                "preset": preset,
+                "config": config.to_json(),
+                "fingerprint": config.fingerprint,
+                "seed": config.seed,
+                "experiment": experiment,
+                "variant": run.variant,
+                "parent": run.parent,
+                "total_updates": total_updates(config.schedule.length, config.update_size),
+            }
+            ids.append(store.insert_run(fields))
+    for run_id in ids:
+        _push(home, run_id)
+    return ids
 
 
 def stop(home: Home, run_id: int) -> None:

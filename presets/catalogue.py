@@ -21,6 +21,7 @@ from presets.merging import merge
 
 Origin = Literal["shipped", "user"]
 SHIPPED = Path(__file__).parent
+EXPERIMENTS = "experiments"  # the folder of experiment files, which are no presets
 _HEAD = ("description", "extends")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 
@@ -127,10 +128,10 @@ class Catalogue:
 
     def _places(self) -> dict[str, tuple[Path, Origin]]:
         places: dict[str, tuple[Path, Origin]] = {
-            name: (SHIPPED / f"{name}.toml", "shipped") for name in _names(SHIPPED)
+            name: (SHIPPED / f"{name}.toml", "shipped") for name in _presets_in(SHIPPED)
         }
         if self._user_folder is not None:
-            for name in _names(self._user_folder):
+            for name in _presets_in(self._user_folder):
                 places[name] = (self._user_folder / f"{name}.toml", "user")
         return places
 
@@ -159,7 +160,7 @@ class Catalogue:
             if path in seen:
                 raise PresetError(f"presets extend each other in a circle: {' -> '.join(names)}")
             seen.add(path)
-            document = _parse(path)
+            document = parse_file(path)
             chain.append(document)
             base = document.get("extends")
             if base is None:
@@ -172,7 +173,12 @@ class Catalogue:
             names.append(base)
 
 
-def _names(folder: Path) -> list[str]:
+def _presets_in(folder: Path) -> list[str]:
+    return [name for name in names_in(folder) if not name.startswith(f"{EXPERIMENTS}/")]
+
+
+def names_in(folder: Path) -> list[str]:
+    """Return the names of the TOML files below a folder, which may be absent."""
     paths = sorted(folder.rglob("*.toml")) if folder.is_dir() else []
     names = [path.relative_to(folder).with_suffix("").as_posix() for path in paths]
     return [name for name in names if _NAME.fullmatch(name)]
@@ -180,25 +186,30 @@ def _names(folder: Path) -> list[str]:
 
 def _describe(name: str, path: Path, origin: Origin) -> PresetInfo:
     try:
-        document = _parse(path)
+        document = parse_file(path)
     except PresetError as error:
         return PresetInfo(name, path, origin, "", "", str(error))
     description, extends = (str(document.get(key, "")) for key in ("description", "extends"))
     return PresetInfo(name, path, origin, description, extends)
 
 
-def _parse(path: Path) -> dict[str, Any]:
+def parse_file(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        PresetError: when it can't be read or is no TOML.
+    """
     try:
         return tomllib.loads(_read_text(path))
     except tomllib.TOMLDecodeError as error:
-        raise PresetError(f"preset {path} is no valid TOML: {error}") from None
+        raise PresetError(f"{path} is no valid TOML: {error}") from None
 
 
 def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise PresetError(f"preset {path} can't be read: {error}") from None
+        raise PresetError(f"{path} can't be read: {error}") from None
 
 
 def _hint(name: str, names: Mapping[str, Any]) -> str:
@@ -214,6 +225,8 @@ def _check_name(name: str) -> None:
             f"{name!r} is no preset name: use letters, digits, '-', '_' and '.', with '/' between "
             "folders and no '.toml' at the end, like 'bandwidth/mine'"
         )
+    if name.startswith(f"{EXPERIMENTS}/"):
+        raise PresetError(f"{name!r} is no preset name: the folder is kept for experiment files")
 
 
 def to_toml(values: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from presets.catalogue import SHIPPED, Catalogue, PresetError, to_toml
+from presets.experiment_files import ExperimentFiles
 
 
 @pytest.fixture
@@ -144,4 +145,7 @@ def test_to_toml_leaves_out_what_is_absent_and_keeps_plain_values_above_tables()
 
 def test_every_shipped_file_is_a_preset() -> None:
     files = {p.relative_to(SHIPPED).with_suffix("").as_posix() for p in SHIPPED.rglob("*.toml")}
-    assert files == {info.name for info in Catalogue().list()}
+    presets = {name for name in files if not name.startswith("experiments/")}
+    assert presets == {info.name for info in Catalogue().list()}
+    experiments = {f"experiments/{info.name}" for info in ExperimentFiles().list()}
+    assert files - presets == experiments

@@ -1,0 +1,110 @@
+"""From an experiment to the configs of its variants, before anything is matched."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from engine.config.problems import ConfigError, Problem, load_config
+from engine.config.schema import RunConfig
+from jobs.sweeps.experiment import Experiment
+from presets.merging import merge
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One variant: its settings, and the dotted keys that it sets itself."""
+
+    name: str
+    values: Mapping[str, Any]
+    own: frozenset[str]
+    config: RunConfig
+
+
+def expand(experiment: Experiment, base: Mapping[str, Any]) -> list[Variant]:
+    """Return the variants in the order of the file; the first one is what others are matched to.
+
+    Args:
+        experiment: the file.
+        base: values of the base preset, with what the command line changes already in place.
+
+    Raises:
+        ConfigError: with every problem of every variant.
+    """
+    variants: list[Variant] = []
+    problems: dict[Problem, None] = {}
+    for name, top in _tops(experiment):
+        values = merge(base, top)
+        try:
+            config = load_config(values)
+        except ConfigError as error:
+            if _is_of_base(error, base):
+                raise
+            problems |= {
+                Problem("", f"variant {name}: {problem}"): None for problem in error.problems
+            }
+        else:
+            variants.append(Variant(name, values, frozenset(dict(leaves(top))), config))
+    if problems:
+        raise ConfigError(problems)
+    return variants
+
+
+def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted key and the value of each setting in nested values."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def put(values: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """Return `values` with a setting changed."""
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return merge(values, value)
+
+
+def _is_of_base(error: ConfigError, base: Mapping[str, Any]) -> bool:
+    """Tell whether the base alone has the same problems, which no variant should be blamed for."""
+    try:
+        load_config(base)
+    except ConfigError as own:
+        return own.problems == error.problems
+    return False
+
+
+def _tops(experiment: Experiment) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the name of each variant and what it lays over the base."""
+    named = experiment.variants or {"": {}}
+    axes = dict(leaves(experiment.grid))
+    wrong = [key for key, values in axes.items() if not isinstance(values, list) or not values]
+    if wrong:
+        raise ConfigError(
+            Problem(f"grid.{key}", "expected a list of values, like [3e-4, 3e-3]") for key in wrong
+        )
+    for name, top in named.items():
+        for point in itertools.product(*axes.values()):
+            combined: dict[str, Any] = dict(top)
+            words = [name] if name else []
+            for key, value in zip(axes, point, strict=True):
+                combined = put(combined, key, value)
+                words.append(f"{key.rpartition('.')[2]}{_short(value)}")
+            yield "-".join(words) or "baseline", combined
+
+
+def _short(value: Any) -> str:
+    """Return a value as a part of a name: 3e-3, 64, bf16, 2x4x8."""
+    if isinstance(value, list):
+        return "x".join(_short(item) for item in value)
+    if isinstance(value, float) and 0 < abs(value) < 0.01:
+        mantissa, _, exponent = f"{value:e}".partition("e")
+        return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+    if isinstance(value, bool):
+        return f"-{str(value).lower()}"
+    if isinstance(value, int | float):
+        return f"{value:g}" if isinstance(value, float) else str(value)
+    return "-" + "".join(char if char.isalnum() or char in "._" else "-" for char in str(value))

@@ -1,0 +1,65 @@
+"""How fast and how large earlier runs were: what a plan is estimated from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from engine.config.schema import RunConfig
+from jobs.store.reader import StoreReader
+
+# What decides how long an update takes, and what decides how large the checkpoints are.
+_OF_SPEED = (
+    "model",
+    "batch",
+    "loss",
+    "precision",
+    "ema.enabled",
+    "data.kind",
+    "data.rate_hz",
+    "data.channels",
+    "data.segment_s",
+)
+_OF_SIZE = ("model", "ema.enabled", "checkpoint.keep_last", "checkpoint.best", "data.channels")
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Seconds per update and bytes on disk, by what they depend on."""
+
+    seconds: Mapping[str, float]
+    sizes: Mapping[str, int]
+
+    @classmethod
+    def of(cls, reader: StoreReader) -> Measured:
+        """Read them from the runs of a store; of equal runs the newest counts."""
+        seconds: dict[str, float] = {}
+        sizes: dict[str, int] = {}
+        for run in sorted(reader.runs(), key=lambda run: run.id):
+            if not run.updates or not run.train_seconds:
+                continue
+            config = reader.config(run.id)
+            seconds[_key(config, _OF_SPEED)] = run.train_seconds / run.updates
+            if size := sum(item.size_bytes for item in reader.checkpoints(run.id)):
+                sizes[_key(config, _OF_SIZE)] = size
+        return cls(seconds, sizes)
+
+    def seconds_per_update(self, config: RunConfig) -> float | None:
+        """Return what an update takes, evaluations and saving included; None when not known."""
+        return self.seconds.get(_key(config.to_dict(), _OF_SPEED))
+
+    def size_bytes(self, config: RunConfig) -> int | None:
+        """Return what the checkpoints of a run take; None when not known."""
+        return self.sizes.get(_key(config.to_dict(), _OF_SIZE))
+
+
+def _key(config: Mapping[str, Any], names: tuple[str, ...]) -> str:
+    picked = []
+    for name in names:
+        value: Any = config
+        for part in name.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        picked.append(value)
+    return json.dumps(picked, sort_keys=True)

@@ -1,0 +1,131 @@
+"""A sweep before it is queued: every run with its length, its cost and what is odd about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from engine.config.overrides import apply_overrides
+from engine.config.problems import ConfigError, Problem, load_config
+from engine.config.schema import RunConfig
+from engine.schedule_shape import schedule_warnings
+from engine.schedules import total_updates
+from jobs.home import Home
+from jobs.submit import NewRun, enqueue_all
+from jobs.sweeps.expand import expand, put
+from jobs.sweeps.experiment import Experiment, load_experiment
+from jobs.sweeps.matching import match_lengths
+from jobs.sweeps.measured import Measured
+from presets.catalogue import Catalogue
+from presets.merging import merge
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRun:
+    """One run of a sweep; `seconds` and `size_bytes` are None where no earlier run tells them."""
+
+    name: str
+    variant: str
+    seed: int
+    config: RunConfig
+    updates: int
+    samples: int
+    audio_seconds: float
+    seconds: float | None
+    size_bytes: int | None
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A sweep: its runs in the order they are trained, one seed of all variants after the other."""
+
+    name: str
+    experiment: Experiment
+    runs: tuple[PlannedRun, ...]
+
+
+def plan_sweep(
+    name: str,
+    values: Mapping[str, Any],
+    catalogue: Catalogue,
+    *,
+    assignments: Sequence[str] = (),
+    measured: Measured | None = None,
+) -> Plan:
+    """Expand an experiment file to its runs.
+
+    Args:
+        name: the experiment's name.
+        values: what the file holds.
+        catalogue: where its base preset is.
+        assignments: `key=value`, laid over the settings of all runs and below those of the variants.
+        measured: what is known of earlier runs.
+
+    Raises:
+        ConfigError: with everything that is wrong with the file or the settings.
+        PresetError: when the base preset can't be read.
+    """
+    experiment = load_experiment(values)
+    base = merge(catalogue.read(experiment.base), experiment.settings)
+    known = measured or Measured({}, {})
+    variants = match_lengths(
+        expand(experiment, apply_overrides(base, assignments)),
+        experiment.match,
+        scale_schedules=experiment.scale_schedules,
+        speed=known.seconds_per_update,
+    )
+    runs = [
+        _planned(
+            _run_name(experiment, name, variant.name, seed),
+            variant.name,
+            load_config(put(variant.values, "seed", seed)),
+            known,
+        )
+        for seed in experiment.seeds
+        for variant in variants
+    ]
+    names = [run.name for run in runs]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(
+            [Problem("name", f"gives several runs the same name: {', '.join(twice)}")]
+        )
+    return Plan(name, experiment, tuple(runs))
+
+
+def queue_sweep(home: Home, plan: Plan) -> list[int]:
+    """Queue all runs of a plan, or none, and return their ids.
+
+    Raises:
+        DataError: with everything that is wrong with the data folders.
+        StoreError: when a name is taken or no good, or the store can't be written.
+    """
+    runs = [NewRun(run.config, name=run.name, variant=run.variant) for run in plan.runs]
+    return enqueue_all(home, runs, preset=plan.experiment.base, experiment=plan.name)
+
+
+def _planned(name: str, variant: str, config: RunConfig, measured: Measured) -> PlannedRun:
+    size = config.update_size
+    counters = size.after(total_updates(config.schedule.length, size))
+    per_update = measured.seconds_per_update(config)
+    return PlannedRun(
+        name,
+        variant,
+        config.seed,
+        config,
+        counters.updates,
+        counters.samples,
+        counters.audio_seconds,
+        None if per_update is None else per_update * counters.updates,
+        measured.size_bytes(config),
+        tuple(schedule_warnings(config)),
+    )
+
+
+def _run_name(experiment: Experiment, name: str, variant: str, seed: int) -> str:
+    words = {"experiment": name.replace("/", "-"), "variant": variant, "seed": str(seed)}
+    text = experiment.name
+    for word, value in words.items():
+        text = text.replace(f"{{{word}}}", value)
+    return text

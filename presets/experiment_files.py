@@ -1,0 +1,62 @@
+"""The experiment files: shipped ones in `experiments/`, and a user's folder laid over them.
+
+An experiment is named by its path without `.toml`, or given as a path to a file anywhere. This module
+finds and reads them; what they mean is decided by `jobs.sweeps`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from presets.catalogue import EXPERIMENTS, SHIPPED, PresetError, names_in, parse_file
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentInfo:
+    """One experiment in a list; `problem` says why it can't be read, empty when it can."""
+
+    name: str
+    path: Path
+    description: str
+    problem: str = ""
+
+
+class ExperimentFiles:
+    """Shipped experiments with those of a user's presets folder laid over them."""
+
+    def __init__(self, user_presets: Path | None = None) -> None:
+        folders = [SHIPPED, *([user_presets] if user_presets is not None else [])]
+        self._paths = {
+            name: folder / EXPERIMENTS / f"{name}.toml"
+            for folder in folders
+            for name in names_in(folder / EXPERIMENTS)
+        }
+
+    def list(self) -> tuple[ExperimentInfo, ...]:
+        """List all experiments by name."""
+        return tuple(_describe(name, path) for name, path in sorted(self._paths.items()))
+
+    def read(self, name_or_path: str) -> tuple[str, dict[str, Any]]:
+        """Return the name and the values of an experiment.
+
+        Raises:
+            PresetError: when there is none of that name, or the file can't be read.
+        """
+        if name_or_path in self._paths:
+            return name_or_path, parse_file(self._paths[name_or_path])
+        path = Path(name_or_path).expanduser()
+        if path.suffix == ".toml" or path.is_file():
+            return path.stem, parse_file(path)
+        close = difflib.get_close_matches(name_or_path, self._paths, n=1)
+        hint = f", did you mean {close[0]!r}?" if close else "; `sepdash sweep` lists them all"
+        raise PresetError(f"no experiment {name_or_path!r}{hint}")
+
+
+def _describe(name: str, path: Path) -> ExperimentInfo:
+    try:
+        return ExperimentInfo(name, path, str(parse_file(path).get("description", "")))
+    except PresetError as error:
+        return ExperimentInfo(name, path, "", str(error))

@@ -1,0 +1,216 @@
+"""From an experiment file to runs, against answers by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.config.problems import ConfigError
+from jobs.sweeps.measured import Measured
+from jobs.sweeps.plan import plan_sweep
+from presets.catalogue import Catalogue
+
+BASE = """
+[data]
+kind = "denoise"
+train = "t"
+valid = "v"
+noise = "n"
+rate_hz = 16000
+segment_s = 2.0
+[batch]
+items = 8
+[schedule]
+length = "1000 updates"
+kind = "exponential"
+gamma = 0.999
+warmup = "100 updates"
+[ema]
+restart_at = "200 updates"
+[validation]
+every = "250 updates"
+"""
+BATCHES = {"baseline": {}, "batch4x": {"batch": {"items": 32}}}
+
+
+@pytest.fixture
+def plan(tmp_path):
+    """Return a function that plans an experiment on the preset `mine`."""
+    (tmp_path / "mine.toml").write_text(BASE)
+
+    def make(measured: Measured | None = None, assignments=(), **words):
+        catalogue = Catalogue(tmp_path)
+        return plan_sweep(
+            "exp", {"base": "mine", **words}, catalogue, assignments=assignments, measured=measured
+        )
+
+    return make
+
+
+def lengths(plan) -> dict[str, int]:
+    return {run.variant: run.updates for run in plan.runs}
+
+
+def clocks(config) -> dict[str, str]:
+    keys = ["schedule.length", "schedule.warmup", "schedule.per", "ema.per", "ema.restart_at"]
+    keys += ["validation.every", "checkpoint.every", "logging.every"]
+    return {
+        key: str(getattr(getattr(config, key.split(".")[0]), key.split(".")[1])) for key in keys
+    }
+
+
+def test_matched_samples_stretch_every_clock(plan) -> None:
+    baseline, larger = plan(match="samples", variants=BATCHES).runs
+    assert (baseline.updates, baseline.samples, baseline.audio_seconds) == (1000, 8000, 16_000)
+    assert (larger.updates, larger.samples, larger.audio_seconds) == (250, 8000, 16_000)
+    expected = {
+        "schedule.length": "8000 samples",
+        "schedule.warmup": "800 samples",
+        "schedule.per": "8 samples",
+        "ema.per": "8 samples",
+        "ema.restart_at": "1600 samples",
+        "validation.every": "2000 samples",
+        "checkpoint.every": "8000 samples",
+        "logging.every": "8 samples",
+    }
+    assert clocks(baseline.config) == clocks(larger.config) == expected
+
+
+def test_the_learning_rate_falls_over_the_same_data(plan) -> None:
+    from engine.schedules import lr_factor
+
+    baseline, larger = plan(match="samples", variants=BATCHES).runs
+    at_end = [
+        lr_factor(run.config.schedule, run.config.update_size.after(run.updates), run.config.update_size)
+        for run in (baseline, larger)
+    ]  # fmt: skip
+    assert at_end == pytest.approx([0.999**900] * 2)
+
+
+def test_unscaled_schedules_stay_as_written_but_intervals_do_not(plan) -> None:
+    _, larger = plan(match="samples", scale_schedules=False, variants=BATCHES).runs
+    found = clocks(larger.config)
+    assert found["schedule.length"] == "8000 samples"
+    assert found["validation.every"] == "2000 samples"
+    assert (found["schedule.warmup"], found["schedule.per"]) == ("100 updates", "1 updates")
+    assert (found["ema.per"], found["ema.restart_at"]) == ("1 updates", "200 updates")
+
+
+def test_matched_updates(plan) -> None:
+    runs = plan(match="updates", variants=BATCHES).runs
+    assert [(run.updates, run.samples) for run in runs] == [(1000, 8000), (1000, 32_000)]
+
+
+def test_matched_audio_halves_the_updates_of_double_segments(plan) -> None:
+    variants = {"short": {}, "long": {"data": {"segment_s": 4.0}}}
+    runs = plan(match="audio_seconds", variants=variants).runs
+    assert [(run.updates, run.samples) for run in runs] == [(1000, 8000), (500, 4000)]
+    assert runs[1].config.schedule.warmup is not None
+    assert str(runs[1].config.schedule.warmup) == "1600 audio_seconds"
+
+
+def test_milestones_are_stretched_too(plan) -> None:
+    schedule = {"kind": "multi_step", "milestones": ["500 updates", "750 updates"]}
+    _, larger = plan(match="samples", set={"schedule": schedule}, variants=BATCHES).runs
+    assert [str(span) for span in larger.config.schedule.milestones] == [
+        "4000 samples",
+        "6000 samples",
+    ]
+
+
+def test_a_clock_that_a_variant_sets_is_its_own(plan) -> None:
+    variants = {"a": {}, "b": {"batch": {"items": 16}, "ema": {"per": "1 updates"}}}
+    found = clocks(plan(match="samples", variants=variants).runs[1].config)
+    assert (found["ema.per"], found["schedule.per"]) == ("1 updates", "8 samples")
+
+
+def test_a_length_of_its_own_is_refused_where_it_is_computed(plan) -> None:
+    variants = {"a": {}, "b": {"schedule": {"length": "5 updates"}}}
+    with pytest.raises(ConfigError, match=r"variant b: schedule\.length is computed"):
+        plan(match="samples", variants=variants)
+    assert lengths(plan(variants=variants)) == {"a": 1000, "b": 5}
+
+
+def test_wall_clock_needs_measured_speeds_and_divides_by_them(plan) -> None:
+    with pytest.raises(ConfigError) as caught:
+        plan(match="wall_clock", variants=BATCHES)
+    assert [problem.message.split(":")[0] for problem in caught.value.problems] == [
+        "variant baseline",
+        "variant batch4x",
+    ]
+
+    class Known(Measured):
+        def seconds_per_update(self, config):
+            return {8: 0.5, 32: 1.25}[config.batch.items]
+
+    made = plan(Known({}, {}), match="wall_clock", variants=BATCHES)
+    assert lengths(made) == {"baseline": 1000, "batch4x": 400}
+    assert [run.seconds for run in made.runs] == [500.0, 500.0]
+    assert str(made.runs[1].config.schedule.warmup) == "40 updates"
+
+
+def test_grid_makes_all_combinations_with_their_values_as_names(plan) -> None:
+    made = plan(
+        grid={"optimizer.lr": [3e-4, 1.2e-3], "precision": {"dtype": ["fp32", "bf16"]}},
+        seeds=[0, 7],
+        name="{variant}.{seed}",
+    )
+    assert [run.name for run in made.runs][:4] == [
+        "lr3e-4-dtype-fp32.0",
+        "lr3e-4-dtype-bf16.0",
+        "lr1.2e-3-dtype-fp32.0",
+        "lr1.2e-3-dtype-bf16.0",
+    ]
+    assert [run.config.seed for run in made.runs] == [0] * 4 + [7] * 4
+    assert made.runs[3].config.optimizer.lr == 1.2e-3
+    assert made.runs[3].config.precision.dtype == "bf16"
+
+
+def test_grid_multiplies_the_variants(plan) -> None:
+    made = plan(variants=BATCHES, grid={"optimizer.lr": [0.1, 0.2]})
+    assert [run.variant for run in made.runs] == [
+        "baseline-lr0.1",
+        "baseline-lr0.2",
+        "batch4x-lr0.1",
+        "batch4x-lr0.2",
+    ]
+
+
+def test_assignments_change_all_runs_below_the_variants(plan) -> None:
+    made = plan(
+        match="samples",
+        variants=BATCHES,
+        assignments=["schedule.length=20 updates", "batch.items=4"],
+    )
+    assert lengths(made) == {"baseline": 20, "batch4x": 3}  # 80 samples in batches of 32
+
+
+def test_all_problems_of_all_variants_are_listed(plan) -> None:
+    variants = {"a": {"optimizer": {"lrr": 1}}, "b": {"batch": {"items": 0}}}
+    with pytest.raises(ConfigError) as caught:
+        plan(variants=variants)
+    assert [str(problem) for problem in caught.value.problems] == [
+        "variant a: optimizer.lrr: unknown setting, did you mean 'lr'?",
+        "variant b: batch.items: input should be greater than or equal to 1, found 0",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"variant": {}}, "variant: unknown word of an experiment, did you mean 'variants'"),
+        ({"match": "sample"}, "match: input should be 'none', 'updates', 'samples'"),
+        ({"grid": {"optimizer.lr": 3e-4}}, "grid.optimizer.lr: expected a list of values"),
+        ({"seeds": []}, "seeds: "),
+        ({"seeds": [1, 1]}, "name: gives several runs the same name: exp-baseline-s1"),
+        ({"set": {"batch": {"itmes": 3}}}, "batch.itmes: unknown setting, did you mean 'items'"),
+    ],
+)
+def test_mistakes_are_named(plan, words, message) -> None:
+    with pytest.raises(ConfigError) as caught:
+        plan(**words)
+    assert str(caught.value).startswith(message)
+
+
+def test_odd_schedules_are_warned_about(plan) -> None:
+    made = plan(grid={"schedule.gamma": [0.99, 0.999]})
+    assert [len(run.warnings) for run in made.runs] == [1, 0]
