@@ -83,6 +83,9 @@ def _to_problem(detail: ErrorDetails, values: Mapping[str, Any]) -> Problem:
             found = f"{tag!r} is no kind of {key}" if tag is not None else "is missing"
             expected = f"{found}; expected {', '.join(names)}{nearest(str(tag), names)}"
             return Problem(f"{key}.kind", expected)
+        case "tuple_type" | "list_type":
+            example = 'a list, like [2, 4, 8] or ["vocals", "drums"]'
+            return Problem(key, f"expected {example}, found {detail['input']!r}")
         case "value_error":
             return Problem(key, _plain(str(context.get("error", detail["msg"])), detail["input"]))
         case _:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from engine.config.span import Span
+from engine.config.span import PositiveSpan, Span
 from models.settings import Section, setting
 
 BestMetric = Literal["si_sdr", "si_sdr_ema", "val_loss", "val_loss_ema"]
@@ -61,7 +61,9 @@ class EmaConfig(Section):
         0.999, "Share of the old average kept at each count; warms up as (1 + n) / (10 + n).",
         ge=0, lt=1,
     )  # fmt: skip
-    per: Span = setting(Span(1, "updates"), "Span over which decay applies once.", unit="span")
+    per: PositiveSpan = setting(
+        Span(1, "updates"), "Span over which decay applies once.", unit="span"
+    )
     restart_at: Span | None = setting(
         None, "Start the average again from the current weights at this count.", unit="span"
     )
@@ -70,14 +72,16 @@ class EmaConfig(Section):
 class ScheduleConfig(Section):
     """Length of the run and the learning rate over it."""
 
-    length: Span = setting(Span(10_000, "updates"), "When training ends.", unit="span")
+    length: PositiveSpan = setting(Span(10_000, "updates"), "When training ends.", unit="span")
     kind: Literal[
         "constant", "exponential", "linear", "cosine", "cosine_restarts", "multi_step",
         "inverse_sqrt", "hold_decay",
     ] = setting("constant", "Learning rate after warm-up; only cosine_restarts ever rises again.")  # fmt: skip
     warmup: Span | None = setting(None, "Linear rise of the learning rate from 0.", unit="span")
     gamma: float = setting(0.9998, "Factor of the exponential schedule.", gt=0, le=1)
-    per: Span = setting(Span(1, "updates"), "Span over which gamma applies once.", unit="span")
+    per: PositiveSpan = setting(
+        Span(1, "updates"), "Span over which gamma applies once.", unit="span"
+    )
     final_ratio: float = setting(
         0.0, "Learning rate at the end, over its peak: linear, both cosines, hold_decay.",
         ge=0, le=1,
@@ -119,7 +123,9 @@ class PrecisionConfig(Section):
 class ValidationConfig(Section):
     """When and on what the model is judged."""
 
-    every: Span = setting(Span(1_000, "updates"), "Interval between evaluations.", unit="span")
+    every: PositiveSpan = setting(
+        Span(1_000, "updates"), "Interval between evaluations.", unit="span"
+    )
     at_start: bool = setting(True, "Evaluate once after the first update, too.")
     segment_s: float = setting(10.0, "Longest excerpt of a file that is used.", unit="s", gt=0.1)
     batch_items: int = setting(8, "Excerpts on the device at once.", unit="items", ge=1, le=1024)
@@ -131,7 +137,9 @@ class ValidationConfig(Section):
 class CheckpointConfig(Section):
     """What is kept on disk."""
 
-    every: Span = setting(Span(1_000, "updates"), "Interval between saves of `last`.", unit="span")
+    every: PositiveSpan = setting(
+        Span(1_000, "updates"), "Interval between saves of `last`.", unit="span"
+    )
     keep_last: int = setting(2, "How many `last` checkpoints are kept.", ge=1, le=100)
     best: tuple[BestMetric, ...] = setting(
         ("si_sdr", "si_sdr_ema", "val_loss", "val_loss_ema"),
@@ -143,7 +151,9 @@ class CheckpointConfig(Section):
 class LoggingConfig(Section):
     """What is reported while training."""
 
-    every: Span = setting(Span(1, "updates"), "Interval between points of a curve.", unit="span")
+    every: PositiveSpan = setting(
+        Span(1, "updates"), "Interval between points of a curve.", unit="span"
+    )
     flush_s: float = setting(
         0.5, "Longest time a point waits before it is written.", unit="s", ge=0.05, le=60
     )

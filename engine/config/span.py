@@ -1,6 +1,6 @@
 """A length of training: an amount and the counter it is measured on.
 
-`"1000 updates"`, `"6400 samples"`, `"2 audio_hours"`: every schedule, EMA, validation, logging and
+`"1000 updates"`, `"6400 samples"`, `"7200 audio_seconds"`: every schedule, EMA, validation, logging and
 stopping setting names its clock this way, so that none is stretched by accident when a batch grows.
 """
 
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import GetCoreSchemaHandler
+from pydantic import AfterValidator, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 Clock = Literal["updates", "micro_batches", "samples", "audio_seconds"]
@@ -35,7 +35,7 @@ class Span:
         """Read `"1000 updates"`.
 
         Raises:
-            ValueError: when the text is no positive number followed by the name of a clock.
+            ValueError: when the text is no number followed by the name of a clock.
         """
         match = _PATTERN.fullmatch(text)
         if match is None or match[2] not in CLOCKS:
@@ -45,9 +45,14 @@ class Span:
         return cls(float(match[1].replace("_", "")), match[2])
 
     @classmethod
+    def _from_plain(cls, value: object) -> Span:
+        # A number without its clock deserves the same answer as a wrong text.
+        return cls.parse(value if isinstance(value, str) else "")
+
+    @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         from_text = core_schema.no_info_after_validator_function(
-            cls.parse, core_schema.str_schema()
+            cls._from_plain, core_schema.any_schema()
         )
         return core_schema.json_or_python_schema(
             json_schema=from_text,
@@ -60,3 +65,12 @@ class Span:
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: Any) -> dict[str, Any]:
         return {"type": "string", "format": "span", "examples": ["1000 updates"]}
+
+
+def _above_zero(span: Span) -> Span:
+    if span.amount <= 0:
+        raise ValueError("must be above 0")
+    return span
+
+
+PositiveSpan = Annotated[Span, AfterValidator(_above_zero)]

@@ -41,6 +41,10 @@ def test_all_problems_are_reported_at_once() -> None:
         ("model.kind=audio_unt", "model.kind", "did you mean 'audio_unet'"),
         ("precision.dtype=fp64", "precision.dtype", "'fp32', 'bf16' or 'fp16'"),
         ("schedule.length=10 epochs", "schedule.length", "like '1000 updates'"),
+        ("schedule.length=10", "schedule.length", "like '1000 updates', found 10"),
+        ("schedule.length=0 updates", "schedule.length", "must be above 0"),
+        ("validation.every=0 samples", "validation.every", "must be above 0"),
+        ("model.strides=2 4", "model.strides", "a list, like [2, 4, 8]"),
         ("data.rate_hz=16000", "data", "input_rates_hz holds"),
         ("data.valid=3", "data.valid", "valid string, found 3"),
     ],
@@ -54,6 +58,12 @@ def test_false_is_false() -> None:
     config = load_config(apply_overrides(BASE, ["ema.enabled=false", "precision.tf32=true"]))
     assert not config.ema.enabled
     assert config.precision.tf32
+
+
+def test_no_warm_up_can_be_asked_for() -> None:
+    config = load_config(apply_overrides(BASE, ["schedule.warmup=0 updates"]))
+    assert config.schedule.warmup is not None
+    assert config.schedule.warmup.amount == 0
 
 
 def test_a_required_setting_is_named() -> None:
