@@ -95,5 +95,6 @@ def _run_means(deviations_RS: np.ndarray, generator: np.random.Generator) -> np.
     if runs == 1:
         return np.zeros(resamples)
     drawn = generator.integers(runs, size=(resamples, runs))
-    chosen: np.ndarray = np.take_along_axis(deviations_RS, drawn, axis=1).mean(axis=1)
-    return chosen * (runs / (runs - 1)) ** 0.5
+    wider = (runs / (runs - 1)) ** 0.5
+    chosen: np.ndarray = wider * np.take_along_axis(deviations_RS, drawn, axis=1).mean(axis=1)
+    return chosen

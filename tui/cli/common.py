@@ -42,13 +42,13 @@ def json_option(function: Function) -> Function:
 
 def run_argument(function: Function) -> Function:
     """Add the argument RUN, an id or a name, passed on as `run`."""
-    return click.argument("run", metavar="RUN", shell_complete=_complete_run)(function)
+    return click.argument("run", metavar="RUN", shell_complete=complete_run)(function)
 
 
 def runs_argument(function: Function) -> Function:
     """Add the argument RUN..., ids or names, passed on as the tuple `runs`."""
     return click.argument(
-        "runs", metavar="RUN...", nargs=-1, required=True, shell_complete=_complete_run
+        "runs", metavar="RUN...", nargs=-1, required=True, shell_complete=complete_run
     )(function)
 
 
@@ -93,7 +93,8 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: st
         click.echo("  ".join(cells).rstrip())
 
 
-def _complete_run(ctx: click.Context, param: click.Parameter, text: str) -> list[CompletionItem]:
+def complete_run(ctx: click.Context, param: click.Parameter, text: str) -> list[CompletionItem]:
+    """Offer the names of runs that start with `text`."""
     from jobs.store.reader import StoreReader
 
     with StoreReader(home_of(ctx).store) as reader:

@@ -1,0 +1,167 @@
+"""`sepdash compare` and what it writes."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import io
+import json
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+
+from jobs.home import Home
+from jobs.store.records import EvaluationRecord
+from jobs.store.writer import StoreWriter
+
+HARD = np.random.default_rng(0).normal(10, 5, 30)
+
+
+@pytest.fixture
+def experiment() -> None:
+    """Four runs: `base` with two seeds, `twice` 1 dB above it, and one that failed."""
+    with StoreWriter(Home.locate(None).create().store) as store:
+        for name, variant, seed, level in (
+            ("base-0", "base", 0, 0.0), ("base-1", "base", 1, 0.1),
+            ("twice-0", "twice", 0, 1.0), ("broken", "broken", 0, -9.0),
+        ):  # fmt: skip
+            run_id = store.insert_run(
+                {
+                    "name": name, "config": "{}", "fingerprint": "", "seed": seed,
+                    "experiment": "batch", "variant": variant,
+                }
+            )  # fmt: skip
+            for updates in (10, 20):
+                values = (HARD + level + updates / 100).tolist()
+                store.add_points(
+                    run_id, steps=[updates], series={"si_sdr": [np.mean(values)]}, units={}
+                )
+                store.add_results(
+                    EvaluationRecord(run_id, updates, 1.5 * updates, "key"), {"si_sdr": values}
+                )
+            store.update_run(run_id, updates=20, samples=80, train_seconds=30.0)
+            store.move(run_id, "failed" if name == "broken" else "finished", ("queued",))
+
+
+pytestmark = pytest.mark.usefixtures("experiment")
+
+
+def test_the_tables_say_who_won(sepdash):
+    answer = sepdash("compare", "--experiment", "batch")
+
+    assert answer.code == 0, answer.err
+    lines = answer.out.splitlines()
+    assert lines[0] == (
+        "3 runs, counted up to 80 samples; differences from base, with 95 % intervals, at the best"
+    )
+    assert lines[2] == "si_sdr in dB"
+    assert lines[3].split() == (
+        ["VARIANT", "RUNS", "BEST", "AT", "FINAL", "DIFFERENCE", "INTERVAL", "VERDICT"]
+    )
+    middle = HARD.mean() + 0.25
+    assert lines[4].split()[:6] == ["base", "2", f"{middle:.3f}", "±", "0.071", "80"]
+    assert lines[4].endswith("reference")
+    assert "+0.950" in lines[5]
+    assert lines[5].endswith("better")
+    assert "by si_sdr  twice > base" in lines
+    assert "broken" not in answer.out
+    assert answer.out.count("note: ") == 1
+
+
+def test_named_runs_and_another_clock(sepdash):
+    answer = sepdash("compare", "twice-0", "base-0", "base-0", "--by", "wall_clock")
+
+    assert answer.out.startswith(
+        "2 runs, counted up to 30s of training time; differences from twice,"
+    )
+    assert answer.out.count("worse") == 1
+
+
+def test_json_holds_everything(sepdash):
+    found = json.loads(sepdash("compare", "--experiment", "batch", "--json").out)
+
+    assert found["budget"] == 80
+    assert [row["variant"] for row in found["tables"]["si_sdr"]] == ["base", "twice"]
+    assert found["tables"]["si_sdr"][1]["difference"]["mean"] == pytest.approx(0.95)
+    assert found["orderings"] == [
+        {"metric": "si_sdr", "variants": ["twice", "base"], "apart": [True]}
+    ]
+    assert [point["at"] for point in found["runs"][0]["points"]["si_sdr"]] == [40, 80]
+
+
+def test_csv_has_a_row_for_each_variant_and_unrounded_numbers(sepdash, tmp_path):
+    path = tmp_path / "table.csv"
+    assert sepdash("compare", "--experiment", "batch", "--csv", str(path)).code == 0
+    to_stdout = sepdash("compare", "--experiment", "batch", "--csv", "-").out
+
+    assert path.read_text() == to_stdout
+    rows = list(csv.DictReader(io.StringIO(to_stdout)))
+    assert [(row["metric"], row["variant"], row["runs"]) for row in rows] == [
+        ("si_sdr", "base", "2"), ("si_sdr", "twice", "1"),
+    ]  # fmt: skip
+    assert float(rows[1]["best"]) == pytest.approx(HARD.mean() + 1.2)
+    assert float(rows[1]["low"]) <= float(rows[1]["difference"]) <= float(rows[1]["high"])
+    assert rows[0]["difference"] == ""
+
+
+def test_markdown_is_a_table(sepdash):
+    out = sepdash("compare", "--experiment", "batch", "--markdown", "-").out
+
+    lines = out.splitlines()
+    start = lines.index("| VARIANT | RUNS | BEST | AT | FINAL | DIFFERENCE | INTERVAL | VERDICT |")
+    table = lines[start : start + 4]
+    assert {line.count("|") for line in table} == {9}
+    assert "- by si_sdr: twice > base" in lines
+
+
+@pytest.mark.parametrize("suffix", [".svg", ".png"])
+def test_a_plot_is_drawn(sepdash, tmp_path, suffix):
+    path = tmp_path / f"curves{suffix}"
+
+    assert sepdash("compare", "--experiment", "batch", "--plot", str(path)).code == 0
+
+    if suffix == ".png":
+        assert path.read_bytes().startswith(b"\x89PNG")
+    else:
+        text = path.read_text()
+        ET.fromstring(text)
+        for word in ("base", "twice", "samples"):
+            assert f"<!-- {word} -->" in text
+
+
+def test_without_matplotlib_a_plot_is_refused_before_anything_is_done(
+    sepdash, monkeypatch, tmp_path
+):
+    find = importlib.util.find_spec
+    monkeypatch.setattr("tui.cli.plots.find_spec", lambda n: None if n == "matplotlib" else find(n))
+
+    answer = sepdash("compare", "base-0", "--plot", str(tmp_path / "x.svg"))
+
+    assert answer.code == 2
+    assert (
+        "--plot needs matplotlib, which is not installed: pip install 'sepdash[plots]'"
+        in answer.err
+    )
+    assert answer.out == ""
+    assert list(tmp_path.glob("x*")) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "name the runs to compare, or an --experiment"),
+        (["base-0", "--experiment", "batch"], "name the runs to compare, or an --experiment"),
+        (["--experiment", "bach"], "no runs of an experiment 'bach', did you mean 'batch'?"),
+        (["bas-0"], "no run 'bas-0', did you mean 'base-0'?"),
+        (["base-0", "--metric", "pesq"], "nothing to compare: no evaluation of pesq in base-0"),
+        (["base-0", "--plot", "x.gif"], "--plot x.gif: expected a file ending in .svg, .png, .pdf"),
+        (["base-0", "--csv", "/nowhere/x.csv"], "/nowhere/x.csv can't be written: No such file"),
+    ],
+)
+def test_mistakes_have_one_clear_message(sepdash, words, message):
+    answer = sepdash("compare", *words)
+
+    assert answer.code == 2
+    assert message in answer.err
+    assert "Traceback" not in answer.err

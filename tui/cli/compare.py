@@ -1,0 +1,117 @@
+"""`sepdash compare`: which variant won, by how much, and whether the difference is real."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from jobs.home import Home
+from tui.cli.common import complete_run, json_option, print_json, with_home
+
+if TYPE_CHECKING:
+    from jobs.store.reader import StoreReader
+    from jobs.store.records import RunRecord
+
+_EXAMPLES = """\b
+Examples:
+  sepdash compare baseline batch2x
+  sepdash compare --experiment batch-size --by wall_clock
+  sepdash compare --experiment lr --markdown lr.md --plot lr.svg
+"""
+_FILE = click.Path(dir_okay=False, allow_dash=True, path_type=Path)
+
+
+@click.command(epilog=_EXAMPLES)
+@click.argument("runs", metavar="RUN...", nargs=-1, shell_complete=complete_run)
+@click.option("--experiment", help="Compare all runs of this experiment.")
+@click.option(
+    "--by", type=click.Choice(["updates", "samples", "wall_clock"]), default="samples",
+    show_default=True, help="Count evaluations up to where every run has come on this clock.",
+)  # fmt: skip
+@click.option(
+    "--at", "when", type=click.Choice(["best", "final"]), default="best", show_default=True,
+    help="Which evaluation differences and orderings are about.",
+)  # fmt: skip
+@click.option(
+    "--metric", "metrics", multiple=True,
+    help="si_sdr, si_sdri, sdr, lsd or val_loss, of the averaged weights with _ema. May be "
+    "repeated  [si_sdr and val_loss, both ways].",
+)  # fmt: skip
+@json_option
+@click.option("--csv", "csv_file", type=_FILE, help="Write a row for each variant and metric.")
+@click.option("--markdown", "markdown_file", type=_FILE, help="Write the tables as Markdown.")
+@click.option("--plot", "plot_file", type=_FILE, help="Draw the curves as .svg, .png or .pdf.")
+@with_home
+def compare(
+    runs: tuple[str, ...],
+    *,
+    experiment: str | None,
+    as_json: bool,
+    home: Home,
+    csv_file: Path | None,
+    markdown_file: Path | None,
+    plot_file: Path | None,
+    **options: str | tuple[str, ...],
+) -> None:
+    """Compare runs, or the variants of an experiment; the first one is the reference.
+
+    Differences are paired by validation item, with 95 % bootstrap intervals over the items and over
+    the seeds where a variant has several. "-" as a FILE is standard output.
+    """
+    from jobs.compare import METRICS
+    from jobs.compare import compare as judge
+    from jobs.store.reader import StoreReader
+    from tui.cli import comparison_tables as tables
+
+    options["metrics"] = options["metrics"] or METRICS
+    if plot_file is not None:
+        from tui.cli.plots import check_plot
+
+        check_plot(plot_file)
+    with StoreReader(home.store) as reader:
+        found = judge(reader, _runs(reader, runs, experiment), **options)  # type: ignore[arg-type]
+    written = [file for file in (csv_file, markdown_file) if file is not None]
+    if csv_file is not None:
+        _write(csv_file, tables.csv_text(found))
+    if markdown_file is not None:
+        _write(markdown_file, tables.markdown_text(found))
+    if plot_file is not None:
+        from tui.cli.plots import draw
+
+        draw(found, plot_file)
+    if as_json:
+        print_json(found)
+    elif not any(str(file) == "-" for file in written):
+        tables.print_comparison(found)
+
+
+def _runs(reader: StoreReader, names: tuple[str, ...], experiment: str | None) -> list[RunRecord]:
+    if bool(names) == bool(experiment):
+        raise click.UsageError("name the runs to compare, or an --experiment")
+    if names:
+        # Naming a run twice must not count it twice.
+        return list({run.id: run for run in map(reader.run, names)}.values())
+    known = sorted(reader.runs(), key=lambda run: run.id)
+    found = [run for run in known if run.experiment == experiment and run.state != "failed"]
+    if not found:
+        from difflib import get_close_matches
+
+        have = sorted({run.experiment for run in known if run.experiment})
+        close = get_close_matches(experiment or "", have, n=1)
+        hint = (
+            f", did you mean {close[0]!r}?" if close else f"; there is {', '.join(have) or 'none'}"
+        )
+        raise click.UsageError(f"no runs of an experiment {experiment!r}{hint}")
+    return found
+
+
+def _write(file: Path, text: str) -> None:
+    if str(file) == "-":
+        click.echo(text, nl=False)
+        return
+    try:
+        file.expanduser().write_text(text)
+    except OSError as error:
+        raise click.UsageError(f"{file} can't be written: {error.strerror}") from None
