@@ -1,0 +1,88 @@
+"""Every shipped experiment, expanded: updates and samples worked out by hand.
+
+The rows are those of the notebook this laboratory goes on from. It trained N / k + 1 updates where
+a batch is k times as large; here it is N / k, so that samples are equal and not nearly so.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from jobs.sweeps.plan import Plan, plan_sweep
+from presets.catalogue import Catalogue
+from presets.experiment_files import ExperimentFiles
+
+LRS = ("lr3e-4", "lr3e-3", "lr3e-5", "lr1.2e-3", "lr1e-4")
+TEN_K = (10_000, 320_000)
+
+
+def batches(*updates: int, samples: int) -> dict[str, tuple[int, int]]:
+    names = ("baseline", "batch2x", "batch4x", "batch8x")
+    return {name: (count, samples) for name, count in zip(names, updates, strict=True)}
+
+
+EXPECTED: dict[str, dict[str, tuple[int, int]]] = {
+    "audio-unet-10k": batches(10_000, 5_000, 2_500, 1_250, samples=320_000),
+    "audio-unet-10k-unscaled": batches(10_000, 5_000, 2_500, 1_250, samples=320_000),
+    "audio-unet-25k": batches(25_000, 12_500, 6_250, 3_125, samples=800_000),
+    "audio-unet-50k": batches(50_000, 25_000, 12_500, 6_250, samples=1_600_000),
+    "segment-length": {"baseline": TEN_K, "segment2x": (5_000, 160_000)},
+    "hybrid-10k": batches(10_000, 5_000, 2_500, 1_250, samples=320_000),
+    "hybrid-cosine": batches(10_000, 5_000, 2_500, 1_250, samples=320_000),
+    "hybrid-lr": dict.fromkeys(LRS, TEN_K),
+    "hybrid-lr-seeds": dict.fromkeys(LRS, TEN_K),
+    "hybrid-gamma": dict.fromkeys(
+        ("gamma0.995", "gamma0.999", "gamma0.9995", "gamma0.9998"), TEN_K
+    ),
+    "hybrid-prediction": dict.fromkeys(("clean", "difference"), TEN_K),
+    "precision": dict.fromkeys(("fp32", "tf32", "fp16", "bf16"), TEN_K),
+    "cudnn-benchmark": dict.fromkeys(("off", "on"), TEN_K),
+    "intermediate-channels": dict.fromkeys(("one", "eight"), TEN_K),
+    "best-v2": {"best": (25_000, 1_600_000)},
+    "demo-batch": {"baseline": (320, 1_280), "batch2x": (160, 1_280)},
+}
+TWO_SEEDS = {"hybrid-lr-seeds", "hybrid-prediction", "demo-batch"}
+
+
+def plan_of(name: str) -> Plan:
+    return plan_sweep(*ExperimentFiles().read(name), Catalogue())
+
+
+def test_every_shipped_experiment_is_in_the_table() -> None:
+    found = ExperimentFiles().list()
+    assert [info.name for info in found if info.problem or not info.description] == []
+    assert {info.name for info in found} == set(EXPECTED)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_updates_and_samples_are_those_worked_out_by_hand(name: str) -> None:
+    runs = plan_of(name).runs
+    for run in runs:
+        assert (run.updates, run.samples) == EXPECTED[name][run.variant]
+        assert run.audio_seconds == run.samples * run.config.segment_s
+    seeds = {run.seed for run in runs}
+    assert seeds == ({0, 1} if name in TWO_SEEDS else {0})
+    assert len(runs) == len(EXPECTED[name]) * len(seeds)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_only_the_decays_known_to_be_too_fast_are_warned_about(name: str) -> None:
+    warned = {run.variant for run in plan_of(name).runs if run.warnings}
+    assert warned == ({"gamma0.995", "gamma0.999"} if name == "hybrid-gamma" else set())
+
+
+def test_scaled_batches_average_over_the_same_data() -> None:
+    scaled, unscaled = (plan_of(f"audio-unet-10k{end}").runs[3].config for end in ("", "-unscaled"))
+    assert (str(scaled.ema.per), str(scaled.ema.restart_at)) == ("32 samples", "64000 samples")
+    assert (str(unscaled.ema.per), str(unscaled.ema.restart_at)) == ("1 updates", "2000 updates")
+    assert str(scaled.validation.every) == str(unscaled.validation.every) == "32000 samples"
+
+
+def test_settings_of_the_families() -> None:
+    rates = [run.config.optimizer.lr for run in plan_of("hybrid-lr").runs]
+    assert rates == [3e-4, 3e-3, 3e-5, 1.2e-3, 1e-4]
+    best = plan_of("best-v2").runs[0].config
+    assert (best.batch.items, best.batch.micro_batch, best.optimizer.lr) == (64, 32, 3e-3)
+    assert {run.config.schedule.kind for run in plan_of("hybrid-cosine").runs} == {"cosine"}
+    links = [run.config.model for run in plan_of("intermediate-channels").runs]
+    assert [getattr(model, "intermediate_channels", None) for model in links] == [1, 8]
