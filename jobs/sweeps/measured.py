@@ -34,10 +34,13 @@ class Measured:
 
     @classmethod
     def of(cls, reader: StoreReader) -> Measured:
-        """Read them from the runs of a store; of equal runs the newest counts."""
+        """Read them from the runs of a store; of equal runs the longest counts.
+
+        A short one is mostly start and evaluations.
+        """
         seconds: dict[str, float] = {}
         sizes: dict[str, int] = {}
-        for run in sorted(reader.runs(), key=lambda run: run.id):
+        for run in sorted(reader.runs(), key=lambda run: run.updates):
             if not run.updates or not run.train_seconds:
                 continue
             config = reader.config(run.id)

@@ -6,6 +6,10 @@ a batch is k times as large; here it is N / k, so that samples are equal and not
 
 from __future__ import annotations
 
+import re
+import tomllib
+from pathlib import Path
+
 import pytest
 
 from jobs.sweeps.plan import Plan, plan_sweep
@@ -86,3 +90,11 @@ def test_settings_of_the_families() -> None:
     assert {run.config.schedule.kind for run in plan_of("hybrid-cosine").runs} == {"cosine"}
     links = [run.config.model for run in plan_of("intermediate-channels").runs]
     assert [getattr(model, "intermediate_channels", None) for model in links] == [1, 8]
+
+
+def test_the_experiment_in_the_readme_is_one(repository: Path) -> None:
+    text = (repository / "README.md").read_text()
+    (block,) = re.findall(r"```toml\n(base = .*?)```", text, flags=re.DOTALL)
+    runs = plan_sweep("readme", tomllib.loads(block), Catalogue()).runs
+    assert len(runs) == 3 * 2 * 2
+    assert {run.samples for run in runs} == {20_000 * 32}
