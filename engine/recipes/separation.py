@@ -17,8 +17,11 @@ from torch import Tensor, nn
 
 from engine.config.schema import RunConfig
 from engine.data.dataset import AudioItem, Dataset, collate, fetch
+from engine.data.kept_items import KeptItems
 from engine.data.open_dataset import open_dataset
-from engine.losses import Loss, build_loss
+from engine.losses import Loss, adds_sources, build_loss
+from engine.metrics import si_sdr
+from engine.permutations import best_order, in_order, permutation_invariant
 from engine.recipes.base import Batch, Evaluation, ItemDraw, Split, StepOutput
 from engine.scores import ItemScores
 from models.registry import build_model
@@ -69,7 +72,7 @@ class SeparationRecipe:
         for items in self._batches():
             batch = collate(items).to(device)
             mix_BCT, ref_BSCT = batch.tensors["mix"], batch.tensors["target"]
-            est_BSCT = model(mix_BCT)
+            est_BSCT = self._ordered(model(mix_BCT), ref_BSCT)
             scores.add(self._loss(est_BSCT, ref_BSCT), est_BSCT, ref_BSCT, mix_BCT)
         return scores.evaluation(self._items_key)
 
@@ -86,7 +89,17 @@ class SeparationRecipe:
 
     @cached_property
     def _loss(self) -> Loss:
-        return build_loss(self._config.loss)
+        loss = build_loss(self._config.loss)
+        if not self._config.data.interchangeable:
+            return loss
+        return permutation_invariant(loss, total=adds_sources(self._config.loss))
+
+    def _ordered(self, est_BSCT: Tensor, ref_BSCT: Tensor) -> Tensor:
+        """Put interchangeable estimates in the order of the references, the best by SI-SDR."""
+        if not self._config.data.interchangeable:
+            return est_BSCT
+        score_BSS = si_sdr(est_BSCT.unsqueeze(2), ref_BSCT.unsqueeze(1), joint_channels=True)
+        return in_order(est_BSCT, best_order(score_BSS))
 
     @cached_property
     def _items_key(self) -> str:
@@ -96,6 +109,10 @@ class SeparationRecipe:
         where = (config.validation.segment_s, self._num_valid)
         about = json.dumps([self.manifest("valid"), how, where], sort_keys=True)
         return sha256(about.encode()).hexdigest()[:16]
+
+    @cached_property
+    def _valid_items(self) -> KeptItems:
+        return KeptItems(self._dataset("valid"))
 
     @property
     def _num_valid(self) -> int:
@@ -116,9 +133,9 @@ class SeparationRecipe:
 
     def _batches(self) -> Iterator[list[AudioItem]]:
         """Yield excerpts in order; only neighbours of one length share a batch, so none is padded."""
-        dataset, group = self._dataset("valid"), list[AudioItem]()
+        group = list[AudioItem]()
         for index in range(self._num_valid):
-            item = dataset.item(0, index)
+            item = self._valid_items[index]
             full = len(group) == self._config.validation.batch_items
             if group and (full or item.mix_CT.shape != group[0].mix_CT.shape):
                 yield group
