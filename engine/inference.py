@@ -19,11 +19,12 @@ import torch
 from torch import nn
 
 from engine.checkpoint import load_model
-from engine.config.data import BandwidthData, StemsData
+from engine.config.data import BandwidthData
 from engine.config.schema import RunConfig
 from engine.data.audio_files import AudioInfo, probe, probe_all
 from engine.data.rates import check_rates, resampled_length
 from engine.data.resampling import read_resampled
+from engine.permutations import continued
 from engine.precision import autocast, backend_settings, resolve_device
 
 # From this size on a WAV file needs 64-bit lengths.
@@ -63,10 +64,7 @@ class Separator:
     @property
     def sources(self) -> tuple[str, ...]:
         """Names of what the model puts out."""
-        data = self.config.data
-        if isinstance(data, StemsData):
-            return data.targets
-        return ("extended",) if isinstance(data, BandwidthData) else ("denoised",)
+        return self.config.data.source_names
 
     def output_rate(self, rate_hz: int) -> int:
         """Return the rate of the result: that of the file; for bandwidth extension at least ours."""
@@ -101,7 +99,7 @@ class Separator:
         """Yield the estimate of a whole file in consecutive blocks (S, C, t), at the model's rate.
 
         Where chunks overlap, the next one fades in linearly; equal chunks blend to themselves,
-        bit by bit.
+        bit by bit. Interchangeable sources go on as the ones they resemble there.
         """
         rate_hz = self.config.data.rate_hz
         total = resampled_length(info.frames, info.rate_hz, rate_hz)
@@ -116,6 +114,8 @@ class Separator:
             est_SCT = self(mix_CT)
             if tail is not None:
                 size = tail.shape[-1]
+                if self.config.data.interchangeable:
+                    est_SCT = est_SCT[continued(tail, est_SCT[..., :size])]
                 fade_T = (np.arange(1, size + 1) / (size + 1)).astype(np.float32)
                 head_SCT = tail + fade_T * (est_SCT[..., :size] - tail)
                 est_SCT = np.concatenate([head_SCT, est_SCT[..., size:]], axis=-1)

@@ -34,6 +34,11 @@ def build_loss(config: LossConfig) -> Loss:
             return _in_float32(mean_absolute_error)
 
 
+def adds_sources(config: LossConfig) -> bool:
+    """Tell whether the loss of several sources is their sum; otherwise it is their mean."""
+    return config.kind == "spectral" and config.reduction == "sum"
+
+
 def _in_float32(loss: Loss) -> Loss:
     def computed(est_BSCT: Tensor, ref_BSCT: Tensor) -> Tensor:
         with torch.autocast(est_BSCT.device.type, enabled=False):

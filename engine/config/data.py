@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -12,6 +12,9 @@ from models.settings import Section, setting
 
 class AudioData(Section):
     """What every dataset of audio files has in common."""
+
+    # Whether the order of the sources means nothing, so that any order of the estimates is right.
+    interchangeable: ClassVar[bool] = False
 
     train: Path = setting(..., "Folder of the training audio.", unit="path")
     valid: Path = setting(..., "Folder of the validation audio.", unit="path")
@@ -30,6 +33,11 @@ class AudioData(Section):
         """Length of a training segment, in audio samples."""
         return round(self.segment_s * self.rate_hz)
 
+    @property
+    def source_names(self) -> tuple[str, ...]:
+        """What the model puts out, in order."""
+        raise NotImplementedError
+
 
 class BandwidthData(AudioData):
     """Bandwidth extension: the input is the target resampled down to a lower rate and back up."""
@@ -42,6 +50,11 @@ class BandwidthData(AudioData):
         min_length=1,
         max_length=16,
     )
+
+    @property
+    def source_names(self) -> tuple[str, ...]:
+        """One: the audio with its upper band."""
+        return ("extended",)
 
     @model_validator(mode="after")
     def _rates_below_model_rate(self) -> BandwidthData:
@@ -64,6 +77,11 @@ class DenoiseData(AudioData):
     )  # fmt: skip
     snr_low_db: float = setting(0.0, "Lowest signal-to-noise ratio.", unit="dB", ge=-40, le=60)
     snr_high_db: float = setting(15.0, "Highest signal-to-noise ratio.", unit="dB", ge=-40, le=60)
+
+    @property
+    def source_names(self) -> tuple[str, ...]:
+        """One: the audio without the noise."""
+        return ("denoised",)
 
     def noise_folder(self, split: Literal["train", "valid"]) -> tuple[Path, str]:
         """Return the folder of noise of a split, and the setting that names it."""
@@ -94,6 +112,11 @@ class StemsData(AudioData):
         "", "File name of the mixture without extension; empty: the sum of targets and others."
     )
 
+    @property
+    def source_names(self) -> tuple[str, ...]:
+        """The target stems."""
+        return self.targets
+
     @model_validator(mode="after")
     def _stems_are_distinct(self) -> StemsData:
         names = [*self.targets, *self.others]
@@ -102,4 +125,30 @@ class StemsData(AudioData):
         return self
 
 
-DataConfig = Annotated[BandwidthData | DenoiseData | StemsData, Field(discriminator="kind")]
+class SpeakersData(AudioData):
+    """Speaker separation: a folder for each speaker; different ones talk at once."""
+
+    interchangeable: ClassVar[bool] = True
+
+    kind: Literal["speakers"] = setting(
+        "speakers", "Speaker separation: a folder for each speaker, mixed as they are drawn."
+    )
+    num_speakers: int = setting(2, "Speakers of a mixture.", ge=2, le=4)
+    held_out: str = setting(
+        "",
+        "Pattern of file names, like *_0[0-4].flac: those are for validation only, and nothing else "
+        "is; empty: all files of each folder.",
+    )
+    level_range_db: float = setting(
+        5.0, "Most that a speaker is louder or softer than the first.", unit="dB", ge=0, le=40
+    )
+
+    @property
+    def source_names(self) -> tuple[str, ...]:
+        """One for each speaker, in no order."""
+        return tuple(f"speaker{number + 1}" for number in range(self.num_speakers))
+
+
+DataConfig = Annotated[
+    BandwidthData | DenoiseData | StemsData | SpeakersData, Field(discriminator="kind")
+]

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import model_validator
 
-from engine.config.data import DataConfig, StemsData
+from engine.config.data import DataConfig
 from engine.config.sections import (
     BatchConfig,
     CheckpointConfig,
@@ -58,7 +58,7 @@ class RunConfig(Section):
     @property
     def num_sources(self) -> int:
         """Number of signals the model puts out."""
-        return len(self.data.targets) if isinstance(self.data, StemsData) else 1
+        return len(self.data.source_names)
 
     @property
     def segment_s(self) -> float:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from engine.config.data import BandwidthData, DenoiseData, StemsData
+from engine.config.data import BandwidthData, DenoiseData, SpeakersData, StemsData
 from engine.config.schema import RunConfig
 from engine.data.bandwidth import BandwidthDataset
 from engine.data.dataset import Dataset
 from engine.data.denoise import DenoiseDataset
+from engine.data.speakers import SpeakersDataset
 from engine.data.stems import StemsDataset
 from engine.recipes.base import Split
 
@@ -24,3 +25,5 @@ def open_dataset(config: RunConfig, split: Split) -> Dataset:
             return DenoiseDataset(config, split)
         case StemsData():
             return StemsDataset(config, split)
+        case SpeakersData():
+            return SpeakersDataset(config, split)

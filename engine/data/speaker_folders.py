@@ -1,0 +1,47 @@
+"""Folders of speakers on disk: a folder for each speaker, audio files below. Free of torch."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Literal
+
+from engine.config.data import SpeakersData
+from engine.config.problems import Problem
+from engine.data.audio_files import AudioInfo, DataError, check_folder, scan_folder
+
+
+def scan_speakers(
+    folder: Path, data: SpeakersData, split: Literal["train", "valid"]
+) -> list[tuple[str, AudioInfo]]:
+    """Find the files of a split, each with the name of its speaker, speakers in order.
+
+    Raises:
+        DataError: with everything that is wrong with any file, or for too few speakers.
+    """
+    setting = f"data.{split}"
+    check_folder(folder, setting=setting)
+    found: list[tuple[str, AudioInfo]] = []
+    for path in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
+        infos = scan_folder(path, setting=setting)
+        found.extend((path.name, info) for info in infos if _belongs(info.path, data, split))
+    names = sorted({name for name, _ in found})
+    if len(names) < data.num_speakers:
+        pattern = f" that {_rule(data, split)}" if data.held_out else ""
+        message = (
+            f"{folder}: a mixture has {data.num_speakers} speakers, found files{pattern} of "
+            f"{len(names)} ({', '.join(names) or 'none'}); expected <speaker>/<name>.flac"
+        )
+        raise DataError([Problem(setting, message)])
+    return found
+
+
+def _belongs(path: Path, data: SpeakersData, split: Literal["train", "valid"]) -> bool:
+    if not data.held_out:
+        return True
+    return fnmatchcase(path.name, data.held_out) == (split == "valid")
+
+
+def _rule(data: SpeakersData, split: Literal["train", "valid"]) -> str:
+    verb = "match" if split == "valid" else "do not match"
+    return f"{verb} data.held_out = {data.held_out!r}"

@@ -1,0 +1,104 @@
+"""Speaker separation: several people talk at once, and nobody is first.
+
+Letters: S sources, C channels, T samples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.config.data import SpeakersData
+from engine.config.schema import RunConfig
+from engine.data.dataset import AudioItem
+from engine.data.denoise import noise_gain
+from engine.data.excerpts import Excerpts
+from engine.data.source import Source, make_sources, manifest_of
+from engine.data.speaker_folders import scan_speakers
+from engine.randomness import item_generator
+from engine.recipes.base import Split
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """What talks beside the first speaker: which file, `share` of the way in, and how loud."""
+
+    file: int
+    share: float
+    level_db: float
+
+
+class SpeakersDataset:
+    """Items of a folder of speakers: a file of one, and pieces of files of others, all at once.
+
+    Each file is the first voice of its items in turn. Training draws the others for each item:
+    speaker, file, place and level. Validation draws them once; they do not depend on the seed. A
+    voice shorter than the item lies somewhere in it, between zeros.
+
+    Raises:
+        DataError: with everything that is wrong with the folder.
+    """
+
+    def __init__(self, config: RunConfig, split: Split) -> None:
+        assert isinstance(config.data, SpeakersData)
+        self._data = config.data
+        self._seed = config.seed
+        self._split = split
+        folder = config.data.train if split == "train" else config.data.valid
+        found = scan_speakers(folder, config.data, split)
+        infos = [info for _, info in found]
+        self._sources = make_sources(infos, config.data, setting=f"data.{split}")
+        names = sorted({name for name, _ in found})
+        self._speakers = np.array([names.index(name) for name, _ in found])
+        self._files = [np.flatnonzero(self._speakers == number) for number in range(len(names))]
+        self._excerpts = Excerpts([source.length for source in self._sources], config, split)
+        self.manifest = manifest_of(folder, infos)
+
+    def __len__(self) -> int:
+        """Return the number of items of an epoch."""
+        return len(self._excerpts)
+
+    def durations_s(self) -> np.ndarray:
+        """Return (N,) float64, the length of each item in seconds."""
+        return self._excerpts.durations_s()
+
+    def item(self, epoch: int, index: int) -> AudioItem:
+        """Return the mixture and the voices in it."""
+        place = self._excerpts.locate(epoch, index)
+        first_CT = place.pad(self._sources[place.file].read(place.start, place.frames))
+        voices = [first_CT]
+        for voice in self.voices(epoch, index):
+            other_CT = _read(self._sources[voice.file], first_CT.shape[-1], voice.share)
+            voices.append(noise_gain(first_CT, other_CT, -voice.level_db) * other_CT)
+        target_SCT = np.stack(voices)
+        return AudioItem(target_SCT.sum(axis=0), target_SCT)
+
+    def voices(self, epoch: int, index: int) -> list[Voice]:
+        """Return who talks beside the first speaker of an item."""
+        if self._split == "valid":
+            draw = item_generator(0, 0, index, "valid-speakers")
+        else:
+            draw = item_generator(self._seed, epoch, index, "speakers")
+        own = self._speakers[self._excerpts.locate(epoch, index).file]
+        others = np.delete(np.arange(len(self._files)), own)
+        chosen = draw.choice(others, self._data.num_speakers - 1, replace=False)
+        reach = self._data.level_range_db
+        return [
+            Voice(
+                file=int(draw.choice(self._files[speaker])),
+                share=float(draw.random()),
+                level_db=float(draw.uniform(-reach, reach)),
+            )
+            for speaker in chosen
+        ]
+
+
+def _read(source: Source, length: int, share: float) -> np.ndarray:
+    """Read (C, length): a piece of a longer file, or a shorter one between zeros."""
+    spare = source.length - length
+    if spare >= 0:
+        return source.read(int(share * (spare + 1)), length)
+    left = int(share * (1 - spare))
+    whole_CT = source.read(0, source.length)
+    return np.pad(whole_CT, [(0, 0), (left, -spare - left)])
