@@ -117,6 +117,22 @@ def probe_all(paths: Iterable[Path], *, setting: str) -> list[AudioInfo]:
     return infos
 
 
+def check_ends(infos: Iterable[AudioInfo], *, setting: str) -> None:
+    """Read the last sample of each file: a header says nothing of a copy that was cut off.
+
+    Raises:
+        DataError: with one problem for each file that ends early, under the key `setting`.
+    """
+    problems: list[Problem] = []
+    for info in infos:
+        try:
+            read_segment(info, info.frames - 1, 1)
+        except DataError as error:
+            problems.extend(Problem(setting, problem.message) for problem in error.problems)
+    if problems:
+        raise DataError(problems)
+
+
 def read_segment(info: AudioInfo, start: int, frames: int) -> np.ndarray:
     """Read `frames` samples from `start` as float32 (C, T), at the file's own rate.
 
@@ -129,9 +145,9 @@ def read_segment(info: AudioInfo, start: int, frames: int) -> np.ndarray:
             file.seek(start)
             samples_TC = file.read(frames, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
-        raise DataError(
-            [Problem("", f"{info.path}: can't be read ({_reason(info.path, error)})")]
-        ) from None
+        hint = "; it is cut off or damaged: copy or record it again" if info.path.exists() else ""
+        message = f"{info.path}: can't be read ({_reason(info.path, error)}){hint}"
+        raise DataError([Problem("", message)]) from None
     if samples_TC.shape != (frames, info.channels):
         message = (
             f"{info.path}: gave {len(samples_TC)} of {frames} samples from {start}, though its header "

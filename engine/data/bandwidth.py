@@ -14,7 +14,7 @@ from engine.config.schema import RunConfig
 from engine.data.audio_files import scan_folder
 from engine.data.dataset import AudioItem
 from engine.data.excerpts import Excerpts
-from engine.data.rates import check_rates, filter_margin
+from engine.data.rates import check_detours, filter_margin
 from engine.data.resampling import resample
 from engine.data.source import make_sources, manifest_of
 from engine.randomness import item_generator
@@ -34,9 +34,7 @@ class BandwidthDataset:
     def __init__(self, config: RunConfig, split: Split) -> None:
         assert isinstance(config.data, BandwidthData)
         data = config.data
-        for rate in data.input_rates_hz:
-            check_rates(data.rate_hz, rate, setting="data.input_rates_hz")
-            check_rates(rate, data.rate_hz, setting="data.input_rates_hz")
+        check_detours(data)
         folder = data.train if split == "train" else data.valid
         infos = scan_folder(folder, setting=f"data.{split}")
         self._sources = make_sources(infos, data, setting=f"data.{split}")

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from math import ceil, gcd
 
-from engine.config.data import AudioData
+from engine.config.data import AudioData, BandwidthData
 from engine.config.problems import Problem
 from engine.data.audio_files import AudioInfo, DataError
 
@@ -22,7 +22,8 @@ def check_policy(infos: Sequence[AudioInfo], data: AudioData, *, setting: str) -
     """Hold the files of one folder to the policy of `data.resample`, and to the channels.
 
     Raises:
-        DataError: for mixed or forbidden rates, rates that can't be converted, more than 2 channels.
+        DataError: for mixed or forbidden rates, rates that can't be converted, more than 2 channels,
+            and for bandwidth extension, audio that has no more bandwidth than the narrowest input.
     """
     problems = [*_rate_problems(infos, data, setting), *_channel_problems(infos, data, setting)]
     if problems:
@@ -57,6 +58,23 @@ def check_rates(from_hz: int, to_hz: int, *, setting: str) -> None:
         raise DataError([Problem(setting, message)])
 
 
+def check_detours(data: BandwidthData) -> None:
+    """Refuse input rates that can't be reached from the model's rate, all at once.
+
+    Raises:
+        DataError: as `check_rates` does.
+    """
+    problems: list[Problem] = []
+    for rate in data.input_rates_hz:
+        try:
+            check_rates(data.rate_hz, rate, setting="data.input_rates_hz")
+            check_rates(rate, data.rate_hz, setting="data.input_rates_hz")
+        except DataError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise DataError(problems)
+
+
 def _rate_problems(infos: Sequence[AudioInfo], data: AudioData, setting: str) -> list[Problem]:
     counts = Counter(info.rate_hz for info in infos)
     if data.resample != "any" and len(counts) > 1:
@@ -73,12 +91,27 @@ def _rate_problems(infos: Sequence[AudioInfo], data: AudioData, setting: str) ->
         )
         return [Problem(setting, message)]
     problems: list[Problem] = []
+    if isinstance(data, BandwidthData):
+        problems.extend(_narrow(infos, data, setting))
     for rate in counts:
         try:
             check_rates(rate, data.rate_hz, setting=setting)
         except DataError as error:
             problems.extend(error.problems)
     return problems
+
+
+def _narrow(infos: Sequence[AudioInfo], data: BandwidthData, setting: str) -> list[Problem]:
+    lowest = min(data.input_rates_hz)
+    narrow = [info for info in infos if info.rate_hz <= lowest]
+    if not narrow or lowest == data.rate_hz:
+        return []
+    message = (
+        f"{_describe(narrow, Counter(info.rate_hz for info in narrow))} hold nothing that an input of "
+        f"{lowest} Hz lacks, so there is nothing to restore; expected a higher rate, {data.rate_hz} "
+        "Hz at best; leave them out, or lower data.input_rates_hz"
+    )
+    return [Problem(setting, message)]
 
 
 def _describe(infos: Sequence[AudioInfo], counts: Counter[int]) -> str:

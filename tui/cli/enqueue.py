@@ -42,6 +42,7 @@ def enqueue(preset: str, *, assignments: tuple[str, ...], name: str | None, home
     """Put a run of a preset into the queue."""
     from engine.config.overrides import apply_overrides
     from engine.config.problems import load_config
+    from engine.data.check import data_warnings
     from engine.schedule_shape import schedule_warnings
     from jobs.store.reader import StoreReader
     from jobs.submit import enqueue as submit
@@ -54,7 +55,7 @@ def enqueue(preset: str, *, assignments: tuple[str, ...], name: str | None, home
         record = reader.run(run_id)
         idle = not any(worker.alive for worker in reader.workers())
     click.echo(f"run {record.id} {record.name} is queued")
-    for warning in schedule_warnings(config):
+    for warning in [*schedule_warnings(config), *data_warnings(config.data)]:
         click.echo(f"warning: {warning}", err=True)
     if idle:
         click.echo("no worker is alive: `sepdash worker` starts one", err=True)

@@ -11,7 +11,7 @@ import soundfile
 
 from engine.config.problems import load_config
 from engine.data.audio_files import DataError
-from engine.data.check import check_data
+from engine.data.check import check_data, data_warnings
 
 
 def write(path: Path, *, seconds: float = 0.5, rate_hz: int = 16_000, channels: int = 1) -> None:
@@ -66,3 +66,45 @@ def test_real_audio_passes(kind: str, shared_data: Any) -> None:
         "stems": {"train": f"{stems}/train", "valid": f"{stems}/test"},
     }
     assert problems({"kind": kind, **data[kind]}) == []
+
+
+def test_a_file_that_was_cut_off_is_found_before_training(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 16_000)
+    (tmp_path / "a").mkdir()
+    soundfile.write(tmp_path / "a" / "whole.flac", noise, 16_000)
+    data = (tmp_path / "a" / "whole.flac").read_bytes()
+    (tmp_path / "a" / "cut.flac").write_bytes(data[: len(data) // 3])
+    folder = str(tmp_path / "a")
+    found = problems(
+        {"kind": "bandwidth", "train": folder, "valid": folder, "input_rates_hz": [8000]}
+    )
+    assert len(found) == 2
+    assert all("cut.flac: can't be read (" in text for text in found)
+    assert all("cut off or damaged" in text for text in found)
+
+
+def test_input_rates_and_narrow_audio_are_refused_before_training(tmp_path: Path) -> None:
+    write(tmp_path / "wide" / "x.wav")
+    write(tmp_path / "narrow" / "x.wav", rate_hz=8_000)
+    data = {
+        "kind": "bandwidth", "train": str(tmp_path / "narrow"), "valid": str(tmp_path / "wide"),
+    }  # fmt: skip
+    found = problems({**data, "input_rates_hz": [8_000, 7_919]})
+    assert [text.partition(":")[0] for text in found] == ["data.input_rates_hz"]
+    assert "can't resample from 16000 to 7919 Hz" in found[0]
+    found = problems({**data, "input_rates_hz": [8_000]})
+    assert [text.partition(":")[0] for text in found] == ["data.train"]
+    assert "8000 Hz in 1 file" in found[0]
+    assert "nothing to restore" in found[0]
+    assert problems({**data, "input_rates_hz": [4_000]}) == []
+
+
+def test_validation_on_what_is_trained_on_is_warned_of(tmp_path: Path) -> None:
+    def warnings(train: str, valid: str) -> list[str]:
+        data = {"kind": "bandwidth", "train": str(tmp_path / train), "valid": str(tmp_path / valid)}
+        return data_warnings(load_config({"data": data}).data)
+
+    assert warnings("a", "b") == []
+    assert "trained on" in warnings("a", "a")[0]
+    assert "trained on" in warnings("a", "a/held-out")[0]
+    assert "trained on" in warnings("a", "a/../a")[0]
