@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
-from engine.config.data import BandwidthData, DataConfig, DenoiseData, StemsData
+from engine.config.data import BandwidthData, DataConfig, DenoiseData, SpeakersData, StemsData
 from engine.config.problems import Problem
 from engine.data.audio_files import AudioInfo, DataError, check_ends, scan_folder
 from engine.data.rates import check_detours, check_policy
+from engine.data.speaker_folders import scan_speakers
 from engine.data.tracks import file_names, scan_tracks
 
 
@@ -41,7 +43,10 @@ def check_data(data: DataConfig) -> None:
 def data_warnings(data: DataConfig) -> list[str]:
     """Return what is allowed but hardly meant: scores of audio that was trained on."""
     train, valid = data.train.expanduser().resolve(), data.valid.expanduser().resolve()
-    if not (valid.is_relative_to(train) or train.is_relative_to(valid)):
+    # Speakers are split by take, so both may name one folder.
+    if isinstance(data, SpeakersData) or not (
+        valid.is_relative_to(train) or train.is_relative_to(valid)
+    ):
         return []
     return [
         "data.valid shares files with data.train: the scores are of audio that was trained on; "
@@ -68,4 +73,7 @@ def _scan(data: DataConfig, folder: Path, setting: str) -> list[AudioInfo]:
         names = file_names(data)
         tracks = scan_tracks(folder, names, setting=setting)
         return [track[name] for track in tracks for name in names]
+    if isinstance(data, SpeakersData):
+        split: Literal["train", "valid"] = "train" if setting == "data.train" else "valid"
+        return [info for _, info in scan_speakers(folder, data, split)]
     return scan_folder(folder, setting=setting)
