@@ -7,6 +7,7 @@ The layout of a run's `checkpoints` folder: `last-000123` directories hold every
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -87,10 +88,16 @@ def newest_intact(folder: Path) -> tuple[Manifest | None, list[str]]:
 def require_same_run(manifest: Manifest, *, config: RunConfig, plan_hash: str) -> None:
     """Check that a checkpoint belongs to this config and this data.
 
+    A setting that is younger than the checkpoint counts as saved with its default.
+
     Raises:
         ResumeError: naming every setting that differs.
     """
-    differing = list(_differences(manifest.values["config"], config.to_dict(), ""))
+    saved = manifest.values["config"]
+    # A setting that is gone by now is no config any more; it is named as a difference.
+    with suppress(ConfigError):
+        saved = load_config(saved).to_dict()
+    differing = list(_differences(saved, config.to_dict(), ""))
     if differing:
         raise ResumeError(
             f"can't resume from {manifest.folder}: the config differs in {'; '.join(differing)}. "

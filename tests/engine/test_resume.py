@@ -9,12 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 from time import monotonic
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from engine.checkpoint import ResumeError
+from engine.checkpoint import ResumeError, require_same_run
 from engine.checkpoint_files import CheckpointError
 from engine.events import CheckpointSaved, Noticed, RunStarted
 from engine.recipes.separation import SeparationRecipe
@@ -167,6 +168,20 @@ def test_other_config_is_refused_by_name(
     with pytest.raises(ResumeError) as caught:
         _fit(other, line_recipe(), tmp_path, new_recorder(), stop_after())
     assert "optimizer.lr (saved 0.01, now 0.02); seed (saved 0, now 5)" in str(caught.value)
+
+
+def test_a_setting_younger_than_the_checkpoint_has_its_default(make_config):
+    config = make_config()
+    saved = config.to_dict()
+    del saved["schedule"]["final_ratio"], saved["logging"]["flush_s"]
+    manifest = SimpleNamespace(folder=Path("last"), values={"config": saved, "plan": "p"})
+    require_same_run(manifest, config=config, plan_hash="p")
+    other = make_config(logging={"flush_s": 3.0})
+    with pytest.raises(ResumeError, match=r"logging\.flush_s \(saved [0-9.]+, now 3\.0\)"):
+        require_same_run(manifest, config=other, plan_hash="p")
+    saved["schedule"]["gone"] = 1
+    with pytest.raises(ResumeError, match=r"schedule\.gone \(saved 1"):
+        require_same_run(manifest, config=config, plan_hash="p")
 
 
 def test_other_files_are_refused(tmp_path, make_config, line_recipe, new_recorder, stop_after):

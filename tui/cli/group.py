@@ -102,13 +102,18 @@ def open_dashboard(home: Path | None) -> None:
 
     Raises:
         click.UsageError: when stdin or stderr is no terminal.
+        StoreError: when the store can't be read; an empty screen would say there are no runs.
     """
     from jobs.home import Home
+    from jobs.store.reader import StoreReader
 
     if not (sys.stdin.isatty() and sys.__stderr__ is not None and sys.__stderr__.isatty()):
         raise click.UsageError(
             "the dashboard needs a terminal; `sepdash runs` lists runs without one"
         )
+    located = Home.locate(home)
+    with StoreReader(located.store) as reader:
+        reader.data_version()
     from tui.app import SepdashApp
 
-    SepdashApp(Home.locate(home)).run()
+    SepdashApp(located).run()

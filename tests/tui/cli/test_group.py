@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import pytest
 
-from tui.cli.group import VERBS, LazyGroup
+from jobs.store.errors import StoreError
+from tui.cli.group import VERBS, LazyGroup, open_dashboard
 from tui.cli.group import sepdash as group
 
 
@@ -70,6 +73,17 @@ def test_the_dashboard_asks_for_a_terminal(sepdash) -> None:
     answer = sepdash()
     assert answer.code == 2
     assert "needs a terminal" in answer.err
+
+
+def test_the_dashboard_refuses_a_store_it_cannot_read(monkeypatch, tmp_path: Path) -> None:
+    terminal = SimpleNamespace(isatty=lambda: True)
+    monkeypatch.setattr(sys, "stdin", terminal)
+    monkeypatch.setattr(sys, "__stderr__", terminal)
+    monkeypatch.setattr("tui.app.SepdashApp.run", lambda app: pytest.fail("it opened"))
+    with sqlite3.connect(tmp_path / "runs.db") as store:
+        store.execute("PRAGMA user_version = 99")
+    with pytest.raises(StoreError, match="written by a newer sepdash"):
+        open_dashboard(tmp_path)
 
 
 def test_a_home_that_is_a_file_is_refused(sepdash, tmp_path: Path) -> None:
