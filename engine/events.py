@@ -62,6 +62,28 @@ class Evaluated:
 
 
 @dataclass(frozen=True, slots=True)
+class SampleFile:
+    """Audio of a validation item; paths are relative to the run's folder.
+
+    `updates` is 0 for what no update changes: input and target.
+    """
+
+    updates: int
+    item: int
+    kind: str
+    path: str
+    spectrogram: str
+
+
+@dataclass(frozen=True, slots=True)
+class SamplesWritten:
+    """An evaluation left audio samples on disk."""
+
+    counters: Counters
+    files: tuple[SampleFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class CheckpointSaved:
     """A checkpoint is complete on disk; `kind` is `last` or `best-<metric>`."""
 
@@ -92,7 +114,9 @@ class RunEnded:
     reason: str
 
 
-Event = RunStarted | PointsRecorded | Evaluated | CheckpointSaved | Noticed | RunEnded
+Event = (
+    RunStarted | PointsRecorded | Evaluated | SamplesWritten | CheckpointSaved | Noticed | RunEnded
+)
 
 
 class Observer(Protocol):

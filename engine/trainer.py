@@ -34,11 +34,13 @@ from engine.events import (
     Observer,
     RunEnded,
     RunStarted,
+    SamplesWritten,
 )
 from engine.optimizer import FusedAdamW
 from engine.precision import backend_settings, resolve_device
 from engine.randomness import seed_everything
-from engine.recipes.base import Recipe
+from engine.recipes.base import AudioSample, Recipe
+from engine.samples import write_samples
 from engine.schedules import is_due, lr_factor, total_updates
 from engine.telemetry import Telemetry
 from engine.training_state import StateSaver, TrainingState
@@ -131,7 +133,19 @@ class Trainer:
                 found.num_items, found.num_excluded, found.items, found.items_key,
             )
         )  # fmt: skip
+        self._write_samples(found.samples)
         self._telemetry.restart_clock()
+
+    def _write_samples(self, samples: Sequence[AudioSample]) -> None:
+        if not samples:
+            return
+        try:
+            files = write_samples(self._folder.parent, self._update, samples)
+        except OSError as error:
+            text = f"audio samples can't be written: {error}; training goes on"
+            self._emit(Noticed("warning", "samples-failed", text, self._counters()))
+            return
+        self._emit(SamplesWritten(self._counters(), tuple(files)))
 
     def _save(self) -> None:
         due = self._is_last or is_due(self._config.checkpoint.every, self._update, self._size)

@@ -38,7 +38,10 @@ class Validator:
         self._ema = ema
 
     def run(self, model: nn.Module) -> Evaluation:
-        """Return the metrics of the weights by name, and those of the average as `<name>_ema`."""
+        """Return the metrics of the weights by name, and those of the average as `<name>_ema`.
+
+        Audio samples are those of the average, where there is one.
+        """
         with evaluation_mode(model, seed=self._config.seed), without_benchmark():
             raw = self._measure(model)
             if self._ema is None:
@@ -49,6 +52,7 @@ class Validator:
             raw,
             metrics=raw.metrics | _of_average(average.metrics),
             items=raw.items | _of_average(average.items),
+            samples=average.samples,
         )
 
     def _measure(self, model: nn.Module) -> Evaluation:

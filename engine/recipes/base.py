@@ -45,6 +45,18 @@ class StepOutput:
 
 
 @dataclass(frozen=True, slots=True)
+class AudioSample:
+    """A validation item to listen to: kind -> (C, T) float32; input, target and estimate.
+
+    Several sources are told apart by a suffix: target.vocals, estimate.vocals.
+    """
+
+    item: int
+    rate_hz: int
+    signals: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """Means over the validation items, with the count of items left out (silent references).
 
@@ -54,6 +66,7 @@ class Evaluation:
         num_excluded: how many of them have no SI-SDR.
         items: name -> (N,) float64, what the means were taken of; NaN for an item left out.
         items_key: names the items: evaluations with equal keys can be compared item by item.
+        samples: the first items as audio, as many as `validation.samples` asks for.
     """
 
     metrics: dict[str, float]
@@ -61,6 +74,7 @@ class Evaluation:
     num_excluded: int
     items: dict[str, np.ndarray] = field(default_factory=dict)
     items_key: str = ""
+    samples: tuple[AudioSample, ...] = ()
 
 
 class Recipe(Protocol):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from hashlib import sha256
 
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from engine.config.data import StemsData
 from engine.config.schema import RunConfig
 from engine.data.dataset import AudioItem, Dataset, collate, fetch
 from engine.data.kept_items import KeptItems
@@ -22,7 +24,7 @@ from engine.data.open_dataset import open_dataset
 from engine.losses import Loss, adds_sources, build_loss
 from engine.metrics import si_sdr
 from engine.permutations import best_order, in_order, permutation_invariant
-from engine.recipes.base import Batch, Evaluation, ItemDraw, Split, StepOutput
+from engine.recipes.base import AudioSample, Batch, Evaluation, ItemDraw, Split, StepOutput
 from engine.scores import ItemScores
 from models.registry import build_model
 
@@ -69,12 +71,16 @@ class SeparationRecipe:
     def evaluate(self, model: nn.Module, device: torch.device) -> Evaluation:
         """Judge the excerpts: val_loss, si_sdr, si_sdri, input_si_sdr, sdr, lsd (`ItemScores`)."""
         scores = ItemScores()
+        samples: list[AudioSample] = []
         for items in self._batches():
             batch = collate(items).to(device)
             mix_BCT, ref_BSCT = batch.tensors["mix"], batch.tensors["target"]
             est_BSCT = self._ordered(model(mix_BCT), ref_BSCT)
             scores.add(self._loss(est_BSCT, ref_BSCT), est_BSCT, ref_BSCT, mix_BCT)
-        return scores.evaluation(self._items_key)
+            for item, est_SCT in zip(items, est_BSCT, strict=True):
+                if len(samples) < self._config.validation.samples:
+                    samples.append(self._sample(len(samples), item, est_SCT))
+        return replace(scores.evaluation(self._items_key), samples=tuple(samples))
 
     def worst_batch(self, count: int) -> Batch:
         """Return `count` items of noise of the training segment's length."""
@@ -86,6 +92,17 @@ class SeparationRecipe:
             torch.randn(count, self._config.num_sources, *shape, generator=generator) * 0.1
         )
         return Batch({"mix": mix_BCT, "target": target_BSCT})
+
+    def _sample(self, index: int, item: AudioItem, est_SCT: Tensor) -> AudioSample:
+        data = self._config.data
+        count = self._config.num_sources
+        names = data.targets if isinstance(data, StemsData) else range(1, count + 1)
+        ends = [f".{name}" for name in names] if count > 1 else [""]
+        estimates_SCT = est_SCT.float().cpu().numpy()
+        signals = {"input": item.mix_CT}
+        signals |= {f"target{end}": item.target_SCT[i] for i, end in enumerate(ends)}
+        signals |= {f"estimate{end}": estimates_SCT[i] for i, end in enumerate(ends)}
+        return AudioSample(index, data.rate_hz, signals)
 
     @cached_property
     def _loss(self) -> Loss:

@@ -24,11 +24,12 @@ from engine.events import (
     PointsRecorded,
     RunEnded,
     RunStarted,
+    SamplesWritten,
 )
 from jobs.sinks.journal import Block, Journal
 from jobs.sinks.pump import Pump, Stamped
 from jobs.store.errors import StoreError
-from jobs.store.records import EvaluationRecord
+from jobs.store.records import EvaluationRecord, SampleRecord
 from jobs.store.writer import StoreWriter
 
 logger = logging.getLogger(__name__)
@@ -128,6 +129,13 @@ class StoreSink:
                 self._note_best(event.metrics)
                 self._progress.advance(stamp, event.counters)
                 self._add_items(event)
+            case SamplesWritten():
+                store.add_samples(
+                    [
+                        SampleRecord(run_id, f.updates, str(f.item), f.kind, f.path, f.spectrogram)
+                        for f in event.files
+                    ]
+                )
             case CheckpointSaved():
                 store.add_checkpoint(
                     run_id, event.kind, event.path,
