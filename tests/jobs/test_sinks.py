@@ -12,7 +12,16 @@ import numpy as np
 import pytest
 
 from engine.counters import Counters
-from engine.events import CheckpointSaved, Evaluated, Noticed, PointsRecorded, RunEnded, RunStarted
+from engine.events import (
+    CheckpointSaved,
+    Evaluated,
+    Noticed,
+    PointsRecorded,
+    RunEnded,
+    RunStarted,
+    SampleFile,
+    SamplesWritten,
+)
 from jobs.sinks.journal import Block, Journal
 from jobs.sinks.lines import LogSink
 from jobs.sinks.pump import Pump
@@ -89,6 +98,22 @@ def test_events_become_rows(open_sink, reader, run_id, home):
     assert 0 <= first.train_seconds <= second.train_seconds <= run.train_seconds
     assert [saved.size_bytes for saved in reader.checkpoints(run_id)] == [77]
     assert [event.message for event in reader.events(run_id)] == ["2 updates were skipped"]
+
+
+def test_samples_are_noted_once_however_often_they_are_told(open_sink, reader, run_id):
+    sink = open_sink()
+    sink.on_event(started())
+    for updates in (1, 10):
+        once = SampleFile(0, 0, "input", "samples/input.wav", "samples/input.png")
+        new = SampleFile(updates, 0, "estimate", f"samples/{updates}.wav", "")
+        sink.on_event(SamplesWritten(counters(updates), (once, new)))
+    sink.close()
+
+    assert [(found.updates, found.kind, found.path) for found in reader.samples(run_id)] == [
+        (0, "input", "samples/input.wav"),
+        (1, "estimate", "samples/1.wav"),
+        (10, "estimate", "samples/10.wav"),
+    ]
 
 
 def test_a_resumed_run_replaces_what_came_after_its_checkpoint(open_sink, reader, run_id):

@@ -19,6 +19,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "runs": ("tui.cli.runs", "List the runs: queued, running, ended."),
     "show": ("tui.cli.show", "Show one run: state, metrics, checkpoints, config."),
     "compare": ("tui.cli.compare", "Compare runs: which is better, and is the difference real?"),
+    "samples": ("tui.cli.samples", "List or export audio samples of a run."),
     "logs": ("tui.cli.logs", "Print the log of a run."),
     "stop": ("tui.cli.control", "Stop runs: they save a checkpoint and can be resumed."),
     "resume": ("tui.cli.control", "Put stopped or failed runs back into the queue."),

@@ -1,0 +1,87 @@
+"""`sepdash samples`: listing and exporting."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from jobs.home import Home
+from jobs.store.records import SampleRecord
+from jobs.store.writer import StoreWriter
+
+
+@pytest.fixture
+def folder() -> Path:
+    """The folder of a run `tasks/one` with samples of one item at two evaluations."""
+    home = Home.locate(None).create()
+    with StoreWriter(home.store) as store:
+        for name, count in (("tasks/one", 1), ("quiet", 0)):
+            config = json.dumps({"validation": {"samples": count}})
+            store.insert_run({"name": name, "config": config, "fingerprint": "", "seed": 0})
+        records = [
+            SampleRecord(1, updates, "0", kind, f"samples/item-0000/{name}.wav", f"{name}.png")
+            for updates, kind, name in (
+                (0, "input", "input"), (10, "estimate", "estimate-10"), (20, "estimate", "estimate-20"),
+            )
+        ]  # fmt: skip
+        store.add_samples(records)
+    for record in records:
+        for path in (record.path, record.spectrogram):
+            file = home.run_folder(1) / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(path)
+    return home.run_folder(1)
+
+
+def test_samples_are_listed_with_their_files(sepdash, folder):
+    lines = sepdash("samples", "tasks/one").out.splitlines()
+
+    assert lines[0].split() == ["UPDATES", "ITEM", "KIND", "PATH"]
+    path = folder / "samples" / "item-0000"
+    assert [line.split() for line in lines[1:]] == [
+        ["0", "input", str(path / "input.wav")],
+        ["10", "0", "estimate", str(path / "estimate-10.wav")],
+        ["20", "0", "estimate", str(path / "estimate-20.wav")],
+    ]
+
+
+def test_json_and_the_newest(sepdash, folder):
+    found = json.loads(sepdash("samples", "1", "--newest", "--json").out)
+
+    assert [(item["updates"], item["kind"]) for item in found] == [(0, "input"), (20, "estimate")]
+
+
+def test_export_copies_audio_and_spectrograms_under_the_name_of_the_run(sepdash, folder, tmp_path):
+    out = tmp_path / "new" / "folder"
+
+    answer = sepdash("samples", "tasks/one", "--newest", "-o", str(out))
+
+    assert answer.code == 0
+    assert sorted(path.name for path in out.glob("*.wav")) == [
+        "tasks-one.item-0000.estimate-20.wav", "tasks-one.item-0000.input.wav",
+    ]  # fmt: skip
+    assert len(list(out.glob("*.png"))) == 2
+    assert f"copied 4 files to {out}" in answer.err
+
+
+def test_what_is_gone_is_named_and_nothing_is_copied(sepdash, folder, tmp_path):
+    (folder / "samples" / "item-0000" / "estimate-10.wav").unlink()
+
+    answer = sepdash("samples", "1", "-o", str(tmp_path / "out"))
+
+    assert answer.code == 2
+    assert "gone from the disk, so nothing is copied: " in answer.err
+    assert "estimate-10.wav" in answer.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_samples_say_why(sepdash, folder):
+    answer = sepdash("samples", "quiet")
+
+    assert (answer.code, answer.out) == (0, "")
+    assert answer.err.strip() == (
+        "samples of quiet: none: set validation.samples before it is queued"
+    )
+    assert sepdash("samples", "quiet", "--json").out.strip() == "[]"

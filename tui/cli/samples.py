@@ -1,0 +1,77 @@
+"""`sepdash samples`: what a run's validation items sounded like at its evaluations."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from jobs.home import Home
+from tui import formats
+from tui.cli.common import json_option, print_json, print_table, run_argument, with_home
+
+if TYPE_CHECKING:
+    from jobs.store.records import RunRecord, SampleRecord
+
+_EXAMPLES = """\b
+Examples:
+  sepdash samples baseline-1
+  sepdash samples baseline-1 --newest -o listen
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@run_argument
+@click.option("--newest", is_flag=True, help="Only inputs, targets and the newest estimates.")
+@click.option(
+    "-o", "--out", metavar="DIR", type=click.Path(file_okay=False, path_type=Path),
+    help="Copy audio and spectrograms into this folder; made when it is not there.",
+)  # fmt: skip
+@json_option
+@with_home
+def samples(run: str, *, newest: bool, out: Path | None, as_json: bool, home: Home) -> None:
+    """List or export audio samples of a run, written where `validation.samples` is set."""
+    from jobs.store.reader import StoreReader
+
+    with StoreReader(home.store) as reader:
+        record = reader.run(run)
+        found = reader.samples(record.id)
+        wanted = reader.config(record.id).get("validation", {}).get("samples", 0)
+    if newest and found:
+        last = max(sample.updates for sample in found)
+        found = [sample for sample in found if sample.updates in (0, last)]
+    folder = home.run_folder(record.id)
+    if out is not None and found:
+        _export(record, found, folder, out.expanduser())
+    if as_json:
+        print_json(found)
+    elif not found:
+        why = "none yet" if wanted else "none: set validation.samples before it is queued"
+        click.echo(f"samples of {formats.clean(record.name)}: {why}", err=True)
+    elif out is None:
+        rows = [
+            [str(s.updates) if s.updates else "", s.item, s.kind, str(folder / s.path)]
+            for s in found
+        ]
+        print_table(["UPDATES", "ITEM", "KIND", "PATH"], rows, right="UPDATES ITEM")
+
+
+def _export(run: RunRecord, found: list[SampleRecord], folder: Path, out: Path) -> None:
+    copies = {
+        folder / path: out
+        / f"{run.name.replace('/', '-')}.{Path(path).parent.name}.{Path(path).name}"
+        for sample in found
+        for path in (sample.path, sample.spectrogram)
+        if path
+    }
+    if gone := [str(path) for path in copies if not path.is_file()]:
+        raise click.UsageError(f"gone from the disk, so nothing is copied: {', '.join(gone)}")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for source, target in copies.items():
+            shutil.copyfile(source, target)
+    except OSError as error:
+        raise click.UsageError(f"{out} can't be written: {error.strerror}") from None
+    click.echo(f"copied {len(copies)} files to {out}", err=True)
