@@ -51,8 +51,18 @@ class Home:
         return self.root / "runs" / f"{run_id:06d}"
 
     def create(self) -> Home:
-        """Make the folders; the process keeps files to its user from here on."""
+        """Make the folders; the process keeps files to its user from here on.
+
+        Raises:
+            OSError: when a folder can't be made there.
+        """
         os.umask(0o077)
-        for folder in (self.root, self.presets, self.locks, self.root / "runs"):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            for folder in (self.root, self.presets, self.locks, self.root / "runs"):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(
+                f"{folder}: can't be made ({error.strerror}); choose another folder with --home or "
+                "SEPDASH_HOME"
+            ) from error
         return self

@@ -46,12 +46,22 @@ def test_all_problems_are_reported_at_once() -> None:
         ("validation.every=0 samples", "validation.every", "must be above 0"),
         ("model.strides=2 4", "model.strides", "a list, like [2, 4, 8]"),
         ("data.rate_hz=16000", "data", "input_rates_hz holds"),
-        ("data.valid=3", "data.valid", "valid string, found 3"),
     ],
 )
 def test_a_mistake_is_named_with_its_key(assignment: str, key: str, words: str) -> None:
     found = problems_of(assignment)
     assert words in found[key]
+
+
+@pytest.mark.parametrize("name", ["3", "nan", "2026-01-31", "true", '"3"'])
+def test_a_folder_may_be_named_like_a_number(name: str) -> None:
+    config = load_config(apply_overrides(BASE, [f"data.valid={name}"]))
+    assert str(config.data.valid) == name.strip('"')
+
+
+def test_a_number_in_a_preset_is_no_folder() -> None:
+    with pytest.raises(ConfigError, match=r"data\.valid: input should be a valid string, found 3"):
+        load_config({"data": {**BASE["data"], "valid": 3}})
 
 
 def test_false_is_false() -> None:

@@ -86,6 +86,16 @@ def test_the_dashboard_refuses_a_store_it_cannot_read(monkeypatch, tmp_path: Pat
         open_dashboard(tmp_path)
 
 
+def test_a_home_that_cannot_be_made_is_said_with_what_to_do(sepdash, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    answer = sepdash("--home", str(tmp_path / "file" / "home"), "worker", "--drain")
+    assert answer.code == 2
+    assert answer.err == (
+        f"sepdash: {tmp_path}/file/home: can't be made (Not a directory); choose another folder with "
+        "--home or SEPDASH_HOME\n"
+    )
+
+
 def test_a_home_that_is_a_file_is_refused(sepdash, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     answer = sepdash("--home", str(tmp_path / "file"), "runs")
