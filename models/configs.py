@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from math import prod
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Union, get_args
 
 from pydantic import Field, field_validator, model_validator
 
+from models.plugins import PluginModel, find_plugins
 from models.settings import Section, setting
 
 Strides = tuple[Annotated[int, Field(ge=1, le=64)], ...]
@@ -161,6 +162,37 @@ class ConvTasNetConfig(Section):
         return value
 
 
-ModelConfig = Annotated[
-    AudioUNetConfig | SpecUNetConfig | HybridConfig | ConvTasNetConfig, Field(discriminator="kind")
-]
+class HybridDemucsConfig(Section):
+    """Hybrid Demucs as in torchaudio (Defossez, 2021): 84 million parameters at its full width."""
+
+    rates_hz: ClassVar[tuple[int, int]] = (8_000, 48_000)
+
+    kind: Literal["hybrid_demucs"] = setting("hybrid_demucs", "Hybrid Demucs, from torchaudio.")
+    resolution: Literal["low", "medium", "high"] = setting(
+        "high", "Size of the transform: low for 8 kHz, medium for 16 to 32, high for 44.1 and 48."
+    )
+    features: int = setting(
+        48, "Channels of the first level, a multiple of 8; they double at each level below.",
+        ge=8, le=256,
+    )  # fmt: skip
+
+    @field_validator("features")
+    @classmethod
+    def _features_form_groups(cls, value: int) -> int:
+        if value % 8:
+            raise ValueError("must be a multiple of 8, so that its normalisation groups are even")
+        return value
+
+
+BuiltInModel = (
+    AudioUNetConfig | SpecUNetConfig | HybridConfig | ConvTasNetConfig | HybridDemucsConfig
+)
+# The schema of a run is one class, so the models of other packages are looked for here, once (5 ms).
+PLUGINS = find_plugins(taken=[m.model_fields["kind"].default for m in get_args(BuiltInModel)])
+if TYPE_CHECKING:
+    ModelConfig = BuiltInModel | PluginModel
+else:
+    ModelConfig = Annotated[
+        Union[(*get_args(BuiltInModel), *PLUGINS.models)],
+        Field(discriminator="kind"),
+    ]

@@ -14,9 +14,11 @@ from models.configs import (
     AudioUNetConfig,
     ConvTasNetConfig,
     HybridConfig,
+    HybridDemucsConfig,
     ModelConfig,
     SpecUNetConfig,
 )
+from models.plugins import PluginModel
 
 
 def build_model(config: ModelConfig, *, channels: int, sources: int) -> nn.Module:
@@ -38,7 +40,23 @@ def build_model(config: ModelConfig, *, channels: int, sources: int) -> nn.Modul
             from models.conv_tasnet import ConvTasNet
 
             return ConvTasNet(config, sources=sources)
+        case HybridDemucsConfig():
+            from models.hybrid_demucs import HybridDemucs
+
+            return HybridDemucs(config, channels=channels, sources=sources)
+        case PluginModel():
+            return _build_plugin(config, channels=channels, sources=sources)
     assert_never(config)
+
+
+def _build_plugin(config: PluginModel, *, channels: int, sources: int) -> nn.Module:
+    network = config.build(channels=channels, sources=sources)
+    if not isinstance(network, nn.Module):
+        raise ValueError(
+            f"model.kind = {config.kind!r}: its package built {type(network).__name__}, "
+            "expected a torch.nn.Module"
+        )
+    return network
 
 
 def count_parameters(model: nn.Module) -> int:

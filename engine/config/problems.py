@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 
 from engine.config.fields import list_settings
 from engine.config.schema import RunConfig
-from models.configs import AudioUNetConfig
+from models.configs import PLUGINS, AudioUNetConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +82,8 @@ def _to_problem(detail: ErrorDetails, values: Mapping[str, Any]) -> Problem:
             tag = context.get("tag")
             found = f"{tag!r} is no kind of {key}" if tag is not None else "is missing"
             expected = f"{found}; expected {', '.join(names)}{nearest(str(tag), names)}"
+            if key == "model" and str(tag) in PLUGINS.broken:
+                expected += f" (an installed model was left out, {PLUGINS.broken[str(tag)]})"
             return Problem(f"{key}.kind", expected)
         case "tuple_type" | "list_type":
             example = 'a list, like [2, 4, 8] or ["vocals", "drums"]'
