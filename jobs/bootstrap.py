@@ -11,6 +11,9 @@ import numpy as np
 
 LEVEL = 0.95
 RESAMPLES = 4_000
+# With fewer items the interval of a bootstrap is too narrow: three that agree by chance, as happens
+# one time in four, would pass for certainty.
+FEWEST_ITEMS = 10
 # Numbers of items drawn at once: some 30 MB.
 _BLOCK = 4_000_000
 
@@ -32,8 +35,8 @@ class Difference:
 
     @property
     def is_shown(self) -> bool:
-        """Whether the interval leaves out 0: the data tell the two apart."""
-        return self.low > 0 or self.high < 0
+        """Whether the data tell the two apart: enough items, and an interval that leaves out 0."""
+        return self.num_items >= FEWEST_ITEMS and (self.low > 0 or self.high < 0)
 
 
 def paired_difference(

@@ -12,14 +12,12 @@ from itertools import pairwise
 import numpy as np
 
 from engine.best import falls
-from jobs.bootstrap import Difference, paired_difference
+from jobs.bootstrap import FEWEST_ITEMS, Difference, paired_difference
 from jobs.scores import Clock, Point, RunScores, When, item_values, read_scores
 from jobs.store.reader import StoreReader
 from jobs.store.records import RunRecord
 
 METRICS = ("si_sdr", "si_sdr_ema", "val_loss", "val_loss_ema")
-# Below this many items the percentiles of a bootstrap are too close together.
-_FEW_ITEMS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +36,7 @@ class Row:
         best, final: None when the variant has no evaluation within the budget.
         best_at: where the bests are, in units of the clock, mean over the runs.
         difference: this variant minus the reference; None for the reference itself.
-        verdict: better, worse, no difference shown, or why there is no interval; empty for the
+        verdict: better, worse, no difference shown, or why that can't be told; empty for the
             reference.
     """
 
@@ -139,7 +137,9 @@ class _Judge:
         if isinstance(found, str):
             return Row(variant, row.best, at, row.final, None, found)
         verdict = "no difference shown"
-        if found.is_shown:
+        if found.num_items < FEWEST_ITEMS:
+            verdict = f"{found.num_items} items are too few to tell"
+        elif found.is_shown:
             verdict = "better" if (found.mean < 0) == falls(metric) else "worse"
         return Row(variant, row.best, at, row.final, found, verdict)
 
@@ -207,8 +207,6 @@ class _Judge:
             lines.append(
                 "where a variant has one run, its interval knows of items alone: another seed may differ more"
             )
-        if any(difference.num_items < _FEW_ITEMS for difference in found):
-            lines.append(f"fewer than {_FEW_ITEMS} items: intervals are too narrow to rely on")
         return lines
 
 

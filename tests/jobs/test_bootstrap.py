@@ -9,11 +9,18 @@ from jobs.bootstrap import paired_difference
 
 
 def test_a_constant_gap_is_certain():
-    first = np.array([[1.0, 5.0, -3.0, 10.0]])
+    first = np.array([[1.0, 5.0, -3.0, 10.0] * 3])
     found = paired_difference(first, first + 0.5)
     assert (found.mean, found.low, found.high) == pytest.approx((0.5, 0.5, 0.5))
     assert found.is_shown
-    assert (found.num_items, found.num_runs) == (4, (1, 1))
+    assert (found.num_items, found.num_runs) == (12, (1, 1))
+
+
+def test_few_items_show_nothing():
+    first = np.array([[1.0, 5.0, -3.0]])
+    found = paired_difference(first, first + 0.5)
+    assert found.low > 0
+    assert not found.is_shown
 
 
 def test_pairing_removes_what_is_hard_about_the_items():

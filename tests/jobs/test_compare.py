@@ -89,6 +89,19 @@ def test_no_difference_is_said_to_be_none(store, reader):
     assert found.orderings[0].apart == [False]
 
 
+def test_few_items_tell_nothing(store, reader):
+    ids = [store.insert_run(
+        {"name": name, "config": "{}", "fingerprint": "", "seed": 0}
+    ) for name in "ab"]  # fmt: skip
+    for level, run_id in enumerate(ids):
+        store.add_points(run_id, steps=[10], series={"si_sdr": [float(level)]}, units={})
+        store.add_results(EvaluationRecord(run_id, 10, 1.0, "key"), {"si_sdr": [float(level)] * 3})
+
+    row = judge(reader, *ids).tables["si_sdr"][1]
+
+    assert (row.difference.mean, row.verdict) == (1.0, "3 items are too few to tell")
+
+
 def test_seeds_of_a_variant_are_averaged_and_their_spread_is_told(store, reader):
     """0.3 dB between means, but seeds are 1 dB apart: nothing is shown."""
     ids = [

@@ -133,8 +133,10 @@ def _numbers(value: Spread | None) -> tuple[float | str, float | str]:
 
 
 def _number(value: float) -> str:
-    """Return three decimals, or five significant digits of what is large or tiny."""
-    return f"{value:.3f}" if 0.01 <= abs(value) < 1000 or value == 0 else f"{value:.5g}"
+    """Return three decimals, none of what is large, and two digits of what is tiny."""
+    if abs(value) >= 1000:
+        return f"{value:.0f}"
+    return f"{value:.3f}" if abs(value) >= 0.01 or value == 0 else f"{value:.2g}"
 
 
 def _signed(value: float) -> str:
