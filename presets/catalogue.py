@@ -141,6 +141,13 @@ class Catalogue:
         if found is not None and shipped_only and found[1] == "user":
             path = SHIPPED / f"{name}.toml"
             found = (path, "shipped") if path.is_file() else None
+        if found is None and shipped_only:
+            raise PresetError(f"unknown preset {name!r}: no shipped one has that name, only itself")
+        if found is None and name.endswith(".toml") and self._user_folder is not None:
+            raise PresetError(
+                f"unknown preset {name!r}: presets have names; put the file into {self._user_folder} "
+                f"and call it {Path(name).stem!r}"
+            )
         if found is None:
             raise PresetError(f"unknown preset {name!r}{_hint(name, places)}")
         return found

@@ -66,7 +66,7 @@ def test_a_circle_is_refused(user: Path) -> None:
 
 def test_a_preset_that_extends_itself_with_none_below_is_refused(user: Path) -> None:
     write(user, "a", 'extends = "a"\n')
-    with pytest.raises(PresetError, match="preset 'a' extends an unknown preset 'a'"):
+    with pytest.raises(PresetError, match=r"extends an unknown preset 'a': .* only itself"):
         Catalogue(user).read("a")
 
 
@@ -75,6 +75,11 @@ def test_a_typo_is_answered_with_the_nearest_name() -> None:
         PresetError, match="unknown preset 'bandwith/smal', did you mean 'bandwidth/small'"
     ):
         Catalogue().read("bandwith/smal")
+
+
+def test_a_file_is_no_preset_until_it_lies_in_the_folder(user: Path) -> None:
+    with pytest.raises(PresetError, match=f"put the file into {user} and call it 'mine'"):
+        Catalogue(user).read("somewhere/mine.toml")
 
 
 def test_a_last_part_is_answered_with_the_whole_name() -> None:
