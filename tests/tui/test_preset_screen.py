@@ -203,6 +203,23 @@ async def test_enqueue_with_a_problem_goes_to_the_problem(home: Home) -> None:
         assert it.returned == []
 
 
+async def test_enqueue_waits_for_the_fields_of_another_preset(home: Home, monkeypatch) -> None:
+    async with opened(home) as (it, pilot):
+        told: list[str] = []
+        monkeypatch.setattr(it.screen, "notify", lambda text, **_: told.append(text))
+        monkeypatch.setattr(it.screen, "_enqueue", lambda *_: told.append("enqueued"))
+
+        async def fields_to_come() -> None:
+            return
+
+        monkeypatch.setattr(it.screen, "_show_fields", fields_to_come)
+        await pilot.press("down")
+        await until(pilot, lambda: "denoise/small" not in it.text("about"))
+        await pilot.press("ctrl+r")
+        await pilot.pause()
+        assert told == ["The form is still opening."]
+
+
 async def test_escape_goes_back_at_once_when_nothing_was_edited(home: Home) -> None:
     async with opened(home) as (it, pilot):
         await pilot.press("escape")

@@ -122,6 +122,8 @@ class PresetScreen(Screen[int | None]):
 
     async def _show_preset(self, name: str) -> None:
         self._shown = name
+        # Until its own fields are there, nothing of the preset before it may be enqueued.
+        self._verdict = Verdict(None)
         info = next(item for item in self._presets if item.name == name)
         about = f"{name}  ({info.origin}{f', extends {info.extends}' if info.extends else ''})"
         self.query_one("#about", Static).update(f"{about}\n{info.description}", layout=False)
@@ -225,6 +227,9 @@ class PresetScreen(Screen[int | None]):
     def action_enqueue(self) -> None:
         """Put a run of these settings into the queue and leave."""
         config = self._verdict.config
+        if config is None and not self._verdict.count:
+            self.notify("The form is still opening.")
+            return
         if config is None:
             self.notify(f"{_count(self._verdict.count)} to solve first.", severity="error")
             self.action_next_problem()
