@@ -12,7 +12,7 @@ import zlib
 import numpy as np
 
 _WINDOW = 1024
-_LONGEST_HOP_FRAMES = 1200
+_MOST_FRAMES = 1200
 _LOWEST_DB = -100.0
 # Black over violet and orange to pale yellow, for rising levels.
 _RAMP = np.array([[0, 0, 4], [81, 18, 124], [183, 55, 121], [252, 137, 97], [252, 253, 191]])
@@ -21,7 +21,7 @@ _RAMP = np.array([[0, 0, 4], [81, 18, 124], [183, 55, 121], [252, 137, 97], [252
 def level_db(samples_CT: np.ndarray) -> np.ndarray:
     """Return (F, L): the level of each bin, mean power over the channels, a full-scale sine at 0 dB."""
     length = samples_CT.shape[-1]
-    hop = max(_WINDOW // 4, length // _LONGEST_HOP_FRAMES)
+    hop = max(_WINDOW // 16, length // _MOST_FRAMES)
     padded_CT = np.pad(samples_CT, ((0, 0), (_WINDOW // 2, _WINDOW // 2)))
     frames_CLT = np.lib.stride_tricks.sliding_window_view(padded_CT, _WINDOW, axis=1)[:, ::hop]
     window_T = np.hanning(_WINDOW + 1)[:-1]
