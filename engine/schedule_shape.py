@@ -6,9 +6,12 @@ Owns the curve that is drawn of a schedule, and the warnings about one that is p
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 from engine.config.schema import RunConfig
+from engine.config.sections import ScheduleConfig
+from engine.counters import UpdateSize
 from engine.schedules import lr_factor, total_updates
 
 # Below this share of its peak a learning rate changes nothing any more.
@@ -27,14 +30,15 @@ class ScheduleCurve:
 
 def schedule_curve(config: RunConfig, *, points: int = 2000) -> ScheduleCurve:
     """Return the learning rate over the run, at most `points` + 1 values of it."""
-    size = config.update_size
-    total = total_updates(config.schedule.length, size)
-    stride = -(-total // points)
-    numbers = [*range(1, total, stride), total]
-    lrs = [
-        config.optimizer.lr * lr_factor(config.schedule, size.after(number - 1), size)
-        for number in numbers
-    ]
+    return _curve(config.schedule, config.update_size, config.optimizer.lr, points)
+
+
+# A form asks again at each key, mostly for the same curve.
+@lru_cache(maxsize=8)
+def _curve(schedule: ScheduleConfig, size: UpdateSize, peak: float, points: int) -> ScheduleCurve:
+    total = total_updates(schedule.length, size)
+    numbers = [*range(1, total, -(-total // points)), total]
+    lrs = [peak * lr_factor(schedule, size.after(number - 1), size) for number in numbers]
     return ScheduleCurve(numbers, lrs)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from jobs.home import Home
 from jobs.store.reader import StoreReader
 from presets.catalogue import Catalogue
 from tui.screens.preset import PresetScreen
+from tui.widgets.chart import Chart
 from tui.widgets.choice import Choice
 from tui.widgets.setting_field import SettingField, field_id
 
@@ -61,11 +63,11 @@ async def opened(home: Home, preset: str = "denoise/small", *, size: tuple[int, 
 
 
 @pytest.fixture
-def folders(tmp_path: Path) -> dict[str, Path]:
-    """Folders that exist, by the key of their setting."""
+def folders(tmp_path: Path, write_tone: Callable[[Path], Path]) -> dict[str, Path]:
+    """Folders with a file each, by the key of their setting."""
     found = {f"data.{name}": tmp_path / name for name in ("train", "valid", "noise")}
     for folder in found.values():
-        folder.mkdir()
+        write_tone(folder / "tone.wav")
     return found
 
 
@@ -87,7 +89,7 @@ async def test_the_filter_narrows_the_list_by_name_and_description(home: Home) -
 
 async def test_moving_in_the_list_shows_other_settings(home: Home) -> None:
     async with opened(home, "denoise/small") as (it, pilot):
-        await pilot.press("down")
+        await pilot.press("end")
         await until(pilot, lambda: it.screen.query(f"#{field_id('data.targets')}"))
         assert not it.screen.query(f"#{field_id('data.noise')}")
 
@@ -131,6 +133,22 @@ async def test_help_shows_unit_bounds_and_default_of_the_focused_field(home: Hom
         shown = it.text("help")
         assert "Length of a training segment." in shown
         assert "data.segment_s · float · > 0.01, <= 60 · s · default 2.0" in shown
+
+
+async def test_the_learning_rate_is_drawn_as_its_settings_are_edited(home: Home) -> None:
+    async with opened(home, size=(100, 40)) as (it, pilot):
+        chart = it.screen.query_one(Chart)
+        assert chart.display
+        assert chart.plot.lines[0].label == "cosine"
+        it.focus("schedule.kind")
+        await pilot.press("right")
+        await until(pilot, lambda: chart.plot.lines[0].label == "cosine_restarts")
+        assert "rises again" in it.text("problems")
+
+
+async def test_a_low_terminal_has_no_room_for_the_curve(home: Home) -> None:
+    async with opened(home) as (it, _):
+        assert not it.screen.query_one(Chart).display
 
 
 async def test_another_kind_rebuilds_its_section_and_keeps_the_focus(home: Home) -> None:
@@ -316,7 +334,8 @@ async def test_the_form_fits_the_terminal(home: Home, size: tuple[int, int]) -> 
     async with opened(home, size=size) as (it, pilot):
         await pilot.pause()
         form = it.screen.query_one("#form")
-        assert form.region.height >= size[1] - 10
+        curve = it.screen.query_one(Chart)
+        assert form.region.height + curve.region.height >= size[1] - 10
         for selector in ("#enqueue", "#save", "#problems", "#help", "#keys"):
             region = it.screen.query_one(selector).region
             assert region.right <= size[0]

@@ -12,20 +12,26 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.events import Resize
 from textual.screen import Screen
 from textual.widgets import Button, Input, Label, OptionList, Static
 from textual.widgets.option_list import Option
 
 from engine.config.fields import SettingInfo
 from engine.config.schema import RunConfig
+from engine.schedule_shape import schedule_warnings
 from jobs.home import Home
 from presets.catalogue import Catalogue, PresetError, PresetInfo
 from tui.actions import perform
 from tui.draft import Draft, FieldState, Verdict
+from tui.schedule_plot import schedule_plot
 from tui.screens.save_preset import SavePreset
+from tui.widgets.chart import Chart
+from tui.widgets.plot import Plot
 from tui.widgets.setting_field import FormSection, SettingField, field_id
 
 _KEYS = "^r enqueue  ^s save  ^z undo field  ^f find preset  ^n next problem  esc back"
+_ROWS_FOR_CURVE = 30
 
 
 class PresetScreen(Screen[int | None]):
@@ -54,6 +60,8 @@ class PresetScreen(Screen[int | None]):
         self._verdict = Verdict(None)
         self._focused: SettingInfo | None = None
         self._warned = False
+        self._curve = Chart(Plot("learning rate"), id="curve")
+        self._curve.can_focus = False
 
     def compose(self) -> ComposeResult:
         """Lay out the list on the left, the form on the right, help and problems below it."""
@@ -64,6 +72,7 @@ class PresetScreen(Screen[int | None]):
             with Vertical(id="editor"):
                 yield Static(id="about", markup=False)
                 yield VerticalScroll(id="form")
+                yield self._curve
                 yield Static(id="help", markup=False)
                 yield Static(id="problems", markup=False)
                 with Horizontal(id="actions"):
@@ -78,6 +87,11 @@ class PresetScreen(Screen[int | None]):
         """Read the presets and show the first one, or the one asked for."""
         self.query_one("#presets", OptionList).focus()
         self._fill_list(self._first)
+
+    def on_resize(self, event: Resize) -> None:
+        """Show the curve of the learning rate where the form keeps most of the rows."""
+        self._curve.display = event.size.height >= _ROWS_FOR_CURVE
+        self._draw_curve()
 
     # The list of presets.
 
@@ -175,13 +189,21 @@ class PresetScreen(Screen[int | None]):
             problem = self._verdict.problems.get(field.info.key, "")
             field.mark(changed=states[field.info.key].changed, problem=problem)
         self._show_problems()
+        self._draw_curve()
+
+    def _draw_curve(self) -> None:
+        """Draw the learning rate over the run, on a terminal that has the room."""
+        if self._curve.display and self._verdict.config is not None:
+            self._curve.plot = schedule_plot(self._verdict.config)
 
     def _show_problems(self) -> None:
         verdict = self._verdict
         draft = self._drafts.get(self._shown)
         changes = len(draft.changes) if draft else 0
         first = "; ".join([*verdict.general, *(f"{k}: {v}" for k, v in verdict.problems.items())])
-        text = f"{_count(verdict.count)}: {first}" if verdict.count else f"ready, {changes} changed"
+        odd = schedule_warnings(verdict.config) if verdict.config is not None else []
+        ready = "; ".join([f"ready, {changes} changed", *odd])
+        text = f"{_count(verdict.count)}: {first}" if verdict.count else ready
         bar = self.query_one("#problems", Static)
         bar.update(text, layout=False)
         bar.set_class(bool(verdict.count), "-wrong")

@@ -64,7 +64,8 @@ def test_plot_draws_the_learning_rate_and_warns(sepdash, home) -> None:
     answer = sepdash("presets", "denoise/small", "--plot")
     rows = answer.out.splitlines()
     assert (answer.code, len(rows), answer.err) == (0, 16, "")
-    assert rows[0].startswith("learning rate") and "cosine" in rows[0]
+    assert rows[0].startswith("learning rate")
+    assert "cosine" in rows[0]
     assert rows[-1].rstrip().endswith("updates")
     assert any("\u2800" < char <= "\u28ff" for char in answer.out)
 
