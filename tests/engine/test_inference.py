@@ -208,3 +208,43 @@ def test_a_value_that_is_no_number_is_refused_with_its_place(tmp_path, apply):
     ):
         apply([tmp_path / "in.wav"], tmp_path / "out", chunk_s=0.5, overlap=0.0)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+class Swapping(nn.Module):
+    """Finds a low and a high tone exactly, and names them the other way round at every second call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, mix_BCT: torch.Tensor) -> torch.Tensor:
+        spectrum = torch.fft.rfft(mix_BCT.double())
+        border = mix_BCT.shape[-1] // 8
+        low = torch.fft.irfft(
+            torch.where(torch.arange(spectrum.shape[-1]) < border, spectrum, 0), mix_BCT.shape[-1]
+        )
+        self.calls += 1
+        pair = torch.stack([low, mix_BCT - low], dim=1).float()
+        return pair.flip(1) if self.calls % 2 else pair
+
+
+@pytest.mark.parametrize("overlap", [0.1, 0.5])
+def test_speakers_are_not_swapped_from_chunk_to_chunk(tmp_path, apply, overlap):
+    time = np.arange(36_000) / 8_000
+    tones = [0.3 * np.sin(2 * np.pi * hertz * time) for hertz in (200, 1_500)]
+    soundfile.write(tmp_path / "in.wav", sum(tones), 8_000, subtype="FLOAT")
+    data = {"kind": "speakers", "train": "x", "valid": "x", "rate_hz": 8_000}
+    model = Swapping()
+    written = apply(
+        [tmp_path / "in.wav"],
+        tmp_path / "out",
+        data=data,
+        model=model,
+        chunk_s=1.0,
+        overlap=overlap,
+    )
+    assert [path.name for path in written] == ["in.speaker1.wav", "in.speaker2.wav"]
+    assert model.calls > 4
+    high, low = (_read(path)[:, 0] for path in written)
+    assert np.abs(high - tones[1]).max() < 0.05
+    assert np.abs(low - tones[0]).max() < 0.05
