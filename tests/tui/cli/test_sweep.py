@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import click
 import pytest
 
 from jobs.store.reader import StoreReader
@@ -70,6 +71,23 @@ def test_sweep_queues_all_runs_with_their_experiment(sepdash, home, file, folder
         ]
         assert {run.preset for run in runs} == {"denoise/small"}
         assert reader.config(2)["schedule"]["length"] == "320 samples"
+
+
+@pytest.mark.parametrize(("answer", "queued"), [("n", 0), ("y", 4)])
+def test_on_a_terminal_the_plan_is_asked_about(
+    sepdash, home, file, folders, monkeypatch, answer: str, queued: int
+) -> None:
+    def confirm(text: str, **_: object) -> bool:
+        assert text == "queue 4 runs?"
+        if answer == "n":
+            raise click.Abort
+        return True
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr(click, "confirm", confirm)
+    assert sepdash("sweep", str(file), *folders).code == (0 if queued else 130)
+    with StoreReader(home.store) as reader:
+        assert len(reader.runs()) == queued
 
 
 def test_a_taken_name_queues_nothing(sepdash, home, file, folders) -> None:

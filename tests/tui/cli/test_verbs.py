@@ -90,6 +90,12 @@ def test_enqueue_makes_a_queued_run(sepdash, home, folders) -> None:
         assert reader.config(1)["optimizer"]["lr"] == 1e-4
 
 
+def test_enqueue_warns_of_an_odd_schedule_and_queues_all_the_same(sepdash, folders) -> None:
+    answer = sepdash("enqueue", "denoise/small", *folders, "--set", "schedule.kind=cosine_restarts")
+    assert answer.code == 0
+    assert "warning: schedule.kind = cosine_restarts: the learning rate rises again" in answer.err
+
+
 def test_enqueue_reports_all_problems_at_once(sepdash, home, folders) -> None:
     answer = sepdash(
         "enqueue", "denoise/small", *folders, "--set", "optimizer.lrr=1", "--set", "batch.items=0"
