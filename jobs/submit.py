@@ -11,11 +11,11 @@ import shutil
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Literal
 
 from engine.config.schema import RunConfig
-from engine.data.check import check_data
+from engine.data.check import check_data, with_absolute_paths
 from engine.schedules import total_updates
 from jobs.home import Home
 from jobs.processes import is_alive
@@ -217,10 +217,4 @@ def _free_name(connection: sqlite3.Connection, stem: str) -> str:
 
 
 def _with_absolute_paths(config: RunConfig) -> RunConfig:
-    absolute = {
-        name: value.expanduser().absolute()
-        for name, value in config.data
-        if isinstance(value, Path)
-    }
-    data = config.data.model_copy(update=absolute)
-    return config.model_copy(update={"data": data})
+    return config.model_copy(update={"data": with_absolute_paths(config.data)})

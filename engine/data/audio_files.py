@@ -79,7 +79,7 @@ def scan_folder(path: Path, *, setting: str) -> list[AudioInfo]:
         DataError: when the folder is missing or holds no audio, or for all unusable files at once.
     """
     check_folder(path, setting=setting)
-    files = sorted(_audio_files(path))
+    files = find_audio(path)
     if not files:
         extensions = ", ".join(sorted(EXTENSIONS))
         message = f"no audio files in {path}; expected files ending in {extensions}"
@@ -155,6 +155,11 @@ def read_segment(info: AudioInfo, start: int, frames: int) -> np.ndarray:
         )
         raise DataError([Problem("", message)])
     return np.ascontiguousarray(samples_TC.T)
+
+
+def find_audio(root: Path) -> list[Path]:
+    """Return the audio files below a folder, in the order of their paths; dot files are left out."""
+    return sorted(_audio_files(root))
 
 
 def _audio_files(root: Path) -> Iterator[Path]:

@@ -27,7 +27,7 @@ def check_data(data: DataConfig) -> None:
     problems: list[Problem] = []
     checks: list[Callable[[], None]] = [
         partial(_check_folder, data, folder, setting)
-        for folder, setting in dict.fromkeys(_folders(data))
+        for folder, setting in dict.fromkeys(folders_of(data))
     ]
     if isinstance(data, BandwidthData):
         checks.append(partial(check_detours, data))
@@ -40,13 +40,20 @@ def check_data(data: DataConfig) -> None:
         raise DataError(problems)
 
 
+def with_absolute_paths(data: DataConfig) -> DataConfig:
+    """Return the settings with `~` and relative paths resolved; the files need not be there."""
+    absolute = {
+        name: value.expanduser().absolute() for name, value in data if isinstance(value, Path)
+    }
+    return data.model_copy(update=absolute)
+
+
 def data_warnings(data: DataConfig) -> list[str]:
     """Return what is allowed but hardly meant: scores of audio that was trained on."""
     train, valid = data.train.expanduser().resolve(), data.valid.expanduser().resolve()
-    # Speakers are split by take, so both may name one folder.
-    if isinstance(data, SpeakersData) or not (
-        valid.is_relative_to(train) or train.is_relative_to(valid)
-    ):
+    # Files held out by name may lie beside those that are trained on.
+    split = isinstance(data, SpeakersData) and data.held_out
+    if split or not (valid.is_relative_to(train) or train.is_relative_to(valid)):
         return []
     return [
         "data.valid shares files with data.train: the scores are of audio that was trained on; "
@@ -60,7 +67,8 @@ def _check_folder(data: DataConfig, folder: Path, setting: str) -> None:
     check_ends(infos, setting=setting)
 
 
-def _folders(data: DataConfig) -> Iterator[tuple[Path, str]]:
+def folders_of(data: DataConfig) -> Iterator[tuple[Path, str]]:
+    """Name the folders of a task, each with the setting that holds it."""
     yield data.train, "data.train"
     yield data.valid, "data.valid"
     if isinstance(data, DenoiseData):

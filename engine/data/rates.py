@@ -25,7 +25,7 @@ def check_policy(infos: Sequence[AudioInfo], data: AudioData, *, setting: str) -
         DataError: for mixed or forbidden rates, rates that can't be converted, more than 2 channels,
             and for bandwidth extension, audio that has no more bandwidth than the narrowest input.
     """
-    problems = [*_rate_problems(infos, data, setting), *_channel_problems(infos, data, setting)]
+    problems = [*rate_problems(infos, data, setting), *channel_problems(infos, data, setting)]
     if problems:
         raise DataError(problems)
 
@@ -75,7 +75,8 @@ def check_detours(data: BandwidthData) -> None:
         raise DataError(problems)
 
 
-def _rate_problems(infos: Sequence[AudioInfo], data: AudioData, setting: str) -> list[Problem]:
+def rate_problems(infos: Sequence[AudioInfo], data: AudioData, setting: str) -> list[Problem]:
+    """Return what of the files' rates is against the policy; one problem speaks for all of a kind."""
     counts = Counter(info.rate_hz for info in infos)
     if data.resample != "any" and len(counts) > 1:
         message = (
@@ -122,7 +123,8 @@ def _describe(infos: Sequence[AudioInfo], counts: Counter[int]) -> str:
     return ", ".join(parts)
 
 
-def _channel_problems(infos: Sequence[AudioInfo], data: AudioData, setting: str) -> list[Problem]:
+def channel_problems(infos: Sequence[AudioInfo], data: AudioData, setting: str) -> list[Problem]:
+    """Return a problem for each file with more channels than the model has."""
     if data.channels == 1:
         return []
     return [

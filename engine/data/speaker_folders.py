@@ -24,19 +24,28 @@ def scan_speakers(
     found: list[tuple[str, AudioInfo]] = []
     for path in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
         infos = scan_folder(path, setting=setting)
-        found.extend((path.name, info) for info in infos if _belongs(info.path, data, split))
-    names = sorted({name for name, _ in found})
-    if len(names) < data.num_speakers:
-        pattern = f" that {_rule(data, split)}" if data.held_out else ""
-        message = (
-            f"{folder}: a mixture has {data.num_speakers} speakers, found files{pattern} of "
-            f"{len(names)} ({', '.join(names) or 'none'}); expected <speaker>/<name>.flac"
-        )
-        raise DataError([Problem(setting, message)])
+        found.extend((path.name, info) for info in infos if belongs(info.path, data, split))
+    if problem := too_few(folder, {name for name, _ in found}, data, split):
+        raise DataError([problem])
     return found
 
 
-def _belongs(path: Path, data: SpeakersData, split: Literal["train", "valid"]) -> bool:
+def too_few(
+    folder: Path, names: set[str], data: SpeakersData, split: Literal["train", "valid"]
+) -> Problem | None:
+    """Return the problem of a folder with fewer speakers than talk at once."""
+    if len(names) >= data.num_speakers:
+        return None
+    pattern = f" that {_rule(data, split)}" if data.held_out else ""
+    message = (
+        f"{folder}: a mixture has {data.num_speakers} speakers, found files{pattern} of "
+        f"{len(names)} ({', '.join(sorted(names)) or 'none'}); expected <speaker>/<name>.flac"
+    )
+    return Problem(f"data.{split}", message)
+
+
+def belongs(path: Path, data: SpeakersData, split: Literal["train", "valid"]) -> bool:
+    """Tell whether a file is one of the split, by `data.held_out`."""
     if not data.held_out:
         return True
     return fnmatchcase(path.name, data.held_out) == (split == "valid")

@@ -13,6 +13,7 @@ import click
 VERBS: dict[str, tuple[str, str]] = {
     "demo": ("tui.cli.demo", "Train two small models on synthetic audio and compare them."),
     "presets": ("tui.cli.presets", "List presets, show one, or list every setting."),
+    "data": ("tui.cli.data", "Check folders of audio before training."),
     "enqueue": ("tui.cli.enqueue", "Put a run of a preset into the queue."),
     "sweep": ("tui.cli.sweep", "Queue the runs of an experiment, matched to each other."),
     "worker": ("tui.cli.worker", "Train the queued runs, one after the other."),

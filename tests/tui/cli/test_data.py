@@ -1,0 +1,87 @@
+"""`sepdash data`: what it prints, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+
+@pytest.fixture
+def speech(tmp_path: Path) -> Path:
+    folder = tmp_path / "speech"
+    folder.mkdir()
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 40_000)
+    for number in range(3):
+        soundfile.write(folder / f"{number}.wav", noise, 16_000)
+    return folder
+
+
+def test_a_good_folder(sepdash, speech):
+    answer = sepdash("data", "check", str(speech))
+
+    assert answer.code == 0, answer.err
+    assert answer.out.splitlines() == [
+        str(speech),
+        "  audio files at any depth: 3 files, 7.5 s, 16000 Hz, mono",
+        "  no problems",
+        "",
+        "no problems; 3 files can be read, 7.5 s in all",
+    ]
+
+
+def test_problems_are_listed_by_kind_and_end_with_exit_code_2(sepdash, speech):
+    for number in range(25):
+        soundfile.write(speech / f"short-{number:02}.wav", np.full(1000, 0.1), 16_000)
+    soundfile.write(speech / "silent.wav", np.zeros(40_000), 16_000)
+    answer = sepdash("data", "check", str(speech))
+
+    assert answer.code == 2
+    lines = answer.out.splitlines()
+    assert lines[2] == "  short: 25 (files shorter than a segment, which would be padded)"
+    assert lines[3] == "    short-00.wav: 0.06 s, shorter than a segment of 2 s"
+    assert lines[23] == "    ... and 5 more, shown by --all"
+    assert "    silent.wav: silent, its loudest sample is 0.0e+00" in lines
+    assert lines[-1] == "26 problems; 29 files can be read, 11.6 s in all"
+    assert sepdash("data", "check", str(speech), "--all").out.count("short-") == 25
+    assert sepdash("data", "check", str(speech), "--headers", "--segment", "0.01").code == 0
+    allowed = sepdash("data", "check", str(speech), "--allow", "short", "--allow", "silent")
+    assert allowed.code == 0
+    assert "short: 25, allowed" in allowed.out
+
+
+def test_json(sepdash, speech):
+    (speech / "broken.wav").write_text("no audio")
+    answer = sepdash("data", "check", str(speech), "--json")
+
+    assert answer.code == 2
+    found = json.loads(answer.out)
+    assert found["num_problems"] == 1
+    assert found["folders"][0]["duration_s"] == 7.5
+    assert found["folders"][0]["findings"][0]["kind"] == "unreadable"
+
+
+def test_a_preset_is_checked_with_its_settings(sepdash, speech):
+    words = ["data", "check", "denoise/small", "--set", f"data.train={speech}"]
+    words += ["--set", f"data.valid={speech}", "--set", f"data.noise={speech}"]
+
+    assert sepdash(*words).code == 0
+    answer = sepdash(*words, "--set", "data.noise=/nowhere")
+    assert answer.code == 2
+    assert "data.noise /nowhere" in answer.out
+    assert "folder /nowhere does not exist" in answer.out
+
+
+def test_mistakes_are_one_line(sepdash, speech):
+    for words, message in (
+        (["check", "denoise/smal"], "denoise/smal is no folder, and no preset"),
+        (["check", str(speech), "--set", "seed=1"], "--set is for presets"),
+        (["check", str(speech), "--allow", "noisy"], "no such kind; expected empty, unreadable"),
+    ):
+        answer = sepdash("data", *words)
+        assert answer.code == 2
+        assert message in answer.err
+        assert answer.err.count("\n") == 1

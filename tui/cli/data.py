@@ -1,0 +1,156 @@
+"""`sepdash data`: what is in folders of audio, and what is wrong with them, before a night is spent."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from jobs.home import Home
+from tui.cli.common import json_option, plain, print_json, with_home
+
+if TYPE_CHECKING:
+    from engine.data.survey import Finding, Survey
+
+_CHECK_EXAMPLES = """\b
+Examples:
+  sepdash data check ~/musdb18hq                        a folder, whatever it holds
+  sepdash data check stems/vocals --set data.train=~/musdb18hq/train
+  sepdash data check ~/speech --allow short             short files are fine
+"""
+_MOST_SHOWN = 20
+_PROBLEMS_CODE = 2
+
+
+@click.group(epilog=_CHECK_EXAMPLES)
+def data() -> None:
+    """Check folders of audio before training."""
+
+
+@data.command(epilog=_CHECK_EXAMPLES)
+@click.argument("target", metavar="PATH|PRESET")
+@click.option(
+    "--set", "assignments", metavar="KEY=VALUE", multiple=True,
+    help="Change a setting of the preset. May be repeated.",
+)  # fmt: skip
+@click.option(
+    "--segment", "segment_s", type=click.FloatRange(0.01, 60), default=2.0, show_default=True,
+    help="Seconds that a file of PATH should last; a preset says it itself.",
+)  # fmt: skip
+@click.option(
+    "--allow", metavar="KIND", multiple=True,
+    help="Tell of such problems, but don't count them. May be repeated.",
+)  # fmt: skip
+@click.option("--headers", is_flag=True, help="Read headers only: silence and clipping go unseen.")
+@click.option("--all", "show_all", is_flag=True, help=f"Show more than {_MOST_SHOWN} of a kind.")
+@json_option
+@with_home
+def check(
+    target: str,
+    *,
+    assignments: tuple[str, ...],
+    allow: tuple[str, ...],
+    as_json: bool,
+    show_all: bool,
+    **options: float | bool | Home,
+) -> None:
+    """List all problems of a folder of audio, or of those of a preset; exit code 2 if there are any.
+
+    Kinds: empty, unreadable, stems, rate, channels, short, silent, clipped, settings.
+    """
+    from engine.data.survey import KINDS
+
+    if unknown := set(allow) - set(KINDS):
+        raise click.UsageError(f"--allow {min(unknown)}: no such kind; expected {', '.join(KINDS)}")
+    surveys = _survey(target, assignments, **options)  # type: ignore[arg-type]
+    counted = [item for survey in surveys for item in survey.findings if item.kind not in allow]
+    if as_json:
+        print_json({"num_problems": len(counted), "folders": plain(surveys)})
+    else:
+        _print(surveys, allow, most=None if show_all else _MOST_SHOWN)
+        click.echo(_summary(surveys, len(counted)))
+    click.get_current_context().exit(_PROBLEMS_CODE if counted else 0)
+
+
+def _survey(
+    target: str, assignments: Sequence[str], *, segment_s: float, headers: bool, home: Home
+) -> list[Survey]:
+    from engine.data.survey import survey_data, survey_folder
+
+    progress = _show_progress if sys.stderr.isatty() else None
+    folder = Path(target).expanduser().absolute()
+    if not folder.is_dir():
+        from engine.config.overrides import apply_overrides
+        from engine.config.problems import load_config
+        from presets.catalogue import Catalogue, PresetError
+
+        try:
+            values = Catalogue(home.presets).read(target)
+        except PresetError as error:
+            raise click.UsageError(f"{target} is no folder, and no preset: {error}") from None
+        config = load_config(apply_overrides(values, assignments))
+        return survey_data(config.data, content=not headers, progress=progress)
+    if assignments:
+        raise click.UsageError(f"--set is for presets, but {target} is a folder")
+    return [survey_folder(folder, segment_s=segment_s, content=not headers, progress=progress)]
+
+
+def _show_progress(done: int, total: int) -> None:
+    end = "\n" if done == total else ""
+    sys.stderr.write(f"\rlistened to {done} of {total} files{end}")
+    sys.stderr.flush()
+
+
+def _print(surveys: Sequence[Survey], allow: Sequence[str], *, most: int | None) -> None:
+    for survey in surveys:
+        click.echo(" ".join(filter(None, [survey.setting, str(survey.folder)])))
+        if survey.num_files:
+            click.echo(f"  {_contents(survey)}")
+        kinds = dict.fromkeys(item.kind for item in survey.findings)
+        for kind in kinds:
+            found = [item for item in survey.findings if item.kind == kind]
+            _print_kind(survey, found, allowed=kind in allow, most=most)
+        click.echo("" if kinds else "  no problems\n")
+
+
+def _print_kind(
+    survey: Survey, found: Sequence[Finding], *, allowed: bool, most: int | None
+) -> None:
+    from engine.data.survey import KINDS
+
+    kind = found[0].kind
+    mark = ", allowed" if allowed else ""
+    click.echo(f"  {kind}: {len(found)}{mark} ({KINDS[kind]})")
+    for item in found[:most]:
+        click.echo(f"    {item.message.replace(f'{survey.folder}/', '')}")
+    if most is not None and len(found) > most:
+        click.echo(f"    ... and {len(found) - most} more, shown by --all")
+
+
+def _contents(survey: Survey) -> str:
+    rates = ", ".join(f"{rate} Hz{_share(survey, n)}" for rate, n in survey.rates_hz.items())
+    names = {1: "mono", 2: "stereo"}
+    channels = ", ".join(
+        f"{names.get(count, f'{count} channels')}{_share(survey, n)}"
+        for count, n in survey.channels.items()
+    )
+    files = f"{survey.num_files} file{'s' if survey.num_files > 1 else ''}"
+    return f"{survey.layout}: {files}, {_hours(survey.duration_s)}, {rates}, {channels}"
+
+
+def _share(survey: Survey, number: int) -> str:
+    return "" if number == survey.num_files else f" in {number}"
+
+
+def _summary(surveys: Sequence[Survey], num_problems: int) -> str:
+    files = sum(survey.num_files for survey in surveys)
+    seconds = sum(survey.duration_s for survey in surveys)
+    noun = "problem" if num_problems == 1 else "problems"
+    return f"{num_problems or 'no'} {noun}; {files} files can be read, {_hours(seconds)} in all"
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.2f} h" if seconds >= 36 else f"{seconds:.1f} s"
