@@ -128,4 +128,7 @@ def _run_name(experiment: Experiment, name: str, variant: str, seed: int) -> str
     text = experiment.name
     for word, value in words.items():
         text = text.replace(f"{{{word}}}", value)
+    if "{" in text:
+        known = ", ".join(f"{{{word}}}" for word in words)
+        raise ConfigError([Problem("name", f"may hold {known}, found {experiment.name!r}")])
     return text

@@ -201,6 +201,10 @@ def test_all_problems_of_all_variants_are_listed(plan) -> None:
         ({"match": "sample"}, "match: input should be 'none', 'updates', 'samples'"),
         ({"grid": {"optimizer.lr": 3e-4}}, "grid.optimizer.lr: expected a list of values"),
         ({"seeds": []}, "seeds: "),
+        (
+            {"name": "{varient}"},
+            "name: may hold {experiment}, {variant}, {seed}, found '{varient}'",
+        ),
         ({"seeds": [1, 1]}, "name: gives several runs the same name: exp-baseline-s1"),
         ({"set": {"batch": {"itmes": 3}}}, "batch.itmes: unknown setting, did you mean 'items'"),
     ],
