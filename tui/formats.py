@@ -78,6 +78,12 @@ def fraction(used: float | None, total: float | None) -> str:
     return f"{used / 1024 ** _BYTE_UNITS.index(unit):.1f}/{whole} {unit}"
 
 
+def percent(share: float) -> str:
+    """Return a share in whole percents, rounded down: 100% is said of what is complete only."""
+    # 0.29 * 100 is a little below 29.
+    return f"{int(share * 100 + 1e-6)}%"
+
+
 def bar(share: float, width: int) -> str:
     """Return a bar of `width` cells with a resolution of an eighth of a cell."""
     eighths = round(min(1.0, max(0.0, share)) * width * 8)

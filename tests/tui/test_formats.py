@@ -71,3 +71,10 @@ def test_fit_is_exact():
     assert [formats.fit("abcdef", width) for width in (0, 1, 4, 6, 8)] == [
         "", "…", "abc…", "abcdef", "abcdef  ",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"), [(0, "0%"), (0.29, "29%"), (0.315, "31%"), (0.9999, "99%"), (1, "100%")]
+)
+def test_percent_is_rounded_down(share, expected):
+    assert formats.percent(share) == expected

@@ -171,7 +171,8 @@ def _store(home: Home) -> Iterator[Check]:
         with StoreReader(home.store) as reader:
             runs, workers = reader.runs(), [item for item in reader.workers() if item.alive]
     except (ValueError, sqlite3.Error) as error:
-        yield Check("store", "runs", "problem", f"{home.store}: {error}")
+        text = str(error) if str(home.store) in str(error) else f"{home.store}: {error}"
+        yield Check("store", "runs", "problem", text)
         return
     counts = Counter(run.state for run in runs)
     states = ", ".join(f"{count} {state}" for state, count in counts.items())

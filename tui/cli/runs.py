@@ -47,7 +47,7 @@ def row(run: RunRecord) -> list[str]:
         str(run.id),
         formats.clean(run.name),
         "stopping" if run.stopping else run.state,
-        f"{run.progress:.0%}",
+        formats.percent(run.progress),
         formats.duration(run.eta_s),
         formats.level(run.best_si_sdr),
         formats.level(run.best_si_sdr_ema),

@@ -60,7 +60,9 @@ def _everything(reader: StoreReader, record: RunRecord) -> dict[str, object]:
 
 def _print_run(record: RunRecord, home: Home) -> None:
     state = "stopping" if record.stopping else record.state
-    done = f"{record.updates} of {record.total_updates} updates ({record.progress:.0%})"
+    done = (
+        f"{record.updates} of {record.total_updates} updates ({formats.percent(record.progress)})"
+    )
     speed = f", {record.speed:.2f} updates/s" if record.speed else ""
     left = f", {formats.duration(record.eta_s)} left" if record.eta_s is not None else ""
     fields = {

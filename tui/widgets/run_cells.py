@@ -122,18 +122,14 @@ def _state(run: RunRecord, width: int, place: int) -> list[Cell]:
     if state == "running":
         length = width - 2 - 5
         cells.append(Cell(formats.bar(run.progress, length), colour, BAR))
-        cells.append(Cell(f"{_percent(run.progress):>5}", colour))
+        cells.append(Cell(f"{formats.percent(run.progress):>5}", colour))
         return cells
     text = state
     if state == "queued":
         text = f"queued #{place}"
     elif state in {"stopped", "failed"} and run.updates:
-        text = f"{state} {_percent(run.progress)}"
+        text = f"{state} {formats.percent(run.progress)}"
     return [*cells, Cell(formats.fit(text, width - 2), colour)]
-
-
-def _percent(share: float) -> str:
-    return f"{int(share * 100)}%"
 
 
 def _value(run: RunRecord, key: str, now: float) -> tuple[str, str]:

@@ -141,7 +141,7 @@ def test_runs_shows_the_queue_first_and_the_best_levels(sepdash, lab) -> None:
         "PRESET",
     ]
     assert lines[1].split() == [
-        "5", "denoise-weight-norm-1", "running", "46%", "14m30s", "12.93", "13.33", "+7.31",
+        "5", "denoise-weight-norm-1", "running", "45%", "14m30s", "12.93", "13.33", "+7.31",
         "denoise/small",
     ]  # fmt: skip
     assert [line.split()[0] for line in lines[2:5]] == ["6", "7", "8"]
