@@ -2,21 +2,44 @@
 
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 import torch
 
 from models.audio_unet import AudioUNet
-from models.configs import AudioUNetConfig, ConvTasNetConfig
+from models.configs import (
+    AudioUNetConfig,
+    BuiltInModel,
+    ConvTasNetConfig,
+    HybridConfig,
+    HybridDemucsConfig,
+    SpecUNetConfig,
+)
 from models.conv_tasnet import ConvTasNet
+from models.hybrid import Hybrid
+from models.hybrid_demucs import HybridDemucs
 from models.registry import build_model, count_parameters
+from models.spec_unet import SpecUNet
 
 
 @pytest.mark.parametrize(
-    ("config", "network"), [(AudioUNetConfig(width=4), AudioUNet), (ConvTasNetConfig(), ConvTasNet)]
+    ("config", "network"),
+    [
+        (AudioUNetConfig(width=4), AudioUNet),
+        (SpecUNetConfig(width=4), SpecUNet),
+        (HybridConfig(width=4), Hybrid),
+        (ConvTasNetConfig(), ConvTasNet),
+        (HybridDemucsConfig(features=8), HybridDemucs),
+    ],
 )
 def test_each_kind_has_its_network(config, network):
     assert isinstance(build_model(config, channels=1, sources=1), network)
+
+
+def test_no_kind_goes_untested():
+    tested = test_each_kind_has_its_network.pytestmark[0].args[1]
+    assert {type(config) for config, _ in tested} == set(get_args(BuiltInModel))
 
 
 def test_parameters_are_counted_once_and_only_if_trained():
