@@ -111,6 +111,21 @@ class StemsData(AudioData):
     mixture: str = setting(
         "", "File name of the mixture without extension; empty: the sum of targets and others."
     )
+    remix: float = setting(
+        0.0, "Share of training items whose stems come from different tracks.", ge=0, le=1
+    )
+    gain_db: float = setting(
+        0.0, "Most that a training stem is made louder or softer.", unit="dB", ge=0, le=40
+    )
+    flip_polarity: bool = setting(False, "Turn the sign of half of the training stems.")
+    swap_channels: bool = setting(False, "Swap left and right in half of the training stems.")
+    speed_percent: int = setting(
+        0,
+        "Most that training audio is made faster or slower, pitch included.",
+        unit="%",
+        ge=0,
+        le=25,
+    )
 
     @property
     def source_names(self) -> tuple[str, ...]:
@@ -122,6 +137,23 @@ class StemsData(AudioData):
         names = [*self.targets, *self.others]
         if len(set(names)) != len(names):
             raise ValueError(f"targets and others must be distinct, found {names}")
+        return self
+
+    @property
+    def changes_stems(self) -> bool:
+        """Whether training stems are mixed anew, rather than read as they are."""
+        switches = self.flip_polarity or self.swap_channels
+        return switches or max(self.remix, self.gain_db, self.speed_percent) > 0
+
+    @model_validator(mode="after")
+    def _changed_stems_are_summed(self) -> StemsData:
+        if self.changes_stems and self.mixture:
+            raise ValueError(
+                f"mixture = {self.mixture!r} is read as it is, so its stems can't be changed (remix, "
+                "gain_db, flip_polarity, swap_channels, speed_percent); set mixture = '' to sum the stems"
+            )
+        if self.swap_channels and self.channels == 1:
+            raise ValueError("swap_channels = true, but channels = 1: there is nothing to swap")
         return self
 
 

@@ -10,16 +10,19 @@ import numpy as np
 from engine.config.data import StemsData
 from engine.config.schema import RunConfig
 from engine.data.dataset import AudioItem
-from engine.data.excerpts import Excerpts
+from engine.data.excerpts import Excerpt, Excerpts
+from engine.data.remix import StemChange, draw_changes, read_changed
 from engine.data.source import Source, make_sources, manifest_of
 from engine.data.tracks import file_names, scan_tracks
+from engine.randomness import item_generator
 from engine.recipes.base import Split
 
 
 class StemsDataset:
     """Items of a folder of tracks: the mixture, and the target stems in the order of the config.
 
-    The mixture is a file of its own, or the sum of targets and others.
+    The mixture is a file of its own, or the sum of targets and others. Training stems may be changed
+    (`engine.data.remix`); validation stems never are.
 
     Raises:
         DataError: with everything that is wrong with any track.
@@ -38,6 +41,9 @@ class StemsDataset:
         self._tracks: list[list[Source]] = [
             sources[i : i + width] for i in range(0, len(sources), width)
         ]
+        self._data = data
+        self._seed = config.seed
+        self._changes = split == "train" and data.changes_stems
         self._num_targets = len(data.targets)
         self._has_mixture = bool(data.mixture)
         self._excerpts = Excerpts([track[0].length for track in self._tracks], config, split)
@@ -54,8 +60,24 @@ class StemsDataset:
     def item(self, epoch: int, index: int) -> AudioItem:
         """Return the mixture and the targets of an item."""
         place = self._excerpts.locate(epoch, index)
+        if self._changes:
+            return self._changed_item(epoch, index, place)
         track = self._tracks[place.file]
         stems_SCT = np.stack([source.read(place.start, place.frames) for source in track])
         mix_CT = stems_SCT[-1] if self._has_mixture else stems_SCT.sum(axis=0)
         target_SCT = stems_SCT[: self._num_targets]
         return AudioItem(place.pad(mix_CT), place.pad(target_SCT))
+
+    def changes(self, epoch: int, index: int) -> tuple[StemChange, ...]:
+        """Return what happens to each stem of a training item."""
+        draw = item_generator(self._seed, epoch, index, "remix")
+        return draw_changes(self._data, len(self._tracks), draw)
+
+    def _changed_item(self, epoch: int, index: int, place: Excerpt) -> AudioItem:
+        length = place.pad_left + place.frames + place.pad_right
+        stems = []
+        for number, change in enumerate(self.changes(epoch, index)):
+            track = place.file if change.track is None else change.track
+            stems.append(read_changed(self._tracks[track][number], place.start, length, change))
+        stems_SCT = np.stack(stems)
+        return AudioItem(stems_SCT.sum(axis=0), stems_SCT[: self._num_targets])

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from engine.config.data import StemsData
 from engine.config.schema import RunConfig
 from engine.data.dataset import AudioItem, Dataset, collate, fetch
 from engine.data.kept_items import KeptItems
@@ -29,7 +28,10 @@ from engine.scores import ItemScores
 from models.registry import build_model
 
 # Settings of the data that leave the validation items as they are; folders are named by manifests.
-_NO_MATTER_OF_VALIDATION = ("train", "valid", "noise", "noise_valid", "segment_s")
+_NO_MATTER_OF_VALIDATION = (
+    "train", "valid", "noise", "noise_valid", "segment_s",
+    "remix", "gain_db", "flip_polarity", "swap_channels", "speed_percent",
+)  # fmt: skip
 
 
 class SeparationRecipe:
@@ -95,9 +97,8 @@ class SeparationRecipe:
 
     def _sample(self, index: int, item: AudioItem, est_SCT: Tensor) -> AudioSample:
         data = self._config.data
-        count = self._config.num_sources
-        names = data.targets if isinstance(data, StemsData) else range(1, count + 1)
-        ends = [f".{name}" for name in names] if count > 1 else [""]
+        names = data.source_names
+        ends = [f".{name}" for name in names] if len(names) > 1 else [""]
         estimates_SCT = est_SCT.float().cpu().numpy()
         signals = {"input": item.mix_CT}
         signals |= {f"target{end}": item.target_SCT[i] for i, end in enumerate(ends)}
