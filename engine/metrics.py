@@ -79,19 +79,19 @@ def log_spectral_distance(est_xT: Tensor, ref_xT: Tensor) -> Tensor:
     that digital silence has a distance. Papers that leave out the factor 10 of the decibel (as most
     on bandwidth extension do) print a tenth of it.
     """
-    est_xFL, ref_xFL = _power_db(est_xT), _power_db(ref_xT)
-    return (est_xFL - ref_xFL).square().mean(dim=-2).sqrt().mean(dim=-1)
+    ratio_xFL = _power(est_xT) / _power(ref_xT)
+    return ratio_xFL.log10().mul(10).square().mean(dim=-2).sqrt().mean(dim=-1)
 
 
-def _power_db(x_xT: Tensor) -> Tensor:
+def _power(x_xT: Tensor) -> Tensor:
     signals_NT = x_xT.float().reshape(-1, x_xT.shape[-1])
     window = torch.hann_window(_LSD_WINDOW, device=x_xT.device)
     spectrum_NFL = torch.stft(
         signals_NT, _LSD_WINDOW, hop_length=_LSD_WINDOW // 4, window=window,
         pad_mode="constant", return_complex=True,
     )  # fmt: skip
-    level_NFL = 10 * spectrum_NFL.abs().square().clamp(min=_LSD_FLOOR).log10()
-    return level_NFL.reshape(*x_xT.shape[:-1], *level_NFL.shape[1:])
+    power_NFL = torch.view_as_real(spectrum_NFL).square().sum(dim=-1).clamp(min=_LSD_FLOOR)
+    return power_NFL.reshape(*x_xT.shape[:-1], *power_NFL.shape[1:])
 
 
 def _prepared(est_xT: Tensor, ref_xT: Tensor, *, joint_channels: bool) -> tuple[Tensor, Tensor]:
