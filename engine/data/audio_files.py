@@ -137,7 +137,7 @@ def read_segment(info: AudioInfo, start: int, frames: int) -> np.ndarray:
     """Read `frames` samples from `start` as float32 (C, T), at the file's own rate.
 
     Raises:
-        DataError: when the file became unreadable or ends before its header says.
+        DataError: when the file became unreadable, ends before its header says, or holds NaN.
     """
     assert 0 <= start <= start + frames <= info.frames, (start, frames, info)
     try:
@@ -152,6 +152,14 @@ def read_segment(info: AudioInfo, start: int, frames: int) -> np.ndarray:
         message = (
             f"{info.path}: gave {len(samples_TC)} of {frames} samples from {start}, though its header "
             f"says {info.frames}; the file is cut off or changed, so copy or record it again"
+        )
+        raise DataError([Problem("", message)])
+    finite_T = np.isfinite(samples_TC).all(axis=1)
+    if not finite_T.all():
+        place_s = (start + int(np.argmin(finite_T))) / info.rate_hz
+        message = (
+            f"{info.path}: holds values that are no numbers (NaN or infinite), the first at "
+            f"{place_s:.2f} s; record or convert it again"
         )
         raise DataError([Problem("", message)])
     return np.ascontiguousarray(samples_TC.T)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from engine.config.problems import Problem
 from engine.data.audio_files import AudioInfo, DataError, probe, read_segment, scan_folder
@@ -130,6 +131,16 @@ def test_a_cut_off_file_is_noticed_when_it_is_read(tmp_path: Path, write_audio: 
     info = probe(tmp_path / "cut.flac")
     with pytest.raises(DataError, match=r"cut\.flac: (gave \d+ of 40000 samples|can't be read)"):
         read_segment(info, 0, info.frames)
+
+
+def test_a_value_that_is_no_number_is_named_with_its_place(tmp_path: Path) -> None:
+    samples = np.zeros(1_000, dtype=np.float32)
+    samples[600] = np.nan
+    soundfile.write(tmp_path / "bad.wav", samples, 1_000, subtype="FLOAT")
+    info = probe(tmp_path / "bad.wav")
+    assert read_segment(info, 0, 600).shape == (1, 600)
+    with pytest.raises(DataError, match=r"bad\.wav: holds values .* the first at 0\.60 s"):
+        read_segment(info, 500, 200)
 
 
 def test_a_file_that_vanished(tmp_path: Path, write_audio: WriteAudio) -> None:
