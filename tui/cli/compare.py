@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from jobs.home import Home
+from tui import formats
 from tui.cli.common import complete_run, json_option, print_json, with_home
 
 if TYPE_CHECKING:
@@ -94,7 +95,12 @@ def _runs(reader: StoreReader, names: tuple[str, ...], experiment: str | None) -
         # Naming a run twice must not count it twice.
         return list({run.id: run for run in map(reader.run, names)}.values())
     known = sorted(reader.runs(), key=lambda run: run.id)
-    found = [run for run in known if run.experiment == experiment and run.state != "failed"]
+    mine = [run for run in known if run.experiment == experiment]
+    found = [run for run in mine if run.state != "failed"]
+    if failed := ", ".join(formats.clean(run.name) for run in mine if run.state == "failed"):
+        click.echo(
+            f"failed, so left out: {failed}; name runs to compare them all the same", err=True
+        )
     if not found:
         from difflib import get_close_matches
 

@@ -66,6 +66,7 @@ def test_the_tables_say_who_won(sepdash):
     assert lines[5].endswith("better")
     assert "by si_sdr  twice > base" in lines
     assert "broken" not in answer.out
+    assert "failed, so left out: broken; " in answer.err
     assert answer.out.count("note: ") == 1
 
 
