@@ -24,14 +24,14 @@ SILENT_POWER = 1e-12
 
 
 def build_loss(config: LossConfig) -> Loss:
-    """Return `loss(est_BSCT, ref_BSCT) -> (B,)`, in float32 also under autocast."""
+    """Return `loss(est_BSCT, ref_BSCT) -> (B,)`, in float32 at least, also under autocast."""
     match config.kind:
         case "spectral":
-            return _in_float32(SpectralLoss(config.windows, config.reduction))
+            return _in_full_precision(SpectralLoss(config.windows, config.reduction))
         case "si_sdr":
-            return _in_float32(negative_si_sdr)
+            return _in_full_precision(negative_si_sdr)
         case "l1":
-            return _in_float32(mean_absolute_error)
+            return _in_full_precision(mean_absolute_error)
 
 
 def adds_sources(config: LossConfig) -> bool:
@@ -39,10 +39,11 @@ def adds_sources(config: LossConfig) -> bool:
     return config.kind == "spectral" and config.reduction == "sum"
 
 
-def _in_float32(loss: Loss) -> Loss:
+def _in_full_precision(loss: Loss) -> Loss:
     def computed(est_BSCT: Tensor, ref_BSCT: Tensor) -> Tensor:
         with torch.autocast(est_BSCT.device.type, enabled=False):
-            return loss(est_BSCT.float(), ref_BSCT.float())
+            dtype = torch.promote_types(est_BSCT.dtype, torch.float32)
+            return loss(est_BSCT.to(dtype), ref_BSCT.to(dtype))
 
     return computed
 
@@ -58,7 +59,7 @@ class SpectralLoss:
     def __init__(self, windows: tuple[int, ...], reduction: Literal["mean", "sum"]) -> None:
         self.lengths = windows
         self.reduction = reduction
-        self._windows: dict[tuple[int, torch.device], Tensor] = {}
+        self._windows: dict[tuple[int, torch.device, torch.dtype], Tensor] = {}
 
     def __call__(self, est_BSCT: Tensor, ref_BSCT: Tensor) -> Tensor:
         """Return (B,)."""
@@ -77,7 +78,7 @@ class SpectralLoss:
 
     def _magnitude(self, x_BSCT: Tensor, length: int) -> Tensor:
         """Return (N, F, L); the gradient of the magnitude of a zero bin is zero."""
-        window = self._window(length, x_BSCT.device)
+        window = self._window(length, x_BSCT)
         signals_NT = x_BSCT.reshape(-1, x_BSCT.shape[-1])
         spectrum_NFL = torch.stft(
             signals_NT, length, hop_length=max(1, length // 2), window=window,
@@ -85,10 +86,10 @@ class SpectralLoss:
         )  # fmt: skip
         return spectrum_NFL.abs()
 
-    def _window(self, length: int, device: torch.device) -> Tensor:
-        key = (length, device)
+    def _window(self, length: int, like: Tensor) -> Tensor:
+        key = (length, like.device, like.dtype)
         if key not in self._windows:
-            self._windows[key] = torch.hann_window(length, device=device)
+            self._windows[key] = torch.hann_window(length, device=like.device, dtype=like.dtype)
         return self._windows[key]
 
 

@@ -61,8 +61,9 @@ class FusedAdamW:
             weight_decay=self._config.weight_decay,
             eps=self._config.eps,
             maximize=False,
-            grad_scale=divisor,
-            found_inf=skipped,
+            # The kernel takes both in float32 only, whatever the type of the weights.
+            grad_scale=divisor.float(),
+            found_inf=skipped.float(),
         )
         self._step.sub_(skipped)
 
