@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -12,9 +12,6 @@ from models.settings import Section, setting
 
 class AudioData(Section):
     """What every dataset of audio files has in common."""
-
-    # Whether the order of the sources means nothing, so that any order of the estimates is right.
-    interchangeable: ClassVar[bool] = False
 
     train: Path = setting(..., "Folder of the training audio.", unit="path")
     valid: Path = setting(..., "Folder of the validation audio.", unit="path")
@@ -37,6 +34,11 @@ class AudioData(Section):
     def source_names(self) -> tuple[str, ...]:
         """What the model puts out, in order."""
         raise NotImplementedError
+
+    @property
+    def interchangeable(self) -> bool:
+        """Whether the order of the sources means nothing: any order of the estimates is right."""
+        return False
 
 
 class BandwidthData(AudioData):
@@ -102,6 +104,11 @@ class StemsData(AudioData):
     """Stem separation: a folder for each track, an audio file for each stem."""
 
     kind: Literal["stems"] = setting("stems", "Stem separation: a folder for each track.")
+    layout: Literal["tracks", "libri2mix", "voicebank_demand"] = setting(
+        "tracks",
+        "Where stems lie: <track>/<stem>.wav, also MUSDB18-HQ; <stem>/<track>.wav of speakers in any "
+        "order; or clean_*/<track>.wav, which train and valid name, beside noisy_*.",
+    )
     targets: tuple[str, ...] = setting(
         ("vocals",), "Stems to separate: file names without extension.", min_length=1, max_length=8
     )
@@ -132,6 +139,11 @@ class StemsData(AudioData):
         """The target stems."""
         return self.targets
 
+    @property
+    def interchangeable(self) -> bool:
+        """Whether the targets are speakers: nobody is first."""
+        return self.layout == "libri2mix"
+
     @model_validator(mode="after")
     def _stems_are_distinct(self) -> StemsData:
         names = [*self.targets, *self.others]
@@ -160,8 +172,6 @@ class StemsData(AudioData):
 class SpeakersData(AudioData):
     """Speaker separation: a folder for each speaker; different ones talk at once."""
 
-    interchangeable: ClassVar[bool] = True
-
     kind: Literal["speakers"] = setting(
         "speakers", "Speaker separation: a folder for each speaker, mixed as they are drawn."
     )
@@ -179,6 +189,11 @@ class SpeakersData(AudioData):
     def source_names(self) -> tuple[str, ...]:
         """One for each speaker, in no order."""
         return tuple(f"speaker{number + 1}" for number in range(self.num_speakers))
+
+    @property
+    def interchangeable(self) -> bool:
+        """Nobody is first."""
+        return True
 
 
 DataConfig = Annotated[

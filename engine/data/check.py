@@ -79,7 +79,7 @@ def folders_of(data: DataConfig) -> Iterator[tuple[Path, str]]:
 def _scan(data: DataConfig, folder: Path, setting: str) -> list[AudioInfo]:
     if isinstance(data, StemsData):
         names = file_names(data)
-        tracks = scan_tracks(folder, names, setting=setting)
+        tracks = scan_tracks(folder, names, setting=setting, layout=data.layout)
         return [track[name] for track in tracks for name in names]
     if isinstance(data, SpeakersData):
         split: Literal["train", "valid"] = "train" if setting == "data.train" else "valid"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from os.path import relpath
 from pathlib import Path
 
 import numpy as np
@@ -61,9 +62,9 @@ def make_sources(infos: Sequence[AudioInfo], data: AudioData, *, setting: str) -
 
 
 def manifest_of(folder: Path, infos: Iterable[AudioInfo]) -> str:
-    """Return 16 hex digits over names (below `folder`), lengths, rates and channels."""
+    """Return 16 hex digits over names (seen from `folder`), lengths, rates and channels."""
     lines = (
-        f"{info.path.relative_to(folder).as_posix()} {info.frames} {info.rate_hz} {info.channels}\n"
+        f"{Path(relpath(info.path, folder)).as_posix()} {info.frames} {info.rate_hz} {info.channels}\n"
         for info in infos
     )
     return sha256("".join(lines).encode()).hexdigest()[:16]

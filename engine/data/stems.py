@@ -34,7 +34,7 @@ class StemsDataset:
         folder = data.train if split == "train" else data.valid
         setting = f"data.{split}"
         self._names = file_names(data)
-        tracks = scan_tracks(folder, self._names, setting=setting)
+        tracks = scan_tracks(folder, self._names, setting=setting, layout=data.layout)
         infos = [track[name] for track in tracks for name in self._names]
         sources = make_sources(infos, data, setting=setting)
         width = len(self._names)

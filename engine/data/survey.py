@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -23,10 +23,11 @@ from engine.data.audio_files import (
     probe,
 )
 from engine.data.check import folders_of, with_absolute_paths
+from engine.data.layouts import KnownDataset, recognise
 from engine.data.listening import listen
 from engine.data.rates import channel_problems, check_detours, rate_problems
 from engine.data.speaker_folders import belongs, too_few
-from engine.data.tracks import TrackFiles, file_names, find_tracks, open_track
+from engine.data.tracks import TrackFiles, file_names, find_tracks, no_tracks, open_track
 
 Kind = Literal[
     "empty", "unreadable", "stems", "rate", "channels", "short", "silent", "clipped", "settings"
@@ -56,7 +57,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What is in a folder, and all that is wrong with it; `setting` is what named the folder."""
+    """What is in a folder, and all that is wrong with it; `setting` is what named the folder.
+
+    A well-known dataset has its name in `dataset`, and how to train on it in `use`.
+    """
 
     folder: Path
     setting: str
@@ -66,6 +70,8 @@ class Survey:
     rates_hz: dict[int, int]
     channels: dict[int, int]
     findings: tuple[Finding, ...]
+    dataset: str = ""
+    use: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +119,13 @@ def survey_folder(
         DataError: when it is no folder.
     """
     check_folder(folder, setting="")
-    found = _contents(folder)
+    known = recognise(folder)
+    found = _contents_of_known(known) if known and known.layout else _contents(folder)
     odd = [*_odd_ones(found.infos, "rate"), *_odd_ones(found.infos, "channels")]
     findings = [*found.findings, *odd, *_short(found.infos, segment_s)]
     findings += _sounds(found.infos, content=content, progress=progress)
-    return _survey(folder, "", found, findings)
+    survey = _survey(folder, "", found, findings)
+    return replace(survey, dataset=known.name, use=known.use) if known else survey
 
 
 def _survey_for(
@@ -158,10 +166,9 @@ def _survey(folder: Path, setting: str, found: Contents, findings: Sequence[Find
 def _contents_for(data: AudioData, folder: Path, setting: str) -> Contents:
     if isinstance(data, StemsData):
         names = file_names(data)
-        tracks = find_tracks(folder)
+        tracks = find_tracks(folder, data.layout)
         if not tracks:
-            missing = f"{folder}: no tracks; expected <track>/{names[0]}.flac and the like"
-            return Contents([], [Finding("empty", missing)])
+            return Contents([], [Finding("empty", no_tracks(folder, names, data.layout))])
         infos, findings = _of_tracks(tracks, names)
         return Contents(infos, findings, _tracks_of(len(tracks), names))
     if isinstance(data, SpeakersData):
@@ -207,6 +214,13 @@ def _contents(folder: Path) -> Contents:
     rest, more = _probe([path for path in paths if path not in taken])
     layout = _tracks_of(num_tracks, sorted(stems))
     return Contents([*infos, *rest], [*findings, *more], layout)
+
+
+def _contents_of_known(known: KnownDataset) -> Contents:
+    assert known.layout is not None
+    tracks = [track for folder in known.folders for track in find_tracks(folder, known.layout)]
+    infos, findings = _of_tracks(tracks, known.stems)
+    return Contents(infos, findings, _tracks_of(len(tracks), known.stems))
 
 
 def _common_stems(tracks: Sequence[TrackFiles]) -> tuple[str, ...]:

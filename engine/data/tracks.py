@@ -1,24 +1,31 @@
-"""Folders of tracks on disk: a folder for each track, an audio file for each stem. Free of torch."""
+"""Tracks on disk, an audio file for each stem, in the layouts of `data.layout`. Free of torch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from engine.config.data import StemsData
 from engine.config.problems import Problem
 from engine.data.audio_files import AudioInfo, DataError, check_folder, is_audio_name, probe
 
+Layout = Literal["tracks", "libri2mix", "voicebank_demand"]
 Track = dict[str, AudioInfo]
 
 
 @dataclass(frozen=True, slots=True)
 class TrackFiles:
-    """The audio files of one track; `path` names the track."""
+    """The audio files of one track, each with the name of its stem; `path` names the track."""
 
     path: Path
-    paths: tuple[Path, ...]
+    stems: tuple[tuple[str, Path], ...]
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files."""
+        return tuple(path for _, path in self.stems)
 
 
 def file_names(data: StemsData) -> tuple[str, ...]:
@@ -26,18 +33,18 @@ def file_names(data: StemsData) -> tuple[str, ...]:
     return (*data.targets, data.mixture) if data.mixture else (*data.targets, *data.others)
 
 
-def scan_tracks(folder: Path, names: tuple[str, ...], *, setting: str) -> list[Track]:
+def scan_tracks(
+    folder: Path, names: tuple[str, ...], *, setting: str, layout: Layout = "tracks"
+) -> list[Track]:
     """Find the files of every track, in the order of the folders' names.
 
     Raises:
         DataError: with everything that is wrong with any track.
     """
     check_folder(folder, setting=setting)
-    found = find_tracks(folder)
+    found = find_tracks(folder, layout)
     if not found:
-        expected = ", ".join(f"<track>/{name}.flac" for name in names)
-        message = f"no track folders in {folder}; expected {expected} (or .wav, .ogg, ...)"
-        raise DataError([Problem(setting, message)])
+        raise DataError([Problem(setting, no_tracks(folder, names, layout))])
     tracks: list[Track] = []
     problems: list[Problem] = []
     for files in found:
@@ -49,12 +56,49 @@ def scan_tracks(folder: Path, names: tuple[str, ...], *, setting: str) -> list[T
     return tracks
 
 
-def find_tracks(folder: Path) -> list[TrackFiles]:
+def no_tracks(folder: Path, names: tuple[str, ...], layout: Layout) -> str:
+    """Say that there are none, and what was expected."""
+    patterns = {
+        "tracks": "<track>/{}.flac",
+        "libri2mix": "{}/<track>.wav",
+        "voicebank_demand": "<track>.wav in folders whose names begin with {}",
+    }
+    expected = ", ".join(patterns[layout].format(name) for name in names)
+    return f"no track folders in {folder}; expected {expected} (or .wav, .ogg, ...)"
+
+
+def find_tracks(folder: Path, layout: Layout = "tracks") -> list[TrackFiles]:
     """Return the tracks of a folder in the order of their names, whatever files they have."""
-    paths = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if layout == "libri2mix":
+        return _by_name(folder, {path.name: path for path in _folders(folder)})
+    if layout == "voicebank_demand":
+        if not folder.name.startswith("clean"):
+            return []
+        noisy = folder.parent / folder.name.replace("clean", "noisy", 1)
+        return _by_name(folder, {"clean": folder, "noisy": noisy})
     return [
-        TrackFiles(p, tuple(sorted(f for f in p.iterdir() if is_audio_name(f.name)))) for p in paths
+        TrackFiles(path, tuple((file.stem, file) for file in _audio_in(path)))
+        for path in _folders(folder)
     ]
+
+
+def _by_name(folder: Path, stems: dict[str, Path]) -> list[TrackFiles]:
+    """Put files of one name in the folders of the stems together as a track."""
+    tracks: dict[str, list[tuple[str, Path]]] = {}
+    for stem, path in stems.items():
+        for file in _audio_in(path):
+            tracks.setdefault(file.stem, []).append((stem, file))
+    return [TrackFiles(folder / name, tuple(tracks[name])) for name in sorted(tracks)]
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _audio_in(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if is_audio_name(path.name))
 
 
 def open_track(files: TrackFiles, names: tuple[str, ...]) -> tuple[Track, list[str]]:
@@ -62,7 +106,7 @@ def open_track(files: TrackFiles, names: tuple[str, ...]) -> tuple[Track, list[s
     track: Track = {}
     problems: list[str] = []
     for name in names:
-        found = [file for file in files.paths if file.stem == name]
+        found = [file for stem, file in files.stems if stem == name]
         if len(found) == 1:
             try:
                 track[name] = probe(found[0])
@@ -70,17 +114,18 @@ def open_track(files: TrackFiles, names: tuple[str, ...]) -> tuple[Track, list[s
                 problems.extend(problem.message for problem in error.problems)
         elif found:
             problems.append(
-                f"{files.path}: stem {name!r} is there {len(found)} times: {_list(found)}"
+                f"{files.path}: stem {name!r} is there {len(found)} times: {_list(files.path, found)}"
             )
         else:
-            have = _list(files.paths) or "no audio files"
+            have = _list(files.path, files.paths) or "no audio files"
             problems.append(f"{files.path}: no stem {name!r}, found {have}")
     return track, problems or _unequal(files.path, track)
 
 
 def _unequal(path: Path, track: Track) -> list[str]:
     found = [
-        f"{info.path.name} {info.frames} samples at {info.rate_hz} Hz" for info in track.values()
+        f"{_list(path, [info.path])} {info.frames} samples at {info.rate_hz} Hz"
+        for info in track.values()
     ]
     if len({(info.frames, info.rate_hz) for info in track.values()}) == 1:
         return []
@@ -89,5 +134,8 @@ def _unequal(path: Path, track: Track) -> list[str]:
     ]
 
 
-def _list(files: Iterable[Path]) -> str:
-    return ", ".join(file.name for file in files)
+def _list(track: Path, files: Iterable[Path]) -> str:
+    """Name files; those that lie outside the track's folder with the folder of their stem."""
+    return ", ".join(
+        file.name if file.parent == track else f"{file.parent.name}/{file.name}" for file in files
+    )

@@ -109,6 +109,8 @@ def _print(surveys: Sequence[Survey], allow: Sequence[str], *, most: int | None)
         click.echo(" ".join(filter(None, [survey.setting, str(survey.folder)])))
         if survey.num_files:
             click.echo(f"  {_contents(survey)}")
+        if survey.dataset:
+            click.echo(f"  {survey.dataset}; to train on it: {survey.use}")
         kinds = dict.fromkeys(item.kind for item in survey.findings)
         for kind in kinds:
             found = [item for item in survey.findings if item.kind == kind]
