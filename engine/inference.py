@@ -1,7 +1,7 @@
 """Applying a trained model to audio files of any length, rate and number of channels.
 
-Owns the walk over a file in overlapping chunks, so memory is bounded whatever its length, and the
-names of what is written. Letters: S sources, C channels, T samples.
+Owns the walk over a file, chunk by chunk, so memory is bounded whatever its length, and the names of
+what is written. Letters: S sources, C channels, T samples.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,7 +23,7 @@ from engine.config.schema import RunConfig
 from engine.data.audio_files import AudioInfo, probe, probe_all
 from engine.data.rates import check_rates, resampled_length
 from engine.data.resampling import read_resampled
-from engine.permutations import continued
+from engine.overlap import Chunking, overlap_add
 from engine.precision import autocast, backend_settings, resolve_device
 
 # From this size on a WAV file needs 64-bit lengths.
@@ -32,24 +31,6 @@ _LARGEST_WAV_BYTES = 2**32 - 2**16
 _COPY_FRAMES = 2**18
 
 Progress = Callable[[Path, float], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Chunking:
-    """How a signal is cut: `length` samples at once, `overlap` of them blended into the next."""
-
-    length: int
-    overlap: int
-
-    def spans(self, total: int) -> Iterator[tuple[int, int]]:
-        """Yield (start, end) of each chunk; every one but the last has the full length."""
-        start = 0
-        while True:
-            end = min(start + self.length, total)
-            yield start, end
-            if end == total:
-                return
-            start += self.length - self.overlap
 
 
 class Separator:
@@ -98,25 +79,27 @@ class Separator:
     def blocks(self, info: AudioInfo, chunking: Chunking) -> Iterator[np.ndarray]:
         """Yield the estimate of a whole file in consecutive blocks (S, C, t), at the model's rate.
 
-        Where chunks overlap, the next one fades in linearly; equal chunks blend to themselves,
-        bit by bit. Interchangeable sources go on as the ones they resemble there.
+        Where chunks overlap they are blended as `overlap_add` says.
         """
         rate_hz = self.config.data.rate_hz
         total = resampled_length(info.frames, info.rate_hz, rate_hz)
-        tail: np.ndarray | None = None
-        for start, end in chunking.spans(total):
-            mix_CT = read_resampled(info, start, end - start, rate_hz)
-            est_SCT = self(mix_CT)
-            if tail is not None:
-                size = tail.shape[-1]
-                if self.config.data.interchangeable:
-                    est_SCT = est_SCT[continued(tail, est_SCT[..., :size])]
-                fade_T = (np.arange(1, size + 1) / (size + 1)).astype(np.float32)
-                head_SCT = tail + fade_T * (est_SCT[..., :size] - tail)
-                est_SCT = np.concatenate([head_SCT, est_SCT[..., size:]], axis=-1)
-            keep = est_SCT.shape[-1] if end == total else est_SCT.shape[-1] - chunking.overlap
-            yield est_SCT[..., :keep]
-            tail = est_SCT[..., keep:] if keep < est_SCT.shape[-1] else None
+        estimates = (
+            self(_read(info, start, end - start, rate_hz)) for start, end in chunking.spans(total)
+        )
+        return overlap_add(
+            estimates, chunking.overlap, interchangeable=self.config.data.interchangeable
+        )
+
+
+def _read(info: AudioInfo, start: int, frames: int, rate_hz: int) -> np.ndarray:
+    mix_CT = read_resampled(info, start, frames, rate_hz)
+    if not np.isfinite(mix_CT).all():
+        raise ValueError(
+            f"{info.path}: holds values that are no numbers (NaN or infinite) between "
+            f"{start / rate_hz:.2f} and {(start + frames) / rate_hz:.2f} s; "
+            "record or convert it again"
+        )
+    return mix_CT
 
 
 def separate_files(

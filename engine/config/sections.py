@@ -127,7 +127,13 @@ class ValidationConfig(Section):
         Span(1_000, "updates"), "Interval between evaluations.", unit="span"
     )
     at_start: bool = setting(True, "Evaluate once after the first update, too.")
-    segment_s: float = setting(10.0, "Longest excerpt of a file that is used.", unit="s", gt=0.1)
+    segment_s: float = setting(
+        10.0, "Longest excerpt of a file that is used; of full files, the part on the device at once.",
+        unit="s", gt=0.1,
+    )  # fmt: skip
+    full_files: bool = setting(
+        False, "Judge whole files, in overlapping parts, instead of an excerpt of each: slower."
+    )
     batch_items: int = setting(8, "Excerpts on the device at once.", unit="items", ge=1, le=1024)
     max_items: int = setting(
         0, "Most excerpts of an evaluation; 0: all.", unit="items", ge=0, le=1_000_000

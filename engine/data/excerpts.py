@@ -38,8 +38,8 @@ class Excerpts:
 
     Training: a file gives max(1, floor(duration / segment_s)) items in each epoch, each a random
     crop of exactly one segment; shorter files are padded evenly on both sides. Validation: a file
-    gives one item, the middle of it, at most `validation.segment_s` long and never padded; with
-    `validation.max_items` files are left out evenly. Validation does not depend on the seed.
+    gives one item, the middle of it, at most `validation.segment_s` long and never padded, or all of
+    it with `validation.full_files`; with `validation.max_items` files are left out evenly. Validation does not depend on the seed.
     """
 
     def __init__(self, lengths: Sequence[int], config: RunConfig, split: Split) -> None:
@@ -48,6 +48,8 @@ class Excerpts:
         self._seed = config.seed
         self._segment = config.data.segment_samples if split == "train" else 0
         self._longest = max(1, round(config.validation.segment_s * self._rate_hz))
+        if config.validation.full_files:
+            self._longest = int(self._lengths.max())
         if split == "train":
             counts = np.maximum(1, self._lengths // self._segment)
             self._files = np.repeat(np.arange(len(lengths)), counts)

@@ -22,10 +22,14 @@ from engine.data.kept_items import KeptItems
 from engine.data.open_dataset import open_dataset
 from engine.losses import Loss, adds_sources, build_loss
 from engine.metrics import si_sdr
+from engine.overlap import Chunking, overlap_add
 from engine.permutations import best_order, in_order, permutation_invariant
 from engine.recipes.base import AudioSample, Batch, Evaluation, ItemDraw, Split, StepOutput
 from engine.scores import ItemScores
 from models.registry import build_model
+
+# A quarter of a part of a full file is blended into the next.
+_OVERLAPPED = 4
 
 # Settings of the data that leave the validation items as they are; folders are named by manifests.
 _NO_MATTER_OF_VALIDATION = (
@@ -71,13 +75,18 @@ class SeparationRecipe:
         return StepOutput(loss_B.sum(), self._weight(len(mix_BCT), mix_BCT.device))
 
     def evaluate(self, model: nn.Module, device: torch.device) -> Evaluation:
-        """Judge the excerpts: val_loss, si_sdr, si_sdri, input_si_sdr, sdr, lsd (`ItemScores`)."""
+        """Judge the items: val_loss, si_sdr, si_sdri, input_si_sdr, sdr, lsd (`ItemScores`)."""
         scores = ItemScores()
         samples: list[AudioSample] = []
         for items in self._batches():
-            batch = collate(items).to(device)
+            batch = collate(items)
+            if self._config.validation.full_files:
+                est_BSCT = self._whole(model, batch.tensors["mix"], device)
+            else:
+                batch = batch.to(device)
+                est_BSCT = model(batch.tensors["mix"])
             mix_BCT, ref_BSCT = batch.tensors["mix"], batch.tensors["target"]
-            est_BSCT = self._ordered(model(mix_BCT), ref_BSCT)
+            est_BSCT = self._ordered(est_BSCT, ref_BSCT)
             scores.add(self._loss(est_BSCT, ref_BSCT), est_BSCT, ref_BSCT, mix_BCT)
             for item, est_SCT in zip(items, est_BSCT, strict=True):
                 if len(samples) < self._config.validation.samples:
@@ -94,6 +103,19 @@ class SeparationRecipe:
             torch.randn(count, self._config.num_sources, *shape, generator=generator) * 0.1
         )
         return Batch({"mix": mix_BCT, "target": target_BSCT})
+
+    def _whole(self, model: nn.Module, mix_BCT: Tensor, device: torch.device) -> Tensor:
+        """Return the estimate of one long item, on the CPU; one part is on the device at a time."""
+        length = max(64, round(self._config.validation.segment_s * self._config.data.rate_hz))
+        chunking = Chunking(length, length // _OVERLAPPED)
+        estimates = (
+            model(mix_BCT[..., start:end].to(device)).float()[0].cpu().numpy()
+            for start, end in chunking.spans(mix_BCT.shape[-1])
+        )
+        blocks = overlap_add(
+            estimates, chunking.overlap, interchangeable=self._config.data.interchangeable
+        )
+        return torch.from_numpy(np.concatenate(list(blocks), axis=-1)).unsqueeze(0)
 
     def _sample(self, index: int, item: AudioItem, est_SCT: Tensor) -> AudioSample:
         data = self._config.data
@@ -124,7 +146,9 @@ class SeparationRecipe:
         """Sixteen hex digits that name the validation items: files, excerpts, and how they mix."""
         config = self._config
         how = config.data.model_dump(mode="json", exclude=set(_NO_MATTER_OF_VALIDATION))
-        where = (config.validation.segment_s, self._num_valid)
+        validation = config.validation
+        extent = "full files" if validation.full_files else validation.segment_s
+        where = (extent, self._num_valid)
         about = json.dumps([self.manifest("valid"), how, where], sort_keys=True)
         return sha256(about.encode()).hexdigest()[:16]
 
@@ -150,11 +174,13 @@ class SeparationRecipe:
         return self._weights[key]
 
     def _batches(self) -> Iterator[list[AudioItem]]:
-        """Yield excerpts in order; only neighbours of one length share a batch, so none is padded."""
+        """Yield items in order, full files one by one; only neighbours of one length share a batch, so none is padded."""
         group = list[AudioItem]()
+        validation = self._config.validation
+        most = 1 if validation.full_files else validation.batch_items
         for index in range(self._num_valid):
             item = self._valid_items[index]
-            full = len(group) == self._config.validation.batch_items
+            full = len(group) == most
             if group and (full or item.mix_CT.shape != group[0].mix_CT.shape):
                 yield group
                 group = []

@@ -14,7 +14,8 @@ from torch import nn
 from engine.checkpoint_files import MODEL, CheckpointError, write_checkpoint
 from engine.config.problems import load_config
 from engine.data.audio_files import DataError, probe
-from engine.inference import Chunking, Separator, separate_files
+from engine.inference import Separator, separate_files
+from engine.overlap import Chunking
 
 
 class Identity(nn.Module):
