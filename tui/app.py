@@ -19,6 +19,7 @@ from tui.screens.dashboard import Dashboard
 
 COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("New run", "Choose a preset, edit it, queue it", "new"),
+    ("Sweep", "Choose an experiment, look at its plan, queue its runs", "sweep"),
     ("Stop run", "Save a checkpoint and end the chosen run", "stop"),
     ("Resume run", "Queue the chosen run to go on from its checkpoint", "resume"),
     ("Remove run", "Remove the chosen run and its files", "remove"),

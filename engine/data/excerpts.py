@@ -39,7 +39,8 @@ class Excerpts:
     Training: a file gives max(1, floor(duration / segment_s)) items in each epoch, each a random
     crop of exactly one segment; shorter files are padded evenly on both sides. Validation: a file
     gives one item, the middle of it, at most `validation.segment_s` long and never padded, or all of
-    it with `validation.full_files`; with `validation.max_items` files are left out evenly. Validation does not depend on the seed.
+    it with `validation.full_files`; with `validation.max_items` files are left out evenly.
+    Validation does not depend on the seed.
     """
 
     def __init__(self, lengths: Sequence[int], config: RunConfig, split: Split) -> None:

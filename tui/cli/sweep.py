@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import CompletionItem
 
 from jobs.home import Home
-from tui import formats
+from tui import sweep_plan
 from tui.cli.common import home_of, json_option, print_json, print_table, with_home
 
 if TYPE_CHECKING:
@@ -24,7 +22,6 @@ Examples:
   sepdash sweep audio-unet-10k --dry-run             what it would train, and how long
   sepdash sweep mine.toml --set data.train=~/speech  queue all of its runs
 """
-_HEADERS = ("RUN", "SEED", "ITEMS", "UPDATES", "SAMPLES", "AUDIO", "TIME", "DISK")
 
 
 def _complete(ctx: click.Context, param: click.Parameter, text: str) -> list[CompletionItem]:
@@ -84,9 +81,9 @@ def sweep(
     if dry_run:
         return
     if sys.stdin.isatty() and not yes:
-        click.confirm(f"queue {_count(len(plan.runs), 'run')}?", abort=True, err=True)
+        click.confirm(f"queue {sweep_plan.count(len(plan.runs), 'run')}?", abort=True, err=True)
     ids = queue_sweep(home, plan)
-    click.echo(f"{_count(len(ids), 'run')} queued: {ids[0]} to {ids[-1]}", err=as_json)
+    click.echo(f"{sweep_plan.count(len(ids), 'run')} queued: {ids[0]} to {ids[-1]}", err=as_json)
 
 
 def _print_list(files: ExperimentFiles, *, as_json: bool) -> None:
@@ -99,49 +96,12 @@ def _print_list(files: ExperimentFiles, *, as_json: bool) -> None:
 
 
 def _print_plan(plan: Plan, home: Home) -> None:
-    experiment = plan.experiment
-    matched = "each as long as it says"
-    if experiment.match != "none":
-        scaled = "stretched" if experiment.scale_schedules else "as written"
-        matched = f"matched in {experiment.match}, schedules {scaled}"
-    click.echo(f"{plan.name}: {_count(len(plan.runs), 'run')} of {experiment.base}, {matched}")
-    rows = [
-        [
-            run.name,
-            str(run.seed),
-            str(run.config.batch.items),
-            str(run.updates),
-            str(run.samples),
-            f"{run.audio_seconds / 3600:.1f} h",
-            formats.duration(run.seconds),
-            formats.size(run.size_bytes),
-        ]
-        for run in plan.runs
-    ]
-    print_table(_HEADERS, rows, right=" ".join(_HEADERS[1:]))
-    click.echo(_totals(plan, home))
-    told = dict.fromkeys((run.variant, text) for run in plan.runs for text in run.warnings)
-    for variant, text in told:
-        click.echo(f"warning: {variant}: {text}", err=True)
-
-
-def _totals(plan: Plan, home: Home) -> str:
-    """Return the line below the table; a sum over runs that are not all known says so."""
-    audio_h = sum(run.audio_seconds for run in plan.runs) / 3600
-    words = [f"in all {sum(run.updates for run in plan.runs)} updates", f"{audio_h:.1f} h of audio"]
-    seconds = [run.seconds for run in plan.runs if run.seconds is not None]
-    sizes = [run.size_bytes for run in plan.runs if run.size_bytes is not None]
-    unknown = len(plan.runs) - len(seconds)
-    if seconds:
-        words.append(f"about {formats.duration(sum(seconds))}, from earlier runs")
-    if unknown:
-        words.append(f"no earlier run tells the time of {unknown}")
-    folder = next(path for path in (home.root, *home.root.parents) if path.exists())
-    free = formats.size(shutil.disk_usage(Path(folder)).free)
-    words.append(
-        f"{formats.size(sum(sizes))} of {free} free disk" if sizes else f"{free} disk free"
-    )
-    return ", ".join(words)
+    click.echo(sweep_plan.headline(plan))
+    headers = sweep_plan.HEADERS
+    print_table(headers, sweep_plan.rows(plan), right=" ".join(headers[1:]))
+    click.echo(sweep_plan.totals(plan, home))
+    for text in sweep_plan.warnings(plan):
+        click.echo(text, err=True)
 
 
 def _as_records(plan: Plan) -> dict[str, object]:
@@ -166,7 +126,3 @@ def _as_records(plan: Plan) -> dict[str, object]:
             for run in plan.runs
         ],
     }
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"

@@ -72,6 +72,7 @@ class Dashboard(Screen[None]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("n", "new", "new", tooltip="Choose a preset, edit it, queue it"),
+        Binding("e", "sweep", "sweep", show=False),
         Binding("s", "stop", "stop", tooltip="Save a checkpoint and end the run"),
         Binding("r", "resume", "resume", tooltip="Queue the run to go on from its checkpoint"),
         Binding("d,delete", "remove", "remove", key_display="d"),
@@ -254,6 +255,12 @@ class Dashboard(Screen[None]):
         from tui.screens.preset import PresetScreen
 
         self.app.push_screen(PresetScreen(self._home))
+
+    def action_sweep(self) -> None:
+        """Open the sweep screen."""
+        from tui.screens.sweep import SweepScreen
+
+        self.app.push_screen(SweepScreen(self._home), lambda queued: self._feed.wake())
 
     def action_stop(self) -> None:
         """Stop the chosen run."""

@@ -16,6 +16,7 @@ KEYS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ("Runs", (
         ("↑ ↓", "choose a run; charts, figures and log are its own"),
         ("n", "new run: choose a preset, edit it, queue it"),
+        ("e", "experiments: look at the plan of a sweep, queue its runs"),
         ("s", "stop the run; it saves a checkpoint, so r goes on from there"),
         ("r", "resume a stopped or failed run"),
         ("d", "remove the run and its files (asks first)"),

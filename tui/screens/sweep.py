@@ -1,0 +1,156 @@
+"""The sweep screen: choose an experiment, look at its plan, queue its runs.
+
+What an experiment means is decided by `jobs.sweeps`, which loads the config schema: it is imported in
+thread workers only.
+"""
+
+from __future__ import annotations
+
+import shlex
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.message import Message
+from textual.screen import Screen
+from textual.widgets import Input, OptionList, Static
+from textual.widgets.option_list import Option
+
+from jobs.home import Home
+from presets.experiment_files import ExperimentFiles
+from tui import sweep_plan
+from tui.actions import perform
+from tui.messages import ActionEnded
+from tui.screens.confirm import ConfirmScreen
+
+if TYPE_CHECKING:
+    from jobs.sweeps.plan import Plan
+
+
+class SweepScreen(Screen[bool]):
+    """Returns whether runs were queued."""
+
+    TITLE = "Sweep"
+    DEFAULT_CSS = """
+    SweepScreen Horizontal { height: 1fr; }
+    SweepScreen #experiments { width: 30; height: 1fr; }
+    SweepScreen Vertical { width: 1fr; padding: 0 1; }
+    SweepScreen #keys { height: 1; padding: 0 1; color: $text-muted; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+r", "queue", "Queue", key_display="^r", priority=True),
+        Binding("escape", "dismiss(False)", "Back"),
+    ]
+
+    class Planned(Message):
+        """The plan of an experiment, or why there is none."""
+
+        def __init__(self, asked: tuple[str, str], plan: Plan | None, problem: str = "") -> None:
+            super().__init__()
+            self.asked = asked
+            self.plan = plan
+            self.problem = problem
+
+    def __init__(self, home: Home) -> None:
+        super().__init__()
+        self._home = home
+        self._files = ExperimentFiles(home.presets)
+        self._asked = ("", "")
+        self._plan: Plan | None = None
+
+    def compose(self) -> ComposeResult:
+        """Lay out the list on the left, settings and plan on the right."""
+        found = self._files.list()
+        with Horizontal():
+            yield OptionList(*(Option(i.name, id=i.name) for i in found), id="experiments")
+            with Vertical():
+                hint = "settings of all runs: data.train=~/speech/train data.valid=~/speech/test"
+                yield Input(placeholder=hint, id="settings", compact=True)
+                with VerticalScroll():
+                    yield Static(id="plan", markup=False)
+        yield Static("^r queue  tab settings, enter plans again  esc back", id="keys", markup=False)
+
+    @on(OptionList.OptionHighlighted)
+    @on(Input.Submitted)
+    def _ask(self) -> None:
+        option = self.query_one(OptionList).highlighted_option
+        if option is None or option.id is None:
+            return
+        self._asked = (option.id, self.query_one(Input).value)
+        self._plan = None
+        self.query_one("#plan", Static).update("planning ...")
+        self.run_worker(partial(self._make, self._asked), thread=True, group="plan")
+
+    def _make(self, asked: tuple[str, str]) -> None:
+        from jobs.store.reader import StoreReader
+        from jobs.sweeps.measured import Measured
+        from jobs.sweeps.plan import plan_sweep
+        from presets.catalogue import Catalogue
+
+        found: list[Plan] = []
+
+        def make() -> str:
+            name, values = self._files.read(asked[0])
+            with StoreReader(self._home.store) as reader:
+                measured = Measured.of(reader)
+            catalogue = Catalogue(self._home.presets)
+            words = shlex.split(asked[1])
+            found.append(plan_sweep(name, values, catalogue, assignments=words, measured=measured))
+            return ""
+
+        ended = perform(self._home, make)
+        self.post_message(self.Planned(asked, found[0] if found else None, ended.text))
+
+    @on(Planned)
+    def _show(self, message: Planned) -> None:
+        if message.asked != self._asked:
+            return
+        self._plan = plan = message.plan
+        shown = self.query_one("#plan", Static)
+        if plan is None:
+            shown.update(Text(message.problem))
+            return
+        table = Table(*sweep_plan.HEADERS, box=None, pad_edge=False)
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for row in sweep_plan.rows(plan):
+            table.add_row(*row)
+        lines = [sweep_plan.totals(plan, self._home), *sweep_plan.warnings(plan)]
+        shown.update(Group(Text(sweep_plan.headline(plan)), table, Text("\n".join(lines))))
+
+    def action_queue(self) -> None:
+        """Queue the runs of the plan, after a question."""
+        plan = self._plan
+        if plan is None:
+            self.notify("there is no plan to queue yet", severity="warning")
+            return
+        runs = sweep_plan.count(len(plan.runs), "run")
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                self.run_worker(partial(self._queue, plan), thread=True, group="actions")
+
+        self.app.push_screen(ConfirmScreen(f"Queue {runs} of {plan.name}?", verb="Queue"), answered)
+
+    def _queue(self, plan: Plan) -> None:
+        from jobs.sweeps.plan import queue_sweep
+
+        def queue() -> str:
+            ids = queue_sweep(self._home, plan)
+            return f"{sweep_plan.count(len(ids), 'run')} queued: {ids[0]} to {ids[-1]}"
+
+        self.post_message(perform(self._home, queue))
+
+    @on(ActionEnded)
+    def _tell(self, message: ActionEnded) -> None:
+        self.app.notify(
+            message.text, severity="error" if message.failed else "information", markup=False
+        )
+        if not message.failed:
+            self.dismiss(True)
