@@ -24,6 +24,10 @@ class AudioData(Section):
         "uniform",
         "Which files may be resampled to rate_hz: none, folders of one single rate, or any file.",
     )
+    cache: Path | None = setting(
+        None, "Folder for copies of the training audio in 16 bits at rate_hz, made at the start of a run "
+        "and read by memory map; empty: read the files.", unit="path",
+    )  # fmt: skip
 
     @property
     def segment_samples(self) -> int:

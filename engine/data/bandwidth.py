@@ -37,7 +37,7 @@ class BandwidthDataset:
         check_detours(data)
         folder = data.train if split == "train" else data.valid
         infos = scan_folder(folder, setting=f"data.{split}")
-        self._sources = make_sources(infos, data, setting=f"data.{split}")
+        self._sources = make_sources(infos, data, setting=f"data.{split}", split=split)
         self._excerpts = Excerpts([source.length for source in self._sources], config, split)
         self._rates_hz = data.input_rates_hz
         self._rate_hz = data.rate_hz

@@ -68,8 +68,8 @@ class DenoiseDataset:
         folder = config.data.train if split == "train" else config.data.valid
         noise_folder, noise_setting = config.data.noise_folder(split)
         clean, noise = _scan_both(folder, f"data.{split}", noise_folder, noise_setting)
-        self._sources = make_sources(clean, config.data, setting=f"data.{split}")
-        noises = make_sources(noise, config.data, setting=noise_setting)
+        self._sources = make_sources(clean, config.data, setting=f"data.{split}", split=split)
+        noises = make_sources(noise, config.data, setting=noise_setting, split=split)
         shared = config.data.noise_valid is None
         self._recordings = [_part(source, split, shared=shared) for source in noises]
         _check_parts(self._recordings, setting=noise_setting)

@@ -6,7 +6,7 @@ Owns the rule for channels.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from os.path import relpath
 from pathlib import Path
@@ -15,17 +15,23 @@ import numpy as np
 
 from engine.config.data import AudioData
 from engine.data.audio_files import AudioInfo
+from engine.data.cache import AudioCopy, copy_of
 from engine.data.rates import check_policy, resampled_length
 from engine.data.resampling import read_resampled
+from engine.recipes.base import Split
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An audio file at `rate_hz` with `channels`; `length` counts samples at that rate."""
+    """An audio file at `rate_hz` with `channels`; `length` counts samples at that rate.
+
+    With a `copy`, the audio is read from there.
+    """
 
     info: AudioInfo
     rate_hz: int
     channels: int
+    copy: AudioCopy | None = None
 
     @property
     def length(self) -> int:
@@ -38,6 +44,8 @@ class Source:
         Raises:
             DataError: when the file became unreadable.
         """
+        if self.copy is not None:
+            return self.copy.read(start, frames)
         return with_channels(read_resampled(self.info, start, frames, self.rate_hz), self.channels)
 
 
@@ -51,14 +59,33 @@ def with_channels(samples_CT: np.ndarray, channels: int) -> np.ndarray:
     return np.repeat(samples_CT, channels, axis=0)
 
 
-def make_sources(infos: Sequence[AudioInfo], data: AudioData, *, setting: str) -> list[Source]:
+def make_sources(
+    infos: Sequence[AudioInfo], data: AudioData, *, setting: str, split: Split = "valid"
+) -> list[Source]:
     """Hold the files of one folder to the policy of `data.resample`, and to the channels.
+
+    For training, with `data.cache`, they are read from copies, which are made here.
 
     Raises:
         DataError: for mixed or forbidden rates, rates that can't be converted, more than 2 channels.
     """
     check_policy(infos, data, setting=setting)
-    return [Source(info, data.rate_hz, data.channels) for info in infos]
+    sources = [Source(info, data.rate_hz, data.channels) for info in infos]
+    if data.cache is None or split == "valid":
+        return sources
+    return [_with_copy(source, data.cache) for source in sources]
+
+
+def _with_copy(source: Source, folder: Path) -> Source:
+    copy = copy_of(
+        source.info,
+        folder,
+        source.read,
+        frames=source.length,
+        rate_hz=source.rate_hz,
+        channels=source.channels,
+    )
+    return replace(source, copy=copy)
 
 
 def manifest_of(folder: Path, infos: Iterable[AudioInfo]) -> str:

@@ -48,7 +48,7 @@ class SpeakersDataset:
         folder = config.data.train if split == "train" else config.data.valid
         found = scan_speakers(folder, config.data, split)
         infos = [info for _, info in found]
-        self._sources = make_sources(infos, config.data, setting=f"data.{split}")
+        self._sources = make_sources(infos, config.data, setting=f"data.{split}", split=split)
         names = sorted({name for name, _ in found})
         self._speakers = np.array([names.index(name) for name, _ in found])
         self._files = [np.flatnonzero(self._speakers == number) for number in range(len(names))]

@@ -36,7 +36,7 @@ class StemsDataset:
         self._names = file_names(data)
         tracks = scan_tracks(folder, self._names, setting=setting, layout=data.layout)
         infos = [track[name] for track in tracks for name in self._names]
-        sources = make_sources(infos, data, setting=setting)
+        sources = make_sources(infos, data, setting=setting, split=split)
         width = len(self._names)
         self._tracks: list[list[Source]] = [
             sources[i : i + width] for i in range(0, len(sources), width)

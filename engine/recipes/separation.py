@@ -33,7 +33,7 @@ _OVERLAPPED = 4
 
 # Settings of the data that leave the validation items as they are; folders are named by manifests.
 _NO_MATTER_OF_VALIDATION = (
-    "train", "valid", "noise", "noise_valid", "segment_s",
+    "train", "valid", "noise", "noise_valid", "segment_s", "cache",
     "remix", "gain_db", "flip_polarity", "swap_channels", "speed_percent",
 )  # fmt: skip
 
