@@ -132,7 +132,9 @@ class ValidationConfig(Section):
         unit="s", gt=0.1,
     )  # fmt: skip
     full_files: bool = setting(
-        False, "Judge whole files, in overlapping parts, instead of an excerpt of each: slower."
+        False,
+        "Judge whole files, in overlapping parts, not an excerpt of each; takes about 5 MiB of main "
+        "memory for each second of 48 kHz mono.",
     )
     batch_items: int = setting(8, "Excerpts on the device at once.", unit="items", ge=1, le=1024)
     max_items: int = setting(
