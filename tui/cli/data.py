@@ -21,6 +21,13 @@ Examples:
   sepdash data check stems/vocals --set data.train=~/musdb18hq/train
   sepdash data check ~/speech --allow short             short files are fine
 """
+_INDEX_EXAMPLES = """\b
+Examples:
+  sepdash data index ~/speech                  write speech/sepdash-index.jsonl
+  sepdash data index ~/speech --hash           with a hash of each file's bytes
+  sepdash data index ~/speech --verify         what has changed since
+"""
+_INDEX_NAME = "sepdash-index.jsonl"
 _MOST_SHOWN = 20
 _PROBLEMS_CODE = 2
 
@@ -156,3 +163,31 @@ def _summary(surveys: Sequence[Survey], num_problems: int) -> str:
 
 def _hours(seconds: float) -> str:
     return f"{seconds / 3600:.2f} h" if seconds >= 36 else f"{seconds:.1f} s"
+
+
+@data.command(epilog=_INDEX_EXAMPLES)
+@click.argument("folder", metavar="PATH", type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "-o", "--out", "manifest", type=click.Path(dir_okay=False, path_type=Path),
+    help=f"The manifest [PATH/{_INDEX_NAME}].",
+)  # fmt: skip
+@click.option("--hash", "hashes", is_flag=True, help="Hash the bytes of each file, too.")
+@click.option("--verify", is_flag=True, help="Compare with the manifest; exit code 2 on changes.")
+def index(folder: Path, *, manifest: Path | None, hashes: bool, verify: bool) -> None:
+    """Write a manifest of the audio files of a folder, or tell what has changed since."""
+    from engine.data.index import index_changes, make_index, read_index, write_index
+
+    folder = folder.expanduser().absolute()
+    path = manifest or folder / _INDEX_NAME
+    if not verify:
+        entries = make_index(folder, hashes=hashes)
+        write_index(path, entries)
+        hours = _hours(sum(entry.frames / entry.rate_hz for entry in entries))
+        click.echo(f"{len(entries)} files, {hours}, are in {path}")
+        return
+    entries = read_index(path)
+    changes = list(index_changes(folder, entries))
+    for change in changes:
+        click.echo(f"{change.what:<8} {change.path}")
+    click.echo(f"{len(changes) or 'no'} changes; {len(entries)} files are in {path}")
+    click.get_current_context().exit(_PROBLEMS_CODE if changes else 0)

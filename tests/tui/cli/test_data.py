@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -85,3 +86,46 @@ def test_mistakes_are_one_line(sepdash, speech):
         assert answer.code == 2
         assert message in answer.err
         assert answer.err.count("\n") == 1
+
+
+def test_an_index_notices_what_has_changed(sepdash, speech):
+    answer = sepdash("data", "index", str(speech))
+    path = speech / "sepdash-index.jsonl"
+    assert answer.out == f"3 files, 7.5 s, are in {path}\n"
+    assert sepdash("data", "index", str(speech), "--verify").code == 0
+
+    (speech / "0.wav").unlink()
+    soundfile.write(speech / "1.wav", np.zeros(100), 16_000)
+    soundfile.write(speech / "new.wav", np.zeros(100), 16_000)
+    answer = sepdash("data", "index", str(speech), "--verify")
+    assert answer.code == 2
+    assert answer.out.splitlines() == [
+        "removed  0.wav",
+        "changed  1.wav",
+        "added    new.wav",
+        f"3 changes; 3 files are in {path}",
+    ]
+
+
+def test_hashes_tell_a_touched_file_from_a_changed_one(sepdash, speech):
+    for words, changes in ((["--hash"], 0), ([], 1)):
+        assert sepdash("data", "index", str(speech), *words).code == 0
+        state = (speech / "0.wav").stat()
+        os.utime(speech / "0.wav", ns=(state.st_mtime_ns + 1, state.st_mtime_ns + 1))
+        answer = sepdash("data", "index", str(speech), "--verify")
+        assert answer.out.count("changed ") == changes
+
+
+def test_a_manifest_that_is_none(sepdash, speech):
+    path = speech / "sepdash-index.jsonl"
+    for text, reason in (
+        (None, "No such file"), ("", "not enough values"), ("{}", "'format'"),
+        ('{"format": "sepdash data index", "version": 1, "num_files": 2}\n', "0 of 2 files"),
+        ('{"format": "sepdash data index", "version": 9, "num_files": 0}\n', "version 9"),
+    ):  # fmt: skip
+        if text is not None:
+            path.write_text(text)
+        answer = sepdash("data", "index", str(speech), "--verify")
+        assert answer.code == 2
+        assert "no manifest that can be read" in answer.err
+        assert reason in answer.err
