@@ -9,7 +9,6 @@ import logging
 import threading
 import time
 from pathlib import Path
-from types import TracebackType
 
 import psutil
 
@@ -84,12 +83,7 @@ class SystemSampler:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._ended.set()
         self._thread.join()
 

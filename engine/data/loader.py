@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from queue import Empty, Queue
-from types import TracebackType
 from typing import Self
 
 import torch
@@ -86,12 +85,7 @@ class Loader:
         """Return the loader."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Close the loader."""
         self.close()
 
