@@ -13,7 +13,7 @@ from engine.config.data import BandwidthData
 from engine.config.schema import RunConfig
 from engine.data.audio_files import scan_folder
 from engine.data.dataset import AudioItem
-from engine.data.excerpts import Excerpts
+from engine.data.excerpts import Excerpts, OnExcerpts
 from engine.data.rates import check_detours, filter_margin
 from engine.data.resampling import resample
 from engine.data.source import make_sources, manifest_of
@@ -21,7 +21,7 @@ from engine.randomness import item_generator
 from engine.recipes.base import Split
 
 
-class BandwidthDataset:
+class BandwidthDataset(OnExcerpts):
     """Items of a folder of clean audio, at any depth.
 
     Training draws one of `input_rates_hz` for each item; the rate of validation item i is number
@@ -44,14 +44,6 @@ class BandwidthDataset:
         self._seed = config.seed
         self._split = split
         self.manifest = manifest_of(folder, infos)
-
-    def __len__(self) -> int:
-        """Return the number of items of an epoch."""
-        return len(self._excerpts)
-
-    def durations_s(self) -> np.ndarray:
-        """Return (N,) float64, the length of each item in seconds."""
-        return self._excerpts.durations_s()
 
     def item(self, epoch: int, index: int) -> AudioItem:
         """Return the narrow-band input and the clean target of an item."""

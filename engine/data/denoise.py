@@ -15,7 +15,7 @@ from engine.config.problems import Problem
 from engine.config.schema import RunConfig
 from engine.data.audio_files import AudioInfo, DataError, scan_folder
 from engine.data.dataset import AudioItem
-from engine.data.excerpts import Excerpts
+from engine.data.excerpts import Excerpts, OnExcerpts
 from engine.data.source import Source, make_sources, manifest_of
 from engine.randomness import item_generator
 from engine.recipes.base import Split
@@ -49,7 +49,7 @@ class NoiseRecording:
         return np.take(whole_CT, np.arange(start, start + frames), axis=1, mode="wrap")
 
 
-class DenoiseDataset:
+class DenoiseDataset(OnExcerpts):
     """Items of a folder of clean audio and a folder of noise, at any depth.
 
     Training draws recording, place and ratio for each item. Validation item i takes recording i mod
@@ -75,14 +75,6 @@ class DenoiseDataset:
         _check_parts(self._recordings, setting=noise_setting)
         self._excerpts = Excerpts([source.length for source in self._sources], config, split)
         self.manifest = manifest_of(folder, clean) + manifest_of(noise_folder, noise)
-
-    def __len__(self) -> int:
-        """Return the number of items of an epoch."""
-        return len(self._excerpts)
-
-    def durations_s(self) -> np.ndarray:
-        """Return (N,) float64, the length of each item in seconds."""
-        return self._excerpts.durations_s()
 
     def item(self, epoch: int, index: int) -> AudioItem:
         """Return the noisy input and the clean target of an item."""

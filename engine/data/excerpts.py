@@ -85,3 +85,17 @@ def _spread(number: int, most: int) -> np.ndarray:
     if not most or most >= number:
         return np.arange(number)
     return (np.arange(most) * number) // most
+
+
+class OnExcerpts:
+    """What datasets have in common whose items are excerpts: their number and lengths."""
+
+    _excerpts: Excerpts
+
+    def __len__(self) -> int:
+        """Return the number of items of an epoch."""
+        return len(self._excerpts)
+
+    def durations_s(self) -> np.ndarray:
+        """Return (N,) float64, the length of each item in seconds."""
+        return self._excerpts.durations_s()

@@ -13,7 +13,7 @@ from engine.config.data import SpeakersData
 from engine.config.schema import RunConfig
 from engine.data.dataset import AudioItem
 from engine.data.denoise import noise_gain
-from engine.data.excerpts import Excerpts
+from engine.data.excerpts import Excerpts, OnExcerpts
 from engine.data.source import Source, make_sources, manifest_of
 from engine.data.speaker_folders import scan_speakers
 from engine.randomness import item_generator
@@ -29,7 +29,7 @@ class Voice:
     level_db: float
 
 
-class SpeakersDataset:
+class SpeakersDataset(OnExcerpts):
     """Items of a folder of speakers: a file of one, and pieces of files of others, all at once.
 
     Each file is the first voice of its items in turn. Training draws the others for each item:
@@ -54,14 +54,6 @@ class SpeakersDataset:
         self._files = [np.flatnonzero(self._speakers == number) for number in range(len(names))]
         self._excerpts = Excerpts([source.length for source in self._sources], config, split)
         self.manifest = manifest_of(folder, infos)
-
-    def __len__(self) -> int:
-        """Return the number of items of an epoch."""
-        return len(self._excerpts)
-
-    def durations_s(self) -> np.ndarray:
-        """Return (N,) float64, the length of each item in seconds."""
-        return self._excerpts.durations_s()
 
     def item(self, epoch: int, index: int) -> AudioItem:
         """Return the mixture and the voices in it."""

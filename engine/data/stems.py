@@ -10,7 +10,7 @@ import numpy as np
 from engine.config.data import StemsData
 from engine.config.schema import RunConfig
 from engine.data.dataset import AudioItem
-from engine.data.excerpts import Excerpt, Excerpts
+from engine.data.excerpts import Excerpt, Excerpts, OnExcerpts
 from engine.data.remix import StemChange, draw_changes, read_changed
 from engine.data.source import Source, make_sources, manifest_of
 from engine.data.tracks import file_names, scan_tracks
@@ -18,7 +18,7 @@ from engine.randomness import item_generator
 from engine.recipes.base import Split
 
 
-class StemsDataset:
+class StemsDataset(OnExcerpts):
     """Items of a folder of tracks: the mixture, and the target stems in the order of the config.
 
     The mixture is a file of its own, or the sum of targets and others. Training stems may be changed
@@ -48,14 +48,6 @@ class StemsDataset:
         self._has_mixture = bool(data.mixture)
         self._excerpts = Excerpts([track[0].length for track in self._tracks], config, split)
         self.manifest = manifest_of(folder, infos)
-
-    def __len__(self) -> int:
-        """Return the number of items of an epoch."""
-        return len(self._excerpts)
-
-    def durations_s(self) -> np.ndarray:
-        """Return (N,) float64, the length of each item in seconds."""
-        return self._excerpts.durations_s()
 
     def item(self, epoch: int, index: int) -> AudioItem:
         """Return the mixture and the targets of an item."""
