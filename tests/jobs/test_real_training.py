@@ -126,8 +126,8 @@ def test_a_mistake_in_the_data_is_one_clear_message(home, small_run, tmp_path):
     shutil.copytree(small_run.data.train, gone)
     data = small_run.data.model_copy(update={"train": gone})
     run_id = submit.enqueue(home, small_run.model_copy(update={"data": data}))
-    for file in gone.iterdir():
-        file.unlink()
+    shutil.rmtree(gone)
+    gone.mkdir()
 
     with worker(home) as process:
         assert process.wait(DEADLINE_S) == 0
