@@ -6,6 +6,7 @@ that stays within a few times the wanted number of points is read and merged the
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,12 +17,16 @@ from jobs.store.records import ROLLUP_FACTOR, ROLLUP_LEVELS, Curve
 _OVERSAMPLING = 4
 
 _POINTS = """
-    SELECT step, value, value, value, value IS NOT NULL, value FROM points
-    WHERE run = ? AND series = ? AND step BETWEEN ? AND ? ORDER BY step
+    SELECT json_group_array(json_array(step, value, value, value, value IS NOT NULL, value)) FROM (
+        SELECT step, value FROM points
+        WHERE run = ? AND series = ? AND step BETWEEN ? AND ? ORDER BY step
+    )
 """
 _BUCKETS = """
-    SELECT bucket, low, high, total, count, last FROM rollups
-    WHERE run = ? AND series = ? AND level = ? AND bucket BETWEEN ? AND ? ORDER BY bucket
+    SELECT json_group_array(json_array(bucket, low, high, total, count, last)) FROM (
+        SELECT bucket, low, high, total, count, last FROM rollups
+        WHERE run = ? AND series = ? AND level = ? AND bucket BETWEEN ? AND ? ORDER BY bucket
+    )
 """
 
 Row = tuple[int, float | None, float | None, float | None, int, float | None]
@@ -80,11 +85,19 @@ def _choose(
 
 def _rows(
     connection: sqlite3.Connection, key: SeriesKey, level: int, low: int, high: int
-) -> Iterable[Row]:
+) -> list[Row]:
+    """Read all rows as one value, good to 15 digits.
+
+    sqlite3 hands the interpreter over at every row; a thread that reads thousands of them while
+    the screen is drawn would wait as many times.
+    """
     if level == 0:
-        return connection.execute(_POINTS, (key.run, key.id, low, high))
-    width = ROLLUP_FACTOR**level
-    return connection.execute(_BUCKETS, (key.run, key.id, level, low // width, high // width))
+        found = connection.execute(_POINTS, (key.run, key.id, low, high))
+    else:
+        width = ROLLUP_FACTOR**level
+        found = connection.execute(_BUCKETS, (key.run, key.id, level, low // width, high // width))
+    rows: list[Row] = json.loads(found.fetchone()[0])
+    return rows
 
 
 def _to_curve(key: SeriesKey, rows: Iterable[Row], merged: int, width: int) -> Curve:
