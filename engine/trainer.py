@@ -46,6 +46,7 @@ from engine.telemetry import Telemetry
 from engine.training_state import StateSaver, TrainingState
 from engine.updates import Updater
 from engine.validation import Validator, metric_unit
+from models.registry import count_parameters
 
 _LOG = logging.getLogger(__name__)
 
@@ -201,7 +202,7 @@ class Trainer:
         self._loss_unit = "dB" if config.loss.kind == "si_sdr" else ""
         self._build(plan)
         self._resume_from(plan)
-        parameters = sum(p.numel() for p in self._state.model.parameters())
+        parameters = count_parameters(self._state.model)
         with self._open_loader(plan) as self._loader, self._new_writer() as self._writer:
             self._emit(
                 RunStarted(

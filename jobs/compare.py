@@ -108,7 +108,6 @@ class _Judge:
         *, by: Clock, when: When, metrics: Sequence[str],
     ) -> None:  # fmt: skip
         self._reader = reader
-        self._by = by
         self._when: When = when
         found = read_scores(reader, runs, metrics, by)
         self.scores = [scores for scores in found if scores.points]

@@ -100,14 +100,34 @@ def _waiting(run: RunRecord) -> str:
 def _loss(
     data: Sequence[RunData], colours: Mapping[int, int], clock: str, *, many: bool
 ) -> list[Line]:
-    lines, names = [], short_names(data)
-    for item in data:
-        colour = colours.get(item.run.id, 0) if many else 0
-        label = names[item.run.id] if many else "train"
-        lines.append(line_of(item, "loss", label, colour, clock=clock, band=not many))
+    lines = _one_each(data, "loss", "train", colours, clock=clock, many=many)
     if not many:
         lines.append(line_of(data[0], "val_loss", "valid", 1, clock=clock))
     return lines
+
+
+def _one_each(
+    data: Sequence[RunData],
+    series: str,
+    label: str,
+    colours: Mapping[int, int],
+    *,
+    clock: str,
+    many: bool,
+) -> list[Line]:
+    """Return a line for each run, named after it; a single run's is named `label` and has a band."""
+    names = short_names(data)
+    return [
+        line_of(
+            item,
+            series,
+            names[item.run.id] if many else label,
+            colours.get(item.run.id, 0) if many else 0,
+            clock=clock,
+            band=not many,
+        )
+        for item in data
+    ]
 
 
 def _si_sdr(
@@ -144,11 +164,7 @@ def _judged(item: RunData) -> str:
 def _throughput(
     data: Sequence[RunData], colours: Mapping[int, int], clock: str, *, many: bool
 ) -> list[Line]:
-    lines, names = [], short_names(data)
-    for item in data:
-        colour = colours.get(item.run.id, 0) if many else 0
-        label = names[item.run.id] if many else "audio s/s"
-        lines.append(line_of(item, "audio_s_per_s", label, colour, clock=clock, band=not many))
+    lines = _one_each(data, "audio_s_per_s", "audio s/s", colours, clock=clock, many=many)
     if not many:
         rate = line_of(data[0], "updates_per_s", "updates/s", 1, clock=clock)
         lines.append(Line(rate.label, 1, rate.x, rate.mean, drawn=False))
