@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from engine.config.speech import SpeechData
 from models.settings import Section, setting
 
 
 class AudioData(Section):
     """What every dataset of audio files has in common."""
+
+    recipe: ClassVar[str] = "separation"
 
     train: Path = setting(..., "Folder of the training audio.", unit="path")
     valid: Path = setting(..., "Folder of the validation audio.", unit="path")
@@ -201,5 +204,6 @@ class SpeakersData(AudioData):
 
 
 DataConfig = Annotated[
-    BandwidthData | DenoiseData | StemsData | SpeakersData, Field(discriminator="kind")
+    BandwidthData | DenoiseData | StemsData | SpeakersData | SpeechData,
+    Field(discriminator="kind"),
 ]

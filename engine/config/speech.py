@@ -1,0 +1,120 @@
+"""Settings of speech with its text: what is read, how it is cut into tokens, how it becomes frames."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import model_validator
+
+from models.settings import Section, setting
+
+
+class SpeechData(Section):
+    """Speech recognition: utterances with their text, as log-mel frames (25 ms every 10 ms)."""
+
+    recipe: ClassVar[str] = "transducer"
+
+    kind: Literal["speech"] = setting("speech", "Speech recognition: utterances with their text.")
+    train: Path = setting(
+        ..., "Training utterances: a manifest (.jsonl) or a LibriSpeech folder.", unit="path"
+    )
+    valid: Path = setting(
+        ..., "Validation utterances: a manifest (.jsonl) or a LibriSpeech folder.", unit="path"
+    )
+    rate_hz: int = setting(
+        16_000, "Sampling rate of the model; other files are resampled.", unit="Hz",
+        ge=4_000, le=48_000,
+    )  # fmt: skip
+    min_s: float = setting(
+        0.3, "Shortest training utterance that is kept.", unit="s", ge=0.05, le=3_600
+    )
+    max_s: float = setting(
+        20.0, "Longest training utterance that is kept; longer ones are left out and counted.",
+        unit="s", gt=0.05, le=3_600,
+    )  # fmt: skip
+
+    case: Literal["lower", "upper", "keep"] = setting(
+        "lower", "Letters of the text: all lower, all upper, or as they are written."
+    )
+    punctuation: Literal["drop", "keep"] = setting(
+        "drop", "What is neither letter, digit nor apostrophe: a space instead, or kept."
+    )
+    tokens: Literal["char", "sentencepiece"] = setting(
+        "char", "What the model writes: characters, or pieces of words learnt from training texts."
+    )
+    vocab_size: int = setting(
+        512, "Number of sentencepiece tokens.", unit="tokens", ge=8, le=65_536
+    )
+    vocabulary: str = setting(
+        "", "Characters of char tokens besides the space; empty: those of the training texts.",
+        max_length=10_000,
+    )  # fmt: skip
+
+    num_mels: int = setting(80, "Mel bands of a frame.", unit="bands", ge=8, le=256)
+    cmvn: bool = setting(
+        True, "Bring each mel band to mean 0 and deviation 1, as measured on the training audio."
+    )
+    time_masks: int = setting(
+        2, "SpecAugment: stretches of time hidden from each training item; 0: none.", ge=0, le=100
+    )
+    time_mask_frames: int = setting(
+        50, "SpecAugment: longest hidden stretch of time.", unit="frames", ge=1, le=1_000
+    )
+    time_mask_share: float = setting(
+        0.2, "SpecAugment: longest hidden stretch, as a share of the item.", gt=0, le=1
+    )
+    freq_masks: int = setting(
+        2, "SpecAugment: bands of frequency hidden from each training item; 0: none.", ge=0, le=100
+    )
+    freq_mask_mels: int = setting(
+        27, "SpecAugment: widest hidden band of frequency.", unit="bands", ge=1, le=256
+    )
+
+    @property
+    def channels(self) -> int:
+        """One: files of several channels are averaged."""
+        return 1
+
+    @property
+    def segment_samples(self) -> int:
+        """Length of the longest training item, in audio samples."""
+        return round(self.max_s * self.rate_hz)
+
+    @property
+    def source_names(self) -> tuple[str, ...]:
+        """None: the model puts out text."""
+        return ()
+
+    @property
+    def interchangeable(self) -> bool:
+        """There are no sources whose order could mean anything."""
+        return False
+
+    @model_validator(mode="after")
+    def _range_is_ordered(self) -> SpeechData:
+        if self.min_s >= self.max_s:
+            raise ValueError(f"min_s = {self.min_s} is not below max_s = {self.max_s}")
+        return self
+
+    @model_validator(mode="after")
+    def _masks_leave_something(self) -> SpeechData:
+        if self.freq_masks and self.freq_mask_mels >= self.num_mels:
+            raise ValueError(
+                f"freq_mask_mels = {self.freq_mask_mels} can hide all of num_mels = {self.num_mels}; "
+                "take a narrower mask, or freq_masks = 0"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _vocabulary_is_for_characters(self) -> SpeechData:
+        if self.vocabulary and self.tokens != "char":
+            raise ValueError(
+                f"vocabulary is for char tokens, but tokens = {self.tokens!r} learns its own; "
+                "set vocabulary = ''"
+            )
+        if len(set(self.vocabulary)) != len(self.vocabulary) or set(self.vocabulary) & set(" \t\n"):
+            raise ValueError(
+                f"vocabulary = {self.vocabulary!r} must name each character once, and no space"
+            )
+        return self
