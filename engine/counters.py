@@ -23,6 +23,16 @@ class Counters:
     samples: int = 0
     audio_seconds: float = 0.0
 
+    def __add__(self, size: UpdateSize) -> Counters:
+        """Return the counters after one more update."""
+        # Seconds are kept to the nanosecond, so that those of equal items don't drift.
+        return Counters(
+            self.updates + 1,
+            self.micro_batches + round(size.micro_batches),
+            self.samples + round(size.samples),
+            round(self.audio_seconds + size.audio_seconds, 9),
+        )
+
     def on(self, span: Span) -> float:
         """Return the counter that `span` is measured on."""
         return float(getattr(self, span.clock))
@@ -30,18 +40,18 @@ class Counters:
 
 @dataclass(frozen=True, slots=True)
 class UpdateSize:
-    """What one update adds to each counter: constant while segments have a fixed length."""
+    """What one update adds to each counter: of a certain update whole numbers, else means."""
 
-    micro_batches: int
-    samples: int
+    micro_batches: float
+    samples: float
     audio_seconds: float
 
     def after(self, updates: int) -> Counters:
-        """Return the counters after `updates` updates; exact, so nothing drifts."""
+        """Return the counters after `updates` updates of this size."""
         return Counters(
             updates,
-            updates * self.micro_batches,
-            updates * self.samples,
+            round(updates * self.micro_batches),
+            round(updates * self.samples),
             updates * self.audio_seconds,
         )
 

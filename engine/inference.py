@@ -38,19 +38,19 @@ class Separator:
 
     def __init__(self, config: RunConfig, model: nn.Module, device: torch.device) -> None:
         self.config = config
-        self.channels = config.data.channels
+        self.channels = config.audio_data.channels
         self._device = device
         self._model = model.to(device).eval()
 
     @property
     def sources(self) -> tuple[str, ...]:
         """Names of what the model puts out."""
-        return self.config.data.source_names
+        return self.config.audio_data.source_names
 
     def output_rate(self, rate_hz: int) -> int:
         """Return the rate of the result: that of the file; for bandwidth extension at least ours."""
         extends = isinstance(self.config.data, BandwidthData)
-        return max(rate_hz, self.config.data.rate_hz) if extends else rate_hz
+        return max(rate_hz, self.config.audio_data.rate_hz) if extends else rate_hz
 
     @torch.inference_mode()
     def __call__(self, mix_CT: np.ndarray) -> np.ndarray:
@@ -81,13 +81,13 @@ class Separator:
 
         Where chunks overlap they are blended as `overlap_add` says.
         """
-        rate_hz = self.config.data.rate_hz
+        rate_hz = self.config.audio_data.rate_hz
         total = resampled_length(info.frames, info.rate_hz, rate_hz)
         estimates = (
             self(_read(info, start, end - start, rate_hz)) for start, end in chunking.spans(total)
         )
         return overlap_add(
-            estimates, chunking.overlap, interchangeable=self.config.data.interchangeable
+            estimates, chunking.overlap, interchangeable=self.config.audio_data.interchangeable
         )
 
 
@@ -135,7 +135,7 @@ def separate_files(
         raise ValueError(f"overlap = {overlap}: expected a share from 0 to 0.9")
     config, model = load_model(checkpoint)
     separator = Separator(config, model, resolve_device(device))
-    length = round(chunk_s * config.data.rate_hz)
+    length = round(chunk_s * config.audio_data.rate_hz)
     if length < 64:
         raise ValueError(f"chunk = {chunk_s} s is less than 64 samples; use some seconds")
     chunking = Chunking(length, int(length * overlap))
@@ -162,7 +162,7 @@ def _check(infos: Sequence[AudioInfo], targets: Sequence[Sequence[Path]], model:
                 f"{info.path} has {info.channels} channels, the model takes 1 or {model.channels}; "
                 "split the file or mix it down"
             )
-        check_rates(info.rate_hz, model.config.data.rate_hz, setting=str(info.path))
+        check_rates(info.rate_hz, model.config.audio_data.rate_hz, setting=str(info.path))
         for path in paths:
             if path.resolve() in inputs:
                 raise ValueError(f"{path} would overwrite an input; choose another output folder")
@@ -182,7 +182,7 @@ def _separate_file(
     chunking: Chunking,
     progress: Progress | None,
 ) -> None:
-    rate_hz = separator.config.data.rate_hz
+    rate_hz = separator.config.audio_data.rate_hz
     out_rate_hz = separator.output_rate(info.rate_hz)
     frames = resampled_length(info.frames, info.rate_hz, rate_hz)
     with TemporaryDirectory(prefix=".separate-", dir=targets[0].parent) as scratch:

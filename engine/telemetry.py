@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from engine.config.sections import LoggingConfig
-from engine.counters import UpdateSize
+from engine.counters import Counters, UpdateSize
 from engine.events import Event, Noticed, PointsRecorded
 from engine.schedules import is_due
 from engine.updates import UpdateResult
@@ -52,25 +52,31 @@ class Telemetry:
         self._update = 0
         self._fresh: list[Tensor] = []
         self._lrs: list[float] = []
-        # Rows that belong to no point yet: (R, 4) loss sum, weight, gradient norm, lr.
-        self._pending = np.zeros((0, 4))
+        self._sizes: list[UpdateSize] = []
+        # Rows that belong to no point yet: (R, 7) loss sum, weight, gradient norm, lr, and what the
+        # update added to the counters: micro-batches, samples, audio seconds.
+        self._pending = np.zeros((0, 7))
+        # The counters before the first of those rows.
+        self._counters = Counters()
         self._skipped = 0
         self._in_a_row = 0
         self.restart_clock()
 
-    def start_at(self, update: int) -> None:
-        """Count on from `update` updates that were made before."""
-        self._update = update
+    def start_at(self, counters: Counters) -> None:
+        """Count on from `counters`, those after the rows that were restored."""
+        self._update = counters.updates
+        self._counters = _advanced(counters, self._pending, sign=-1)
 
     def restart_clock(self) -> None:
         """Leave out of the throughput the time since the last flush (evaluation, saving)."""
         self._since = perf_counter()
         self._deadline = self._since + self._config.flush_s
 
-    def add(self, result: UpdateResult, lr: float) -> None:
-        """Keep the measurements of the next update; they stay on the device."""
+    def add(self, result: UpdateResult, lr: float, size: UpdateSize) -> None:
+        """Keep the measurements of the next update, of `size`; they stay on the device."""
         self._fresh += (result.loss_sum, result.weight, result.grad_norm)
         self._lrs.append(lr)
+        self._sizes.append(size)
 
     def is_full(self) -> bool:
         """Tell whether it is time to flush."""
@@ -87,17 +93,18 @@ class Telemetry:
             return
         block = torch.stack(self._fresh).to("cpu", torch.float64).numpy().reshape(count, 3)
         elapsed = max(perf_counter() - self._since, 1e-9)
-        rows = np.column_stack([block, self._lrs])
-        self._fresh, self._lrs = [], []
+        sizes = [(size.micro_batches, size.samples, size.audio_seconds) for size in self._sizes]
+        rows = np.column_stack([block, self._lrs, np.asarray(sizes, dtype=np.float64)])
+        self._fresh, self._lrs, self._sizes = [], [], []
         first = self._update - len(self._pending) + 1
         self._update += count
         self._pending = np.concatenate([self._pending, rows])
         skipped_before = self._skipped
-        self._tell_points(first, count / elapsed)
+        self._tell_points(first, count / elapsed, float(rows[:, 6].sum()) / elapsed)
         self.restart_clock()
         self._check_health(rows, skipped_before)
 
-    def _tell_points(self, first: int, updates_per_s: float) -> None:
+    def _tell_points(self, first: int, updates_per_s: float, audio_s_per_s: float) -> None:
         rows = self._pending
         numbers = np.arange(first, first + len(rows))
         every = self._config.every
@@ -119,11 +126,11 @@ class Telemetry:
             "grad_norm": grad_norm,
             "lr": rows[ends, 3],
             "skipped": skipped.astype(np.float64),
-            "audio_s_per_s": np.full(len(ends), updates_per_s * self._size.audio_seconds),
+            "audio_s_per_s": np.full(len(ends), audio_s_per_s),
             "updates_per_s": np.full(len(ends), updates_per_s),
         }
-        counters = self._size.after(int(numbers[ends[-1]]))
-        self._emit(PointsRecorded(numbers[ends], series, dict(self._units), counters))
+        self._counters = _advanced(self._counters, rows[:end])
+        self._emit(PointsRecorded(numbers[ends], series, dict(self._units), self._counters))
 
     def _check_health(self, rows: np.ndarray, skipped_before: int) -> None:
         finite = _finite_rows(rows)
@@ -141,7 +148,7 @@ class Telemetry:
                     f"finite {MAX_SKIPPED_IN_A_ROW} times in a row; the weights are those before. "
                     "Lower optimizer.lr, set a schedule.warmup or use precision.dtype = bf16 or fp32"
                 )
-        counters = self._size.after(self._update)
+        counters = _advanced(self._counters, self._pending)
         self._emit(
             Noticed(
                 "warning",
@@ -162,6 +169,17 @@ class Telemetry:
         """Take it from `state`."""
         self._pending = state["pending"].numpy().copy()
         self._skipped, self._in_a_row = (int(n) for n in state["counts"])
+
+
+def _advanced(counters: Counters, rows: np.ndarray, *, sign: int = 1) -> Counters:
+    """Return the counters after (or, with sign -1, before) the updates of `rows`."""
+    micro_batches, samples, audio_seconds = (rows[:, 4:].sum(axis=0) * sign).tolist()
+    return Counters(
+        counters.updates + sign * len(rows),
+        counters.micro_batches + round(micro_batches),
+        counters.samples + round(samples),
+        round(counters.audio_seconds + audio_seconds, 9),
+    )
 
 
 def _finite_rows(rows: np.ndarray) -> np.ndarray:

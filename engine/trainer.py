@@ -16,13 +16,14 @@ from time import perf_counter
 
 import torch
 
-from engine.batching.plan import FixedPlan
+from engine.batching.open_plan import open_plan
+from engine.batching.plan import Plan
 from engine.best import BestMetrics
 from engine.checkpoint import newest_intact, require_same_run
 from engine.checkpoint_files import Manifest, tidy
 from engine.checkpoint_writer import CheckpointWriter
 from engine.config.schema import RunConfig
-from engine.counters import Counters, UpdateSize
+from engine.counters import Counters
 from engine.data.loader import Loader
 from engine.ema import Ema
 from engine.events import (
@@ -83,6 +84,7 @@ class Trainer:
         self._resume = resume
         self._device = device or resolve_device(config.precision.device)
         self._update = self._saved_at = 0
+        self._counters = Counters()
         self._metrics: dict[str, float] = {}
         self._new_best: list[str] = []
 
@@ -107,10 +109,12 @@ class Trainer:
             return self._end(reason)
 
     def _step(self) -> None:
-        batches = [next(self._loader) for _ in range(self._size.micro_batches)]
-        lr = self._peak_lr * lr_factor(self._config.schedule, self._counters(), self._size)
+        size = self._plan.update_size(self._update)
+        batches = self._loader.update()
+        lr = self._peak_lr * lr_factor(self._config.schedule, self._counters, self._size)
         self._update += 1
-        self._telemetry.add(self._updater.run(self._update, batches, lr=lr), lr)
+        self._telemetry.add(self._updater.run(self._update, batches, lr=lr), lr, size)
+        self._counters = self._counters + size
 
     def _log(self) -> None:
         if self._telemetry.is_full():
@@ -130,7 +134,7 @@ class Trainer:
         units = {name: metric_unit(name, self._loss_unit) for name in found.metrics}
         self._emit(
             Evaluated(
-                self._counters(), found.metrics, units, perf_counter() - started,
+                self._counters, found.metrics, units, perf_counter() - started,
                 found.num_items, found.num_excluded, found.items, found.items_key,
             )
         )  # fmt: skip
@@ -144,9 +148,9 @@ class Trainer:
             files = write_samples(self._folder.parent, self._update, samples)
         except OSError as error:
             text = f"audio samples can't be written: {error}; training goes on"
-            self._emit(Noticed("warning", "samples-failed", text, self._counters()))
+            self._emit(Noticed("warning", "samples-failed", text, self._counters))
             return
-        self._emit(SamplesWritten(self._counters(), tuple(files)))
+        self._emit(SamplesWritten(self._counters, tuple(files)))
 
     def _save(self) -> None:
         due = self._is_last or is_due(self._config.checkpoint.every, self._update, self._size)
@@ -159,7 +163,7 @@ class Trainer:
         self._writer.submit(
             self._saver.snapshot(
                 update=self._update,
-                counters=asdict(self._counters()),
+                counters=asdict(self._counters),
                 best=self._new_best,
                 last=last,
                 metrics=self._metrics,
@@ -175,7 +179,7 @@ class Trainer:
         if self._saved_at < self._update:
             self._save_now(last=True)
         self._tell_saved(self._writer.wait())
-        counters = self._counters()
+        counters = self._counters
         if reason is None:
             ended = RunEnded("finished", counters, "all updates made")
         else:
@@ -188,32 +192,27 @@ class Trainer:
         """Build everything, resume, and announce the start; readers and writer end with it."""
         config = self._config
         seed_everything(config.seed)
-        num_items = len(self._recipe.sizes("train"))
+        sizes = self._recipe.sizes("train")
         num_valid = len(self._recipe.sizes("valid"))
-        plan = FixedPlan(
-            num_items, config.batch.items, config.batch.micro_batch, config.seed,
-            self._recipe.manifest("train"),
-        )  # fmt: skip
-        self._size = UpdateSize(
-            plan.micro_batches_per_update, config.batch.items, config.batch.items * config.segment_s
-        )
+        self._plan = plan = open_plan(config, sizes, manifest=self._recipe.manifest("train"))
+        self._size = plan.mean_size
         self._total = total_updates(config.schedule.length, self._size)
         self._peak_lr = config.optimizer.lr
-        self._loss_unit = "dB" if config.loss.kind == "si_sdr" else ""
+        self._loss_unit = self._recipe.loss_unit
         self._build(plan)
         self._resume_from(plan)
         parameters = count_parameters(self._state.model)
         with self._open_loader(plan) as self._loader, self._new_writer() as self._writer:
             self._emit(
                 RunStarted(
-                    self._counters(), self._total, self._update, str(self._device), parameters,
-                    num_items, num_valid,
+                    self._counters, self._total, self._update, str(self._device), parameters,
+                    len(sizes), num_valid,
                 )
             )  # fmt: skip
             self._telemetry.restart_clock()
             yield
 
-    def _build(self, plan: FixedPlan) -> None:
+    def _build(self, plan: Plan) -> None:
         config, device = self._config, self._device
         model = self._recipe.build_model().to(device)
         model.train()
@@ -235,7 +234,7 @@ class Trainer:
         }  # fmt: skip
         self._saver = StateSaver(self._state, about)
 
-    def _resume_from(self, plan: FixedPlan) -> None:
+    def _resume_from(self, plan: Plan) -> None:
         tidy(self._folder)
         if not self._resume:
             return
@@ -248,9 +247,10 @@ class Trainer:
         self._state.restore(manifest)
         self._update = self._saved_at = manifest.updates
         self._metrics = dict(manifest.values["metrics"])
-        self._telemetry.start_at(self._update)
+        self._counters = Counters(**manifest.values["counters"])
+        self._telemetry.start_at(self._counters)
 
-    def _open_loader(self, plan: FixedPlan) -> Loader:
+    def _open_loader(self, plan: Plan) -> Loader:
         on_gpu = self._device.type == "cuda"
         return Loader(
             partial(self._recipe.fetch, "train"),
@@ -268,9 +268,6 @@ class Trainer:
     @property
     def _is_last(self) -> bool:
         return self._update == self._total
-
-    def _counters(self) -> Counters:
-        return self._size.after(self._update)
 
     def _tell_saved(self, manifests: Sequence[Manifest]) -> None:
         for manifest in manifests:

@@ -49,18 +49,18 @@ class Job:
 Train = Callable[[RunConfig, Path, Sequence[Observer], Control], RunEnded]
 
 
-def train_separation(
+def train_run(
     config: RunConfig, folder: Path, observers: Sequence[Observer], control: Control
 ) -> RunEnded:
     """Train with the engine; torch is imported here, when signals are handled and life is shown."""
-    from engine.recipes.separation import SeparationRecipe
+    from engine.recipes.registry import open_recipe
     from engine.trainer import Trainer
 
-    recipe = SeparationRecipe(config)
+    recipe = open_recipe(config)
     return Trainer(config, recipe, folder, observers=observers, control=control).fit()
 
 
-def main(arguments: Sequence[str] | None = None, *, train: Train = train_separation) -> int:
+def main(arguments: Sequence[str] | None = None, *, train: Train = train_run) -> int:
     """Make one run and return the exit status."""
     parser = argparse.ArgumentParser(
         prog="jobs.runner", description="The child process of one run."

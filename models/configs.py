@@ -22,6 +22,7 @@ _BINS = re.compile(r"(first|last):([1-9][0-9]{0,5})")
 class UNetSettings(Section):
     """What all U-Nets have in common."""
 
+    recipe: ClassVar[str] = "separation"
     rates_hz: ClassVar[tuple[int, int]] = (4_000, 192_000)
 
     width: int = setting(
@@ -142,6 +143,7 @@ class HybridConfig(UNetSettings, WaveformStrides, SpectrogramSettings):
 class ConvTasNetConfig(Section):
     """Conv-TasNet as in torchaudio (Luo and Mesgarani, 2019); channels are processed one by one."""
 
+    recipe: ClassVar[str] = "separation"
     rates_hz: ClassVar[tuple[int, int]] = (8_000, 48_000)
 
     kind: Literal["conv_tasnet"] = setting("conv_tasnet", "Conv-TasNet, from torchaudio.")
@@ -165,6 +167,7 @@ class ConvTasNetConfig(Section):
 class HybridDemucsConfig(Section):
     """Hybrid Demucs as in torchaudio (Defossez, 2021): 84 million parameters at its full width."""
 
+    recipe: ClassVar[str] = "separation"
     rates_hz: ClassVar[tuple[int, int]] = (8_000, 48_000)
 
     kind: Literal["hybrid_demucs"] = setting("hybrid_demucs", "Hybrid Demucs, from torchaudio.")

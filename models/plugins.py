@@ -31,6 +31,7 @@ class PluginModel(Section):
     rate it takes.
     """
 
+    recipe: ClassVar[str] = "separation"
     rates_hz: ClassVar[tuple[int, int]] = (4_000, 192_000)
 
     kind: str

@@ -7,6 +7,7 @@ may span two epochs, and resuming needs nothing but the number of the update.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -14,15 +15,23 @@ from typing import Protocol
 
 import numpy as np
 
+from engine.batching.items import ItemDraw, MicroBatch
+from engine.counters import UpdateSize
 from engine.randomness import item_generator
-from engine.recipes.base import ItemDraw
 
 
 class Plan(Protocol):
     """What the loader and the trainer need to know of a plan."""
 
-    def micro_batches(self, update: int) -> list[list[ItemDraw]]:
+    def micro_batches(self, update: int) -> Sequence[MicroBatch]:
         """Return the items of an update (counted from 0), packed for the device."""
+
+    def update_size(self, update: int) -> UpdateSize:
+        """Return exactly what an update (counted from 0) adds to each counter."""
+
+    @property
+    def mean_size(self) -> UpdateSize:
+        """Return what an update adds on average: the clocks of the config are converted with it."""
 
     @property
     def hash(self) -> str:
@@ -39,6 +48,7 @@ class FixedPlan:
         micro_batch: most items on the device at once; does not change what an update holds.
         seed: seed of the permutations.
         manifest: names the dataset's content, so that a resume notices when files changed.
+        item_s: seconds of audio of each item.
     """
 
     num_items: int
@@ -46,6 +56,7 @@ class FixedPlan:
     micro_batch: int
     seed: int
     manifest: str = ""
+    item_s: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("num_items", "items_per_update", "micro_batch"):
@@ -75,10 +86,23 @@ class FixedPlan:
             position += len(taken)
         return draws
 
-    def micro_batches(self, update: int) -> list[list[ItemDraw]]:
+    def micro_batches(self, update: int) -> list[MicroBatch]:
         """Return the items of an update in runs of at most `micro_batch`."""
         items = self.update_items(update)
-        return [items[i : i + self.micro_batch] for i in range(0, len(items), self.micro_batch)]
+        return [
+            MicroBatch(tuple(items[i : i + self.micro_batch]))
+            for i in range(0, len(items), self.micro_batch)
+        ]
+
+    def update_size(self, update: int) -> UpdateSize:
+        """Return what any update adds to each counter."""
+        return self.mean_size
+
+    @property
+    def mean_size(self) -> UpdateSize:
+        """Return what any update adds to each counter."""
+        items = self.items_per_update
+        return UpdateSize(self.micro_batches_per_update, items, items * self.item_s)
 
 
 @lru_cache(maxsize=4)

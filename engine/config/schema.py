@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import model_validator
 
-from engine.config.data import DataConfig
+from engine.config.data import AudioData, DataConfig
 from engine.config.sections import (
     BatchConfig,
     CheckpointConfig,
@@ -46,7 +46,12 @@ class RunConfig(Section):
     seed: int = setting(0, "Seed of everything random.", ge=0, le=2**31 - 1)
 
     @model_validator(mode="after")
-    def _rate_suits_model(self) -> RunConfig:
+    def _data_suit_model(self) -> RunConfig:
+        if self.data.recipe != self.model.recipe:
+            raise ValueError(
+                f"data.kind = {self.data.kind!r} is for {self.data.recipe}, but model.kind = "
+                f"{self.model.kind!r} is for {self.model.recipe}; choose a model of the same task"
+            )
         low, high = self.model.rates_hz
         if not low <= self.data.rate_hz <= high:
             raise ValueError(
@@ -56,18 +61,24 @@ class RunConfig(Section):
         return self
 
     @property
+    def audio_data(self) -> AudioData:
+        """The data of a separation run: segments of audio."""
+        assert isinstance(self.data, AudioData), f"a {self.data.recipe} run has no segments"
+        return self.data
+
+    @property
     def num_sources(self) -> int:
         """Number of signals the model puts out."""
-        return len(self.data.source_names)
+        return len(self.audio_data.source_names)
 
     @property
     def segment_s(self) -> float:
         """Audio seconds of one training item."""
-        return self.data.segment_samples / self.data.rate_hz
+        return self.audio_data.segment_samples / self.audio_data.rate_hz
 
     @property
     def update_size(self) -> UpdateSize:
-        """What one update adds to each counter."""
+        """What one update adds to each counter; `engine.batching.sizes` knows for data of any length."""
         items = self.batch.items
         return UpdateSize(-(-items // self.batch.micro_batch), items, items * self.segment_s)
 

@@ -12,7 +12,8 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from engine.recipes.base import Batch, ItemDraw
+from engine.batching.items import MicroBatch
+from engine.recipes.base import Batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +41,9 @@ class Dataset(Protocol):
         """Return an item, the same one for the same (config, split, epoch, index)."""
 
 
-def fetch(dataset: Dataset, draws: Sequence[ItemDraw]) -> Batch:
+def fetch(dataset: Dataset, micro_batch: MicroBatch) -> Batch:
     """Read and collate items of equal length: `mix` (B, C, T) and `target` (B, S, C, T)."""
-    return collate([dataset.item(draw.epoch, draw.index) for draw in draws])
+    return collate([dataset.item(draw.epoch, draw.index) for draw in micro_batch.draws])
 
 
 def collate(items: Sequence[AudioItem]) -> Batch:

@@ -45,9 +45,9 @@ class Excerpts:
 
     def __init__(self, lengths: Sequence[int], config: RunConfig, split: Split) -> None:
         self._lengths = np.asarray(lengths, dtype=np.int64)
-        self._rate_hz = config.data.rate_hz
+        self._rate_hz = config.audio_data.rate_hz
         self._seed = config.seed
-        self._segment = config.data.segment_samples if split == "train" else 0
+        self._segment = config.audio_data.segment_samples if split == "train" else 0
         self._longest = max(1, round(config.validation.segment_s * self._rate_hz))
         if config.validation.full_files:
             self._longest = int(self._lengths.max())

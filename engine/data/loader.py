@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from itertools import count
 from queue import Empty, Queue
 from typing import Self
 
@@ -19,7 +20,7 @@ from engine.recipes.base import Batch
 
 
 class Loader:
-    """An endless iterator over the micro-batches of a plan; close it, or use it in `with`.
+    """The batches of a plan, update by update, without end; close it, or use it in `with`.
 
     Args:
         fetch: reads and collates items, for example `partial(recipe.fetch, "train")`; with reader
@@ -50,6 +51,7 @@ class Loader:
             batches = self._pool.batches()
         else:
             batches = _pinned(job.batches()) if pin_memory else job.batches()
+        self._counts = (len(plan.micro_batches(update)) for update in count(start_update))
         self._ahead = _Ahead(batches, depth=prefetch) if background else None
         self._batches: Iterator[Batch] = batches if self._ahead is None else self._ahead.batches()
 
@@ -64,6 +66,10 @@ class Loader:
             ReaderDied: when a reader process is gone; what `fetch` raised is raised here, too.
         """
         return next(self._batches)
+
+    def update(self) -> list[Batch]:
+        """Return all micro-batches of the next update; raises what `next` raises."""
+        return [next(self._batches) for _ in range(next(self._counts))]
 
     @property
     def process_ids(self) -> list[int]:

@@ -27,3 +27,5 @@ def open_dataset(config: RunConfig, split: Split) -> Dataset:
             return StemsDataset(config, split)
         case SpeakersData():
             return SpeakersDataset(config, split)
+        case _:
+            raise AssertionError(f"{config.data.kind!r} is no data of a separation run")

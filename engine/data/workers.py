@@ -14,7 +14,7 @@ import multiprocessing
 import os
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count, islice
@@ -26,11 +26,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from engine.batching.items import MicroBatch
 from engine.batching.plan import Plan
 from engine.data.audio_files import DataError
-from engine.recipes.base import Batch, ItemDraw
+from engine.recipes.base import Batch
 
-Fetch = Callable[[Sequence[ItemDraw]], Batch]
+Fetch = Callable[[MicroBatch], Batch]
 _PIPE_BYTES = 2**20
 
 
@@ -50,14 +51,14 @@ class ReadJob:
     plan: Plan
     start_update: int
 
-    def draws(self) -> Iterator[list[ItemDraw]]:
+    def micro_batches(self) -> Iterator[MicroBatch]:
         """Walk the micro-batches of the plan, without end."""
         for update in count(self.start_update):
             yield from self.plan.micro_batches(update)
 
     def batches(self) -> Iterator[Batch]:
         """Fetch the micro-batches of the plan in this process."""
-        return map(self.fetch, self.draws())
+        return map(self.fetch, self.micro_batches())
 
 
 class ReaderPool:
@@ -136,13 +137,13 @@ def _run_reader(
     torch.set_num_threads(1)
     ready: Queue[Batch | Exception] = Queue(prefetch)
     threading.Thread(target=_send_all, args=(ready, connection), daemon=True).start()
-    for draws in islice(job.draws(), number, None, num_readers):
-        ready.put(_fetch_or_error(job.fetch, draws))
+    for micro_batch in islice(job.micro_batches(), number, None, num_readers):
+        ready.put(_fetch_or_error(job.fetch, micro_batch))
 
 
-def _fetch_or_error(fetch: Fetch, draws: Sequence[ItemDraw]) -> Batch | Exception:
+def _fetch_or_error(fetch: Fetch, micro_batch: MicroBatch) -> Batch | Exception:
     try:
-        return fetch(draws)
+        return fetch(micro_batch)
     except DataError as error:
         return error
     except Exception:  # noqa: BLE001 (a process boundary: raised again in the trainer)

@@ -5,7 +5,6 @@ A recipe knows data, model and loss. It never sees a rank, an optimiser, a sched
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -13,15 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from engine.batching.items import MicroBatch
+
 Split = Literal["train", "valid"]
-
-
-@dataclass(frozen=True, slots=True)
-class ItemDraw:
-    """Names one training item: its index and the epoch that its random draws belong to."""
-
-    epoch: int
-    index: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +73,10 @@ class Evaluation:
 class Recipe(Protocol):
     """A task the trainer can run."""
 
+    @property
+    def loss_unit(self) -> str:
+        """Return the unit of the loss, empty where it has none."""
+
     def build_model(self) -> nn.Module:
         """Return the freshly initialised network, on the CPU."""
 
@@ -89,8 +86,11 @@ class Recipe(Protocol):
     def manifest(self, split: Split) -> str:
         """Return a hash that names the files of a split, so that a resume notices a change."""
 
-    def fetch(self, split: Split, draws: Sequence[ItemDraw]) -> Batch:
-        """Read and collate items on the CPU, a pure function of (config, split, draws)."""
+    def fetch(self, split: Split, micro_batch: MicroBatch) -> Batch:
+        """Read and collate items on the CPU, padded to the shape of the micro-batch where it has one.
+
+        A pure function of (config, split, micro_batch).
+        """
 
     def step(self, model: nn.Module, batch: Batch) -> StepOutput:
         """Run the forward pass and the loss."""
@@ -98,5 +98,5 @@ class Recipe(Protocol):
     def evaluate(self, model: nn.Module, device: torch.device) -> Evaluation:
         """Judge the model on the validation items; touches no training state."""
 
-    def worst_batch(self, count: int) -> Batch:
-        """Return a synthetic batch of `count` items of the largest size."""
+    def worst_batch(self, count: int, shape: tuple[float, ...] = ()) -> Batch:
+        """Return a synthetic batch of `count` items of `shape` (as in `MicroBatch`), or the largest."""

@@ -7,7 +7,7 @@ S sources, C channels, T samples.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 from hashlib import sha256
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from engine.batching.items import MicroBatch
 from engine.config.schema import RunConfig
 from engine.data.dataset import AudioItem, Dataset, collate, fetch
 from engine.data.kept_items import KeptItems
@@ -24,7 +25,7 @@ from engine.losses import Loss, adds_sources, build_loss
 from engine.metrics import si_sdr
 from engine.overlap import Chunking, overlap_add
 from engine.permutations import best_order, in_order, permutation_invariant
-from engine.recipes.base import AudioSample, Batch, Evaluation, ItemDraw, Split, StepOutput
+from engine.recipes.base import AudioSample, Batch, Evaluation, Split, StepOutput
 from engine.scores import ItemScores
 from models.registry import build_model
 
@@ -50,10 +51,17 @@ class SeparationRecipe:
         """Send only what a reader process needs: the config and the datasets found so far."""
         return {"_config": self._config, "_open": self._open, "_weights": {}}
 
+    @property
+    def loss_unit(self) -> str:
+        """Return the unit of the loss."""
+        return "dB" if self._config.loss.kind == "si_sdr" else ""
+
     def build_model(self) -> nn.Module:
         """Return the network of the config, freshly initialised, on the CPU."""
         config = self._config
-        return build_model(config.model, channels=config.data.channels, sources=config.num_sources)
+        return build_model(
+            config.model, channels=config.audio_data.channels, sources=config.num_sources
+        )
 
     def sizes(self, split: Split) -> np.ndarray:
         """Return (N, 1): the duration of each item in seconds; validation heeds max_items."""
@@ -64,9 +72,9 @@ class SeparationRecipe:
         """Return the hash over the names, lengths and rates of the files."""
         return self._dataset(split).manifest
 
-    def fetch(self, split: Split, draws: Sequence[ItemDraw]) -> Batch:
+    def fetch(self, split: Split, micro_batch: MicroBatch) -> Batch:
         """Read and collate items: `mix` (B, C, T) and `target` (B, S, C, T)."""
-        return fetch(self._dataset(split), draws)
+        return fetch(self._dataset(split), micro_batch)
 
     def step(self, model: nn.Module, batch: Batch) -> StepOutput:
         """Return the sum of the loss over the items, and their number."""
@@ -93,32 +101,31 @@ class SeparationRecipe:
                     samples.append(self._sample(len(samples), item, est_SCT))
         return replace(scores.evaluation(self._items_key), samples=tuple(samples))
 
-    def worst_batch(self, count: int) -> Batch:
-        """Return `count` items of noise of the training segment's length."""
-        data = self._config.data
-        shape = (data.channels, data.segment_samples)
+    def worst_batch(self, count: int, shape: tuple[float, ...] = ()) -> Batch:
+        """Return `count` items of noise, `shape` (seconds,) long or as long as a training segment."""
+        data = self._config.audio_data
+        frames = round(shape[0] * data.rate_hz) if shape else data.segment_samples
+        size = (data.channels, frames)
         generator = torch.Generator().manual_seed(0)
-        mix_BCT = torch.randn(count, *shape, generator=generator) * 0.1
-        target_BSCT = (
-            torch.randn(count, self._config.num_sources, *shape, generator=generator) * 0.1
-        )
+        mix_BCT = torch.randn(count, *size, generator=generator) * 0.1
+        target_BSCT = torch.randn(count, self._config.num_sources, *size, generator=generator) * 0.1
         return Batch({"mix": mix_BCT, "target": target_BSCT})
 
     def _whole(self, model: nn.Module, mix_BCT: Tensor, device: torch.device) -> Tensor:
         """Return the estimate of one long item, on the CPU; one part is on the device at a time."""
-        length = max(64, round(self._config.validation.segment_s * self._config.data.rate_hz))
+        length = max(64, round(self._config.validation.segment_s * self._config.audio_data.rate_hz))
         chunking = Chunking(length, length // _OVERLAPPED)
         estimates = (
             model(mix_BCT[..., start:end].to(device)).float()[0].cpu().numpy()
             for start, end in chunking.spans(mix_BCT.shape[-1])
         )
         blocks = overlap_add(
-            estimates, chunking.overlap, interchangeable=self._config.data.interchangeable
+            estimates, chunking.overlap, interchangeable=self._config.audio_data.interchangeable
         )
         return torch.from_numpy(np.concatenate(list(blocks), axis=-1)).unsqueeze(0)
 
     def _sample(self, index: int, item: AudioItem, est_SCT: Tensor) -> AudioSample:
-        data = self._config.data
+        data = self._config.audio_data
         names = data.source_names
         ends = [f".{name}" for name in names] if len(names) > 1 else [""]
         estimates_SCT = est_SCT.float().cpu().numpy()
@@ -130,13 +137,13 @@ class SeparationRecipe:
     @cached_property
     def _loss(self) -> Loss:
         loss = build_loss(self._config.loss)
-        if not self._config.data.interchangeable:
+        if not self._config.audio_data.interchangeable:
             return loss
         return permutation_invariant(loss, total=adds_sources(self._config.loss))
 
     def _ordered(self, est_BSCT: Tensor, ref_BSCT: Tensor) -> Tensor:
         """Put interchangeable estimates in the order of the references, the best by SI-SDR."""
-        if not self._config.data.interchangeable:
+        if not self._config.audio_data.interchangeable:
             return est_BSCT
         score_BSS = si_sdr(est_BSCT.unsqueeze(2), ref_BSCT.unsqueeze(1), joint_channels=True)
         return in_order(est_BSCT, best_order(score_BSS))

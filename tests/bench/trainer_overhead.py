@@ -13,7 +13,6 @@ import sqlite3
 import statistics
 import tempfile
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter, thread_time
 from typing import Any
@@ -22,10 +21,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from engine.batching.items import MicroBatch
 from engine.config.problems import load_config
 from engine.config.schema import RunConfig
 from engine.events import Event, PointsRecorded, RunStarted
-from engine.recipes.base import Batch, Evaluation, ItemDraw, Split, StepOutput
+from engine.recipes.base import Batch, Evaluation, Split, StepOutput
 from engine.trainer import Trainer
 from models.configs import AudioUNetConfig
 from models.registry import build_model
@@ -51,13 +51,17 @@ class BenchRecipe:
         error: torch.Tensor = model(self.x).flatten(1) - self.x.flatten(1)
         return error.square().mean(1)
 
+    @property
+    def loss_unit(self) -> str:
+        return ""
+
     def sizes(self, split: Split) -> np.ndarray:
         return np.full((64, 1), 1.0)
 
     def manifest(self, split: Split) -> str:
         return split
 
-    def fetch(self, split: Split, draws: Sequence[ItemDraw]) -> Batch:
+    def fetch(self, split: Split, micro_batch: MicroBatch) -> Batch:
         return self.batch
 
     def step(self, model: nn.Module, batch: Batch) -> StepOutput:
@@ -66,7 +70,7 @@ class BenchRecipe:
     def evaluate(self, model: nn.Module, device: torch.device) -> Evaluation:
         return Evaluation({"val_loss": 0.0}, 0, 0)
 
-    def worst_batch(self, count: int) -> Batch:
+    def worst_batch(self, count: int, shape: tuple[float, ...] = ()) -> Batch:
         return self.batch
 
 

@@ -11,11 +11,12 @@ import pytest
 import torch
 from torch import nn
 
+from engine.batching.items import ItemDraw, MicroBatch
 from engine.config.problems import load_config
 from engine.config.schema import RunConfig
 from engine.data.synthetic import write_dataset
 from engine.events import Event
-from engine.recipes.base import Batch, Evaluation, ItemDraw, Split, StepOutput
+from engine.recipes.base import Batch, Evaluation, Split, StepOutput
 
 
 class Recorder:
@@ -60,6 +61,10 @@ class LineRecipe:
         self.dropout = dropout
         self.fetched: list[ItemDraw] = []
 
+    @property
+    def loss_unit(self) -> str:
+        return ""
+
     def build_model(self) -> nn.Module:
         return nn.Sequential(nn.Linear(4, 8), nn.Dropout(self.dropout), nn.Tanh(), nn.Linear(8, 4))
 
@@ -69,7 +74,8 @@ class LineRecipe:
     def manifest(self, split: Split) -> str:
         return f"line-{split}-{self.num_items}"
 
-    def fetch(self, split: Split, draws: Sequence[ItemDraw]) -> Batch:
+    def fetch(self, split: Split, micro_batch: MicroBatch) -> Batch:
+        draws = micro_batch.draws
         self.fetched.extend(draws)
         rows = [np.random.default_rng([d.epoch, d.index]).normal(size=4) for d in draws]
         x = torch.tensor(np.stack(rows), dtype=torch.float32)
@@ -85,14 +91,14 @@ class LineRecipe:
         return StepOutput(loss, torch.tensor(float(len(x)), device=x.device))
 
     def evaluate(self, model: nn.Module, device: torch.device) -> Evaluation:
-        draws = [ItemDraw(-1 + 2**20, index) for index in range(3)]
-        batch = self.fetch("valid", draws).to(device)
+        draws = tuple(ItemDraw(-1 + 2**20, index) for index in range(3))
+        batch = self.fetch("valid", MicroBatch(draws)).to(device)
         torch.rand(7), np.random.rand(7)
         loss = self.step(model, batch).loss_sum / 3
         metrics = {"val_loss": float(loss), "si_sdr": -float(loss), "input_si_sdr": 0.5}
         return Evaluation(metrics, 3, 0)
 
-    def worst_batch(self, count: int) -> Batch:
+    def worst_batch(self, count: int, shape: tuple[float, ...] = ()) -> Batch:
         return Batch({"x": torch.zeros(count, 4), "y": torch.zeros(count, 4)})
 
 

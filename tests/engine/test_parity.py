@@ -45,8 +45,8 @@ class DoubleRecipe(SeparationRecipe):
         self.first_model = deepcopy(model)
         return model
 
-    def fetch(self, split, draws):
-        batch = super().fetch(split, draws)
+    def fetch(self, split, micro_batch):
+        batch = super().fetch(split, micro_batch)
         batch = Batch({name: tensor.double() for name, tensor in batch.tensors.items()})
         if split == "train":
             self.batches.append(batch)

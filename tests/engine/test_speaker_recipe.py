@@ -11,9 +11,9 @@ import soundfile
 import torch
 from torch import nn
 
+from engine.batching.items import ItemDraw, MicroBatch
 from engine.config.problems import load_config
 from engine.config.schema import RunConfig
-from engine.recipes.base import ItemDraw
 from engine.recipes.separation import SeparationRecipe
 from engine.trainer import Trainer
 
@@ -55,7 +55,10 @@ def people(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("loss", ["si_sdr", "l1", "spectral"])
 def test_swapped_estimates_are_judged_alike(people: Path, loss: str) -> None:
     recipe = SeparationRecipe(run_config(people, loss={"kind": loss, "windows": [64]}))
-    items = [recipe.fetch("valid", [ItemDraw(0, index)]).tensors["target"] for index in range(2)]
+    items = [
+        recipe.fetch("valid", MicroBatch((ItemDraw(0, index),))).tensors["target"]
+        for index in range(2)
+    ]
     noisy = [target + 0.01 * torch.randn_like(target) for target in items]
     plain, swapped = (
         recipe.evaluate(Oracle(list(noisy), swapped=swap), torch.device("cpu")).metrics
@@ -67,7 +70,7 @@ def test_swapped_estimates_are_judged_alike(people: Path, loss: str) -> None:
 
 def test_training_loss_is_that_of_the_better_order(people: Path) -> None:
     recipe = SeparationRecipe(run_config(people, loss={"kind": "l1"}))
-    batch = recipe.fetch("train", [ItemDraw(0, 0), ItemDraw(0, 1)])
+    batch = recipe.fetch("train", MicroBatch((ItemDraw(0, 0), ItemDraw(0, 1))))
     target = batch.tensors["target"]
     for swap in (False, True):
         out = recipe.step(Oracle([target + 0.25], swapped=swap), batch)

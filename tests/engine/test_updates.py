@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from engine.batching.items import ItemDraw, MicroBatch
 from engine.config.sections import EmaConfig
 from engine.counters import UpdateSize
 from engine.ema import Ema
 from engine.optimizer import FusedAdamW
-from engine.recipes.base import Batch, ItemDraw
+from engine.recipes.base import Batch
 from engine.updates import Updater
 
 CPU = torch.device("cpu")
@@ -32,7 +33,9 @@ def make_updater(make_config, line_recipe):
 
 def _split(recipe, epoch: int, sizes: list[int]) -> list[Batch]:
     draws = iter([ItemDraw(epoch, index) for index in range(sum(sizes))])
-    return [recipe.fetch("train", [next(draws) for _ in range(size)]) for size in sizes]
+    return [
+        recipe.fetch("train", MicroBatch(tuple(next(draws) for _ in range(size)))) for size in sizes
+    ]
 
 
 @pytest.mark.parametrize("clip_norm", [0.0, 0.3])

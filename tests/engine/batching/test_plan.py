@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.batching.items import ItemDraw, MicroBatch
 from engine.batching.plan import FixedPlan
-from engine.recipes.base import ItemDraw
 
 sizes = st.integers(1, 40)
-PINNED_UPDATE = [[ItemDraw(0, 0), ItemDraw(0, 4)], [ItemDraw(0, 2)]]
+PINNED_UPDATE = [MicroBatch((ItemDraw(0, 0), ItemDraw(0, 4))), MicroBatch((ItemDraw(0, 2),))]
 PINNED_HASH = "14351427c8fb0cd8"
 
 
@@ -48,7 +48,7 @@ def test_micro_batches_hold_the_update_in_order(
 ) -> None:
     plan = FixedPlan(num_items, per_update, micro_batch, 2)
     packed = plan.micro_batches(5)
-    assert [draw for batch in packed for draw in batch] == plan.update_items(5)
+    assert [draw for batch in packed for draw in batch.draws] == plan.update_items(5)
     assert len(packed) == plan.micro_batches_per_update
     assert all(len(batch) == micro_batch for batch in packed[:-1])
     assert 1 <= len(packed[-1]) <= micro_batch

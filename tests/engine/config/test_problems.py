@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from engine.config.overrides import apply_overrides
+from engine.config.overrides import apply_overrides, config_with
 from engine.config.problems import ConfigError, load_config
 from engine.config.schema import RunConfig
 
@@ -33,11 +33,14 @@ def test_all_problems_are_reported_at_once() -> None:
         ("optimizer.lrr=3e-3", "optimizer.lrr", "did you mean 'lr'"),
         ("modle.width=8", "modle", "did you mean 'model'"),
         ("lr=3e-3", "lr", "did you mean 'optimizer.lr'"),
-        ("batch.items=0", "batch.items", "greater than or equal to 1, found 0"),
-        ("batch.items=true", "batch.items", "valid integer"),
-        ("ema.enabled=1", "ema.enabled", "valid boolean"),
-        ("optimizer.lr=fast", "optimizer.lr", "valid number"),
-        ("optimizer.lr=nan", "optimizer.lr", "finite"),
+        ("batch.items=0", "batch.items", "expected a whole number >= 1, <= 65536, found 0"),
+        ("batch.items=true", "batch.items", "expected a whole number >= 1, <= 65536, found True"),
+        ("ema.enabled=1", "ema.enabled", "expected true or false, found 1"),
+        ("optimizer.lr=fast", "optimizer.lr", "expected a number > 0, <= 10, found 'fast'"),
+        ("optimizer.lr=nan", "optimizer.lr", "expected a finite number > 0"),
+        ("loss.windows=[1]", "loss.windows.0", "expected a number >= 4, found 1"),
+        ("loss.windows=[]", "loss.windows", "expected at least 1 value, found []"),
+        ("optimizer=3", "optimizer", "a section of settings, like optimizer.name = value, found 3"),
         ("model.kind=audio_unt", "model.kind", "did you mean 'audio_unet'"),
         ("precision.dtype=fp64", "precision.dtype", "'fp32', 'bf16' or 'fp16'"),
         ("schedule.length=10 epochs", "schedule.length", "like '1000 updates'"),
@@ -60,7 +63,7 @@ def test_a_folder_may_be_named_like_a_number(name: str) -> None:
 
 
 def test_a_number_in_a_preset_is_no_folder() -> None:
-    with pytest.raises(ConfigError, match=r"data\.valid: input should be a valid string, found 3"):
+    with pytest.raises(ConfigError, match=r"data\.valid: expected text, found 3"):
         load_config({"data": {**BASE["data"], "valid": 3}})
 
 
@@ -99,6 +102,29 @@ def test_fingerprint_changes_with_any_setting() -> None:
     assert (
         load_config(BASE).fingerprint != load_config(apply_overrides(BASE, ["seed=1"])).fingerprint
     )
+
+
+def test_an_optional_setting_can_be_cleared() -> None:
+    base = {**BASE, "schedule": {"warmup": "100 updates"}, "ema": {"restart_at": "9 updates"}}
+    config = load_config(apply_overrides(base, ["schedule.warmup=none", "ema.restart_at = none"]))
+    assert (config.schedule.warmup, config.ema.restart_at) == (None, None)
+    assert str(load_config(apply_overrides(BASE, ["data.valid=none"])).data.valid) == "none"
+    assert "expected a whole number" in problems_of("batch.items=none")["batch.items"]
+
+
+def test_an_assignment_that_is_none_hides_nothing_else() -> None:
+    with pytest.raises(ConfigError) as caught:
+        config_with(BASE, ["foo", "optimizer.lrr=1", "batch.items=0"])
+    assert [problem.key for problem in caught.value.problems] == [
+        "",
+        "batch.items",
+        "optimizer.lrr",
+    ]
+    assert config_with(BASE, ["seed=4"]).seed == 4
+
+
+def test_a_list_of_wrong_values_is_not_called_short() -> None:
+    assert set(problems_of("loss.windows=[1, true]")) == {"loss.windows.0", "loss.windows.1"}
 
 
 def test_override_without_a_value_is_refused() -> None:

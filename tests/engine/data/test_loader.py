@@ -17,6 +17,7 @@ import psutil
 import pytest
 import torch
 
+from engine.batching.items import ItemDraw, MicroBatch
 from engine.batching.plan import FixedPlan
 from engine.config.schema import RunConfig
 from engine.data.audio_files import DataError
@@ -24,7 +25,7 @@ from engine.data.dataset import Dataset, fetch
 from engine.data.loader import Loader
 from engine.data.open_dataset import open_dataset
 from engine.data.workers import ReaderDied, ReaderFailed
-from engine.recipes.base import Batch, ItemDraw
+from engine.recipes.base import Batch
 
 DEADLINE_S = 60.0
 
@@ -224,4 +225,4 @@ def test_items_of_unequal_length_are_not_batched(dataset: Dataset) -> None:
             return type(item)(item.mix_CT[:, : 100 + index], item.target_SCT[..., : 100 + index])
 
     with pytest.raises(ValueError, match="same shape"):
-        fetch(Unequal(), [ItemDraw(0, 0), ItemDraw(0, 1)])  # type: ignore[arg-type]
+        fetch(Unequal(), MicroBatch((ItemDraw(0, 0), ItemDraw(0, 1))))  # type: ignore[arg-type]

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from engine.batching.items import ItemDraw, MicroBatch
 from engine.config.problems import load_config
 from engine.data.dataset import AudioItem, fetch
 from engine.data.open_dataset import open_dataset
-from engine.recipes.base import ItemDraw
 
 SharedData = Callable[[str], Path]
 
@@ -46,7 +46,7 @@ def test_bandwidth_of_speech(shared_data: SharedData) -> None:
         si_sdr_db(item.mix_CT, item.target_SCT[0]) for item in map(partial_item(valid), range(4))
     ]
     assert all(5 < level < 60 for level in levels)
-    batch = fetch(train, [ItemDraw(0, index) for index in range(8)])
+    batch = fetch(train, MicroBatch(tuple(ItemDraw(0, index) for index in range(8))))
     assert batch.tensors["mix"].shape == (8, 1, 96_000)
 
 

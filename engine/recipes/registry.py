@@ -1,0 +1,16 @@
+"""From a config to its recipe: the one place that knows every task."""
+
+from __future__ import annotations
+
+from engine.config.schema import RunConfig
+from engine.recipes.base import Recipe
+
+
+def open_recipe(config: RunConfig) -> Recipe:
+    """Return the recipe that the data of `config` are for."""
+    match config.data.recipe:
+        case "separation":
+            from engine.recipes.separation import SeparationRecipe
+
+            return SeparationRecipe(config)
+    raise AssertionError(f"no recipe is named {config.data.recipe!r}")
