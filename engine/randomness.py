@@ -1,8 +1,8 @@
-"""Every random draw of a run as a pure function of (seed, where it is used).
+"""Torch's random draws as a pure function of (seed, where they are used), and the global generators.
 
-Owns the keys: how a seed and a place (epoch and item, update and micro-batch) become the state of a
-generator. So order, crops, noise and dropout are the same whatever the number of workers, and a
-resumed run draws what the uninterrupted one would have drawn. Also saves and restores the global
+Owns how a seed and a place (update and micro-batch) become the state of torch's generators: dropout
+is the same whatever the number of workers, and a resumed run draws what the uninterrupted one would
+have drawn. Draws of items are keyed in `engine.keyed`. Also saves and restores the global
 generators, for code that draws from them all the same.
 """
 
@@ -18,19 +18,6 @@ import torch
 from torch import Tensor
 
 _CUDA_PREFIX = "torch.cuda."
-
-
-def item_generator(seed: int, epoch: int, index: int, stream: str) -> np.random.Generator:
-    """Return the generator of one item in one epoch, for one use.
-
-    Philox, keyed by the first 128 bits of BLAKE2b over (seed, epoch, index, stream). Different
-    `stream` names ("crop", "noise", ...) give independent draws, so that adding a draw to one use
-    changes no other.
-    """
-    key = blake2b(
-        struct.pack("<qqq", seed, epoch, index) + stream.encode(), digest_size=16
-    ).digest()
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
 
 
 def torch_seed(seed: int, update: int, micro_batch: int) -> int:

@@ -17,7 +17,7 @@ from engine.data.excerpts import Excerpts, OnExcerpts
 from engine.data.rates import check_detours, filter_margin
 from engine.data.resampling import resample
 from engine.data.source import make_sources, manifest_of
-from engine.randomness import item_generator
+from engine.keyed import item_generator
 from engine.recipes.base import Split
 
 

@@ -17,7 +17,7 @@ from engine.data.audio_files import AudioInfo, DataError, scan_folder
 from engine.data.dataset import AudioItem
 from engine.data.excerpts import Excerpts, OnExcerpts
 from engine.data.source import Source, make_sources, manifest_of
-from engine.randomness import item_generator
+from engine.keyed import item_generator
 from engine.recipes.base import Split
 
 _TRAIN_SHARE = 0.9

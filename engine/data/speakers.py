@@ -16,7 +16,7 @@ from engine.data.denoise import noise_gain
 from engine.data.excerpts import Excerpts, OnExcerpts
 from engine.data.source import Source, make_sources, manifest_of
 from engine.data.speaker_folders import scan_speakers
-from engine.randomness import item_generator
+from engine.keyed import item_generator
 from engine.recipes.base import Split
 
 

@@ -14,7 +14,7 @@ from engine.data.excerpts import Excerpt, Excerpts, OnExcerpts
 from engine.data.remix import StemChange, draw_changes, read_changed
 from engine.data.source import Source, make_sources, manifest_of
 from engine.data.tracks import file_names, scan_tracks
-from engine.randomness import item_generator
+from engine.keyed import item_generator
 from engine.recipes.base import Split
 
 

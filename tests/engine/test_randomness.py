@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from engine.keyed import item_generator
 from engine.randomness import (
     RngState,
-    item_generator,
     rng_state,
     seed_everything,
     seed_torch,
