@@ -1,0 +1,257 @@
+"""Transducers (RNN-T): an encoder of audio, a predictor of text, and the joint network over both.
+
+Parts are torchaudio's; what is added here makes every output independent of padding: an utterance
+gives the same numbers alone and in any batch. Letters: B batch, L frames of audio, F mel bands,
+T frames of the encoder, U tokens, D channels, V tokens that exist (0 is blank and the start).
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, assert_never
+
+import torch
+from torch import Tensor, nn
+
+from models.speech_configs import (
+    ConformerRnntConfig,
+    EmformerRnntConfig,
+    TransducerConfig,
+    TransducerSettings,
+)
+
+BLANK = 0
+# As in torchaudio's recipes.
+_LSTM_EPSILON = 1e-3
+
+# The predictor's memory: for each layer its output and its cell, (B, H) each.
+State = list[list[Tensor]]
+
+
+class Encoder(Protocol):
+    """Maps normalised frames (B, L, F), 0 after `lengths`, to (B, T, D) and their lengths (B,)."""
+
+    def __call__(self, feat_BLF: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode; frames beyond the returned lengths mean nothing."""
+
+
+class Transducer(nn.Module):
+    """Encoder, predictor and joint network, with all that a checkpoint needs to be used.
+
+    Args:
+        encoder: the encoder; its output has `config.encoding_dim` channels.
+        config: settings of predictor and joint network.
+        num_mels: F.
+        num_tokens: V, blank included.
+        vocabulary: names the tokens (`engine.speech.tokens`); opaque here, kept in checkpoints.
+    """
+
+    mel_mean: Tensor
+    mel_std: Tensor
+    vocabulary: Tensor
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        config: TransducerSettings,
+        *,
+        num_mels: int,
+        num_tokens: int,
+        vocabulary: bytes = b"",
+    ) -> None:
+        super().__init__()
+        from torchaudio.models.rnnt import _Joiner, _Predictor
+
+        self.encoder = encoder
+        self.predictor = _Predictor(
+            num_tokens,
+            config.encoding_dim,
+            config.embedding,
+            config.lstm_layers,
+            config.lstm_hidden,
+            lstm_layer_norm=True,
+            lstm_layer_norm_epsilon=_LSTM_EPSILON,
+            lstm_dropout=config.lstm_dropout,
+        )
+        self.joiner = _Joiner(config.encoding_dim, num_tokens, config.joint_activation)
+        self.register_buffer("mel_mean", torch.zeros(num_mels))
+        self.register_buffer("mel_std", torch.ones(num_mels))
+        self.register_buffer("vocabulary", torch.tensor(list(vocabulary), dtype=torch.uint8))
+
+    def normalise_by(self, mean_F: Tensor, std_F: Tensor) -> None:
+        """Set the global mean and deviation of each mel band; they travel with the weights."""
+        self.mel_mean.copy_(mean_F)
+        self.mel_std.copy_(std_F)
+
+    def forward(
+        self, feat_BLF: Tensor, lengths_B: Tensor, tokens_BU: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return encodings (B, T, D), their lengths (B,) and predictions (B, U + 1, D)."""
+        enc_BTD, enc_lengths_B = self.encode(feat_BLF, lengths_B)
+        pred_BUD, _ = self.predict(nn.functional.pad(tokens_BU, (1, 0), value=BLANK))
+        return enc_BTD, enc_lengths_B, pred_BUD
+
+    def encode(self, feat_BLF: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Return encodings (B, T, D) of log-mel frames, and their lengths (B,), at least 1."""
+        x_BLF = (feat_BLF - self.mel_mean) / self.mel_std
+        enc_BTD, enc_lengths_B = self.encoder(zero_padding(x_BLF, lengths_B), lengths_B)
+        return enc_BTD, enc_lengths_B
+
+    def predict(self, tokens_BU: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Return predictions (B, U, D) after each token, and the memory to go on from."""
+        pred_BUD, _, state = self.predictor(tokens_BU, _full(tokens_BU), state)
+        assert state is not None
+        return pred_BUD, state
+
+    def join(self, enc_BTD: Tensor, pred_BUD: Tensor) -> Tensor:
+        """Return logits (B, T, U, V) of every encoding with every prediction."""
+        logits_BTUV: Tensor = self.joiner(enc_BTD, _full(enc_BTD), pred_BUD, _full(pred_BUD))[0]
+        return logits_BTUV
+
+
+class ConformerEncoder(nn.Module):
+    """torchaudio's Conformer behind stacked frames; padded frames enter no convolution and no norm.
+
+    The group norm of a convolution module runs over channels and time of the valid frames, which is
+    what torchaudio computes for an utterance without padding.
+    """
+
+    def __init__(self, config: ConformerRnntConfig, *, num_mels: int) -> None:
+        super().__init__()
+        from torchaudio.models import Conformer
+
+        self.stride = config.stride
+        self.input_linear = nn.Linear(num_mels * config.stride, config.dim)
+        self.conformer = Conformer(
+            config.dim, config.heads, config.ffn, config.layers, config.kernel, config.dropout,
+            use_group_norm=True,
+        )  # fmt: skip
+        self.output_linear = nn.Linear(config.dim, config.encoding_dim)
+        self.layer_norm = nn.LayerNorm(config.encoding_dim)
+
+    def forward(self, feat_BLF: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Return encodings (B, T, D), T = ceil(L / stride), and their lengths (B,)."""
+        lengths_B = ceil_div(lengths_B, self.stride)
+        x_BTD = self.input_linear(stack(feat_BLF, self.stride))
+        padded_BT = ~valid_frames(x_BTD, lengths_B)
+        x_TBD = x_BTD.transpose(0, 1)
+        for layer in self.conformer.conformer_layers:
+            x_TBD = _conformer_layer(layer, x_TBD, padded_BT)
+        return self.layer_norm(self.output_linear(x_TBD.transpose(0, 1))), lengths_B
+
+
+class EmformerEncoder(nn.Module):
+    """torchaudio's Emformer; every utterance is followed by silence up to whole segments and look-ahead.
+
+    torchaudio masks padding only up to the longest of a batch, and not at all in a batch of one. Here
+    all frames count as valid, and those after an utterance are zeros: attention stays inside a
+    segment, its left and right context, so the frames of an utterance see the same zeros in any batch.
+    """
+
+    def __init__(self, config: EmformerRnntConfig, *, num_mels: int) -> None:
+        super().__init__()
+        from torchaudio.models.rnnt import _EmformerEncoder
+
+        self.stride, self.segment, self.look_ahead = (
+            config.stride, config.segment, config.right_context,
+        )  # fmt: skip
+        self.transcriber = _EmformerEncoder(
+            input_dim=num_mels,
+            output_dim=config.encoding_dim,
+            segment_length=config.segment,
+            right_context_length=config.right_context,
+            time_reduction_input_dim=config.dim // config.stride,
+            time_reduction_stride=config.stride,
+            transformer_num_heads=config.heads,
+            transformer_ffn_dim=config.ffn,
+            transformer_num_layers=config.layers,
+            transformer_left_context_length=config.left_context,
+            transformer_dropout=config.dropout,
+            transformer_activation="gelu",
+            transformer_max_memory_size=config.memory,
+            transformer_tanh_on_mem=True,
+        )
+
+    def forward(self, feat_BLF: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Return encodings (B, T, D) of whole segments, and their lengths (B,)."""
+        frames = feat_BLF.shape[1]
+        whole = -(-frames // self.segment) * self.segment
+        x_BLF = nn.functional.pad(feat_BLF, (0, 0, 0, whole - frames + self.look_ahead))
+        all_B = torch.full_like(lengths_B, whole)
+        enc_BTD, _ = self.transcriber(x_BLF, all_B)
+        return enc_BTD, ceil_div(lengths_B, self.stride)
+
+
+def build_transducer(
+    config: TransducerConfig, *, num_mels: int, num_tokens: int, vocabulary: bytes = b""
+) -> Transducer:
+    """Return a freshly initialised transducer on the CPU; draws from torch's default generator."""
+    encoder: nn.Module
+    match config:
+        case ConformerRnntConfig():
+            encoder = ConformerEncoder(config, num_mels=num_mels)
+        case EmformerRnntConfig():
+            encoder = EmformerEncoder(config, num_mels=num_mels)
+        case _:
+            assert_never(config)
+    return Transducer(
+        encoder, config, num_mels=num_mels, num_tokens=num_tokens, vocabulary=vocabulary
+    )
+
+
+def stack(feat_BLF: Tensor, stride: int) -> Tensor:
+    """Return (B, ceil(L / stride), stride * F): neighbouring frames side by side, zeros at the end."""
+    batch, frames, mels = feat_BLF.shape
+    feat_BLF = nn.functional.pad(feat_BLF, (0, 0, 0, -frames % stride))
+    return feat_BLF.reshape(batch, -1, stride * mels)
+
+
+def ceil_div(lengths_B: Tensor, stride: int) -> Tensor:
+    """Return lengths after stacking `stride` frames."""
+    return (lengths_B + (stride - 1)).div(stride, rounding_mode="floor")
+
+
+def valid_frames(x_BTD: Tensor, lengths_B: Tensor) -> Tensor:
+    """Return (B, T) bool: which frames belong to their utterance."""
+    return torch.arange(x_BTD.shape[1], device=x_BTD.device) < lengths_B.unsqueeze(1)
+
+
+def zero_padding(x_BTD: Tensor, lengths_B: Tensor) -> Tensor:
+    """Return `x_BTD` with zeros after the length of each utterance."""
+    return x_BTD.masked_fill(~valid_frames(x_BTD, lengths_B).unsqueeze(2), 0.0)
+
+
+def _conformer_layer(layer: nn.Module, x_TBD: Tensor, padded_BT: Tensor) -> Tensor:
+    """Run one layer of torchaudio's Conformer, convolution after attention, blind to padding."""
+    x_TBD = x_TBD + 0.5 * layer.ffn1(x_TBD)
+    y_TBD = layer.self_attn_layer_norm(x_TBD)
+    y_TBD, _ = layer.self_attn(y_TBD, y_TBD, y_TBD, key_padding_mask=padded_BT, need_weights=False)
+    x_TBD = x_TBD + layer.self_attn_dropout(y_TBD)
+    x_TBD = x_TBD + _convolution(layer.conv_module, x_TBD, padded_BT)
+    x_TBD = x_TBD + 0.5 * layer.ffn2(x_TBD)
+    y_TBD = layer.final_layer_norm(x_TBD)
+    return y_TBD
+
+
+def _convolution(module: nn.Module, x_TBD: Tensor, padded_BT: Tensor) -> Tensor:
+    pointwise, gate, depthwise, norm, activation, out, dropout = module.sequential
+    hidden_B1T = padded_BT.unsqueeze(1)
+    x_BDT = gate(pointwise(module.layer_norm(x_TBD).permute(1, 2, 0)))
+    x_BDT = depthwise(x_BDT.masked_fill(hidden_B1T, 0.0))
+    x_BDT = dropout(out(activation(_group_norm(norm, x_BDT, hidden_B1T))))
+    return x_BDT.permute(2, 0, 1)
+
+
+def _group_norm(norm: nn.GroupNorm, x_BDT: Tensor, hidden_B1T: Tensor) -> Tensor:
+    """Normalise each utterance by mean and variance of its valid frames, in one group, in float32."""
+    wide = x_BDT if x_BDT.dtype == torch.float64 else x_BDT.float()
+    count_B11 = (~hidden_B1T).sum(dim=2, keepdim=True) * x_BDT.shape[1]
+    mean_B11 = wide.masked_fill(hidden_B1T, 0.0).sum((1, 2), keepdim=True) / count_B11
+    centred = (wide - mean_B11).masked_fill(hidden_B1T, 0.0)
+    variance_B11 = centred.square().sum((1, 2), keepdim=True) / count_B11
+    y_BDT = centred * torch.rsqrt(variance_B11 + norm.eps)
+    return y_BDT * norm.weight[:, None] + norm.bias[:, None]
+
+
+def _full(x: Tensor) -> Tensor:
+    """Return lengths (B,) that count every place; torchaudio's modules only pass them on."""
+    return torch.full((x.shape[0],), x.shape[1], device=x.device)
