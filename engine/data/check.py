@@ -8,14 +8,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
-from engine.config.data import BandwidthData, DataConfig, DenoiseData, SpeakersData, StemsData
+from engine.config.data import (
+    AudioData,
+    BandwidthData,
+    DataConfig,
+    DenoiseData,
+    SpeakersData,
+    StemsData,
+)
 from engine.config.problems import Problem
+from engine.config.speech import SpeechData
 from engine.data.audio_files import AudioInfo, DataError, check_ends, scan_folder
 from engine.data.rates import check_detours, check_policy
 from engine.data.speaker_folders import scan_speakers
+from engine.data.speech_check import check_speech, speech_warnings
 from engine.data.tracks import file_names, scan_tracks
+from models.settings import Section
+
+AnyData = TypeVar("AnyData", bound=Section)
 
 
 def check_data(data: DataConfig) -> None:
@@ -24,6 +36,9 @@ def check_data(data: DataConfig) -> None:
     Raises:
         DataError: with everything that is wrong in any of them.
     """
+    if isinstance(data, SpeechData):
+        check_speech(data)
+        return
     problems: list[Problem] = []
     checks: list[Callable[[], None]] = [
         partial(_check_folder, data, folder, setting)
@@ -40,7 +55,7 @@ def check_data(data: DataConfig) -> None:
         raise DataError(problems)
 
 
-def with_absolute_paths(data: DataConfig) -> DataConfig:
+def with_absolute_paths(data: AnyData) -> AnyData:
     """Return the settings with `~` and relative paths resolved; the files need not be there."""
     absolute = {
         name: value.expanduser().absolute() for name, value in data if isinstance(value, Path)
@@ -50,6 +65,8 @@ def with_absolute_paths(data: DataConfig) -> DataConfig:
 
 def data_warnings(data: DataConfig) -> list[str]:
     """Return what is allowed but hardly meant: scores of audio that was trained on."""
+    if isinstance(data, SpeechData):
+        return speech_warnings(with_absolute_paths(data))
     train, valid = data.train.expanduser().resolve(), data.valid.expanduser().resolve()
     # Files held out by name may lie beside those that are trained on.
     split = isinstance(data, SpeakersData) and data.held_out
@@ -61,13 +78,13 @@ def data_warnings(data: DataConfig) -> list[str]:
     ]
 
 
-def _check_folder(data: DataConfig, folder: Path, setting: str) -> None:
+def _check_folder(data: AudioData, folder: Path, setting: str) -> None:
     infos = _scan(data, folder, setting)
     check_policy(infos, data, setting=setting)
     check_ends(infos, setting=setting)
 
 
-def folders_of(data: DataConfig) -> Iterator[tuple[Path, str]]:
+def folders_of(data: AudioData) -> Iterator[tuple[Path, str]]:
     """Name the folders of a task, each with the setting that holds it."""
     yield data.train, "data.train"
     yield data.valid, "data.valid"
@@ -76,7 +93,7 @@ def folders_of(data: DataConfig) -> Iterator[tuple[Path, str]]:
         yield data.noise_folder("valid")
 
 
-def _scan(data: DataConfig, folder: Path, setting: str) -> list[AudioInfo]:
+def _scan(data: AudioData, folder: Path, setting: str) -> list[AudioInfo]:
     if isinstance(data, StemsData):
         names = file_names(data)
         tracks = scan_tracks(folder, names, setting=setting, layout=data.layout)

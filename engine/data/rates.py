@@ -6,7 +6,7 @@ Owns the filter design that resampling uses, what it costs, and the policy of `d
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import ceil, gcd
 
 from engine.config.data import AudioData, BandwidthData
@@ -56,6 +56,22 @@ def check_rates(from_hz: int, to_hz: int, *, setting: str) -> None:
             f"{divisor}; expected common rates, such as 16000, 44100 or 48000 Hz"
         )
         raise DataError([Problem(setting, message)])
+
+
+def check_all_rates(infos: Iterable[AudioInfo], to_hz: int, *, setting: str) -> None:
+    """Refuse files whose rates can't be converted, one problem for each rate.
+
+    Raises:
+        DataError: as `check_rates` does.
+    """
+    problems: list[Problem] = []
+    for rate in dict.fromkeys(info.rate_hz for info in infos):
+        try:
+            check_rates(rate, to_hz, setting=setting)
+        except DataError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise DataError(problems)
 
 
 def check_detours(data: BandwidthData) -> None:
