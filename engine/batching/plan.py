@@ -17,7 +17,7 @@ import numpy as np
 
 from engine.batching.items import ItemDraw, MicroBatch
 from engine.counters import UpdateSize
-from engine.randomness import item_generator
+from engine.keyed import item_generator
 
 
 class Plan(Protocol):

@@ -12,9 +12,9 @@ from typing import Any
 
 from pydantic import model_validator
 
+from engine.config.batch import BatchConfig
 from engine.config.data import AudioData, DataConfig
 from engine.config.sections import (
-    BatchConfig,
     CheckpointConfig,
     EmaConfig,
     LoggingConfig,

@@ -12,20 +12,6 @@ from models.settings import Section, setting
 BestMetric = Literal["si_sdr", "si_sdr_ema", "val_loss", "val_loss_ema"]
 
 
-class BatchConfig(Section):
-    """How many items form an update, and how they are packed for the device."""
-
-    items: int = setting(16, "Items of one optimiser update.", unit="items", ge=1, le=65_536)
-    micro_batch: int = setting(
-        16, "Most items on the device at once; an update accumulates over them.",
-        unit="items", ge=1, le=4_096,
-    )  # fmt: skip
-    workers: int = setting(
-        0, "Processes that read audio; 0 reads in the training process.", ge=0, le=64
-    )
-    prefetch: int = setting(2, "Micro-batches each reader keeps ready.", ge=1, le=64)
-
-
 class LossConfig(Section):
     """What is minimised; validation loss is the same quantity."""
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.config.schema import RunConfig
-from engine.randomness import item_generator
+from engine.keyed import item_generator
 from engine.recipes.base import Split
 
 
