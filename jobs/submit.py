@@ -72,7 +72,8 @@ def enqueue_all(
     """
     configs = [_with_absolute_paths(run.config) for run in runs]
     for run in runs:
-        _check_name(run.name)
+        if run.name is not None:
+            check_name(run.name)
     for data in dict.fromkeys(config.data for config in configs):
         check_data(data)
     home.create()
@@ -202,8 +203,13 @@ def _push(home: Home, run_id: int) -> None:
         queue.close()
 
 
-def _check_name(name: str | None) -> None:
-    if name is not None and not _NAME.fullmatch(name):
+def check_name(name: str) -> None:
+    """Refuse a name that no run can have.
+
+    Raises:
+        StoreError: saying what a name is made of.
+    """
+    if not _NAME.fullmatch(name):
         raise StoreError(
             f"{name!r} is no name for a run: expected letters, digits, '.', '_' or '-', at most 80, "
             "beginning with a letter or digit, and not digits alone"

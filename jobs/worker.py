@@ -45,7 +45,7 @@ def serve(
     echo: Callable[[str], None] = print,
     stop: threading.Event | None = None,
     child: Child | None = None,
-) -> None:
+) -> int:
     """Make queued runs until a signal comes, or with `drain` until the queue is empty.
 
     Args:
@@ -56,6 +56,9 @@ def serve(
         stop: set to end the worker, as SIGTERM and SIGINT do.
         child: how children are started.
 
+    Returns:
+        How many runs failed.
+
     Raises:
         LeaseError: when another worker holds the device.
         DeviceError: when there is no such device.
@@ -65,7 +68,8 @@ def serve(
     name = resolve_device(device)
     stop = stop or threading.Event()
     with DeviceLease(home.locks, name), _signals_set(stop):
-        Worker(home, name, echo=echo, stop=stop, child=child or Child()).work(drain=drain)
+        worker = Worker(home, name, echo=echo, stop=stop, child=child or Child())
+        return worker.work(drain=drain)
 
 
 class Worker:
@@ -90,9 +94,10 @@ class Worker:
         # Held by the consumer's thread while it has a ticket in hand.
         self._busy = threading.Lock()
         self._run: int | None = None
+        self._num_failed = 0
 
-    def work(self, *, drain: bool) -> None:
-        """Recover what was left behind, then make runs until it is time to end."""
+    def work(self, *, drain: bool) -> int:
+        """Recover what was left behind, make runs until it is time to end; return how many failed."""
         queue = RunQueue(self._home.queue, self._on_ticket)
         with StoreWriter(self._home.store) as store:
             self._id = store.add_worker(self._device, pid=os.getpid(), token=own_token())
@@ -110,6 +115,7 @@ class Worker:
                 store.remove_worker(self._id)
                 queue.close()
         self._echo("worker ended")
+        return self._num_failed
 
     def _begin(self, store: StoreWriter, queue: RunQueue) -> None:
         store.forget_system(time.time() - _KEEP_SYSTEM_S)
@@ -195,6 +201,7 @@ class Worker:
             logger.exception("run %s could not be supervised", run_id)
             end(store, run_id, "failed", message=f"could not be supervised: {error}")
             state = "failed"
+        self._num_failed += state == "failed"
         with StoreReader(self._home.store) as reader:
             message = reader.run(run_id).message
         self._echo(f"run {name} (id {run_id}) {state}{': ' + message if message else ''}")

@@ -16,6 +16,9 @@ from pydantic.fields import FieldInfo
 from engine.config.schema import RunConfig
 from engine.config.span import Span
 
+# How pydantic names a bound, and the sign of it.
+BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+
 
 @dataclass(frozen=True, slots=True)
 class SettingInfo:
@@ -118,10 +121,9 @@ def _type_name(annotation: Any) -> str:
 
 
 def _bounds(field: FieldInfo) -> str:
-    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
     found = []
     for constraint in field.metadata:
-        for name, sign in signs.items():
+        for name, sign in BOUNDS.items():
             value = getattr(constraint, name, None)
             if value is not None:
                 found.append(f"{sign} {value}")

@@ -8,21 +8,50 @@ from copy import deepcopy
 from typing import Any
 
 from engine.config.fields import list_settings
-from engine.config.problems import ConfigError, Problem
+from engine.config.problems import ConfigError, Problem, load_config
+from engine.config.schema import RunConfig
 
 
 def apply_overrides(values: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
     """Return a copy of `values` with each `key=value` put in place.
 
     A value is read as TOML (`true`, `3e-3`, `[2, 4]`, `"text"`); what is no TOML value is text, and
-    so is the name of a folder or a project that looks like a number or a date.
-    Whether the key exists and the value fits is decided by `load_config`.
+    so is the name of a folder or a project that looks like a number or a date. `none` empties a
+    setting that may be empty. Whether the key exists and the value fits is decided by `load_config`.
 
     Raises:
         ConfigError: when an assignment has no `=` or an empty key, or names a part of a plain value.
     """
+    result, problems = applied(values, assignments)
+    if problems:
+        raise ConfigError(problems)
+    return result
+
+
+def config_with(values: Mapping[str, Any], assignments: Iterable[str]) -> RunConfig:
+    """Return the config of `values` with each `key=value` put in place.
+
+    Raises:
+        ConfigError: with every problem of the assignments and of the values at once.
+    """
+    result, problems = applied(values, assignments)
+    try:
+        config = load_config(result)
+    except ConfigError as error:
+        raise ConfigError([*problems, *error.problems]) from None
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def applied(
+    values: Mapping[str, Any], assignments: Iterable[str]
+) -> tuple[dict[str, Any], list[Problem]]:
+    """Return what `apply_overrides` does, with what is wrong with the assignments beside it."""
     result = deepcopy(dict(values))
-    texts = {item.key for item in list_settings() if item.type_name in ("path", "text")}
+    settings = list_settings()
+    texts = {item.key for item in settings if item.type_name in ("path", "text")}
+    optional = {item.key for item in settings if item.optional}
     problems: list[Problem] = []
     for assignment in assignments:
         key, sign, text = assignment.partition("=")
@@ -33,15 +62,16 @@ def apply_overrides(values: Mapping[str, Any], assignments: Iterable[str]) -> di
         target: Any = result
         for part in parts[:-1]:
             target = target.setdefault(part, {}) if isinstance(target, dict) else None
-        if isinstance(target, dict):
-            value = parse_value(text)
-            plain = isinstance(value, str) or ".".join(parts) not in texts
-            target[parts[-1]] = value if plain else text.strip()
-        else:
+        if not isinstance(target, dict):
             problems.append(Problem(key.strip(), "names a part of a plain value"))
-    if problems:
-        raise ConfigError(problems)
-    return result
+            continue
+        name, value = ".".join(parts), parse_value(text)
+        if value == "none" and name in optional:
+            value = None
+        elif name in texts and not isinstance(value, str):
+            value = text.strip()
+        target[parts[-1]] = value
+    return result, problems
 
 
 def parse_value(text: str) -> Any:

@@ -14,9 +14,19 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from engine.config.fields import list_settings
+from engine.config.fields import BOUNDS, SettingInfo, list_settings
 from engine.config.schema import RunConfig
 from models.configs import PLUGINS, AudioUNetConfig
+
+_TYPES = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "tuple_type": 'a list, like [2, 4, 8] or ["vocals", "drums"]',
+    "list_type": 'a list, like [2, 4, 8] or ["vocals", "drums"]',
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +66,7 @@ def load_config(values: Mapping[str, Any]) -> RunConfig:
     try:
         return RunConfig.model_validate_json(text)
     except ValidationError as error:
-        details = error.errors(include_url=False)
+        details = _without_consequences(error.errors(include_url=False))
         raise ConfigError(_to_problem(detail, values) for detail in details) from None
 
 
@@ -85,13 +95,57 @@ def _to_problem(detail: ErrorDetails, values: Mapping[str, Any]) -> Problem:
             if key == "model" and str(tag) in PLUGINS.broken:
                 expected += f" (an installed model was left out, {PLUGINS.broken[str(tag)]})"
             return Problem(f"{key}.kind", expected)
-        case "tuple_type" | "list_type":
-            example = 'a list, like [2, 4, 8] or ["vocals", "drums"]'
-            return Problem(key, f"expected {example}, found {detail['input']!r}")
         case "value_error":
             return Problem(key, _plain(str(context.get("error", detail["msg"])), detail["input"]))
         case _:
-            return Problem(key, _plain(detail["msg"], detail["input"]))
+            info = next((item for item in list_settings(_kinds(values)) if item.key == key), None)
+            return Problem(key, expectation(detail, key, info))
+
+
+def _without_consequences(details: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Leave out that a list is too short where the reason is that its values are wrong."""
+    inner = {detail["loc"][:-1] for detail in details}
+    return [d for d in details if d["type"] != "too_short" or d["loc"] not in inner]
+
+
+def expectation(detail: ErrorDetails, key: str, info: SettingInfo | None = None) -> str:
+    """Word an error of pydantic: what the value has to be, with all its bounds, and what it is.
+
+    Args:
+        detail: the error.
+        key: dotted, of the value.
+        info: the setting, where the value is one and not a part of a list.
+    """
+    expected = _expected(detail, key, info)
+    if not expected:
+        return _plain(detail["msg"], detail["input"])
+    return f"expected {expected}, found {detail['input']!r}"
+
+
+def _expected(detail: ErrorDetails, key: str, info: SettingInfo | None) -> str:
+    kind, context = detail["type"], detail.get("ctx", {})
+    match kind:
+        case "literal_error":
+            return str(context["expected"])
+        case "too_short" | "string_too_short":
+            return f"at least {_count(context['min_length'], kind)}"
+        case "too_long" | "string_too_long":
+            return f"at most {_count(context['max_length'], kind)}"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return f"a section of settings, like {key}.name = value"
+    word = _TYPES.get(kind, "")
+    for name, sign in BOUNDS.items():
+        if name in context:
+            word = f"a number {sign} {context[name]}"
+    if word and info is not None and info.type_name in ("int", "float"):
+        word = word if kind == "finite_number" else _TYPES[f"{info.type_name}_type"]
+        word = f"{word} {info.bounds}".strip()
+    return word
+
+
+def _count(number: int, kind: str) -> str:
+    noun = "character" if kind.startswith("string") else "value"
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _plain(message: str, found: Any) -> str:
@@ -109,14 +163,18 @@ def _without_tags(location: tuple[int | str, ...], values: Mapping[str, Any]) ->
     return path
 
 
-def _hint(path: list[str], values: Mapping[str, Any]) -> str:
-    """Name the setting that was probably meant, first beside the unknown one, then anywhere."""
-    kinds = {
+def _kinds(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return which variant of `data` and `model` the values choose."""
+    return {
         name: str(section["kind"])
         for name in ("data", "model")
         if isinstance(section := values.get(name), Mapping) and "kind" in section
     }
-    keys = [item.key for item in list_settings(kinds)]
+
+
+def _hint(path: list[str], values: Mapping[str, Any]) -> str:
+    """Name the setting that was probably meant, first beside the unknown one, then anywhere."""
+    keys = [item.key for item in list_settings(_kinds(values))]
     *parents, name = path
     prefix = ".".join(parents)
     depth = len(parents)

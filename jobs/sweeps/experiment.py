@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from engine.config.problems import ConfigError, Problem, nearest
+from engine.config.problems import ConfigError, Problem, expectation, nearest
 from models.settings import Section, setting
 
 Match = Literal["none", "updates", "samples", "audio_seconds", "wall_clock"]
@@ -55,6 +55,5 @@ def load_experiment(values: Mapping[str, Any]) -> Experiment:
             elif detail["type"] == "missing":
                 problems.append(Problem(key, "is required"))
             else:
-                message = detail["msg"][:1].lower() + detail["msg"][1:]
-                problems.append(Problem(key, f"{message}, found {detail['input']!r}"))
+                problems.append(Problem(key, expectation(detail, key)))
         raise ConfigError(problems) from None

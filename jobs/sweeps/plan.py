@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine.config.overrides import apply_overrides
+from engine.config.overrides import applied
 from engine.config.problems import ConfigError, Problem, load_config
 from engine.config.schema import RunConfig
 from engine.schedule_shape import schedule_warnings
 from engine.schedules import total_updates
 from jobs.home import Home
-from jobs.submit import NewRun, enqueue_all
-from jobs.sweeps.expand import expand, put
+from jobs.submit import NewRun, check_name, enqueue_all
+from jobs.sweeps.expand import Variant, expand, put
 from jobs.sweeps.experiment import Experiment, load_experiment
 from jobs.sweeps.matching import match_lengths
 from jobs.sweeps.measured import Measured
@@ -66,12 +66,13 @@ def plan_sweep(
     Raises:
         ConfigError: with everything that is wrong with the file or the settings.
         PresetError: when the base preset can't be read.
+        StoreError: when the experiment gives its runs names that no run can have.
     """
     experiment = load_experiment(values)
     base = merge(catalogue.read(experiment.base), experiment.settings)
     known = measured or Measured({}, {})
     variants = match_lengths(
-        expand(experiment, apply_overrides(base, assignments)),
+        _expanded(experiment, base, assignments),
         experiment.match,
         scale_schedules=experiment.scale_schedules,
         speed=known.seconds_per_update,
@@ -87,6 +88,8 @@ def plan_sweep(
         for variant in variants
     ]
     names = [run.name for run in runs]
+    for run_name in names:
+        check_name(run_name)
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigError(
             [Problem("name", f"gives several runs the same name: {', '.join(twice)}")]
@@ -103,6 +106,20 @@ def queue_sweep(home: Home, plan: Plan) -> list[int]:
     """
     runs = [NewRun(run.config, name=run.name, variant=run.variant) for run in plan.runs]
     return enqueue_all(home, runs, preset=plan.experiment.base, experiment=plan.name)
+
+
+def _expanded(
+    experiment: Experiment, base: Mapping[str, Any], assignments: Sequence[str]
+) -> list[Variant]:
+    """Return the variants; what is wrong with assignments is told with what is wrong with them."""
+    values, wrong = applied(base, assignments)
+    try:
+        variants = expand(experiment, values)
+    except ConfigError as error:
+        raise ConfigError([*wrong, *error.problems]) from None
+    if wrong:
+        raise ConfigError(wrong)
+    return variants
 
 
 def _planned(name: str, variant: str, config: RunConfig, measured: Measured) -> PlannedRun:

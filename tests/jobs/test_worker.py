@@ -185,7 +185,7 @@ def test_a_run_that_dies_again_and_again_is_given_up(home, enqueue):
 def test_a_child_that_does_not_start_fails_its_run(home, enqueue):
     run_id = enqueue()
     command = (sys.executable, "-c", "import sys; sys.exit('out of order')")
-    serve(home, device="cpu", drain=True, echo=str, child=Child(command))
+    assert serve(home, device="cpu", drain=True, echo=str, child=Child(command)) == 1
 
     run = run_of(home, run_id)
     assert (run.state, run.message) == ("failed", "its process ended with status 1: out of order")

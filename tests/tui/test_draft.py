@@ -61,8 +61,8 @@ def test_typing_the_same_value_is_no_change(draft: Draft) -> None:
     ("key", "typed", "problem"),
     [
         ("optimizer.lr", "fast", "found 'fast'"),
-        ("optimizer.lr", "-1", "greater than 0"),
-        ("data.channels", "3", "less than or equal to 2"),
+        ("optimizer.lr", "-1", "expected a number > 0, <= 10, found -1"),
+        ("data.channels", "3", "expected a whole number >= 1, <= 2"),
         ("model.strides", "2, x", "found 'x'"),
         ("schedule.length", "many", "like '1000 updates'"),
         ("data.train", "", "is required"),

@@ -90,15 +90,14 @@ def _survey(
     progress = _show_progress if sys.stderr.isatty() else None
     folder = Path(target).expanduser().absolute()
     if not folder.is_dir():
-        from engine.config.overrides import apply_overrides
-        from engine.config.problems import load_config
+        from engine.config.overrides import config_with
         from presets.catalogue import Catalogue, PresetError
 
         try:
             values = Catalogue(home.presets).read(target)
         except PresetError as error:
             raise click.UsageError(f"{target} is no folder, and no preset: {error}") from None
-        config = load_config(apply_overrides(values, assignments))
+        config = config_with(values, assignments)
         return survey_data(config.data, content=not headers, progress=progress)
     if assignments:
         raise click.UsageError(f"--set is for presets, but {target} is a folder")

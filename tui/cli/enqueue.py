@@ -40,16 +40,14 @@ def _complete_key(ctx: click.Context, param: click.Parameter, text: str) -> list
 @with_home
 def enqueue(preset: str, *, assignments: tuple[str, ...], name: str | None, home: Home) -> None:
     """Put a run of a preset into the queue."""
-    from engine.config.overrides import apply_overrides
-    from engine.config.problems import load_config
+    from engine.config.overrides import config_with
     from engine.data.check import data_warnings
     from engine.schedule_shape import schedule_warnings
     from jobs.store.reader import StoreReader
     from jobs.submit import enqueue as submit
     from presets.catalogue import Catalogue
 
-    values = apply_overrides(Catalogue(home.presets).read(preset), assignments)
-    config = load_config(values)
+    config = config_with(Catalogue(home.presets).read(preset), assignments)
     run_id = submit(home, config, name=name, preset=preset)
     with StoreReader(home.store) as reader:
         record = reader.run(run_id)

@@ -17,10 +17,16 @@ Examples:
 
 @click.command(epilog=_EXAMPLES)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda:0, cuda:1, ...")
-@click.option("--drain", is_flag=True, help="Stop when the queue is empty.")
+@click.option(
+    "--drain", is_flag=True, help="Stop when the queue is empty; exit code 1 if a run failed."
+)
 @with_home
 def worker(*, device: str, drain: bool, home: Home) -> None:
     """Train the queued runs, one after the other."""
     from jobs.worker import serve
 
-    serve(home, device=device, drain=drain, echo=click.echo)
+    num_failed = serve(home, device=device, drain=drain, echo=click.echo)
+    if drain and num_failed:
+        noun = "run" if num_failed == 1 else "runs"
+        click.echo(f"{num_failed} {noun} failed; `sepdash runs` lists them", err=True)
+        click.get_current_context().exit(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engine.config.problems import ConfigError
+from jobs.store.errors import StoreError
 from jobs.sweeps.measured import Measured
 from jobs.sweeps.plan import plan_sweep
 from presets.catalogue import Catalogue
@@ -190,7 +191,7 @@ def test_all_problems_of_all_variants_are_listed(plan) -> None:
         plan(variants=variants)
     assert [str(problem) for problem in caught.value.problems] == [
         "variant a: optimizer.lrr: unknown setting, did you mean 'lr'?",
-        "variant b: batch.items: input should be greater than or equal to 1, found 0",
+        "variant b: batch.items: expected a whole number >= 1, <= 65536, found 0",
     ]
 
 
@@ -198,7 +199,10 @@ def test_all_problems_of_all_variants_are_listed(plan) -> None:
     ("words", "message"),
     [
         ({"variant": {}}, "variant: unknown word of an experiment, did you mean 'variants'"),
-        ({"match": "sample"}, "match: input should be 'none', 'updates', 'samples'"),
+        (
+            {"match": "sample"},
+            "match: expected 'none', 'updates', 'samples', 'audio_seconds' or 'wall_clock', found 'sample'",
+        ),
         ({"grid": {"optimizer.lr": 3e-4}}, "grid.optimizer.lr: expected a list of values"),
         ({"seeds": []}, "seeds: "),
         (
@@ -213,6 +217,19 @@ def test_mistakes_are_named(plan, words, message) -> None:
     with pytest.raises(ConfigError) as caught:
         plan(**words)
     assert str(caught.value).startswith(message)
+
+
+def test_a_name_no_run_can_have_is_refused_before_anything_is_queued(plan) -> None:
+    with pytest.raises(StoreError, match="'a b-baseline' is no name for a run"):
+        plan(name="a b-{variant}")
+
+
+def test_assignments_are_told_with_the_problems_of_the_variants(plan) -> None:
+    with pytest.raises(ConfigError) as caught:
+        plan(variants={"b": {"batch": {"items": 0}}}, assignments=["foo"])
+    first, second = map(str, caught.value.problems)
+    assert first.startswith("--set foo: expected section.key=value")
+    assert second.startswith("variant b: batch.items")
 
 
 def test_odd_schedules_are_warned_about(plan) -> None:

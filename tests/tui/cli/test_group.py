@@ -86,6 +86,16 @@ def test_the_dashboard_refuses_a_store_it_cannot_read(monkeypatch, tmp_path: Pat
         open_dashboard(tmp_path)
 
 
+def test_a_drained_queue_with_failed_runs_is_no_success(sepdash, monkeypatch) -> None:
+    for failed, code in ((0, 0), (2, 1)):
+        monkeypatch.setattr("jobs.worker.serve", lambda *_, count=failed, **__: count)
+        answer = sepdash("worker", "--drain")
+        assert (answer.code, answer.err) == (
+            code, "2 runs failed; `sepdash runs` lists them\n" if failed else ""
+        )  # fmt: skip
+        assert sepdash("worker").code == 0
+
+
 def test_a_home_that_cannot_be_made_is_said_with_what_to_do(sepdash, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     answer = sepdash("--home", str(tmp_path / "file" / "home"), "worker", "--drain")

@@ -103,7 +103,7 @@ def test_enqueue_reports_all_problems_at_once(sepdash, home, folders) -> None:
     assert answer.code == 2
     assert answer.err.splitlines() == [
         "sepdash: 2 problems:",
-        "  batch.items: input should be greater than or equal to 1, found 0",
+        "  batch.items: expected a whole number >= 1, <= 65536, found 0",
         "  optimizer.lrr: unknown setting, did you mean 'lr'?",
     ]
     assert not home.store.exists()
