@@ -7,7 +7,7 @@ T frames of the encoder, U tokens, D channels, V tokens that exist (0 is blank a
 
 from __future__ import annotations
 
-from typing import Protocol, assert_never
+from typing import Any, Protocol, assert_never
 
 import torch
 from torch import Tensor, nn
@@ -220,7 +220,7 @@ def zero_padding(x_BTD: Tensor, lengths_B: Tensor) -> Tensor:
     return x_BTD.masked_fill(~valid_frames(x_BTD, lengths_B).unsqueeze(2), 0.0)
 
 
-def _conformer_layer(layer: nn.Module, x_TBD: Tensor, padded_BT: Tensor) -> Tensor:
+def _conformer_layer(layer: Any, x_TBD: Tensor, padded_BT: Tensor) -> Tensor:
     """Run one layer of torchaudio's Conformer, convolution after attention, blind to padding."""
     x_TBD = x_TBD + 0.5 * layer.ffn1(x_TBD)
     y_TBD = layer.self_attn_layer_norm(x_TBD)
@@ -228,17 +228,17 @@ def _conformer_layer(layer: nn.Module, x_TBD: Tensor, padded_BT: Tensor) -> Tens
     x_TBD = x_TBD + layer.self_attn_dropout(y_TBD)
     x_TBD = x_TBD + _convolution(layer.conv_module, x_TBD, padded_BT)
     x_TBD = x_TBD + 0.5 * layer.ffn2(x_TBD)
-    y_TBD = layer.final_layer_norm(x_TBD)
-    return y_TBD
+    normed_TBD: Tensor = layer.final_layer_norm(x_TBD)
+    return normed_TBD
 
 
-def _convolution(module: nn.Module, x_TBD: Tensor, padded_BT: Tensor) -> Tensor:
+def _convolution(module: Any, x_TBD: Tensor, padded_BT: Tensor) -> Tensor:
     pointwise, gate, depthwise, norm, activation, out, dropout = module.sequential
     hidden_B1T = padded_BT.unsqueeze(1)
     x_BDT = gate(pointwise(module.layer_norm(x_TBD).permute(1, 2, 0)))
     x_BDT = depthwise(x_BDT.masked_fill(hidden_B1T, 0.0))
-    x_BDT = dropout(out(activation(_group_norm(norm, x_BDT, hidden_B1T))))
-    return x_BDT.permute(2, 0, 1)
+    y_BDT: Tensor = dropout(out(activation(_group_norm(norm, x_BDT, hidden_B1T))))
+    return y_BDT.permute(2, 0, 1)
 
 
 def _group_norm(norm: nn.GroupNorm, x_BDT: Tensor, hidden_B1T: Tensor) -> Tensor:

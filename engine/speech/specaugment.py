@@ -1,0 +1,41 @@
+"""SpecAugment (Park et al., 2019): stretches of time and bands of frequency are hidden while training.
+
+Letters: L frames, F mel bands.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import Tensor
+
+from engine.config.speech import SpeechData
+
+
+def spec_augment(
+    feat_LF: Tensor, data: SpeechData, generator: np.random.Generator, *, hidden_F: Tensor
+) -> Tensor:
+    """Return a copy with masks, each of a width drawn from 0 to its largest.
+
+    Args:
+        feat_LF: frames.
+        data: number and largest width of the masks.
+        generator: keyed by (seed, epoch, item), so that an item is hidden alike wherever it is read.
+        hidden_F: what stands where something is hidden: the mean of the training set.
+    """
+    frames, mels = feat_LF.shape
+    feat_LF = feat_LF.clone()
+    for _ in range(data.freq_masks):
+        start, stop = _span(generator, min(data.freq_mask_mels, mels), mels)
+        feat_LF[:, start:stop] = hidden_F[start:stop]
+    longest = min(data.time_mask_frames, int(data.time_mask_share * frames))
+    for _ in range(data.time_masks):
+        start, stop = _span(generator, longest, frames)
+        feat_LF[start:stop] = hidden_F
+    return feat_LF
+
+
+def _span(generator: np.random.Generator, longest: int, total: int) -> tuple[int, int]:
+    """Draw a width from 0 to `longest`, then where it lies."""
+    width = int(generator.integers(0, longest + 1))
+    start = int(generator.integers(0, total - width + 1))
+    return start, start + width
