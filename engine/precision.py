@@ -1,4 +1,4 @@
-"""Number formats and the device: autocast, the loss scale of fp16, the switches of the backends."""
+"""Number formats and the device: autocast, loss scale, layout, compilation, switches of backends."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from engine.config.sections import PrecisionConfig
 
@@ -63,6 +63,42 @@ def backend_settings(config: PrecisionConfig) -> Iterator[None]:
         torch.set_num_threads(threads)
         if deterministic:
             torch.use_deterministic_algorithms(False)
+
+
+def place(model: nn.Module, config: PrecisionConfig, device: torch.device) -> nn.Module:
+    """Move a network to the device, in the layout and the form in which it is trained.
+
+    Names in its state are the same whether it is compiled or not.
+    """
+    model = model.to(device)
+    if config.channels_last:
+        for param in model.parameters():
+            if param.dim() == 4:
+                param.data = param.data.contiguous(memory_format=torch.channels_last)
+    if config.compile:
+        for part in compiled_parts(model):
+            part.compile()  # type: ignore[no-untyped-call]
+    return model
+
+
+def compiled_parts(model: nn.Module) -> list[nn.Module]:
+    """Return what is compiled: the parts that the model names in `compiled_parts`, or all of it.
+
+    A model whose parts are called one by one, as those of a transducer are, gains nothing from being
+    compiled as a whole.
+    """
+    names = getattr(model, "compiled_parts", ())
+    return [model.get_submodule(name) for name in names] or [model]
+
+
+@contextmanager
+def eagerly(config: PrecisionConfig) -> Iterator[None]:
+    """Run a compiled network as it was written: lengths of validation vary, and each would be compiled."""
+    if not config.compile:
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from engine.checkpoint import newest_intact, require_same_run
 from engine.checkpoint_files import Manifest, tidy
 from engine.checkpoint_writer import CheckpointWriter
 from engine.config.schema import RunConfig
+from engine.config.span import Span
 from engine.counters import Counters
 from engine.data.loader import Loader
 from engine.ema import Ema
@@ -38,7 +39,7 @@ from engine.events import (
     SamplesWritten,
 )
 from engine.optimizer import FusedAdamW
-from engine.precision import backend_settings, resolve_device
+from engine.precision import backend_settings, place, resolve_device
 from engine.randomness import seed_everything
 from engine.recipes.base import AudioSample, Recipe
 from engine.samples import write_samples
@@ -124,11 +125,12 @@ class Trainer:
     def _evaluate(self) -> None:
         settings = self._config.validation
         first = settings.at_start and self._update == 1
-        if not (first or self._is_last or is_due(settings.every, self._update, self._size)):
+        whole = settings.full_files and (self._is_last or self._is_due(settings.full_every))
+        if not (first or whole or self._is_last or self._is_due(settings.every)):
             return
         self._telemetry.flush()
         started = perf_counter()
-        found = self._validator.run(self._state.model)
+        found = self._validator.run(self._state.model, whole=whole)
         self._metrics = found.metrics
         self._new_best = self._state.best.update(found.metrics)
         units = {name: metric_unit(name, self._loss_unit) for name in found.metrics}
@@ -153,7 +155,7 @@ class Trainer:
         self._emit(SamplesWritten(self._counters, tuple(files)))
 
     def _save(self) -> None:
-        due = self._is_last or is_due(self._config.checkpoint.every, self._update, self._size)
+        due = self._is_last or self._is_due(self._config.checkpoint.every)
         if due or self._new_best:
             self._save_now(last=due)
 
@@ -214,7 +216,7 @@ class Trainer:
 
     def _build(self, plan: Plan) -> None:
         config, device = self._config, self._device
-        model = self._recipe.build_model().to(device)
+        model = place(self._recipe.build_model(), config.precision, device)
         model.train()
         ema = Ema(model, config.ema, self._size) if config.ema.enabled else None
         optimizer = FusedAdamW(model, config.optimizer)
@@ -264,6 +266,9 @@ class Trainer:
 
     def _new_writer(self) -> CheckpointWriter:
         return CheckpointWriter(self._folder, keep_last=self._config.checkpoint.keep_last)
+
+    def _is_due(self, interval: Span | None) -> bool:
+        return interval is not None and is_due(interval, self._update, self._size)
 
     @property
     def _is_last(self) -> bool:

@@ -16,12 +16,12 @@ from torch import nn
 
 from engine.config.schema import RunConfig
 from engine.ema import Ema
-from engine.precision import autocast, without_benchmark
+from engine.precision import autocast, eagerly, without_benchmark
 from engine.randomness import rng_state, seed_torch, set_rng_state
-from engine.recipes.base import Evaluation, Recipe
+from engine.recipes.base import Evaluation, JudgesWholeFiles, Recipe
 
 # Metrics of the data alone: the same for the weights and their average.
-_OF_INPUT = ("input_si_sdr",)
+_OF_INPUT = ("input_si_sdr", "input_si_sdr_full")
 
 T = TypeVar("T")
 
@@ -37,17 +37,18 @@ class Validator:
         self._device = device
         self._ema = ema
 
-    def run(self, model: nn.Module) -> Evaluation:
+    def run(self, model: nn.Module, *, whole: bool = False) -> Evaluation:
         """Return the metrics of the weights by name, and those of the average as `<name>_ema`.
 
-        Audio samples are those of the average, where there is one.
+        With `whole`, whole files are judged, too: `<name>_full`. Audio samples are those of the
+        average, where there is one.
         """
         with evaluation_mode(model, seed=self._config.seed), without_benchmark():
-            raw = self._measure(model)
+            raw = self._measure(model, whole=whole)
             if self._ema is None:
                 return raw
             with self._ema.swapped():
-                average = self._measure(model)
+                average = self._measure(model, whole=whole)
         return replace(
             raw,
             metrics=raw.metrics | _of_average(average.metrics),
@@ -55,9 +56,22 @@ class Validator:
             samples=average.samples,
         )
 
-    def _measure(self, model: nn.Module) -> Evaluation:
-        with autocast(self._config.precision, self._device):
-            return self._recipe.evaluate(model, self._device)
+    def _measure(self, model: nn.Module, *, whole: bool) -> Evaluation:
+        precision = self._config.precision
+        with autocast(precision, self._device), eagerly(precision):
+            found = self._recipe.evaluate(model, self._device)
+            if not (whole and isinstance(self._recipe, JudgesWholeFiles)):
+                return found
+            full = self._recipe.evaluate_whole(model, self._device)
+        return replace(
+            found,
+            metrics=found.metrics | _of_whole_files(full.metrics),
+            items=found.items | _of_whole_files(full.items),
+        )
+
+
+def _of_whole_files(values: Mapping[str, T]) -> dict[str, T]:
+    return {f"{name}_full": value for name, value in values.items()}
 
 
 def _of_average(values: Mapping[str, T]) -> dict[str, T]:
@@ -82,4 +96,6 @@ def evaluation_mode(model: nn.Module, *, seed: int) -> Iterator[None]:
 
 def metric_unit(name: str, loss_unit: str) -> str:
     """Return the unit of a validation metric."""
+    if name.startswith("spectral"):
+        return ""
     return loss_unit if name.startswith("val_loss") else "dB"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
 from engine.config.span import PositiveSpan, Span
 from models.settings import Section, setting
 
-BestMetric = Literal["si_sdr", "si_sdr_ema", "val_loss", "val_loss_ema"]
+BestMetric = Literal[
+    "si_sdr", "si_sdr_ema", "val_loss", "val_loss_ema",
+    "si_sdr_full", "si_sdr_full_ema", "val_loss_full", "val_loss_full_ema",
+]  # fmt: skip
 
 
 class LossConfig(Section):
@@ -100,6 +103,12 @@ class PrecisionConfig(Section):
     dtype: Literal["fp32", "bf16", "fp16"] = setting("fp32", "Format of the forward pass.")
     tf32: bool = setting(False, "Allow TF32 matrix products in fp32 (GPU only).")
     cudnn_benchmark: bool = setting(False, "Let cuDNN time its kernels and keep the fastest.")
+    channels_last: bool = setting(
+        False, "Keep 2-D convolutions with their channels innermost; 1-D ones stay as they are."
+    )
+    compile: bool = setting(
+        False, "Compile the network for training; takes a minute at the start, more with many shapes."
+    )
     deterministic: bool = setting(
         False, "Use only deterministic kernels, for bit-exact repeats (slower on a GPU)."
     )
@@ -114,13 +123,16 @@ class ValidationConfig(Section):
     )
     at_start: bool = setting(True, "Evaluate once after the first update, too.")
     segment_s: float = setting(
-        10.0, "Longest excerpt of a file that is used; of full files, the part on the device at once.",
+        10.0, "Longest excerpt of a file that is used; of whole files, the part in memory at once.",
         unit="s", gt=0.1,
     )  # fmt: skip
     full_files: bool = setting(
         False,
-        "Judge whole files, in overlapping parts, not an excerpt of each; takes about 5 MiB of main "
-        "memory for each second of 48 kHz mono.",
+        "Judge the whole files, too, beside the excerpts: si_sdr_full, val_loss_full, ... at the end "
+        "of the run, and by full_every.",
+    )
+    full_every: PositiveSpan | None = setting(
+        None, "Interval between evaluations of whole files; empty: at the end alone.", unit="span"
     )
     batch_items: int = setting(8, "Excerpts on the device at once.", unit="items", ge=1, le=1024)
     max_items: int = setting(
@@ -141,8 +153,9 @@ class CheckpointConfig(Section):
     keep_last: int = setting(2, "How many `last` checkpoints are kept.", ge=1, le=100)
     best: tuple[BestMetric, ...] = setting(
         ("si_sdr", "si_sdr_ema", "val_loss", "val_loss_ema"),
-        "Metrics whose best checkpoint is kept, on the measured weights; _ema needs ema.enabled.",
-        max_length=4,
+        "Metrics whose best checkpoint is kept, on the measured weights; _ema needs ema.enabled, _full "
+        "validation.full_files.",
+        max_length=len(get_args(BestMetric)),
     )
 
 
