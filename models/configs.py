@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 
 from models.plugins import PluginModel, find_plugins
 from models.settings import Section, setting
+from models.speech_configs import ConformerRnntConfig, EmformerRnntConfig
 
 Strides = tuple[Annotated[int, Field(ge=1, le=64)], ...]
 _BINS = re.compile(r"(first|last):([1-9][0-9]{0,5})")
@@ -187,9 +188,10 @@ class HybridDemucsConfig(Section):
         return value
 
 
-BuiltInModel = (
+SeparationModel = (
     AudioUNetConfig | SpecUNetConfig | HybridConfig | ConvTasNetConfig | HybridDemucsConfig
 )
+BuiltInModel = SeparationModel | ConformerRnntConfig | EmformerRnntConfig
 # The schema of a run is one class, so the models of other packages are looked for here, once (5 ms).
 PLUGINS = find_plugins(taken=[m.model_fields["kind"].default for m in get_args(BuiltInModel)])
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
-"""From the settings of a model to the network: the one place that knows every kind.
+"""From the settings of a model to the network: the one place that knows every kind of separation.
 
-Every network maps a mixture (B, C, T) to estimates (B, S, C, T) of the same length, for any batch
+Transducers are built by `models.transducer`. Every network here maps a mixture (B, C, T) to estimates (B, S, C, T) of the same length, for any batch
 and any T >= 1. Letters: B batch, S sources, C channels, T samples.
 """
 
@@ -18,6 +18,7 @@ from models.configs import (
     ModelConfig,
     SpecUNetConfig,
 )
+from models.speech_configs import ConformerRnntConfig, EmformerRnntConfig
 from models.plugins import PluginModel
 
 
@@ -46,6 +47,8 @@ def build_model(config: ModelConfig, *, channels: int, sources: int) -> nn.Modul
             return HybridDemucs(config, channels=channels, sources=sources)
         case PluginModel():
             return _build_plugin(config, channels=channels, sources=sources)
+        case ConformerRnntConfig() | EmformerRnntConfig():
+            raise ValueError(f"model.kind = {config.kind!r} writes text, it separates no audio")
     assert_never(config)
 
 

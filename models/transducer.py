@@ -45,6 +45,9 @@ class Transducer(nn.Module):
         vocabulary: names the tokens (`engine.speech.tokens`); opaque here, kept in checkpoints.
     """
 
+    # The predictor loops over tokens and the joint network takes a shape of its own for each slice.
+    compiled_parts = ("encoder",)
+
     mel_mean: Tensor
     mel_std: Tensor
     vocabulary: Tensor

@@ -10,10 +10,10 @@ import torch
 from models.audio_unet import AudioUNet
 from models.configs import (
     AudioUNetConfig,
-    BuiltInModel,
     ConvTasNetConfig,
     HybridConfig,
     HybridDemucsConfig,
+    SeparationModel,
     SpecUNetConfig,
 )
 from models.conv_tasnet import ConvTasNet
@@ -21,6 +21,7 @@ from models.hybrid import Hybrid
 from models.hybrid_demucs import HybridDemucs
 from models.registry import build_model, count_parameters
 from models.spec_unet import SpecUNet
+from models.speech_configs import ConformerRnntConfig, EmformerRnntConfig
 
 
 @pytest.mark.parametrize(
@@ -39,7 +40,13 @@ def test_each_kind_has_its_network(config, network):
 
 def test_no_kind_goes_untested():
     tested = test_each_kind_has_its_network.pytestmark[0].args[1]
-    assert {type(config) for config, _ in tested} == set(get_args(BuiltInModel))
+    assert {type(config) for config, _ in tested} == set(get_args(SeparationModel))
+
+
+@pytest.mark.parametrize("config", [ConformerRnntConfig(), EmformerRnntConfig()])
+def test_a_transducer_separates_nothing(config):
+    with pytest.raises(ValueError, match="writes text, it separates no audio"):
+        build_model(config, channels=1, sources=1)
 
 
 def test_parameters_are_counted_once_and_only_if_trained():
