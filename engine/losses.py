@@ -32,6 +32,8 @@ def build_loss(config: LossConfig) -> Loss:
             return _in_full_precision(negative_si_sdr)
         case "l1":
             return _in_full_precision(mean_absolute_error)
+        case "rnnt":
+            raise ValueError("loss.kind = 'rnnt' is for speech with its text, not for signals")
 
 
 def adds_sources(config: LossConfig) -> bool:

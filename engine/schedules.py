@@ -33,7 +33,7 @@ def lr_factor(config: ScheduleConfig, counters: Counters, size: UpdateSize) -> f
     """Return the learning rate over its peak for the update that follows `counters`.
 
     Warm-up rises linearly: update k of W has k / W. The decay starts where warm-up ends. What falls
-    over the run falls to `final_ratio` at its end and stays there. The inverse square root is that
+    over the run falls to `final_ratio` at its end and stays there; what halves stops there. The inverse square root is that
     of updates over the length of the warm-up (Vaswani et al., 2017).
     """
     done = counters.updates
@@ -51,6 +51,10 @@ def lr_factor(config: ScheduleConfig, counters: Counters, size: UpdateSize) -> f
         case "multi_step":
             passed = [done + _TOLERANCE >= size.updates_in(at) for at in config.milestones]
             return float(config.factor ** sum(passed))
+        case "hold_exponential":
+            hold = size.updates_in(config.hold_for) if config.hold_for is not None else 0.0
+            halvings = max(0.0, since - hold) / size.updates_in(config.half_life)
+            return max(config.final_ratio, 0.5**halvings)
     share = min(1.0, since / max(1.0, size.updates_in(config.length) - warmup))
     return config.final_ratio + (1 - config.final_ratio) * _fall(config, share)
 

@@ -52,6 +52,11 @@ class RunConfig(Section):
                 f"data.kind = {self.data.kind!r} is for {self.data.recipe}, but model.kind = "
                 f"{self.model.kind!r} is for {self.model.recipe}; choose a model of the same task"
             )
+        if (self.loss.kind == "rnnt") != (self.data.recipe == "transducer"):
+            fits = "'rnnt'" if self.data.recipe == "transducer" else "a loss of signals"
+            raise ValueError(
+                f"loss.kind = {self.loss.kind!r}, but data.kind = {self.data.kind!r} needs {fits}"
+            )
         low, high = self.model.rates_hz
         if not low <= self.data.rate_hz <= high:
             raise ValueError(

@@ -18,8 +18,10 @@ BestMetric = Literal[
 class LossConfig(Section):
     """What is minimised; validation loss is the same quantity."""
 
-    kind: Literal["spectral", "si_sdr", "l1"] = setting(
-        "spectral", "Multi-scale spectral loss, negative SI-SDR, or mean absolute error."
+    kind: Literal["spectral", "si_sdr", "l1", "rnnt"] = setting(
+        "spectral",
+        "Multi-scale spectral loss, negative SI-SDR, mean absolute error; for speech with its text "
+        "rnnt, the transducer loss.",
     )
     windows: tuple[Annotated[int, Field(ge=4, le=65_536)], ...] = setting(
         (2048, 1024, 512, 256, 128, 64, 32),
@@ -64,7 +66,7 @@ class ScheduleConfig(Section):
     length: PositiveSpan = setting(Span(10_000, "updates"), "When training ends.", unit="span")
     kind: Literal[
         "constant", "exponential", "linear", "cosine", "cosine_restarts", "multi_step",
-        "inverse_sqrt", "hold_decay",
+        "inverse_sqrt", "hold_decay", "hold_exponential",
     ] = setting("constant", "Learning rate after warm-up; only cosine_restarts ever rises again.")  # fmt: skip
     warmup: Span | None = setting(None, "Linear rise of the learning rate from 0.", unit="span")
     gamma: float = setting(0.9998, "Factor of the exponential schedule.", gt=0, le=1)
@@ -72,8 +74,8 @@ class ScheduleConfig(Section):
         Span(1, "updates"), "Span over which gamma applies once.", unit="span"
     )
     final_ratio: float = setting(
-        0.0, "Learning rate at the end, over its peak: linear, both cosines, hold_decay.",
-        ge=0, le=1,
+        0.0, "Learning rate at the end, over its peak: linear, both cosines, hold_decay; the lowest of "
+        "hold_exponential.", ge=0, le=1,
     )  # fmt: skip
     milestones: tuple[Span, ...] = setting(
         (), "Counts at which multi_step falls, like '5000 updates'.", unit="span", max_length=32
@@ -85,6 +87,12 @@ class ScheduleConfig(Section):
         "Share of the way from warm-up to the end at which hold_decay begins its straight fall.",
         ge=0,
         lt=1,
+    )
+    hold_for: Span | None = setting(
+        None, "Span after warm-up over which hold_exponential stays at its peak.", unit="span"
+    )
+    half_life: PositiveSpan = setting(
+        Span(10_000, "updates"), "Span over which hold_exponential halves once.", unit="span"
     )
 
     @model_validator(mode="after")
@@ -107,7 +115,8 @@ class PrecisionConfig(Section):
         False, "Keep 2-D convolutions with their channels innermost; 1-D ones stay as they are."
     )
     compile: bool = setting(
-        False, "Compile the network for training; takes a minute at the start, more with many shapes."
+        False,
+        "Compile the network for training; takes a minute at the start, more with many shapes.",
     )
     deterministic: bool = setting(
         False, "Use only deterministic kernels, for bit-exact repeats (slower on a GPU)."

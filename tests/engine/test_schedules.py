@@ -93,6 +93,31 @@ def test_hold_decay_holds_then_falls_straight():
     assert _factors(config, range(11)) == pytest.approx([1, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25, 0])
 
 
+def test_hold_exponential_holds_then_halves_down_to_its_floor():
+    config = ScheduleConfig(
+        kind="hold_exponential", warmup=Span(2, "updates"), hold_for=Span(64, "samples"),
+        half_life=Span(128, "audio_seconds"), final_ratio=0.2,
+    )  # fmt: skip
+    # Of 32 samples and 64 seconds an update: hold for 2 updates, halve every 2.
+    assert _factors(config, range(11)) == pytest.approx(
+        [0.5, 1, 1, 1, 1, 0.5**0.5, 0.5, 0.5**1.5, 0.25, 0.2, 0.2]
+    )
+
+
+def test_the_published_schedule_of_a_transducer():
+    config = ScheduleConfig(
+        kind="hold_exponential", warmup=Span(1632, "updates"), hold_for=Span(18_000, "updates"),
+        half_life=Span(10_880, "updates"), final_ratio=0.1, length=Span(100_000, "updates"),
+    )  # fmt: skip
+    lrs = {
+        at: 4e-3 * lr_factor(config, SIZE.after(at), SIZE) for at in (0, 815, 1631, 19_632, 30_512)
+    }
+    assert lrs == pytest.approx({0: 4e-3 / 1632, 815: 2e-3, 1631: 4e-3, 19_632: 4e-3, 30_512: 2e-3})
+    # The floor of 4e-4 is a tenth: log2(10) half-lives after the hold, 36 142 updates.
+    assert lr_factor(config, SIZE.after(19_632 + 36_143), SIZE) == 0.1
+    assert lr_factor(config, SIZE.after(19_632 + 36_142), SIZE) > 0.1
+
+
 def test_multi_step_falls_at_each_milestone_on_its_clock():
     milestones = (Span(2, "updates"), Span(128, "samples"))
     config = ScheduleConfig(kind="multi_step", milestones=milestones, factor=0.5)
@@ -126,7 +151,15 @@ def test_curve_has_the_first_and_the_last_update():
     assert curve.lr == pytest.approx([3e-4, 3e-4 * 0.7, 3e-4 * 0.4, 3e-4 * 0.1])
 
 
-QUIET = ["constant", "exponential", "linear", "cosine", "inverse_sqrt", "hold_decay"]
+QUIET = [
+    "constant",
+    "exponential",
+    "linear",
+    "cosine",
+    "inverse_sqrt",
+    "hold_decay",
+    "hold_exponential",
+]
 
 
 @pytest.mark.parametrize("kind", QUIET)
