@@ -4,6 +4,7 @@ MUSDB18-HQ        {train,test}/<track>/{mixture,vocals,drums,bass,other}.wav
 Libri2Mix         wav{8k,16k}/{min,max}/{train-360,train-100,dev,test}/{mix_clean,s1,s2,...}/<id>.wav
 VoiceBank-DEMAND  {clean,noisy}_{trainset_28spk,trainset_56spk,testset}_wav/<id>.wav
 VCTK              wav48_silence_trimmed/<speaker>/<id>_mic{1,2}.flac, or wav48/<speaker>/<id>.wav
+LibriSpeech       {train-clean-100,dev-clean,...}/<speaker>/<chapter>/<speaker>-<chapter>.trans.txt
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ class KnownDataset:
         layout: how tracks lie in them; None where there are only files.
         stems: what every track has.
         use: the command that queues a run on it, or what there is to know.
+        has_text: whether its files are utterances with their text.
     """
 
     name: str
@@ -31,11 +33,12 @@ class KnownDataset:
     layout: Layout | None
     stems: tuple[str, ...]
     use: str
+    has_text: bool = False
 
 
 def recognise(root: Path) -> KnownDataset | None:
     """Return the dataset whose top folder this is, None when it is no known one."""
-    for look in (_musdb, _libri2mix, _voicebank, _vctk):
+    for look in (_musdb, _libri2mix, _voicebank, _vctk, _librispeech):
         if found := look(root):
             return found
     return None
@@ -88,6 +91,20 @@ def _vctk(root: Path) -> KnownDataset | None:
             )
             return KnownDataset("VCTK", (folder,), None, (), use)
     return None
+
+
+def _librispeech(root: Path) -> KnownDataset | None:
+    for pattern in ("*/*/*.trans.txt", "*/*/*/*.trans.txt"):
+        if any(root.glob(pattern)):
+            break
+    else:
+        return None
+    splits = {path.name: path for path in sorted(root.iterdir()) if path.is_dir()}
+    trains = [path for name, path in splits.items() if name.startswith("train-")]
+    valids = [path for name, path in splits.items() if name.startswith("dev-")]
+    sets = _sets(*(trains or [root])[:1], *(valids or [Path("ELSEWHERE")])[:1])
+    use = f"sepdash enqueue transducer/librispeech-published {sets}"
+    return KnownDataset("LibriSpeech", (root,), None, (), use, has_text=True)
 
 
 def _sets(train: Path, valid: Path) -> str:

@@ -1,86 +1,36 @@
 """Everything that is wrong with folders of audio, file by file, with counts and hours. Free of torch.
 
 A run stops at files that it can't use (`engine.data.check`). This also finds what would spoil it
-quietly, and listens to each file for that (`engine.data.listening`). Owns the kinds of problems, and
-how a folder that no preset describes is understood.
+quietly, and listens to each file for that (`engine.data.findings`). Owns how a folder that no preset
+describes is understood.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from engine.config.data import AudioData, BandwidthData, DataConfig, SpeakersData, StemsData
+from engine.config.speech import SpeechData
 from engine.data.audio_files import (
     AudioInfo,
     DataError,
-    check_ends,
     check_folder,
     find_audio,
     probe,
 )
 from engine.data.check import folders_of, with_absolute_paths
+from engine.data.findings import Contents, Finding, Progress, Survey, make_survey, sounds
 from engine.data.layouts import KnownDataset, recognise
-from engine.data.listening import listen
 from engine.data.rates import channel_problems, check_detours, rate_problems
 from engine.data.speaker_folders import belongs, too_few
+from engine.data.speech_survey import survey_speech, survey_transcripts
 from engine.data.tracks import TrackFiles, file_names, find_tracks, no_tracks, open_track
 
-Kind = Literal[
-    "empty", "unreadable", "stems", "rate", "channels", "short", "silent", "clipped", "settings"
-]
-KINDS: dict[Kind, str] = {
-    "empty": "folders without what a run needs",
-    "unreadable": "files that can't be read to their end",
-    "stems": "tracks with stems missing or of unequal length",
-    "rate": "files with a sampling rate that does not fit",
-    "channels": "files with another number of channels",
-    "short": "files shorter than a segment, which would be padded",
-    "silent": "files without sound",
-    "clipped": "files that were recorded too loud",
-    "settings": "settings that do not fit the audio",
-}
-Progress = Callable[[int, int], None]
 _MOST_STEMS = 12
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that is wrong; the message begins with the path."""
-
-    kind: Kind
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """What is in a folder, and all that is wrong with it; `setting` is what named the folder.
-
-    A well-known dataset has its name in `dataset`, and how to train on it in `use`.
-    """
-
-    folder: Path
-    setting: str
-    layout: str
-    num_files: int
-    duration_s: float
-    rates_hz: dict[int, int]
-    channels: dict[int, int]
-    findings: tuple[Finding, ...]
-    dataset: str = ""
-    use: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Contents:
-    """What was found before any bound is applied: readable files, and problems of the others."""
-
-    infos: list[AudioInfo]
-    findings: list[Finding]
-    layout: str = "audio files at any depth"
 
 
 def survey_data(
@@ -94,6 +44,8 @@ def survey_data(
         progress: told (files heard, files in all) now and then.
     """
     data = with_absolute_paths(data)
+    if isinstance(data, SpeechData):
+        return survey_speech(data, content=content, progress=progress)
     surveys = [
         _survey_for(data, folder, setting, content=content, progress=progress)
         for folder, setting in dict.fromkeys(folders_of(data))
@@ -112,30 +64,35 @@ def survey_folder(
 ) -> Survey:
     """Survey a folder that no preset describes: what most of its files have in common is expected.
 
-    Folders side by side that share the names of a few files are taken for tracks and their stems,
+    A file is taken for a manifest of utterances. Folders side by side that share the names of a few files are taken for tracks and their stems,
     and so is one alone that has a mixture.
 
     Raises:
         DataError: when it is no folder.
     """
+    if folder.is_file():
+        return survey_transcripts(folder, content=content, progress=progress)
     check_folder(folder, setting="")
     known = recognise(folder)
+    if known and known.has_text:
+        survey = survey_transcripts(folder, content=content, progress=progress)
+        return replace(survey, dataset=known.name, use=known.use)
     found = _contents_of_known(known) if known and known.layout else _contents(folder)
     odd = [*_odd_ones(found.infos, "rate"), *_odd_ones(found.infos, "channels")]
     findings = [*found.findings, *odd, *_short(found.infos, segment_s)]
-    findings += _sounds(found.infos, content=content, progress=progress)
-    survey = _survey(folder, "", found, findings)
+    findings += sounds(found.infos, content=content, progress=progress)
+    survey = make_survey(folder, "", found, findings)
     return replace(survey, dataset=known.name, use=known.use) if known else survey
 
 
 def _survey_for(
-    data: DataConfig, folder: Path, setting: str, *, content: bool, progress: Progress | None
+    data: AudioData, folder: Path, setting: str, *, content: bool, progress: Progress | None
 ) -> Survey:
     try:
         check_folder(folder, setting="")
     except DataError as error:
         missing = [Finding("empty", problem.message) for problem in error.problems]
-        return _survey(folder, setting, Contents([], [], ""), missing)
+        return make_survey(folder, setting, Contents([], [], ""), missing)
     found = _contents_for(data, folder, setting)
     findings = list(found.findings)
     if found.infos:
@@ -146,21 +103,8 @@ def _survey_for(
         findings += _odd_ones(found.infos, "channels") if data.channels > 1 and not wide else []
     if setting == "data.train":
         findings += _short(found.infos, data.segment_s)
-    findings += _sounds(found.infos, content=content, progress=progress)
-    return _survey(folder, setting, found, findings)
-
-
-def _survey(folder: Path, setting: str, found: Contents, findings: Sequence[Finding]) -> Survey:
-    return Survey(
-        folder,
-        setting,
-        found.layout,
-        len(found.infos),
-        sum(info.duration_s for info in found.infos),
-        dict(Counter(info.rate_hz for info in found.infos).most_common()),
-        dict(Counter(info.channels for info in found.infos).most_common()),
-        tuple(sorted(set(findings), key=lambda item: (list(KINDS).index(item.kind), item.message))),
-    )
+    findings += sounds(found.infos, content=content, progress=progress)
+    return make_survey(folder, setting, found, findings)
 
 
 def _contents_for(data: AudioData, folder: Path, setting: str) -> Contents:
@@ -290,30 +234,3 @@ def _short(infos: Sequence[AudioInfo], segment_s: float) -> Iterator[Finding]:
                 f"{info.path}: {info.duration_s:.2f} s, shorter than a segment of {segment_s:g} s"
             )
             yield Finding("short", message)
-
-
-def _sounds(
-    infos: Sequence[AudioInfo], *, content: bool, progress: Progress | None
-) -> Iterator[Finding]:
-    if not content:
-        try:
-            check_ends(infos, setting="")
-        except DataError as error:
-            for problem in error.problems:
-                yield Finding("unreadable", problem.message)
-        return
-    for number, heard in enumerate(listen(infos), start=1):
-        if progress is not None:
-            progress(number, len(infos))
-        path = heard.info.path
-        if heard.problem:
-            yield Finding("unreadable", heard.problem)
-        elif not heard.is_finite:
-            yield Finding("unreadable", f"{path}: holds NaN or infinite samples; record it again")
-        elif heard.is_silent:
-            yield Finding("silent", f"{path}: silent, its loudest sample is {heard.peak:.1e}")
-        if heard.num_clipped:
-            yield Finding(
-                "clipped",
-                f"{path}: at full scale for three samples or more, {heard.num_clipped} times",
-            )

@@ -13,11 +13,12 @@ from jobs.home import Home
 from tui.cli.common import json_option, plain, print_json, with_home
 
 if TYPE_CHECKING:
-    from engine.data.survey import Finding, Survey
+    from engine.data.findings import Finding, Survey
 
 _CHECK_EXAMPLES = """\b
 Examples:
   sepdash data check ~/musdb18hq                        a folder, whatever it holds
+  sepdash data check ~/speech/train.jsonl               utterances with their text, LibriSpeech too
   sepdash data check stems/vocals --set data.train=~/musdb18hq/train
   sepdash data check ~/speech --allow short             short files are fine
 """
@@ -27,6 +28,11 @@ Examples:
   sepdash data index ~/speech --hash           with a hash of each file's bytes
   sepdash data index ~/speech --verify         what has changed since
 """
+_DIGITS_EXAMPLES = """\b
+Examples:
+  sepdash data digits ~/digits -o data/digit-strings
+  sepdash data digits ~/digits -o data/digit-strings --utterances 500 --seed 1
+"""
 _INDEX_NAME = "sepdash-index.jsonl"
 _MOST_SHOWN = 20
 _PROBLEMS_CODE = 2
@@ -34,7 +40,7 @@ _PROBLEMS_CODE = 2
 
 @click.group(epilog=_CHECK_EXAMPLES)
 def data() -> None:
-    """Check folders of audio before training."""
+    """Check folders of audio before training; make utterances of digits."""
 
 
 @data.command(epilog=_CHECK_EXAMPLES)
@@ -66,9 +72,9 @@ def check(
 ) -> None:
     """List all problems of a folder of audio, or of those of a preset; exit code 2 if there are any.
 
-    Kinds: empty, unreadable, stems, rate, channels, short, silent, clipped, settings.
+    Kinds: empty, unreadable, rows, stems, rate, channels, short, silent, clipped, settings.
     """
-    from engine.data.survey import KINDS
+    from engine.data.findings import KINDS
 
     if unknown := set(allow) - set(KINDS):
         raise click.UsageError(f"--allow {min(unknown)}: no such kind; expected {', '.join(KINDS)}")
@@ -89,18 +95,20 @@ def _survey(
 
     progress = _show_progress if sys.stderr.isatty() else None
     folder = Path(target).expanduser().absolute()
-    if not folder.is_dir():
+    if not folder.exists():
         from engine.config.overrides import config_with
         from presets.catalogue import Catalogue, PresetError
 
         try:
             values = Catalogue(home.presets).read(target)
         except PresetError as error:
-            raise click.UsageError(f"{target} is no folder, and no preset: {error}") from None
+            raise click.UsageError(
+                f"{target} is no file, no folder and no preset: {error}"
+            ) from None
         config = config_with(values, assignments)
         return survey_data(config.data, content=not headers, progress=progress)
     if assignments:
-        raise click.UsageError(f"--set is for presets, but {target} is a folder")
+        raise click.UsageError(f"--set is for presets, but {target} is a folder or file")
     return [survey_folder(folder, segment_s=segment_s, content=not headers, progress=progress)]
 
 
@@ -115,6 +123,8 @@ def _print(surveys: Sequence[Survey], allow: Sequence[str], *, most: int | None)
         click.echo(" ".join(filter(None, [survey.setting, str(survey.folder)])))
         if survey.num_files:
             click.echo(f"  {_contents(survey)}")
+        for note in survey.notes:
+            click.echo(f"  {note}")
         if survey.dataset:
             click.echo(f"  {survey.dataset}; to train on it: {survey.use}")
         kinds = dict.fromkeys(item.kind for item in survey.findings)
@@ -127,7 +137,7 @@ def _print(surveys: Sequence[Survey], allow: Sequence[str], *, most: int | None)
 def _print_kind(
     survey: Survey, found: Sequence[Finding], *, allowed: bool, most: int | None
 ) -> None:
-    from engine.data.survey import KINDS
+    from engine.data.findings import KINDS
 
     kind = found[0].kind
     mark = ", allowed" if allowed else ""
@@ -190,3 +200,45 @@ def index(folder: Path, *, manifest: Path | None, hashes: bool, verify: bool) ->
         click.echo(f"{change.what:<8} {change.path}")
     click.echo(f"{len(changes) or 'no'} changes; {len(entries)} files are in {path}")
     click.get_current_context().exit(_PROBLEMS_CODE if changes else 0)
+
+
+@data.command(epilog=_DIGITS_EXAMPLES)
+@click.argument("folder", metavar="PATH", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--out", required=True, metavar="DIR", type=click.Path(path_type=Path),
+    help="The folder that is made.",
+)  # fmt: skip
+@click.option(
+    "--utterances", type=click.IntRange(1, 1_000_000), default=3_000, show_default=True,
+    help="Utterances for training.",
+)  # fmt: skip
+@click.option(
+    "--valid", "num_valid", type=click.IntRange(1, 1_000_000), default=200, show_default=True,
+    help="Utterances for validation.",
+)  # fmt: skip
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
+def digits(folder: Path, *, out: Path, utterances: int, num_valid: int, seed: int) -> None:
+    """Join recordings of digits, PATH/<speaker>/<digit>_<take>.flac, into utterances with their text.
+
+    Writes DIR/train.jsonl and DIR/valid.jsonl: 1 to 15 s of one speaker, with pauses. Takes 00 to 04
+    are for validation, and so is one string of digits in four.
+    """
+    from engine.data.digit_strings import build_digit_strings
+
+    folder, out = folder.expanduser().absolute(), out.expanduser().absolute()
+    show = sys.stderr.isatty()
+
+    def progress(done: int, total: int) -> None:
+        if show and (done % 50 == 0 or done == total):
+            end = "\n" if done == total else ""
+            sys.stderr.write(f"\rwrote {done} of {total} utterances{end}")
+            sys.stderr.flush()
+
+    build_digit_strings(
+        folder, out, num_train=utterances, num_valid=num_valid, seed=seed, progress=progress
+    )
+    click.echo(f"{utterances} utterances to train on, {num_valid} to validate, are in {out}")
+    click.echo(
+        f"to train on them: sepdash enqueue transducer/digits --set data.train={out / 'train.jsonl'} "
+        f"--set data.valid={out / 'valid.jsonl'}"
+    )

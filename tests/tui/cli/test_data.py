@@ -78,7 +78,7 @@ def test_a_preset_is_checked_with_its_settings(sepdash, speech):
 
 def test_mistakes_are_one_line(sepdash, speech):
     for words, message in (
-        (["check", "denoise/smal"], "denoise/smal is no folder, and no preset"),
+        (["check", "denoise/smal"], "denoise/smal is no file, no folder and no preset"),
         (["check", str(speech), "--set", "seed=1"], "--set is for presets"),
         (["check", str(speech), "--allow", "noisy"], "no such kind; expected empty, unreadable"),
     ):
@@ -129,3 +129,54 @@ def test_a_manifest_that_is_none(sepdash, speech):
         assert answer.code == 2
         assert "no manifest that can be read" in answer.err
         assert reason in answer.err
+
+
+def write_digits(folder: Path) -> Path:
+    for digit in range(10):
+        for take in range(10):
+            path = folder / "theo" / f"{digit}_{take:02}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            time = np.arange(2_400 + 80 * take) / 8_000
+            soundfile.write(path, 0.5 * np.sin(2 * np.pi * (300 + 100 * digit) * time), 8_000)
+    return folder
+
+
+def test_digits_become_utterances_that_pass_the_check(sepdash, tmp_path):
+    folder, out = write_digits(tmp_path / "digits"), tmp_path / "strings"
+    words = ["data", "digits", str(folder), "-o", str(out), "--utterances", "40", "--valid", "10"]
+    answer = sepdash(*words)
+
+    assert answer.code == 0, answer.err
+    assert answer.out.splitlines() == [
+        f"40 utterances to train on, 10 to validate, are in {out}",
+        f"to train on them: sepdash enqueue transducer/digits --set data.train={out}/train.jsonl "
+        f"--set data.valid={out}/valid.jsonl",
+    ]
+    answer = sepdash("data", "check", str(out / "train.jsonl"))
+    assert answer.code == 0, answer.out
+    lines = answer.out.splitlines()
+    assert lines[0] == str(out / "train.jsonl")
+    assert lines[1].startswith("  40 utterances: 40 files, ")
+    assert lines[2].startswith("  utterances of 1.")
+    assert lines[3].endswith(" words, 10 different, 15 characters: efghinorstuvwxz")
+    assert lines[4] == "  no problems"
+
+    answer = sepdash(*words)
+    assert answer.code == 2
+    assert "is there already, and not empty" in answer.err
+
+
+def test_bad_rows_of_a_manifest_are_listed_in_their_order(sepdash, tmp_path):
+    rows = [{"path": "a.wav", "text": "on" if n != 7 else "?"} for n in range(1, 13)]
+    rows[10]["start"] = 9
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    soundfile.write(tmp_path / "a.wav", np.full(8_000, 0.1), 8_000)
+    answer = sepdash("data", "check", str(tmp_path / "m.jsonl"))
+
+    assert answer.code == 2
+    lines = answer.out.splitlines()
+    assert lines[4:7] == [
+        "  rows: 2 (utterances that can't be used as they are written down)",
+        f"    {tmp_path}/m.jsonl:7: nothing is left of the text '?'",
+        f"    {tmp_path}/m.jsonl:11: start = 9 s, but the file ends at 1.000 s",
+    ]
