@@ -1,22 +1,134 @@
-"""From a config and the sizes of its items to the plan of its updates."""
+"""From a config and the sizes of its items to the plan of its updates.
+
+mode                  size of a micro-batch         buckets
+exact                 up to the device's limits     none: updates are free of hardware
+fixed                 micro_batch items             none
+duration              padded cap                    none
+1D-bucketing          padded cap                    given durations
+1D-bucketing-dyn      padded cap                    durations, estimated at the start
+2D-bucketing          cap on duration and tokens    (duration, tokens), given or estimated
+2D-bucketing-fixed    given for each bucket         given (duration, tokens)
+2D-bucketing-singlet  micro_batch items             one (duration, tokens): one padded shape
+"""
 
 from __future__ import annotations
 
+from math import inf
+
 import numpy as np
 
+from engine.batching.buckets import (
+    Buckets,
+    by_duration,
+    estimated_by_both,
+    estimated_by_duration,
+    given_by_both,
+    one_bucket,
+)
+from engine.batching.capped import CappedEpochs, Limits
+from engine.batching.capped_plan import CappedPlan
+from engine.batching.closing import Cost
+from engine.batching.edges import closed_edges
+from engine.batching.exact import Device, ExactPlan
 from engine.batching.plan import FixedPlan, Plan
+from engine.config.batch import TOKEN_MODES, BatchConfig
 from engine.config.schema import RunConfig
 
 
-def open_plan(config: RunConfig, sizes: np.ndarray, *, manifest: str) -> Plan:
-    """Return the plan of a run.
+class PlanError(ValueError):
+    """Settings of batches that this data can't be trained with."""
+
+
+def open_plan(
+    config: RunConfig, sizes: np.ndarray, *, manifest: str, rank: int = 0, world: int = 1
+) -> Plan:
+    """Return the plan of a run, a pure function of what is given.
 
     Args:
         config: the run.
         sizes: (N, 1) seconds, or (N, 2) seconds and tokens, of the training items.
         manifest: names the dataset's content, so that a resume notices when files changed.
+        rank: which of the `world` devices to pack for.
+        world: devices that train together.
+
+    Raises:
+        PlanError: when the settings of `batch` don't fit the sizes.
     """
     batch = config.batch
-    return FixedPlan(
-        len(sizes), batch.items, batch.micro_batch, config.seed, manifest, config.segment_s
+    cost = Cost(batch.quadratic_s)
+    if batch.mode != "exact":
+        epochs = _capped(batch, sizes, seed=config.seed, world=world)
+        return CappedPlan(batch.mode, epochs, manifest, rank)
+    if batch.seconds is None and bool((sizes == sizes[0]).all()):
+        fits = inf if batch.cap_s is None else batch.cap_s / float(cost.of(sizes[0]))
+        most = max(1, int(min(fits * (1 + 1e-9), batch.micro_batch)))
+        return FixedPlan(
+            len(sizes), batch.items, most, config.seed, manifest, float(sizes[0, 0]), rank, world
+        )
+    longest = float(sizes[:, 0].max())
+    if batch.seconds is not None and batch.seconds < 2 * longest:
+        raise PlanError(
+            f"batch.seconds = {batch.seconds:g} is too little: the longest item has {longest:.2f} s and "
+            f"an update needs room for two; raise it to {int(2 * longest) + 1} or more"
+        )
+    edges = tuple(closed_edges(column, batch.edges) for column in sizes.T)
+    cap = inf if batch.cap_s is None else batch.cap_s
+    return ExactPlan(
+        sizes,
+        batch.items if batch.seconds is None else batch.seconds,
+        batch.seconds is not None,
+        batch.pool_updates,
+        config.seed,
+        manifest,
+        batch.worst_first,
+        Device(cost, cap, batch.micro_batch, edges, rank, world),
     )
+
+
+def _capped(batch: BatchConfig, sizes: np.ndarray, *, seed: int, world: int) -> CappedEpochs:
+    if batch.mode in TOKEN_MODES and sizes.shape[1] < 2:
+        raise PlanError(
+            f"batch.mode = {batch.mode!r} needs items with tokens, but these have none; "
+            "take '1D-bucketing-dyn' or 'exact'"
+        )
+    buckets = _buckets(batch, sizes)
+    if not bool((buckets.of_item >= 0).any()):
+        ends = buckets.ends.tolist()
+        raise PlanError(
+            f"no item fits the buckets {ends}: raise batch.bin_ends or batch.bin_ends_s"
+        )
+    epochs = CappedEpochs(
+        sizes, buckets, _limits(batch, buckets), seed, world, batch.accumulation,
+        batch.tail == "drop", batch.worst_first,
+    )  # fmt: skip
+    if not epochs.updates:
+        raise PlanError(
+            f"batch.accumulation = {batch.accumulation}, but an epoch has only {sum(epochs.steps)} "
+            "batches for each device; lower it, or set batch.tail = split"
+        )
+    return epochs
+
+
+def _buckets(batch: BatchConfig, sizes: np.ndarray) -> Buckets:
+    match batch.mode:
+        case "1D-bucketing":
+            return by_duration(sizes, np.array(batch.bin_ends_s))
+        case "1D-bucketing-dyn":
+            return estimated_by_duration(sizes, batch.bins)
+        case "2D-bucketing" if not batch.bin_ends:
+            return estimated_by_both(sizes, batch.bins, batch.token_bins)
+        case "2D-bucketing" | "2D-bucketing-fixed" | "2D-bucketing-singlet":
+            return given_by_both(sizes, np.array(batch.bin_ends))
+        case _:
+            return one_bucket(len(sizes))
+
+
+def _limits(batch: BatchConfig, buckets: Buckets) -> Limits:
+    cost, most = Cost(batch.quadratic_s), (batch.micro_batch,) * buckets.num_buckets
+    if batch.mode == "2D-bucketing":
+        cost = Cost(batch.quadratic_s, batch.joint_tokens)
+    if batch.cap_s is not None:
+        return Limits(cost, batch.cap_s, most)
+    if batch.mode == "2D-bucketing-fixed":
+        most = batch.bin_items
+    return Limits(cost, inf, most, full=True, padded_to_ends=batch.mode != "fixed")

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -49,6 +50,8 @@ class FixedPlan:
         seed: seed of the permutations.
         manifest: names the dataset's content, so that a resume notices when files changed.
         item_s: seconds of audio of each item.
+        rank: which of the `world` devices this is.
+        world: devices that share the items of an update.
     """
 
     num_items: int
@@ -57,6 +60,8 @@ class FixedPlan:
     seed: int
     manifest: str = ""
     item_s: float = 0.0
+    rank: int = 0
+    world: int = 1
 
     def __post_init__(self) -> None:
         for name in ("num_items", "items_per_update", "micro_batch"):
@@ -71,8 +76,13 @@ class FixedPlan:
 
     @property
     def micro_batches_per_update(self) -> int:
-        """Return how many micro-batches an update is packed into; the last may be smaller."""
-        return -(-self.items_per_update // self.micro_batch)
+        """Return how many micro-batches an update is packed into, over all ranks."""
+        return self.world * self._micro_batches_per_rank
+
+    @property
+    def _micro_batches_per_rank(self) -> int:
+        most = -(-self.items_per_update // self.world)
+        return -(-most // self.micro_batch)
 
     def update_items(self, update: int) -> list[ItemDraw]:
         """Return the items of an update, counted from 0."""
@@ -81,18 +91,23 @@ class FixedPlan:
         end = position + self.items_per_update
         while position < end:
             epoch, offset = divmod(position, self.num_items)
-            taken = _epoch_order(self.seed, epoch, self.num_items)[offset : offset + end - position]
+            taken = epoch_order(self.seed, epoch, self.num_items)[offset : offset + end - position]
             draws.extend(ItemDraw(epoch, index) for index in taken.tolist())
             position += len(taken)
         return draws
 
     def micro_batches(self, update: int) -> list[MicroBatch]:
-        """Return the items of an update in runs of at most `micro_batch`."""
+        """Return this rank's items of an update in runs of at most `micro_batch`.
+
+        All ranks have equally many runs. A run is empty only where an update has fewer items.
+        """
         items = self.update_items(update)
-        return [
-            MicroBatch(tuple(items[i : i + self.micro_batch]))
-            for i in range(0, len(items), self.micro_batch)
-        ]
+        low, high = (len(items) * rank // self.world for rank in (self.rank, self.rank + 1))
+        own, count = items[low:high], self._micro_batches_per_rank
+        borders = [min(place * self.micro_batch, len(own)) for place in range(count + 1)]
+        if -(-len(own) // self.micro_batch) < count:
+            borders = [place * len(own) // count for place in range(count + 1)]
+        return [MicroBatch(tuple(own[first:end])) for first, end in pairwise(borders)]
 
     def update_size(self, update: int) -> UpdateSize:
         """Return what any update adds to each counter."""
@@ -106,7 +121,8 @@ class FixedPlan:
 
 
 @lru_cache(maxsize=4)
-def _epoch_order(seed: int, epoch: int, num_items: int) -> np.ndarray:
+def epoch_order(seed: int, epoch: int, num_items: int) -> np.ndarray:
+    """Return the items of an epoch in the order of the stream: (num_items,), not to be written to."""
     order = item_generator(seed, epoch, 0, "order").permutation(num_items)
     order.flags.writeable = False
     return order

@@ -1,0 +1,252 @@
+"""Mode `exact` for items of many sizes: an update is the same data on any device.
+
+Letters: N items, D sizes (seconds, or seconds and tokens). Items come from the stream of `plan.py`: epochs,
+each a permutation keyed by (seed, epoch). Measured along it in items or in seconds, update k is
+what lies between k and k + 1 times its size. With a pool of P updates, their items are drawn
+together, sorted by length, and cut into P updates, which are shuffled. All of that is free of hardware;
+only the packing of an update's items knows the device and the other ranks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha256
+
+import numpy as np
+
+from engine.batching.closing import Cost
+from engine.batching.edges import snapped
+from engine.batching.items import ItemDraw, MicroBatch
+from engine.batching.packing import Packed, pack
+from engine.batching.plan import epoch_order
+from engine.counters import UpdateSize
+from engine.keyed import item_generator
+
+_MEASURED_UPDATES = 32
+_PER_SECOND = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Device:
+    """What packing depends on: speed and memory, never data.
+
+    Attributes:
+        cost: prices a padded shape.
+        cap: most that a micro-batch may cost.
+        most: most items of a micro-batch.
+        edges: for each of the D sizes, the values that items are padded up to, rising.
+        rank: which of the `world` devices this is.
+        world: number of devices.
+    """
+
+    cost: Cost
+    cap: float
+    most: int
+    edges: tuple[np.ndarray, ...]
+    rank: int = 0
+    world: int = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ExactPlan:
+    """Every update holds `amount` items, or items of about `amount` seconds.
+
+    Attributes:
+        sizes: (N, D) sizes of the items.
+        amount: items of an update, or seconds of audio of it.
+        by_seconds: whether `amount` is in seconds.
+        pool_updates: P, how many updates share their items before they are sorted by length.
+        seed: seed of the permutations.
+        manifest: names the dataset's content, so that a resume notices when files changed.
+        worst_first: whether update 0 changes places with the one that holds the longest item.
+        device: how an update is packed.
+    """
+
+    sizes: np.ndarray
+    amount: float
+    by_seconds: bool
+    pool_updates: int
+    seed: int
+    manifest: str
+    worst_first: bool
+    device: Device
+
+    @property
+    def hash(self) -> str:
+        """Return 16 hex digits over all that decides which items form an update."""
+        unit = "seconds" if self.by_seconds else "items"
+        first = "worst-first" if self.worst_first else "as-drawn"
+        text = (
+            f"exact-1 {len(self.sizes)} {self.amount:.17g} {unit} {self.pool_updates} {self.seed} "
+            f"{first} {self.manifest} "
+        )
+        durations = np.ascontiguousarray(self.sizes[:, 0], np.float64).tobytes()
+        return sha256(text.encode() + durations).hexdigest()[:16]
+
+    def update_items(self, update: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the epochs and the indices of an update's items, counted from 0."""
+        if self.worst_first:
+            worst = _worst_update(self)
+            update = {0: worst, worst: 0}.get(update, update)
+        return _items(self, update)
+
+    def packed(self, update: int) -> PackedUpdate:
+        """Return an update's items, packed for every rank."""
+        return _packed(self, update)
+
+    def micro_batches(self, update: int) -> list[MicroBatch]:
+        """Return the micro-batches of an update for this rank, the most expensive first."""
+        found = _packed(self, update)
+        return [found.micro_batch(batch) for batch in found.ranks[self.device.rank]]
+
+    def update_size(self, update: int) -> UpdateSize:
+        """Return exactly what an update adds to each counter, over all ranks."""
+        return _packed(self, update).size
+
+    @property
+    def mean_size(self) -> UpdateSize:
+        """Return what an update adds on average; micro-batches as found in 32 updates of epoch 0."""
+        return _mean_size(self)
+
+    @property
+    def quantum(self) -> int:
+        """Return the size of an update in the unit that the stream is measured in."""
+        return round(self.amount * _PER_SECOND) if self.by_seconds else round(self.amount)
+
+    @property
+    def updates_per_epoch(self) -> float:
+        """Return how many updates one pass over the items makes."""
+        return float(_stream(self, 0).total / self.quantum)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PackedUpdate:
+    """The items of an update, sorted for packing, and the micro-batches of each rank.
+
+    Attributes:
+        epochs: (G,) epoch of each item.
+        items: (G,) its index.
+        shapes: (G, D) what it is padded to if it is the first of its micro-batch.
+        ranks: micro-batches of each rank.
+        size: what the update adds to each counter.
+    """
+
+    epochs: np.ndarray
+    items: np.ndarray
+    shapes: np.ndarray
+    ranks: list[list[Packed]]
+    size: UpdateSize
+
+    def shape(self, batch: Packed) -> tuple[float, ...]:
+        """Return what the items of a micro-batch are padded to; of an empty one, nothing."""
+        if not batch.count:
+            return ()
+        inside = self.shapes[batch.first : batch.first + batch.count]
+        return tuple(inside.max(axis=0).tolist())
+
+    def micro_batch(self, batch: Packed) -> MicroBatch:
+        """Return the draws of a micro-batch with their shape."""
+        part = slice(batch.first, batch.first + batch.count)
+        draws = map(ItemDraw, self.epochs[part].tolist(), self.items[part].tolist())
+        return MicroBatch(tuple(draws), self.shape(batch))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Stream:
+    """One epoch: (N,) items in order, (N,) where each begins, and where the last one ends."""
+
+    order: np.ndarray
+    begins: np.ndarray
+    total: int
+
+
+@lru_cache(maxsize=4)
+def _stream(plan: ExactPlan, epoch: int) -> _Stream:
+    order = epoch_order(plan.seed, epoch, len(plan.sizes))
+    if not plan.by_seconds:
+        return _Stream(order, np.arange(len(order)), len(order))
+    lengths = np.rint(plan.sizes[order, 0] * _PER_SECOND).astype(np.int64)
+    ends = np.cumsum(lengths)
+    return _Stream(order, ends - lengths, int(ends[-1]))
+
+
+def _items(plan: ExactPlan, update: int) -> tuple[np.ndarray, np.ndarray]:
+    if plan.pool_updates == 1:
+        return _between(plan, update * plan.quantum, (update + 1) * plan.quantum)
+    number, place = divmod(update, plan.pool_updates)
+    return _pool(plan, number)[place]
+
+
+def _between(plan: ExactPlan, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the items that begin in a part of the stream, which may span epochs."""
+    total = _stream(plan, 0).total
+    epochs, items = [], []
+    for epoch in range(low // total, (high - 1) // total + 1):
+        stream = _stream(plan, epoch)
+        first, last = np.searchsorted(stream.begins, [low - epoch * total, high - epoch * total])
+        items.append(stream.order[first:last])
+        epochs.append(np.full(last - first, epoch))
+    return np.concatenate(epochs), np.concatenate(items)
+
+
+@lru_cache(maxsize=4)
+def _pool(plan: ExactPlan, number: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the updates of a pool: each of items of like length, in random order."""
+    span = plan.pool_updates * plan.quantum
+    epochs, items = _between(plan, number * span, (number + 1) * span)
+    falling = np.argsort(-plan.sizes[items, 0], kind="stable")
+    epochs, items = epochs[falling], items[falling]
+    if plan.by_seconds:
+        ends = np.cumsum(plan.sizes[items, 0])
+        middles = ends - plan.sizes[items, 0] / 2
+        shares = np.arange(1, plan.pool_updates) * (ends[-1] / plan.pool_updates)
+        borders = np.searchsorted(middles, shares)
+    else:
+        borders = np.arange(1, plan.pool_updates) * plan.quantum
+    parts = list(zip(np.split(epochs, borders), np.split(items, borders), strict=True))
+    order = item_generator(plan.seed, number, 0, "pool").permutation(len(parts))
+    return [parts[place] for place in order]
+
+
+@lru_cache(maxsize=4)
+def _worst_update(plan: ExactPlan) -> int:
+    """Return the update of epoch 0 that holds the longest item (the first of several)."""
+    longest = int(np.argmax(plan.sizes[:, 0]))
+    stream = _stream(plan, 0)
+    place = int(np.flatnonzero(stream.order == longest)[0])
+    update = int(stream.begins[place] // plan.quantum)
+    if plan.pool_updates == 1:
+        return update
+    number = update // plan.pool_updates
+    for place, (epochs, items) in enumerate(_pool(plan, number)):
+        if bool(((items == longest) & (epochs == 0)).any()):
+            return number * plan.pool_updates + place
+    raise AssertionError(f"pool {number} lost item {longest}")
+
+
+@lru_cache(maxsize=8)
+def _packed(plan: ExactPlan, update: int) -> PackedUpdate:
+    epochs, items = plan.update_items(update)
+    sizes, device = plan.sizes[items], plan.device
+    shapes = np.stack(
+        [edges[snapped(sizes[:, i], edges)] for i, edges in enumerate(device.edges)], axis=1
+    )
+    falling = np.lexsort((*(-shapes.T[::-1]),))
+    costs = device.cost.of(shapes[falling]).tolist()
+    ranks = pack(costs, cap=device.cap, most=device.most, world=device.world)
+    used = sum(batch.count > 0 for batches in ranks for batch in batches)
+    size = UpdateSize(used, len(items), round(float(sizes[:, 0].sum()), 9))
+    return PackedUpdate(epochs[falling], items[falling], shapes[falling], ranks, size)
+
+
+@lru_cache(maxsize=4)
+def _mean_size(plan: ExactPlan) -> UpdateSize:
+    mean_s = float(plan.sizes[:, 0].mean())
+    whole = max(1, int(plan.updates_per_epoch))
+    picked = np.unique(np.linspace(0, whole - 1, min(whole, _MEASURED_UPDATES)).astype(int))
+    micro_batches = np.mean([_packed(plan, int(update)).size.micro_batches for update in picked])
+    samples, seconds = plan.amount, plan.amount * mean_s
+    if plan.by_seconds:
+        samples, seconds = plan.amount / mean_s, plan.amount
+    return UpdateSize(float(micro_batches), samples, seconds)
