@@ -13,4 +13,8 @@ def open_recipe(config: RunConfig) -> Recipe:
             from engine.recipes.separation import SeparationRecipe
 
             return SeparationRecipe(config)
+        case "transducer":
+            from engine.recipes.transducer import TransducerRecipe
+
+            return TransducerRecipe(config)
     raise AssertionError(f"no recipe is named {config.data.recipe!r}")

@@ -76,12 +76,19 @@ def transducer_loss(model: Transducer, lattices: Lattices, *, slices: int = 1) -
     """
     parts = cut(lattices.costs(), slices)
     if len(parts) == 1 or not torch.is_grad_enabled():
-        losses = [_loss_of(model, lattices.part(rows)) for rows in parts]
-        return torch.stack(losses).sum()
+        return item_losses(model, lattices, slices=slices).sum()
     parameters = [p for p in model.joiner.parameters() if p.requires_grad]
     inputs = (lattices.enc_BTD, lattices.pred_BUD, *parameters)
     total: Tensor = _Sliced.apply(model, lattices, parts, parameters, *inputs)  # type: ignore[no-untyped-call]
     return total
+
+
+def item_losses(model: Transducer, lattices: Lattices, *, slices: int = 1) -> Tensor:
+    """Return -log P(tokens | audio) of each utterance, (B,); slices spare memory without gradients."""
+    parts = cut(lattices.costs(), slices)
+    losses = torch.cat([_losses_of(model, lattices.part(rows)) for rows in parts])
+    places = torch.tensor([row for rows in parts for row in rows], device=losses.device)
+    return losses[places.argsort()]
 
 
 def cut(costs: Sequence[int], slices: int) -> list[list[int]]:
@@ -161,7 +168,7 @@ class _Sliced(torch.autograd.Function):
             part = lattices.part(rows).detached()
             leaves = (part.enc_BTD, part.pred_BUD, *parameters)
             with torch.enable_grad():
-                loss = _loss_of(model, part)
+                loss = _losses_of(model, part).sum()
                 enc_BTD, pred_BUD, *joint = torch.autograd.grad(loss * scale, leaves)
             total += loss.detach()
             grads[0][rows, : enc_BTD.shape[1]] += enc_BTD / scale
@@ -182,11 +189,11 @@ class _Sliced(torch.autograd.Function):
         return None, None, None, None, *grads
 
 
-def _loss_of(model: Transducer, lattices: Lattices) -> Tensor:
+def _losses_of(model: Transducer, lattices: Lattices) -> Tensor:
     logits_BTUV = model.join(lattices.enc_BTD, lattices.pred_BUD)
     return rnnt_losses(
         logits_BTUV, lattices.tokens_BU, lattices.enc_lengths, lattices.token_lengths
-    ).sum()
+    )
 
 
 def _passes_fp16(tensor: Tensor) -> bool:

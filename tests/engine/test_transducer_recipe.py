@@ -1,0 +1,279 @@
+"""Claims about the transducer recipe: padding and packing change nothing, resume is exact, it learns."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from engine.batching.items import ItemDraw, MicroBatch
+from engine.config.problems import ConfigError, load_config
+from engine.config.schema import RunConfig
+from engine.recipes.registry import open_recipe
+from engine.recipes.transducer import TransducerRecipe
+from engine.trainer import Trainer
+from engine.validation import evaluation_mode
+
+RATE = 8_000
+TONES = {"low": 300.0, "mid": 900.0, "top": 2_400.0}
+SMALL = {
+    "layers": 1, "dim": 16, "heads": 2, "ffn": 32, "encoding_dim": 24, "embedding": 8,
+    "lstm_hidden": 16, "lstm_layers": 1, "dropout": 0.0, "lstm_dropout": 0.0, "stride": 4,
+}  # fmt: skip
+CONFORMER = {"kind": "conformer_rnnt", "kernel": 5, **SMALL}
+EMFORMER = {"kind": "emformer_rnnt", "segment": 8, "left_context": 4, "right_context": 4, **SMALL}
+
+
+def write_tones(folder: Path, name: str, texts: list[str], seed: int) -> Path:
+    """Write one file for each text, a tone of 0.15 s and a pause for each word, and their manifest."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for number, text in enumerate(texts):
+        parts = [np.zeros(400)]
+        for word in text.split():
+            tone = 0.3 * np.sin(2 * np.pi * TONES[word] * np.arange(1_200) / RATE)
+            parts += [tone, np.zeros(int(rng.integers(300, 900)))]
+        path = folder / f"{name}-{number}.wav"
+        soundfile.write(
+            path, np.concatenate(parts) + 1e-3 * rng.normal(size=sum(map(len, parts))), RATE
+        )
+        rows.append(json.dumps({"path": path.name, "text": text}))
+    manifest = folder / f"{name}.jsonl"
+    manifest.write_text("\n".join(rows))
+    return manifest
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with train.jsonl (12 utterances) and valid.jsonl (4)."""
+    folder = tmp_path_factory.mktemp("tones")
+    words = sorted(TONES)
+    rng = np.random.default_rng(0)
+    texts = [" ".join(rng.choice(words, size=1 + number % 4)) for number in range(12)]
+    write_tones(folder, "train", texts, 1)
+    write_tones(folder, "valid", ["low top", "mid", "top low mid", "mid mid low top"], 2)
+    return folder
+
+
+@pytest.fixture
+def speech_config(tones: Path) -> Callable[..., RunConfig]:
+    """Return a function that builds a tiny transducer run, changed by sections given as keywords."""
+    base: dict[str, Any] = {
+        "data": {
+            "kind": "speech", "train": str(tones / "train.jsonl"),
+            "valid": str(tones / "valid.jsonl"), "rate_hz": RATE, "num_mels": 16,
+            "freq_mask_mels": 2, "time_mask_frames": 3, "min_s": 0.1,
+        },
+        "model": CONFORMER,
+        "loss": {"kind": "rnnt"},
+        "batch": {"items": 4, "micro_batch": 2},
+        "optimizer": {"lr": 1e-2},
+        "schedule": {"length": "6 updates"},
+        "validation": {"every": "3 updates", "batch_items": 3},
+        "checkpoint": {"every": "2 updates", "best": ["wer", "wer_ema"]},
+        "precision": {"device": "cpu", "threads": 1},
+    }  # fmt: skip
+
+    def build(**sections: Any) -> RunConfig:
+        merged = {n: {**base.get(n, {}), **v} if n != "model" else v for n, v in sections.items()}
+        return load_config({**base, **merged})
+
+    return build
+
+
+def draws(*indices: int, epoch: int = 0) -> tuple[ItemDraw, ...]:
+    return tuple(ItemDraw(epoch, index) for index in indices)
+
+
+def test_items_are_padded_to_the_shape_and_lengths_tell_what_is_real(speech_config):
+    recipe = open_recipe(speech_config())
+    assert isinstance(recipe, TransducerRecipe)
+    batch = recipe.fetch("train", MicroBatch(draws(0, 3), (2.0, 40))).tensors
+    assert batch["feat"].shape == (2, 1 + (16_000 - 256) // 80, 16)
+    assert batch["token"].shape == (2, 40)
+    sizes = recipe.sizes("train")
+    assert batch["token_length"].tolist() == [int(sizes[0, 1]), int(sizes[3, 1])]
+    for row, length in enumerate(batch["feat_length"].tolist()):
+        assert (batch["feat"][row, length:] == 0).all()
+    free = recipe.fetch("train", MicroBatch(draws(0, 3))).tensors
+    assert free["feat"].shape[1] == int(batch["feat_length"].max())
+    assert free["token"].shape[1] == int(batch["token_length"].max())
+
+
+def test_sizes_are_seconds_and_tokens(speech_config, tones):
+    recipe = open_recipe(speech_config())
+    sizes = recipe.sizes("valid")
+    info = [soundfile.info(tones / f"valid-{number}.wav") for number in range(4)]
+    assert sizes[:, 0].tolist() == pytest.approx([item.duration for item in info])
+    assert sizes[:, 1].tolist() == [7, 3, 11, 15]
+    assert len(open_recipe(speech_config(validation={"max_items": 2})).sizes("valid")) == 2
+
+
+def test_masks_follow_seed_epoch_and_item_and_spare_validation(speech_config):
+    recipe = open_recipe(speech_config())
+    one = recipe.fetch("train", MicroBatch(draws(2, 5, epoch=1))).tensors["feat"]
+    again = open_recipe(speech_config()).fetch("train", MicroBatch(draws(5, 2, epoch=1)))
+    assert torch.equal(one, again.tensors["feat"].flip(0))
+    other = recipe.fetch("train", MicroBatch(draws(2, 5, epoch=2))).tensors["feat"]
+    assert not torch.equal(one, other)
+    valid = recipe.fetch("valid", MicroBatch(draws(1, epoch=1))).tensors["feat"]
+    assert torch.equal(valid, recipe.fetch("valid", MicroBatch(draws(1))).tensors["feat"])
+
+
+def test_a_reader_process_reads_the_same(speech_config):
+    recipe = open_recipe(speech_config())
+    recipe.build_model()
+    sent = pickle.loads(pickle.dumps(recipe))
+    ours = recipe.fetch("train", MicroBatch(draws(0, 1))).tensors
+    theirs = sent.fetch("train", MicroBatch(draws(0, 1))).tensors
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def losses_and_gradients(config, packs, dtype=torch.float64):
+    """Return the loss of items 0 to 4 and the gradients, packed in some way."""
+    recipe = open_recipe(config)
+    torch.manual_seed(0)
+    model = recipe.build_model().to(dtype)
+    total = torch.zeros((), dtype=dtype)
+    weight = torch.zeros(())
+    for indices, shape in packs:
+        output = recipe.step(model, recipe.fetch("train", MicroBatch(draws(*indices), shape)))
+        output.loss_sum.backward()
+        total, weight = total + output.loss_sum.detach(), weight + output.weight
+    return total, weight, {name: p.grad for name, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("model", [CONFORMER, EMFORMER])
+@pytest.mark.parametrize(
+    "packs",
+    [
+        [((0, 1, 2, 3, 4), (3.0, 60.0))],
+        [((3, 0), ()), ((4,), ()), ((1, 2), ())],
+        [((2,), (1.5, 20.0)), ((4, 3, 1, 0), (2.0, 30.0))],
+    ],
+)
+def test_padding_and_packing_change_no_gradient(speech_config, model, packs):
+    config = speech_config(model=model)
+    # torchaudio's Emformer takes the softmax of its attention in float32.
+    tolerance = 1e-8 if model is CONFORMER else 2e-5
+    loss, weight, grads = losses_and_gradients(config, [((0, 1, 2, 3, 4), ())])
+    other_loss, other_weight, other_grads = losses_and_gradients(config, packs)
+    assert weight == other_weight == 5
+    torch.testing.assert_close(other_loss, loss, rtol=tolerance, atol=tolerance)
+    for name, grad in grads.items():
+        torch.testing.assert_close(other_grads[name], grad, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-8), (torch.float32, 1e-5)])
+def test_splitting_changes_no_gradient(speech_config, dtype, tolerance):
+    packs = [((0, 1, 2, 3, 4), ())]
+    loss, _, grads = losses_and_gradients(speech_config(), packs, dtype)
+    split = speech_config(batch={"split": 3})
+    split_loss, _, split_grads = losses_and_gradients(split, packs, dtype)
+    torch.testing.assert_close(split_loss, loss, rtol=tolerance, atol=tolerance)
+    scale = max(float(grad.abs().max()) for grad in grads.values())
+    for name, grad in grads.items():
+        difference = float((split_grads[name] - grad).abs().max())
+        assert difference <= tolerance * scale, name
+
+
+def test_the_worst_batch_is_as_large_as_the_largest(speech_config):
+    recipe = open_recipe(speech_config())
+    sizes = recipe.sizes("train")
+    worst = recipe.worst_batch(3).tensors
+    assert worst["token"].shape == (3, int(sizes[:, 1].max()))
+    longest = int(sizes[:, 0].argmax())
+    real = recipe.fetch("train", MicroBatch(draws(longest))).tensors
+    assert worst["feat"].shape[1:] == real["feat"].shape[1:]
+    told = recipe.worst_batch(2, (3.0, 17.0)).tensors
+    assert told["feat"].shape[:2] == (2, 1 + (24_000 - 256) // 80)
+    assert told["token_length"].tolist() == [17, 17]
+    model = recipe.build_model()
+    assert recipe.step(model, recipe.worst_batch(2)).loss_sum.isfinite()
+
+
+def test_an_evaluation_counts_edits_over_all_items(speech_config, monkeypatch):
+    recipe = open_recipe(speech_config())
+    said = {7: "low", 3: "mid", 11: "top low mid", 15: "mid low top top top"}
+
+    def script(model, enc, lengths, most):
+        return [recipe._tokenizer.encode(text) for text in script.texts.pop(0)]
+
+    # Longest first, three at once.
+    script.texts = [[said[15], said[11], said[7]], [said[3]]]
+    monkeypatch.setattr("engine.recipes.transducer.greedy", script)
+    model = recipe.build_model()
+    with evaluation_mode(model, seed=0):
+        found = recipe.evaluate(model, torch.device("cpu"))
+    # low top / low: 1 deletion. mid mid low top / mid low top top top: 1 deletion, 2 insertions.
+    assert found.metrics["wer"] == pytest.approx(4 / 10)
+    assert found.items["wer"].tolist() == pytest.approx([1 / 2.5, 0, 0, 3 / 2.5])
+    for name in ("val_loss", "wer", "cer"):
+        assert found.items[name].mean() == pytest.approx(found.metrics[name])
+    assert found.num_items == 4
+    other = open_recipe(speech_config(validation={"max_items": 3}))
+    assert found.items_key != other._items_key
+
+
+def test_batches_of_validation_change_nothing(speech_config):
+    found = []
+    for count in (1, 4):
+        recipe = open_recipe(speech_config(validation={"batch_items": count}))
+        torch.manual_seed(0)
+        model = recipe.build_model()
+        with evaluation_mode(model, seed=0):
+            found.append(recipe.evaluate(model, torch.device("cpu")))
+    assert found[0].items["val_loss"] == pytest.approx(found[1].items["val_loss"], rel=1e-4)
+    assert found[0].items["wer"].tolist() == found[1].items["wer"].tolist()
+    assert found[0].items_key == found[1].items_key
+
+
+@pytest.mark.parametrize("model", [CONFORMER, EMFORMER])
+def test_a_resumed_run_is_the_run(
+    speech_config, tmp_path, stop_after, recorder, checkpoint_tensors, model
+):
+    config = speech_config(model={**model, "dropout": 0.2, "lstm_dropout": 0.2}, batch={"split": 2})
+    for name, stops in (("whole", [99]), ("halted", [3, 99])):
+        for updates in stops:
+            Trainer(
+                config, open_recipe(config), tmp_path / name,
+                observers=[recorder], control=stop_after(updates),
+            ).fit()  # fmt: skip
+    last = [tmp_path / name / "checkpoints" / "last-00000006" for name in ("whole", "halted")]
+    whole, halted = (checkpoint_tensors(next(folder.parent.glob("last-*6"))) for folder in last)
+    assert whole.keys() == halted.keys()
+    for name, tensor in whole.items():
+        assert torch.equal(tensor, halted[name]), name
+
+
+@pytest.mark.slow
+def test_it_learns_to_name_tones(speech_config, tmp_path, stop_after, new_recorder):
+    recorder = new_recorder()
+    config = speech_config(
+        batch={"items": 12, "micro_batch": 12}, schedule={"length": "150 updates", "kind": "cosine"},
+        validation={"every": "150 updates"}, checkpoint={"every": "150 updates"},
+        data={"time_masks": 0, "freq_masks": 0}, ema={"enabled": False},
+    )  # fmt: skip
+    Trainer(
+        config, open_recipe(config), tmp_path, observers=[recorder], control=stop_after(999)
+    ).fit()
+    wer = [event.metrics["wer"] for event in recorder.events if hasattr(event, "items_key")]
+    assert wer[-1] <= 0.2
+
+
+def test_the_loss_must_fit_the_task(speech_config, make_config):
+    with pytest.raises(
+        ConfigError, match=r"loss.kind = 'l1', but data.kind = 'speech' needs 'rnnt'"
+    ):
+        speech_config(loss={"kind": "l1"})
+    with pytest.raises(
+        ConfigError, match=r"loss.kind = 'rnnt', but data.kind = 'stems' needs a loss"
+    ):
+        make_config(loss={"kind": "rnnt"})
