@@ -42,6 +42,7 @@ def pack(costs: Sequence[float], *, cap: float, most: int, world: int) -> list[l
         most: most items of a micro-batch.
         world: W, number of ranks.
     """
+    cap = min(cap, costs[0] * len(costs))
     fewest = _cuts(costs, cap, most)
     wanted = -(-len(fewest) // world) * world
     starts = fewest
@@ -68,13 +69,14 @@ def _cuts(costs: Sequence[float], target: float, most: int) -> list[int]:
     limit = target * _SLACK
     while at < end:
         starts.append(at)
-        at += min(most, max(1, int(limit / costs[at])))
+        # The limit may be infinite.
+        at += int(min(most, max(1.0, limit / costs[at])))
     return starts
 
 
 def _evened(costs: Sequence[float], cap: float, most: int, wanted: int) -> list[int]:
     """Return at most `wanted` starts with the lowest limit that allows so few."""
-    low, high = 0.0, min(cap, costs[0] * len(costs))
+    low, high = 0.0, cap
     best = _cuts(costs, high, most)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
