@@ -77,7 +77,15 @@ class FixedPlan:
     @property
     def micro_batches_per_update(self) -> int:
         """Return how many micro-batches an update is packed into, over all ranks."""
-        return self.world * self._micro_batches_per_rank
+        each = self._micro_batches_per_rank
+        return sum(min(high - low, each) for low, high in map(self._share, range(self.world)))
+
+    def _share(self, rank: int) -> tuple[int, int]:
+        """Return which part of an update's items a rank takes."""
+        return (
+            self.items_per_update * rank // self.world,
+            self.items_per_update * (rank + 1) // self.world,
+        )
 
     @property
     def _micro_batches_per_rank(self) -> int:
@@ -102,7 +110,7 @@ class FixedPlan:
         All ranks have equally many runs. A run is empty only where an update has fewer items.
         """
         items = self.update_items(update)
-        low, high = (len(items) * rank // self.world for rank in (self.rank, self.rank + 1))
+        low, high = self._share(self.rank)
         own, count = items[low:high], self._micro_batches_per_rank
         borders = [min(place * self.micro_batch, len(own)) for place in range(count + 1)]
         if -(-len(own) // self.micro_batch) < count:
