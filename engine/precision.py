@@ -77,7 +77,7 @@ def place(model: nn.Module, config: PrecisionConfig, device: torch.device) -> nn
                 param.data = param.data.contiguous(memory_format=torch.channels_last)
     if config.compile:
         for part in compiled_parts(model):
-            part.compile()  # type: ignore[no-untyped-call]
+            part.compile()
     return model
 
 

@@ -1,0 +1,175 @@
+"""Runs trials in child processes, so that an end by a lack of memory or a crash ends a case alone.
+
+Free of torch: what loads it is the child, `python -P -m engine.tuning.trial`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from threading import Event
+from typing import IO, Any
+
+from engine.tuning.trials import Answer, Facts, Job, Measured, Outcome
+
+_COMMAND = (sys.executable, "-P", "-m", "engine.tuning.trial")
+_LOOK_S = 0.2
+
+
+class Cancelled(Exception):
+    """The search was called off."""
+
+
+class ChildMeasurer:
+    """Measures jobs in children; starts another for the rest when one ends early.
+
+    Args:
+        cancel: once set, the child is ended and `Cancelled` raised.
+        command: what to run in place of the real child.
+    """
+
+    def __init__(self, *, cancel: Event | None = None, command: Sequence[str] = _COMMAND) -> None:
+        self._cancel = cancel or Event()
+        self._command = list(command)
+
+    def measure(self, job: Job, *, timeout_s: float) -> Answer:
+        """Return an answer for every case, whatever happens to the child.
+
+        Raises:
+            Cancelled: when it was called off.
+        """
+        deadline = time.monotonic() + timeout_s
+        found: dict[int, Measured] = {}
+        facts: Facts | None = None
+        while len(left := [i for i in range(len(job.cases)) if i not in found]) or not facts:
+            part = replace(job, cases=tuple(job.cases[i] for i in left))
+            child = _Child(part, self._command)
+            child.follow(deadline, self._cancel)
+            facts = facts or child.facts
+            found |= {left[i]: measured for i, measured in child.answers().items()}
+            if child.problem or not child.answers():
+                message = child.problem or child.ending
+                failed = Measured("timeout" if child.late else "failed", message=message)
+                found = {i: found.get(i, failed) for i in range(len(job.cases))}
+                return Answer(tuple(found[i] for i in range(len(job.cases))), facts, child.problem)
+        return Answer(tuple(found[i] for i in range(len(job.cases))), facts)
+
+
+class _Child:
+    """One child process and what it has said."""
+
+    def __init__(self, job: Job, command: Sequence[str]) -> None:
+        self._job = job
+        self._command = command
+        self._measured: dict[int, Measured] = {}
+        self._started: int | None = None
+        self._done = False
+        self.facts: Facts | None = None
+        self.problem = ""
+        self.ending = ""
+        self.late = False
+
+    def follow(self, deadline: float, cancel: Event) -> None:
+        """Run the child to its end, or to the deadline; none is left behind."""
+        with tempfile.TemporaryFile() as errors:
+            process = subprocess.Popen(
+                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
+                start_new_session=True,
+            )  # fmt: skip
+            try:
+                assert process.stdin is not None
+                # Its stdin stays open: its end tells the child that nobody waits any more.
+                with contextlib.suppress(BrokenPipeError):
+                    process.stdin.write(json.dumps(asdict(self._job)).encode() + b"\n")
+                    process.stdin.flush()
+                for line in _lines(process, deadline, cancel):
+                    self._take(line)
+                self.late = not self._done and time.monotonic() >= deadline
+            finally:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                code = process.wait()
+                for pipe in (process.stdin, process.stdout):
+                    with contextlib.suppress(BrokenPipeError):
+                        if pipe is not None:
+                            pipe.close()
+            self.ending = "took too long" if self.late else _how_it_ended(code, errors)
+
+    def answers(self) -> dict[int, Measured]:
+        """Return what is known of the cases; timing that was cut short is an answer, too."""
+        if self._done:
+            return self._measured
+        known = {
+            i: found
+            for i, found in self._measured.items()
+            if found.outcome != "measured" or found.update_s or not self._job.timing_s
+        }
+        if self._started is not None:
+            outcome: Outcome = "timeout" if self.late else "failed"
+            known[self._started] = Measured(outcome, message=self.ending)
+        if self.late:
+            rest = Measured("timeout", message=self.ending)
+            known = {i: known.get(i, rest) for i in range(len(self._job.cases))}
+        return known
+
+    def _take(self, line: bytes) -> None:
+        said: dict[str, Any] = json.loads(line)
+        if "facts" in said:
+            told = said["facts"].items()
+            values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in told}
+            self.facts = Facts(**values)
+        elif "started" in said:
+            self._started = said["started"]
+        elif "case" in said:
+            measured = said["measured"]
+            self._measured[said["case"]] = Measured(
+                **{**measured, "update_s": tuple(measured["update_s"])}
+            )
+        elif "times" in said:
+            self._measured[said["times"]] = replace(
+                self._measured[said["times"]],
+                update_s=tuple(said["update_s"]),
+                optimizer_s=sorted(said["optimizer_s"])[len(said["optimizer_s"]) // 2],
+            )
+        self._done = self._done or "done" in said
+        self.problem = said.get("problem", self.problem)
+
+
+def _lines(process: subprocess.Popen[bytes], deadline: float, cancel: Event) -> Iterator[bytes]:
+    """Yield what the child says, line by line, until its end or the deadline.
+
+    Raises:
+        Cancelled: once `cancel` is set.
+    """
+    assert process.stdout is not None
+    descriptor = process.stdout.fileno()
+    rest = b""
+    while time.monotonic() < deadline:
+        if cancel.is_set():
+            raise Cancelled
+        if not select.select([descriptor], [], [], _LOOK_S)[0]:
+            continue
+        chunk = os.read(descriptor, 65_536)
+        if not chunk:
+            return
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from lines
+
+
+def _how_it_ended(code: int, errors: IO[bytes]) -> str:
+    """Return the signal that ended the child, or the last line of what it complained about."""
+    errors.seek(0)
+    lines = [line.strip() for line in errors.read().decode(errors="replace").splitlines()]
+    last = next((line for line in reversed(lines) if line), "it said nothing")
+    if code < 0:
+        return f"its process was ended by {signal.Signals(-code).name}"
+    return last[:200]

@@ -1,0 +1,177 @@
+"""The memory law: what the forward and backward pass of a batch takes at its peak, from few probes.
+
+At a fixed item size the peak is affine in the number of items B; over the length T of the items both
+parts are quadratic: peak(B, T) = a(T) + B b(T). The joint network of a transducer adds
+ceil(B / S) c T U for S slices and U tokens. The optimiser phase is apart: it doesn't depend on B.
+Pure functions; bytes, seconds and tokens throughout. Lengths that were not probed are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import floor
+
+_MIB = 2**20
+_RESERVE_BYTES, _RESERVE_SHARE = 512 * _MIB, 0.03
+# A length this much outside the probed ones is a matter of rounding.
+_SLACK = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One measured peak: `count` items of `length_s` seconds and `tokens` tokens, in `slices`."""
+
+    count: int
+    length_s: float
+    peak_bytes: int
+    tokens: float = 0.0
+    slices: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Quadratic:
+    """c0 + c1 x + c2 x^2."""
+
+    c0: float
+    c1: float = 0.0
+    c2: float = 0.0
+
+    def __call__(self, x: float) -> float:
+        """Return the value at x."""
+        return self.c0 + x * (self.c1 + x * self.c2)
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryLaw:
+    """The fitted law.
+
+    Attributes:
+        fixed: a(T), bytes that don't depend on the number of items.
+        per_item: b(T), bytes of each item, without its share of the joint network.
+        joint: c, bytes of the joint network for each item of a slice, second and token.
+        shortest_s: shortest probed length.
+        longest_s: longest probed length.
+    """
+
+    fixed: Quadratic
+    per_item: Quadratic
+    joint: float
+    shortest_s: float
+    longest_s: float
+
+    def peak(self, count: int, length_s: float, *, tokens: float = 0.0, slices: int = 1) -> float:
+        """Return the bytes of `count` items at their peak.
+
+        Raises:
+            ValueError: for a length outside the probed ones; the law says nothing there.
+        """
+        self._check(length_s)
+        in_slice = -(-count // slices)
+        joint = in_slice * self.joint * length_s * tokens
+        return self.fixed(length_s) + count * self.per_item(length_s) + joint
+
+    def most_items(
+        self, budget_bytes: float, length_s: float, *, tokens: float = 0.0, slices: int = 1
+    ) -> int:
+        """Return how many items fit into a budget; 0 when not even one does."""
+        room = budget_bytes - self.peak(0, length_s)
+        each = self.per_item(length_s)
+        joint = self.joint * length_s * tokens
+        if each + joint / slices <= 0:
+            return 65_536
+        count = max(0, floor(room / (each + joint / slices)))
+        # ceil(B / S) slices of equal size: a fuller last slice may take a little more than B / S.
+        while count and self.peak(count, length_s, tokens=tokens, slices=slices) > budget_bytes:
+            count -= 1
+        return count
+
+    def _check(self, length_s: float) -> None:
+        low, high = self.shortest_s * (1 - _SLACK), self.longest_s * (1 + _SLACK)
+        if not low <= length_s <= high:
+            raise ValueError(
+                f"the memory law was fitted between {self.shortest_s:g} and {self.longest_s:g} s; "
+                f"{length_s:g} s lies outside"
+            )
+
+
+def fit_law(probes: Sequence[Probe]) -> MemoryLaw:
+    """Fit the law to pairs of probes (B and 2 B, say) at one length, or at three.
+
+    A further probe that differs from another in its tokens alone gives the joint network's share.
+
+    Raises:
+        ValueError: when the probes don't determine the law.
+    """
+    joint = _joint(probes)
+    lengths = sorted({probe.length_s for probe in probes})
+    if len(lengths) not in (1, 3):
+        raise ValueError(f"the memory law needs probes at 1 or 3 lengths, found {len(lengths)}")
+    lines = [
+        _line([probe for probe in probes if probe.length_s == length], joint) for length in lengths
+    ]
+    fixed = _through(lengths, [line[0] for line in lines])
+    per_item = _through(lengths, [line[1] for line in lines])
+    return MemoryLaw(fixed, per_item, joint, lengths[0], lengths[-1])
+
+
+def _joint(probes: Sequence[Probe]) -> float:
+    for one in probes:
+        for other in probes:
+            same = (one.count, one.length_s, one.slices)
+            if same == (other.count, other.length_s, other.slices) and one.tokens > other.tokens:
+                grown = one.peak_bytes - other.peak_bytes
+                items = -(-one.count // one.slices)
+                return max(0.0, grown / (items * one.length_s * (one.tokens - other.tokens)))
+    return 0.0
+
+
+def _line(probes: Sequence[Probe], joint: float) -> tuple[float, float]:
+    """Return a and b at one length, from its fewest and its most items."""
+    few = min(probes, key=lambda probe: probe.count)
+    many = max(probes, key=lambda probe: probe.count)
+    if few.count == many.count:
+        raise ValueError(
+            f"the memory law needs two numbers of items at {few.length_s:g} s, found {few.count}"
+        )
+    low, high = (_without_joint(probe, joint) for probe in (few, many))
+    each = (high - low) / (many.count - few.count)
+    return low - few.count * each, each
+
+
+def _without_joint(probe: Probe, joint: float) -> float:
+    in_slice = -(-probe.count // probe.slices)
+    return probe.peak_bytes - in_slice * joint * probe.length_s * probe.tokens
+
+
+def _through(xs: Sequence[float], ys: Sequence[float]) -> Quadratic:
+    """Return the quadratic through three points (Newton's form), or the constant through one."""
+    if len(xs) == 1:
+        return Quadratic(ys[0])
+    x0, x1, x2 = xs
+    first = (ys[1] - ys[0]) / (x1 - x0)
+    second = ((ys[2] - ys[1]) / (x2 - x1) - first) / (x2 - x0)
+    return Quadratic(ys[0] - first * x0 + second * x0 * x1, first - second * (x0 + x1), second)
+
+
+def memory_cap(total: int, free: int, own: int, *, fraction: float = 1.0) -> int:
+    """Return the bytes that training may count on.
+
+    Args:
+        total: memory of the device.
+        free: what nobody uses.
+        own: what this process uses already.
+        fraction: share of the device that may be used at all.
+    """
+    reserve = max(_RESERVE_BYTES, _RESERVE_SHARE * total)
+    return max(0, int(min(fraction * total, free + own) - reserve))
+
+
+def quadratic_length(per_item: Quadratic, longest_s: float) -> float | None:
+    """Return q of the cost d + d^2 / q that grows as the memory of an item does; None: straight.
+
+    Below a twentieth of the cost of the longest item, the quadratic part is not worth a setting.
+    """
+    if per_item.c1 <= 0 or per_item.c2 * longest_s < 0.05 * per_item.c1:
+        return None
+    return per_item.c1 / per_item.c2

@@ -1,0 +1,259 @@
+"""Finds how much fits where items differ in length: six probes give the law, three edges check it.
+
+Letters: T seconds of an item, U its tokens, S slices of the joint network; else as in `setups`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from math import ceil, inf
+from typing import Any
+
+from engine.config.schema import RunConfig
+from engine.tuning.bench import Bench
+from engine.tuning.law import MemoryLaw, fit_law, quadratic_length
+from engine.tuning.setups import Setup, TuningError, write_value
+from engine.tuning.trials import Measured
+
+# Shares of the room above the fixed part of the memory that are timed.
+_SHARES = (0.25, 0.5, 1.0)
+_SLICES = (2, 4, 8)
+_MOST_ITEMS = 4_096
+_GRID = 33
+_LABEL = "the preset as it is"
+
+
+class LengthSearch:
+    """Finds the padded seconds (or the items of each bucket) that fit and pay."""
+
+    def __init__(self, bench: Bench, config: RunConfig) -> None:
+        self._bench = bench
+        self._config = config
+        self._lengths: tuple[float, ...] = ()
+        self._tokens: tuple[float, ...] = ()
+        self.law_error = 0.0
+        self._law: MemoryLaw
+
+    def run(self) -> tuple[Setup, Measured]:
+        """Fit the law, time three fillings of the device beside the preset, then slices.
+
+        Raises:
+            TuningError: when not even one of the longest items fits.
+            ValueError: when the data can't be read, or options don't fit them.
+        """
+        preset = self._look()
+        self._law = fit_law(self._bench.measure_probes(self._probes(preset)))
+        tried = [self._filled(preset, self._law, share) for share in _SHARES]
+        found = self._bench.compare([*tried, preset], reference=preset)
+        best, measured = self._bench.smallest([(s, m) for s, m in found if s is not preset])
+        if self._law.joint > 0 and "batch.split" not in self._bench.options.keep:
+            best, measured = self._try_slices(best, measured)
+        return best, measured
+
+    def finish(self, best: Setup, measured: Measured) -> tuple[Setup, Measured]:
+        """Check the chosen filling at the longest, the fullest and the shortest edge.
+
+        What takes more than the law says is made smaller by as much, once.
+
+        Raises:
+            TuningError: when it is too much even then.
+        """
+        for attempt in (0, 1):
+            edges = self._edges(best)
+            answer = self._bench.ask([setup for setup, _ in edges], timing_s=0.0)
+            peaks = [one.peak_bytes for one in answer.cases]
+            for (setup, predicted), one in zip(edges, answer.cases, strict=True):
+                self._bench.add_row(setup, one)
+                if one.peak_bytes == max(peaks):
+                    self.law_error = predicted / max(one.peak_bytes, 1) - 1
+            if all(one.outcome == "measured" for one in answer.cases):
+                return best, replace(measured, peak_bytes=max(peaks))
+            if attempt == 0:
+                over = max((p / self._bench.budget_bytes for p in peaks if p), default=1.0)
+                share = 0.95 / max(over, 1.0) if all(peaks) else 0.7
+                best = self._filled(best, self._law, share, slices=_slices(best))
+        raise TuningError(
+            "what fits by the memory law does not fit in truth: "
+            f"{next(one.message for one in answer.cases if one.outcome != 'measured') or 'over'}; "
+            "leave more free (--free)"
+        )
+
+    def _look(self) -> Setup:
+        """Learn the sizes of the training items; return the preset as it is, at the middle length."""
+        options, batch = self._bench.options, self._config.batch
+        start = Setup(_LABEL, self._config.to_dict(), 1, 1)
+        answer = self._bench.ask([start], timing_s=0.0, survey=True, lengths=True)
+        facts = self._bench.facts
+        if not facts.lengths_s:
+            raise TuningError(f"nothing could be measured: {answer.cases[0].message}")
+        self._lengths, self._tokens = facts.lengths_s, facts.tokens
+        if batch.mode.startswith("2D") and batch.bin_ends:
+            ends = sorted(batch.bin_ends)
+            chosen = {0: ends[0], 1: ends[len(ends) // 2], 2: ends[-1]}
+            picked = sorted(set(chosen.values()))
+            if len(picked) in (1, 3):
+                self._lengths, self._tokens = (
+                    tuple(column) for column in zip(*picked, strict=True)
+                )
+        if options.tokens is not None and not facts.tokens:
+            raise ValueError(
+                "--tokens: the training items have no tokens; give --items or --seconds"
+            )
+        middle = self._shape(self._lengths[len(self._lengths) // 2])
+        self._bench.item_s = facts.mean_s
+        count = count_at(start.values["batch"], *_both(middle))
+        goal = self._goal(count)
+        changes = self._goal_changes(goal)
+        count = max(1, min(count, int(goal)))
+        return Setup(_LABEL, start.values, count, goal, middle).changed(_LABEL, changes)
+
+    def _goal(self, count: int) -> float:
+        """Return G: what is asked for, or what the config says, in items."""
+        options, batch, facts = self._bench.options, self._config.batch, self._bench.facts
+        if options.items is not None:
+            return options.items
+        if options.seconds is not None:
+            return max(1.0, options.seconds / facts.mean_s)
+        if options.tokens is not None:
+            return max(1.0, options.tokens / max(facts.mean_tokens, 1e-9))
+        if batch.mode != "exact":
+            return count * batch.accumulation
+        return batch.items if batch.seconds is None else max(1.0, batch.seconds / facts.mean_s)
+
+    def _goal_changes(self, goal: float) -> dict[str, Any]:
+        options, batch = self._bench.options, self._config.batch
+        asked = options.items or options.seconds or options.tokens
+        if batch.mode != "exact" or asked is None:
+            return {}
+        if options.seconds is not None:
+            return {"batch.seconds": float(options.seconds)}
+        return {"batch.items": round(goal), "batch.seconds": None}
+
+    def _probes(self, preset: Setup) -> list[Setup]:
+        """Return B = 1 and 2 at each length, and one probe with half the tokens."""
+        shapes = [self._shape(length) for length in self._lengths]
+        probes = [
+            preset.changed("", {}, count=count).at(shape) for shape in shapes for count in (1, 2)
+        ]
+        if len(shapes[-1]) > 1 and shapes[-1][1] >= 2:
+            fewer = (shapes[-1][0], float(int(shapes[-1][1] / 2)))
+            probes.append(preset.changed("", {}, count=2).at(fewer))
+        return probes
+
+    def _shape(self, length_s: float) -> tuple[float, ...]:
+        """Return (T,) or (T, U) with the most tokens of an item that is not longer."""
+        if not self._tokens:
+            return (length_s,)
+        place = next(i for i, end in enumerate(self._lengths) if length_s <= end * (1 + 1e-6))
+        return (length_s, self._tokens[place])
+
+    def _filled(self, setup: Setup, law: MemoryLaw, share: float, *, slices: int = 0) -> Setup:
+        """Return `setup` with a share of the room on the device filled."""
+        slices = slices or _slices(setup)
+        changes = self._fill(law, share, slices=slices)
+        if slices != _slices(setup):
+            changes["batch.split"] = slices
+        shown = ("batch.split", "batch.cap_s", "batch.bin_items", "batch.micro_batch")
+        label = next(f"{key} = {write_value(changes[key])}" for key in shown if key in changes)
+        filled = setup.changed(label, changes)
+        count = min(count_at(filled.values["batch"], *_both(setup.shape)), ceil(setup.goal))
+        if self._config.batch.mode != "exact":
+            accumulation = {"batch.accumulation": max(1, round(setup.goal / count))}
+            return filled.changed(label, accumulation, count=count)
+        return replace(filled, count=count)
+
+    def _fill(self, law: MemoryLaw, share: float, *, slices: int) -> dict[str, Any]:
+        """Return the settings that fill a share of the room."""
+        batch = self._config.batch
+        fixed = max(law.peak(0, length) for length in self._lengths)
+        budget = fixed + share * (self._bench.budget_bytes - fixed)
+
+        def most_items(length_s: float, tokens: float) -> int:
+            return law.most_items(budget, length_s, tokens=tokens, slices=slices)
+
+        grid = self._grid()
+        least = min(most_items(*_both(shape)) for shape in grid)
+        if least < 1:
+            raise TuningError(
+                f"not even one item of {self._lengths[-1]:g} s fits into {budget / 2**20:.0f} MiB; lower "
+                "data.max_s, raise batch.split, make the model smaller, or allow more (--memory, --free)"
+            )
+        if batch.mode == "2D-bucketing-fixed":
+            items = [min(_MOST_ITEMS, most_items(*end)) for end in batch.bin_ends]
+            return {"batch.bin_items": items}
+        if batch.mode in ("fixed", "2D-bucketing-singlet"):
+            return {"batch.micro_batch": min(least, _MOST_ITEMS)}
+        quadratic = quadratic_length(law.per_item, self._lengths[-1])
+        changes: dict[str, Any] = {"batch.quadratic_s": round(quadratic, 2) if quadratic else None}
+        if batch.mode == "2D-bucketing" and law.joint > 0 and law.per_item.c1 > 0:
+            changes["batch.joint_tokens"] = round(slices * law.per_item.c1 / law.joint, 2)
+        scales = (changes["batch.quadratic_s"], changes.get("batch.joint_tokens"))
+        fits = [(both, most_items(*both)) for both in map(_both, grid)]
+        changes["batch.cap_s"] = _floor(min(count * cost(*both, *scales) for both, count in fits))
+        changes["batch.micro_batch"] = min(_MOST_ITEMS, max(count for _, count in fits))
+        return changes
+
+    def _grid(self) -> list[tuple[float, ...]]:
+        """Return sizes between the shortest and the longest item, none outside."""
+        low, high = self._lengths[0], self._lengths[-1]
+        steps = _GRID - 1 if high > low else 0
+        lengths = [low + (high - low) * i / steps for i in range(_GRID)] if steps else [high]
+        return [self._shape(length) for length in lengths]
+
+    def _edges(self, best: Setup) -> list[tuple[Setup, float]]:
+        """Return the chosen filling at three edges, with the peaks that the law predicts."""
+        slices, batch, law = _slices(best), best.values["batch"], self._law
+
+        def at(name: str, shape: tuple[float, ...]) -> tuple[Setup, float]:
+            length, tokens = _both(shape)
+            count = count_at(batch, length, tokens)
+            setup = best.changed(f"check: {name} items", {}, count=count).at(shape)
+            return setup, law.peak(count, length, tokens=tokens, slices=slices)
+
+        grid = self._grid()
+        fullest = max((at("fullest", shape) for shape in grid), key=lambda found: found[1])
+        return [at("longest", grid[-1]), fullest, at("shortest", grid[0])]
+
+    def _try_slices(self, best: Setup, measured: Measured) -> tuple[Setup, Measured]:
+        """Try more slices of the joint network, each with as many items as then fit."""
+        variants = [
+            self._filled(best, self._law, 1.0, slices=slices)
+            for slices in _SLICES
+            if slices > _slices(best)
+        ]
+        return self._bench.take_faster(best, measured, variants)
+
+
+def cost(
+    length_s: float, tokens: float, quadratic_s: float | None, tokens_scale: float | None
+) -> float:
+    """Return the padded seconds that an item counts as, as the plans count (`batch.quadratic_s`)."""
+    seconds = length_s + (length_s * length_s / quadratic_s if quadratic_s else 0.0)
+    return seconds * (1 + tokens / tokens_scale if tokens_scale else 1.0)
+
+
+def count_at(batch: Mapping[str, Any], length_s: float, tokens: float) -> int:
+    """Return how many items of one size the settings of `batch` let on the device at once."""
+    if batch["mode"] == "2D-bucketing-fixed":
+        pairs = zip(batch["bin_ends"], batch["bin_items"], strict=True)
+        fitting = [items for (end, most), items in pairs if length_s <= end and tokens <= most]
+        return int(fitting[0]) if fitting else 1
+    scale = batch["joint_tokens"] if batch["mode"] == "2D-bucketing" else None
+    each = cost(length_s, tokens, batch["quadratic_s"], scale)
+    fits = inf if batch["cap_s"] is None else batch["cap_s"] / each * (1 + 1e-9)
+    return max(1, int(min(fits, batch["micro_batch"])))
+
+
+def _both(shape: tuple[float, ...]) -> tuple[float, float]:
+    return shape[0], shape[1] if len(shape) > 1 else 0.0
+
+
+def _slices(setup: Setup) -> int:
+    return int(setup.values["batch"].get("split", 1))
+
+
+def _floor(cap: float) -> float:
+    """Round down to three digits, so that a preset reads well and nothing more gets in."""
+    digits = 10 ** max(0, len(str(int(cap))) - 3)
+    return int(cap / digits) * digits if cap >= 100 else int(cap * 100) / 100

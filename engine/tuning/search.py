@@ -1,0 +1,167 @@
+"""The search for the fastest way to run the updates of a config that leaves memory free.
+
+Sizes first: the memory law says how many items fit, the clock says how many of them pay. Then one
+switch at a time, each against the best so far, in turn in one process. Nothing is taken that was
+not measured. Free of torch. Letters as in `setups`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engine.config.schema import RunConfig
+from engine.tuning.bench import Bench, Tell
+from engine.tuning.law import MemoryLaw, Probe, fit_law
+from engine.tuning.lengths import LengthSearch
+from engine.tuning.setups import Options, Setup, Tuning, TuningError
+from engine.tuning.switches import switches
+from engine.tuning.trials import Measured, Measurer
+
+_MOST_SIZES = 5
+_MOST_ITEMS = 4_096
+_MIB = 2**20
+
+
+def search(config: RunConfig, options: Options, *, measurer: Measurer, tell: Tell) -> Tuning:
+    """Search, and return what was found.
+
+    Args:
+        config: the run; its settings are the ones compared with.
+        options: what is asked for.
+        measurer: measures jobs.
+        tell: hears each row as soon as it is known.
+
+    Raises:
+        TuningError: when not even one item fits, or nothing could be measured.
+        ValueError: for a config or options that can't be used.
+    """
+    of_one_size = config.data.recipe == "separation"
+    item_s = config.segment_s if of_one_size else 0.0
+    bench = Bench(options, measurer=measurer, tell=tell, item_s=item_s)
+    sizes_: SizeSearch | LengthSearch = (
+        SizeSearch(bench, config) if of_one_size else LengthSearch(bench, config)
+    )
+    best, measured = sizes_.run()
+    for key, value in switches(config, bench.facts, options):
+        if bench.late:
+            bench.notes.append(f"no time was left to try {key}; raise --budget-s")
+            continue
+        try:
+            variant = best.changed(f"{key} = {value}".lower(), {key: value})
+        except ValueError:
+            continue
+        best, measured = bench.take_faster(best, measured, [variant])
+    best, measured = sizes_.finish(best, measured)
+    ratio = bench.ratio_of(best)
+    speed = best.items_per_s(measured)
+    return Tuning(
+        bench.facts.device_name, bench.cap_bytes, bench.budget_bytes, best.goal,
+        best.micro_batches, tuple(bench.rows), dict(best.changes), measured.peak_bytes, speed,
+        speed * bench.item_s, ratio, sizes_.law_error, bench.spent_s, tuple(bench.notes),
+    )  # fmt: skip
+
+
+class SizeSearch:
+    """Finds the batch size where all items have one length: two probes give the law."""
+
+    def __init__(self, bench: Bench, config: RunConfig) -> None:
+        self._bench = bench
+        self._config = config
+        self.law_error = 0.0
+        self._limited = False
+
+    def run(self) -> tuple[Setup, Measured]:
+        """Time a falling series of batch sizes beside the preset's; keep the smallest that is fast.
+
+        Raises:
+            TuningError: when nothing fits or nothing could be timed.
+            ValueError: for options that this task has no use for.
+        """
+        bench, preset = self._bench, self._preset()
+        law = fit_law(bench.measure_probes([preset.changed("", {}, count=b) for b in (1, 2)]))
+        most = self._most_items(law, preset)
+        self._limited = most < min(preset.goal, _MOST_ITEMS)
+        counts = sizes(int(preset.goal), most)
+        tried = [self._sized(preset, count) for count in counts if count != preset.count]
+        found = bench.compare(
+            sorted([*tried, preset], key=lambda setup: setup.count), reference=preset
+        )
+        best = bench.smallest(found)
+        largest, its = [(s, m) for s, m in found if m.peak_bytes][-1]
+        self.law_error = law.peak(largest.count, bench.item_s) / its.peak_bytes - 1
+        return best
+
+    def finish(self, best: Setup, measured: Measured) -> tuple[Setup, Measured]:
+        """Fit larger batches where the switches made room and memory was what limited them."""
+        bench = self._bench
+        if not self._limited or bench.late or measured.peak_bytes > 0.9 * bench.budget_bytes:
+            return best, measured
+        answer = bench.ask([best.changed("", {}, count=b) for b in (1, 2)], timing_s=0.0)
+        if any(not one.peak_bytes for one in answer.cases):
+            return best, measured
+        peaks = [one.peak_bytes for one in answer.cases]
+        law = fit_law([Probe(b, bench.item_s, peaks[b - 1]) for b in (1, 2)])
+        timed = {row.count for row in bench.rows}
+        more = [b for b in sizes(int(best.goal), self._most_items(law, best)) if b > best.count]
+        larger = [self._sized(best, count) for count in more if count not in timed]
+        return bench.take_faster(best, measured, larger) if larger else (best, measured)
+
+    def _preset(self) -> Setup:
+        """Return the preset as it is, but for the number of items that is asked for."""
+        options, batch = self._bench.options, self._config.batch
+        if options.tokens is not None:
+            raise ValueError(
+                "--tokens: items of this task have no tokens; give --items or --seconds"
+            )
+        exact = batch.mode == "exact"
+        goal = batch.items if exact else batch.micro_batch * batch.accumulation
+        if exact and batch.seconds is not None:
+            goal = max(1, round(batch.seconds / self._bench.item_s))
+        if options.seconds is not None:
+            goal = max(1, round(options.seconds / self._bench.item_s))
+        goal = options.items or goal
+        changes: dict[str, Any] = {}
+        if exact and batch.seconds is not None:
+            changes["batch.seconds"] = float(goal * self._bench.item_s)
+        elif exact and goal != batch.items:
+            changes["batch.items"] = goal
+        label = "the preset as it is"
+        start = Setup(label, self._config.to_dict(), min(goal, batch.micro_batch), goal)
+        return start.changed(label, changes)
+
+    def _sized(self, setup: Setup, count: int) -> Setup:
+        """Return the same with `count` items on the device at once."""
+        changes: dict[str, Any] = {"batch.micro_batch": count}
+        if self._config.batch.cap_s is not None:
+            changes["batch.cap_s"] = None
+            if self._config.batch.mode != "exact":
+                # A hair more than the items take, so that rounding drops none.
+                changes["batch.cap_s"] = round(count * self._bench.item_s * 1.001, 6)
+        if self._config.batch.mode != "exact":
+            changes["batch.accumulation"] = -(-int(setup.goal) // count)
+        return setup.changed(f"batch.micro_batch = {count}", changes, count=count)
+
+    def _most_items(self, law: MemoryLaw, setup: Setup) -> int:
+        bench = self._bench
+        most = law.most_items(bench.budget_bytes, bench.item_s)
+        if most < 1:
+            raise TuningError(
+                f"not even one item of {bench.item_s:g} s fits: it takes "
+                f"{law.peak(1, bench.item_s) / _MIB:.0f} MiB, and {bench.budget_bytes / _MIB:.0f} MiB "
+                "may be used; make items shorter or the model smaller, or allow more (--memory, --free)"
+            )
+        return min(most, int(setup.goal), _MOST_ITEMS)
+
+
+def sizes(goal: int, most: int) -> list[int]:
+    """Return batch sizes worth timing, rising: goal in 1, 2, 4, ... times as few parts as can be."""
+    found: list[int] = []
+    parts = -(-goal // most)
+    while len(found) < _MOST_SIZES:
+        count = -(-goal // parts)
+        if count not in found:
+            found.append(count)
+        if count == 1:
+            break
+        parts *= 2
+    return sorted(found)

@@ -1,0 +1,235 @@
+"""`python -P -m engine.tuning.trial`: measures the cases of one job, given as a line on stdin.
+
+Answers in lines of JSON on stdout: facts, what is being measured, what was measured. A case that
+runs out of memory is one answer; whatever else goes wrong ends this process and not the search. It
+ends as soon as its standard input does: nobody waits for it then.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from engine.tuning.trials import Case, Facts, Job, Measured
+
+if TYPE_CHECKING:
+    import torch
+
+    from engine.tuning.measuring import Subject, Timed
+
+
+def main() -> int:
+    """Measure one job; return 0, or 2 for a mistake of the user's."""
+    # Libraries print to stdout; only answers may.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    job = read_job(sys.stdin.readline())
+    threading.Thread(target=_end_with_stdin, daemon=True).start()
+    try:
+        _Trial(job, answers).run()
+    except (ValueError, OSError) as error:
+        _say(answers, problem=str(error))
+        return 2
+    return 0
+
+
+def read_job(line: str) -> Job:
+    """Return the job of a line of JSON."""
+    raw = json.loads(line)
+    cases = tuple(Case(**{**case, "shape": tuple(case["shape"])}) for case in raw.pop("cases"))
+    return Job(cases=cases, **raw)
+
+
+class _Trial:
+    def __init__(self, job: Job, answers: TextIO) -> None:
+        # torch is imported here, when a broken stdin already ends this process.
+        from engine.precision import resolve_device
+
+        self._job = job
+        self._answers = answers
+        self._device = resolve_device(job.device)
+        self._subjects: dict[str, Subject] = {}
+
+    def run(self) -> None:
+        facts = self._facts()
+        _say(self._answers, facts=asdict(facts))
+        if self._job.limit_bytes is not None and self._device.type == "cpu":
+            _limit_allocations(self._job.limit_bytes - facts.own_bytes)
+        timed: dict[int, Timed] = {}
+        for index, case in enumerate(self._job.cases):
+            _say(self._answers, started=index)
+            measured = self._measure(case, own_bytes=facts.own_bytes)
+            _say(self._answers, case=index, measured=asdict(measured))
+            if measured.outcome == "measured" and self._job.timing_s:
+                timed[index] = self._prepare(case)
+        self._time(timed)
+        _say(self._answers, done=True)
+
+    def _measure(self, case: Case, *, own_bytes: int) -> Measured:
+        from engine.tuning.measuring import is_out_of_memory, measure_peaks
+
+        message = ""
+        try:
+            subject = self._subject(case)
+            others = sum(s.static_bytes for s in self._subjects.values() if s is not subject)
+            peaks = measure_peaks(subject, case, others_bytes=others)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            message = str(error).splitlines()[0][:200]
+        for one in self._subjects.values():
+            one.clear()
+        if message:
+            return Measured("oom", message=message)
+        own = own_bytes if self._device.type == "cpu" else 0
+        forward, optimizer = (peak + own for peak in peaks)
+        peak = max(forward, optimizer)
+        budget = self._job.budget_bytes
+        over = budget is not None and peak > budget
+        return Measured("over" if over else "measured", peak, forward, optimizer)
+
+    def _prepare(self, case: Case) -> Timed:
+        from engine.tuning.measuring import Timed
+
+        return Timed(self._subject(case), case)
+
+    def _time(self, timed: dict[int, Timed]) -> None:
+        from engine.tuning.measuring import is_out_of_memory, rounds_of
+
+        rounds, seconds = rounds_of(self._job.timing_s)
+        for number in range(rounds + 1):
+            for index, one in list(timed.items()):
+                _say(self._answers, started=index)
+                problem = ""
+                try:
+                    if number == 0:
+                        one.warm_up()
+                    else:
+                        one.run(seconds)
+                except Exception as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    problem = str(error).splitlines()[0][:200]
+                if problem:
+                    del timed[index]
+                    one.subject.clear()
+                    _say(
+                        self._answers, case=index, measured=asdict(Measured("oom", message=problem))
+                    )
+        for index, one in timed.items():
+            _say(self._answers, times=index, update_s=one.update_s, optimizer_s=one.optimizer_s)
+
+    def _subject(self, case: Case) -> Subject:
+        from engine.config.problems import load_config
+        from engine.tuning.measuring import Subject
+
+        key = json.dumps(case.values, sort_keys=True)
+        if key not in self._subjects:
+            self._subjects[key] = Subject(load_config(case.values), self._device)
+        return self._subjects[key]
+
+    def _facts(self) -> Facts:
+        import torch
+
+        device = self._device
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+            free, total = torch.cuda.mem_get_info()
+            name = torch.cuda.get_device_name()
+            own = torch.cuda.memory_reserved()
+        else:
+            free, total = memory_of_machine()
+            name, own = cpu_name(), resident_bytes()
+        config_facts = self._look() if self._job.survey else {}
+        return Facts(
+            device.type, name, total, free, own,
+            formats=number_formats(device), can_compile=has_compiler(device), **config_facts,
+        )  # fmt: skip
+
+    def _look(self) -> dict[str, Any]:
+        """Look at the network of the first case, and at its training items."""
+        subject = self._subject(self._job.cases[0])
+        subject.clear()
+        found: dict[str, Any] = {
+            "has_2d": any(param.dim() == 4 for param in subject.model.parameters())
+        }
+        return found | (subject.item_sizes() if self._job.sizes else {})
+
+
+def number_formats(device: torch.device) -> tuple[str, ...]:
+    """Return the formats a device computes in; whether one is faster is for the trial to say."""
+    import torch
+
+    if device.type == "cpu":
+        return ("fp32", "bf16")
+    major, _ = torch.cuda.get_device_capability(device)
+    return ("fp32", "tf32", "bf16", "fp16") if major >= 8 else ("fp32", "fp16")
+
+
+def has_compiler(device: torch.device) -> bool:
+    """Tell whether `torch.compile` has what it needs."""
+    from importlib.util import find_spec
+    from shutil import which
+
+    if device.type == "cuda":
+        return find_spec("triton") is not None
+    return any(which(name) for name in ("g++", "clang++", "c++"))
+
+
+def memory_of_machine() -> tuple[int, int]:
+    """Return the free and the total bytes of main memory."""
+    import psutil
+
+    memory = psutil.virtual_memory()
+    return int(memory.available), int(memory.total)
+
+
+def resident_bytes() -> int:
+    """Return what this process holds of main memory."""
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
+
+
+def cpu_name() -> str:
+    """Return the name of the processor with the number of its cores."""
+    import platform
+
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return f"{next(names, name)}, {os.cpu_count()} cores"
+
+
+def _limit_allocations(more_bytes: int) -> None:
+    """Let this process map so many bytes more; beyond, an allocation fails instead of the machine."""
+    import resource
+
+    import psutil
+
+    most = psutil.Process().memory_info().vms + max(0, more_bytes)
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if hard == resource.RLIM_INFINITY or most < hard:
+        resource.setrlimit(resource.RLIMIT_AS, (most, hard))
+
+
+def _say(answers: TextIO, **values: object) -> None:
+    answers.write(json.dumps(values) + "\n")
+    answers.flush()
+
+
+def _end_with_stdin() -> None:
+    sys.stdin.read()
+    os._exit(3)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
