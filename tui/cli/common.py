@@ -57,6 +57,18 @@ def preset_argument(*, required: bool = True) -> Callable[[Function], Function]:
     return click.argument("preset", required=required, shell_complete=_complete_preset)
 
 
+def set_option(function: Function) -> Function:
+    """Add the option `--set KEY=VALUE`, passed on as the tuple `assignments`."""
+    return click.option(
+        "--set",
+        "assignments",
+        metavar="KEY=VALUE",
+        multiple=True,
+        shell_complete=_complete_key,
+        help="Change a setting; `sepdash presets --settings` lists them. May be repeated.",
+    )(function)
+
+
 def home_of(ctx: click.Context) -> Home:
     """Return the home while a line is being completed, when no command runs."""
     return Home.locate(ctx.params.get("root") or ctx.find_root().params.get("home"))
@@ -107,3 +119,13 @@ def _complete_preset(ctx: click.Context, param: click.Parameter, text: str) -> l
 
     found = Catalogue(home_of(ctx).presets).list()
     return [CompletionItem(p.name, help=p.description) for p in found if p.name.startswith(text)]
+
+
+def _complete_key(ctx: click.Context, param: click.Parameter, text: str) -> list[CompletionItem]:
+    from engine.config.fields import list_settings
+
+    return [
+        CompletionItem(f"{item.key}=", help=item.help)
+        for item in list_settings()
+        if item.key.startswith(text)
+    ]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import click
-from click.shell_completion import CompletionItem
 
 from jobs.home import Home
-from tui.cli.common import preset_argument, with_home
+from tui.cli.common import preset_argument, set_option, with_home
 
 _EXAMPLES = """\b
 Examples:
@@ -16,26 +15,9 @@ Examples:
 """
 
 
-def _complete_key(ctx: click.Context, param: click.Parameter, text: str) -> list[CompletionItem]:
-    from engine.config.fields import list_settings
-
-    return [
-        CompletionItem(f"{item.key}=", help=item.help)
-        for item in list_settings()
-        if item.key.startswith(text)
-    ]
-
-
 @click.command(epilog=_EXAMPLES)
 @preset_argument()
-@click.option(
-    "--set",
-    "assignments",
-    metavar="KEY=VALUE",
-    multiple=True,
-    shell_complete=_complete_key,
-    help="Change a setting; `sepdash presets --settings` lists them. May be repeated.",
-)
+@set_option
 @click.option("--name", help="Name of the run; made from the preset when left out.")
 @with_home
 def enqueue(preset: str, *, assignments: tuple[str, ...], name: str | None, home: Home) -> None:

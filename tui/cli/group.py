@@ -14,6 +14,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "demo": ("tui.cli.demo", "Train two small models on synthetic audio and compare them."),
     "presets": ("tui.cli.presets", "List presets, show one, or list every setting."),
     "data": ("tui.cli.data", "Check folders of audio before training."),
+    "plan": (
+        "tui.cli.plan",
+        "Show the batches of a preset: global batch, padding, what is left out.",
+    ),
     "enqueue": ("tui.cli.enqueue", "Put a run of a preset into the queue."),
     "sweep": ("tui.cli.sweep", "Queue the runs of an experiment, matched to each other."),
     "worker": ("tui.cli.worker", "Train the queued runs, one after the other."),
@@ -27,6 +31,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "move": ("tui.cli.control", "Move a queued run to another place in the queue."),
     "rm": ("tui.cli.control", "Remove runs with their files."),
     "separate": ("tui.cli.separate", "Apply a trained model to audio files."),
+    "transcribe": ("tui.cli.transcribe", "Write down what is said in audio files."),
     "doctor": ("tui.cli.doctor", "Check versions, devices, paths and the run store."),
     "completion": ("tui.cli.completion", "Print the completion script of your shell."),
 }
