@@ -38,7 +38,7 @@ def si_sdr(est_xT: Tensor, ref_xT: Tensor, *, joint_channels: bool = False) -> T
     ref_energy_x = ref_xT.square().sum(-1)
     scale_x = (est_xT * ref_xT).sum(-1) / ref_energy_x
     target_xT = scale_x.unsqueeze(-1) * ref_xT
-    level_x = _level(target_xT.square().sum(-1), (est_xT - target_xT).square().sum(-1))
+    level_x = level_db(target_xT.square().sum(-1), (est_xT - target_xT).square().sum(-1))
     return level_x.masked_fill(_is_silent(ref_xT), torch.nan)
 
 
@@ -66,7 +66,7 @@ def sdr(est_xT: Tensor, ref_xT: Tensor, *, joint_channels: bool = False) -> Tens
     Unlike SI-SDR it counts a wrong level. Arguments and limits are those of `si_sdr`.
     """
     est_xT, ref_xT = _prepared(est_xT, ref_xT, joint_channels=joint_channels)
-    level_x = _level(ref_xT.square().sum(-1), (ref_xT - est_xT).square().sum(-1))
+    level_x = level_db(ref_xT.square().sum(-1), (ref_xT - est_xT).square().sum(-1))
     return level_x.masked_fill(_is_silent(ref_xT), torch.nan)
 
 
@@ -103,7 +103,8 @@ def _is_silent(ref_xT: Tensor) -> Tensor:
     return ref_xT.square().sum(-1) <= SILENT_RMS**2 * ref_xT.shape[-1]
 
 
-def _level(signal_x: Tensor, error_x: Tensor) -> Tensor:
+def level_db(signal_x: Tensor, error_x: Tensor) -> Tensor:
+    """Return the ratio of two energies in dB, held within -100 and 100; no signal gives -100."""
     ratio_x = torch.where(signal_x == 0, 0.0, signal_x / error_x)
     return (10 * ratio_x.log10()).clamp(-LIMIT_DB, LIMIT_DB)
 

@@ -6,6 +6,7 @@ Letters: B batch, N items, S sources, C channels, T samples.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -24,33 +25,40 @@ class ItemScores:
     """
 
     def __init__(self) -> None:
+        self._losses: dict[str, list[Tensor]] = defaultdict(list)
         self._parts: dict[str, list[Tensor]] = defaultdict(list)
 
-    def add(self, loss_B: Tensor, est_BSCT: Tensor, ref_BSCT: Tensor, mix_BCT: Tensor) -> None:
-        """Judge a batch; the channels of a source form one signal."""
-        after_BS = si_sdr(est_BSCT, ref_BSCT, joint_channels=True)
-        before_BS = si_sdr(mix_BCT.unsqueeze(1), ref_BSCT, joint_channels=True)
-        heard_BS = after_BS.isfinite() & before_BS.isfinite() & (before_BS < LIMIT_DB)
+    def add(
+        self, losses: Mapping[str, Tensor], est_BSCT: Tensor, ref_BSCT: Tensor, mix_BCT: Tensor
+    ) -> None:
+        """Judge a batch, of which the losses are known, (B,) each; channels form one signal."""
         levels = {
-            "si_sdr": after_BS,
-            "si_sdri": after_BS - before_BS,
-            "input_si_sdr": before_BS,
+            "si_sdr": si_sdr(est_BSCT, ref_BSCT, joint_channels=True),
+            "input_si_sdr": si_sdr(mix_BCT.unsqueeze(1), ref_BSCT, joint_channels=True),
             "sdr": sdr(est_BSCT, ref_BSCT, joint_channels=True),
             "lsd": log_spectral_distance(est_BSCT, ref_BSCT).mean(dim=-1),
         }
-        self._parts["val_loss"].append(loss_B)
-        for name, level_BS in levels.items():
+        self.note(losses, levels)
+
+    def note(self, losses: Mapping[str, Tensor], levels: Mapping[str, Tensor]) -> None:
+        """Take in what was found of some items: losses (B,), levels (B, S) by name."""
+        after_BS, before_BS = levels["si_sdr"], levels["input_si_sdr"]
+        heard_BS = after_BS.isfinite() & before_BS.isfinite() & (before_BS < LIMIT_DB)
+        for name, loss_B in losses.items():
+            self._losses[name].append(loss_B)
+        for name, level_BS in {**levels, "si_sdri": after_BS - before_BS}.items():
             sum_B = torch.where(heard_BS, level_BS, 0.0).sum(dim=1)
             self._parts[name].append(sum_B / heard_BS.sum(dim=1))
 
     def evaluation(self, items_key: str) -> Evaluation:
         """Return the scores of all items, and their means."""
         items = {
-            name: torch.cat(parts).double().cpu().numpy() for name, parts in self._parts.items()
+            name: torch.cat(parts).double().cpu().numpy()
+            for name, parts in (self._losses | self._parts).items()
         }
         left_out_N = np.isnan(items["input_si_sdr"])
         metrics = {
-            name: _mean(values_N if name == "val_loss" else values_N[~left_out_N])
+            name: _mean(values_N if name in self._losses else values_N[~left_out_N])
             for name, values_N in items.items()
         }
         return Evaluation(metrics, len(left_out_N), int(left_out_N.sum()), items, items_key)

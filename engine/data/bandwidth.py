@@ -5,6 +5,7 @@ Letters: S sources, C channels, T samples.
 
 from __future__ import annotations
 
+from functools import partial
 from math import gcd
 
 import numpy as np
@@ -12,11 +13,11 @@ import numpy as np
 from engine.config.data import BandwidthData
 from engine.config.schema import RunConfig
 from engine.data.audio_files import scan_folder
-from engine.data.dataset import AudioItem
+from engine.data.dataset import AudioItem, WholeItem
 from engine.data.excerpts import Excerpts, OnExcerpts
 from engine.data.rates import check_detours, filter_margin
 from engine.data.resampling import resample
-from engine.data.source import make_sources, manifest_of
+from engine.data.source import Source, make_sources, manifest_of
 from engine.keyed import item_generator
 from engine.recipes.base import Split
 
@@ -49,14 +50,22 @@ class BandwidthDataset(OnExcerpts):
         """Return the narrow-band input and the clean target of an item."""
         place = self._excerpts.locate(epoch, index)
         rate = self.input_rate_hz(epoch, index)
-        source = self._sources[place.file]
+        part = self._part(self._sources[place.file], rate, place.start, place.frames)
+        return AudioItem(place.pad(part.mix_CT), place.pad(part.target_SCT))
+
+    def whole(self, index: int) -> WholeItem:
+        """Return an item of validation as long as its file."""
+        source = self._sources[self._excerpts.file(index)]
+        return WholeItem(source.length, partial(self._part, source, self.input_rate_hz(0, index)))
+
+    def _part(self, source: Source, rate: int, start: int, frames: int) -> AudioItem:
         margin = detour_margin(self._rate_hz, rate)
-        first = max(0, place.start - margin) // self._block(rate) * self._block(rate)
-        last = min(source.length, place.start + place.frames + margin)
+        first = max(0, start - margin) // self._block(rate) * self._block(rate)
+        last = min(source.length, start + frames + margin)
         clean_CT = source.read(first, last - first)
-        inside = slice(place.start - first, place.start - first + place.frames)
+        inside = slice(start - first, start - first + frames)
         mix_CT = detour(clean_CT, self._rate_hz, rate)[:, inside]
-        return AudioItem(place.pad(mix_CT), place.pad(clean_CT[None, :, inside]))
+        return AudioItem(mix_CT, clean_CT[None, :, inside])
 
     def input_rate_hz(self, epoch: int, index: int) -> int:
         """Return the rate that the input of an item takes its detour over."""

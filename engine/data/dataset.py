@@ -5,7 +5,7 @@ Letters: B batch, S sources, C channels, T samples.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,6 +24,17 @@ class AudioItem:
     target_SCT: np.ndarray
 
 
+@dataclass(frozen=True, slots=True)
+class WholeItem:
+    """A validation item as long as its file: `frames` samples, of which `read(start, n)` gives a part.
+
+    Parts are equal to those of the whole signal, so nothing but a part has to be in memory.
+    """
+
+    frames: int
+    read: Callable[[int, int], AudioItem]
+
+
 class Dataset(Protocol):
     """Items of one split of one task; can be sent to a worker process."""
 
@@ -39,6 +50,9 @@ class Dataset(Protocol):
 
     def item(self, epoch: int, index: int) -> AudioItem:
         """Return an item, the same one for the same (config, split, epoch, index)."""
+
+    def whole(self, index: int) -> WholeItem:
+        """Return a validation item as long as its file; `item` gives the middle of it."""
 
 
 def fetch(dataset: Dataset, micro_batch: MicroBatch) -> Batch:

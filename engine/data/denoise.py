@@ -5,7 +5,9 @@ Letters: S sources, C channels, T samples.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +16,14 @@ from engine.config.data import DenoiseData
 from engine.config.problems import Problem
 from engine.config.schema import RunConfig
 from engine.data.audio_files import AudioInfo, DataError, scan_folder
-from engine.data.dataset import AudioItem
+from engine.data.dataset import AudioItem, WholeItem
 from engine.data.excerpts import Excerpts, OnExcerpts
 from engine.data.source import Source, make_sources, manifest_of
 from engine.keyed import item_generator
 from engine.recipes.base import Split
 
 _TRAIN_SHARE = 0.9
+_BLOCK = 2**20
 _GOLDEN = 0.6180339887498949
 
 
@@ -43,10 +46,15 @@ class NoiseRecording:
 
     def read(self, start: int, frames: int) -> np.ndarray:
         """Read float32 (C, frames) from `start` of the part; at its end, go on at its beginning."""
+        start %= self.length
         if start + frames <= self.length:
             return self.source.read(self.first + start, frames)
-        whole_CT = self.source.read(self.first, self.length)
-        return np.take(whole_CT, np.arange(start, start + frames), axis=1, mode="wrap")
+        pieces = []
+        while frames:
+            count = min(frames, self.length - start)
+            pieces.append(self.source.read(self.first + start, count))
+            start, frames = 0, frames - count
+        return np.concatenate(pieces, axis=1)
 
 
 class DenoiseDataset(OnExcerpts):
@@ -73,6 +81,7 @@ class DenoiseDataset(OnExcerpts):
         shared = config.data.noise_valid is None
         self._recordings = [_part(source, split, shared=shared) for source in noises]
         _check_parts(self._recordings, setting=noise_setting)
+        self._gains: dict[int, np.float32] = {}
         self._excerpts = Excerpts([source.length for source in self._sources], config, split)
         self.manifest = manifest_of(folder, clean) + manifest_of(noise_folder, noise)
 
@@ -87,6 +96,29 @@ class DenoiseDataset(OnExcerpts):
         gain = noise_gain(clean_CT, beside_CT, piece.snr_db)
         padded_CT = place.pad(clean_CT)
         return AudioItem(padded_CT + gain * noise_CT, padded_CT[None])
+
+    def whole(self, index: int) -> WholeItem:
+        """Return an item of validation as long as its file of clean audio."""
+        source = self._sources[self._excerpts.file(index)]
+        return WholeItem(source.length, partial(self._part, index))
+
+    def _part(self, index: int, start: int, frames: int) -> AudioItem:
+        clean_CT = self._sources[self._excerpts.file(index)].read(start, frames)
+        piece = self.noise_piece(0, index)
+        noise_CT = self._recordings[piece.recording].read(piece.start + start, frames)
+        return AudioItem(clean_CT + self._whole_gain(index, piece) * noise_CT, clean_CT[None])
+
+    def _whole_gain(self, index: int, piece: NoisePiece) -> np.float32:
+        """Return the factor of the noise of a whole file; the powers of both are taken once."""
+        if index not in self._gains:
+            source = self._sources[self._excerpts.file(index)]
+            recording = self._recordings[piece.recording]
+            clean_power = mean_square(source.read, source.length)
+            noise_power = mean_square(
+                lambda start, frames: recording.read(piece.start + start, frames), source.length
+            )
+            self._gains[index] = gain_of_powers(clean_power, noise_power, piece.snr_db)
+        return self._gains[index]
 
     def noise_piece(self, epoch: int, index: int) -> NoisePiece:
         """Return which noise an item gets, and at which ratio."""
@@ -111,9 +143,24 @@ def noise_gain(clean_CT: np.ndarray, noise_CT: np.ndarray, snr_db: float) -> np.
     """
     clean_power = float(np.mean(np.square(clean_CT, dtype=np.float64)))
     noise_power = float(np.mean(np.square(noise_CT, dtype=np.float64)))
+    return gain_of_powers(clean_power, noise_power, snr_db)
+
+
+def gain_of_powers(clean_power: float, noise_power: float, snr_db: float) -> np.float32:
+    """Return the factor of `noise_gain` for signals of which the powers are known."""
     if clean_power <= 0.0 or noise_power <= 0.0:
         return np.float32(1.0)
     return np.float32(np.sqrt(clean_power / noise_power * 10.0 ** (-snr_db / 10.0)))
+
+
+def mean_square(read: Callable[[int, int], np.ndarray], frames: int) -> float:
+    """Return the power of a signal, read block by block; `read(start, n)` gives (C, n) of it."""
+    total, number = 0.0, 0
+    for start in range(0, frames, _BLOCK):
+        block_CT = read(start, min(_BLOCK, frames - start))
+        total += float(np.square(block_CT, dtype=np.float64).sum())
+        number += block_CT.size
+    return total / number
 
 
 def _scan_both(

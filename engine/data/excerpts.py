@@ -38,9 +38,8 @@ class Excerpts:
 
     Training: a file gives max(1, floor(duration / segment_s)) items in each epoch, each a random
     crop of exactly one segment; shorter files are padded evenly on both sides. Validation: a file
-    gives one item, the middle of it, at most `validation.segment_s` long and never padded, or all of
-    it with `validation.full_files`; with `validation.max_items` files are left out evenly.
-    Validation does not depend on the seed.
+    gives one item, the middle of it, at most `validation.segment_s` long and never padded; with
+    `validation.max_items` files are left out evenly. Validation does not depend on the seed.
     """
 
     def __init__(self, lengths: Sequence[int], config: RunConfig, split: Split) -> None:
@@ -49,8 +48,6 @@ class Excerpts:
         self._seed = config.seed
         self._segment = config.audio_data.segment_samples if split == "train" else 0
         self._longest = max(1, round(config.validation.segment_s * self._rate_hz))
-        if config.validation.full_files:
-            self._longest = int(self._lengths.max())
         if split == "train":
             counts = np.maximum(1, self._lengths // self._segment)
             self._files = np.repeat(np.arange(len(lengths)), counts)
@@ -67,9 +64,13 @@ class Excerpts:
             return np.full(len(self), self._segment / self._rate_hz)
         return np.minimum(self._lengths[self._files], self._longest) / self._rate_hz
 
+    def file(self, index: int) -> int:
+        """Return which file an item lies in."""
+        return int(self._files[index])
+
     def locate(self, epoch: int, index: int) -> Excerpt:
         """Return where an item lies."""
-        file = int(self._files[index])
+        file = self.file(index)
         length = int(self._lengths[file])
         if not self._segment:
             frames = min(length, self._longest)

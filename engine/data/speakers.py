@@ -6,13 +6,14 @@ Letters: S sources, C channels, T samples.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from engine.config.data import SpeakersData
 from engine.config.schema import RunConfig
-from engine.data.dataset import AudioItem
-from engine.data.denoise import noise_gain
+from engine.data.dataset import AudioItem, WholeItem
+from engine.data.denoise import gain_of_powers, mean_square, noise_gain
 from engine.data.excerpts import Excerpts, OnExcerpts
 from engine.data.source import Source, make_sources, manifest_of
 from engine.data.speaker_folders import scan_speakers
@@ -52,6 +53,7 @@ class SpeakersDataset(OnExcerpts):
         names = sorted({name for name, _ in found})
         self._speakers = np.array([names.index(name) for name, _ in found])
         self._files = [np.flatnonzero(self._speakers == number) for number in range(len(names))]
+        self._gains: dict[int, list[np.float32]] = {}
         self._excerpts = Excerpts([source.length for source in self._sources], config, split)
         self.manifest = manifest_of(folder, infos)
 
@@ -64,6 +66,30 @@ class SpeakersDataset(OnExcerpts):
             other_CT = _read(self._sources[voice.file], first_CT.shape[-1], voice.share)
             voices.append(noise_gain(first_CT, other_CT, -voice.level_db) * other_CT)
         target_SCT = np.stack(voices)
+        return AudioItem(target_SCT.sum(axis=0), target_SCT)
+
+    def whole(self, index: int) -> WholeItem:
+        """Return an item of validation as long as the file of its first speaker."""
+        source = self._sources[self._excerpts.file(index)]
+        return WholeItem(source.length, partial(self._part, index))
+
+    def _part(self, index: int, start: int, frames: int) -> AudioItem:
+        first = self._sources[self._excerpts.file(index)]
+        readers = [
+            partial(_read_part, self._sources[voice.file], length=first.length, share=voice.share)
+            for voice in self.voices(0, index)
+        ]
+        if index not in self._gains:
+            power = mean_square(first.read, first.length)
+            self._gains[index] = [
+                gain_of_powers(power, mean_square(read, first.length), -voice.level_db)
+                for read, voice in zip(readers, self.voices(0, index), strict=True)
+            ]
+        others = [
+            gain * read(start, frames)
+            for read, gain in zip(readers, self._gains[index], strict=True)
+        ]
+        target_SCT = np.stack([first.read(start, frames), *others])
         return AudioItem(target_SCT.sum(axis=0), target_SCT)
 
     def voices(self, epoch: int, index: int) -> list[Voice]:
@@ -88,9 +114,18 @@ class SpeakersDataset(OnExcerpts):
 
 def _read(source: Source, length: int, share: float) -> np.ndarray:
     """Read (C, length): a piece of a longer file, or a shorter one between zeros."""
+    return _read_part(source, 0, length, length=length, share=share)
+
+
+def _read_part(source: Source, start: int, frames: int, *, length: int, share: float) -> np.ndarray:
+    """Read (C, frames) from `start` of what `_read` gives."""
     spare = source.length - length
     if spare >= 0:
-        return source.read(int(share * (spare + 1)), length)
+        return source.read(int(share * (spare + 1)) + start, frames)
     left = int(share * (1 - spare))
-    whole_CT = source.read(0, source.length)
-    return np.pad(whole_CT, [(0, 0), (left, -spare - left)])
+    first, last = (min(max(0, at - left), source.length) for at in (start, start + frames))
+    if first == last:
+        return np.zeros((source.channels, frames), np.float32)
+    inside_CT = source.read(first, last - first)
+    before = max(0, min(left - start, frames))
+    return np.pad(inside_CT, [(0, 0), (before, frames - before - inside_CT.shape[1])])

@@ -5,11 +5,13 @@ Letters: S sources, C channels, T samples.
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from engine.config.data import StemsData
 from engine.config.schema import RunConfig
-from engine.data.dataset import AudioItem
+from engine.data.dataset import AudioItem, WholeItem
 from engine.data.excerpts import Excerpt, Excerpts, OnExcerpts
 from engine.data.remix import StemChange, draw_changes, read_changed
 from engine.data.source import Source, make_sources, manifest_of
@@ -54,16 +56,24 @@ class StemsDataset(OnExcerpts):
         place = self._excerpts.locate(epoch, index)
         if self._changes:
             return self._changed_item(epoch, index, place)
-        track = self._tracks[place.file]
-        stems_SCT = np.stack([source.read(place.start, place.frames) for source in track])
-        mix_CT = stems_SCT[-1] if self._has_mixture else stems_SCT.sum(axis=0)
-        target_SCT = stems_SCT[: self._num_targets]
-        return AudioItem(place.pad(mix_CT), place.pad(target_SCT))
+        part = self._part(place.file, place.start, place.frames)
+        return AudioItem(place.pad(part.mix_CT), place.pad(part.target_SCT))
+
+    def whole(self, index: int) -> WholeItem:
+        """Return an item of validation as long as its track."""
+        track = self._excerpts.file(index)
+        return WholeItem(self._tracks[track][0].length, partial(self._part, track))
 
     def changes(self, epoch: int, index: int) -> tuple[StemChange, ...]:
         """Return what happens to each stem of a training item."""
         draw = item_generator(self._seed, epoch, index, "remix")
         return draw_changes(self._data, len(self._tracks), draw)
+
+    def _part(self, track: int, start: int, frames: int) -> AudioItem:
+        sources = self._tracks[track]
+        stems_SCT = np.stack([source.read(start, frames) for source in sources])
+        mix_CT = stems_SCT[-1] if self._has_mixture else stems_SCT.sum(axis=0)
+        return AudioItem(mix_CT, stems_SCT[: self._num_targets])
 
     def _changed_item(self, epoch: int, index: int, place: Excerpt) -> AudioItem:
         length = place.pad_left + place.frames + place.pad_right

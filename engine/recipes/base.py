@@ -6,7 +6,7 @@ A recipe knows data, model and loss. It never sees a rank, an optimiser, a sched
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -100,3 +100,11 @@ class Recipe(Protocol):
 
     def worst_batch(self, count: int, shape: tuple[float, ...] = ()) -> Batch:
         """Return a synthetic batch of `count` items of `shape` (as in `MicroBatch`), or the largest."""
+
+
+@runtime_checkable
+class JudgesWholeFiles(Protocol):
+    """A recipe that trains on parts of files, and can judge whole ones beside excerpts of them."""
+
+    def evaluate_whole(self, model: nn.Module, device: torch.device) -> Evaluation:
+        """Judge whole validation files, in the order and by the metrics of `evaluate`."""

@@ -7,6 +7,7 @@ S sources, C channels, T samples.
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
@@ -18,9 +19,11 @@ from torch import Tensor, nn
 
 from engine.batching.items import MicroBatch
 from engine.config.schema import RunConfig
-from engine.data.dataset import AudioItem, Dataset, collate, fetch
+from engine.config.sections import LossConfig
+from engine.data.dataset import AudioItem, Dataset, WholeItem, collate, fetch
 from engine.data.kept_items import KeptItems
 from engine.data.open_dataset import open_dataset
+from engine.file_scores import BlockLoss, FileScores
 from engine.losses import Loss, adds_sources, build_loss
 from engine.metrics import si_sdr
 from engine.overlap import Chunking, overlap_add
@@ -29,7 +32,7 @@ from engine.recipes.base import AudioSample, Batch, Evaluation, Split, StepOutpu
 from engine.scores import ItemScores
 from models.registry import build_model
 
-# A quarter of a part of a full file is blended into the next.
+# A quarter of a part of a whole file is blended into the next.
 _OVERLAPPED = 4
 
 # Settings of the data that leave the validation items as they are; folders are named by manifests.
@@ -83,23 +86,64 @@ class SeparationRecipe:
         return StepOutput(loss_B.sum(), self._weight(len(mix_BCT), mix_BCT.device))
 
     def evaluate(self, model: nn.Module, device: torch.device) -> Evaluation:
-        """Judge the items: val_loss, si_sdr, si_sdri, input_si_sdr, sdr, lsd (`ItemScores`)."""
+        """Judge excerpts: val_loss, spectral, si_sdr, si_sdri, input_si_sdr, sdr, lsd (`ItemScores`)."""
         scores = ItemScores()
         samples: list[AudioSample] = []
         for items in self._batches():
-            batch = collate(items)
-            if self._config.validation.full_files:
-                est_BSCT = self._whole(model, batch.tensors["mix"], device)
-            else:
-                batch = batch.to(device)
-                est_BSCT = model(batch.tensors["mix"])
+            batch = collate(items).to(device)
             mix_BCT, ref_BSCT = batch.tensors["mix"], batch.tensors["target"]
-            est_BSCT = self._ordered(est_BSCT, ref_BSCT)
-            scores.add(self._loss(est_BSCT, ref_BSCT), est_BSCT, ref_BSCT, mix_BCT)
+            est_BSCT = self._ordered(model(mix_BCT), ref_BSCT)
+            losses = {"val_loss": self._loss(est_BSCT, ref_BSCT)}
+            losses["spectral"] = (
+                losses["val_loss"]
+                if self._judges_by_spectra
+                else self._spectral_loss(est_BSCT, ref_BSCT)
+            )
+            scores.add(losses, est_BSCT, ref_BSCT, mix_BCT)
             for item, est_SCT in zip(items, est_BSCT, strict=True):
                 if len(samples) < self._config.validation.samples:
                     samples.append(self._sample(len(samples), item, est_SCT))
         return replace(scores.evaluation(self._items_key), samples=tuple(samples))
+
+    def evaluate_whole(self, model: nn.Module, device: torch.device) -> Evaluation:
+        """Judge whole files by the same metrics; no more than a part of a file is in memory."""
+        scores = ItemScores()
+        for index in range(self._num_valid):
+            found = self._judged(model, self._dataset("valid").whole(index), device)
+            losses = found.losses()
+            scores.note(
+                {**losses, "spectral": losses.get("spectral", losses["val_loss"])}, found.levels()
+            )
+        return scores.evaluation(self._items_key)
+
+    def _judged(self, model: nn.Module, item: WholeItem, device: torch.device) -> FileScores:
+        """Walk over a file as `sepdash separate` does; a part is on the device at a time."""
+        data = self._config.audio_data
+        length = max(64, round(self._config.validation.segment_s * data.rate_hz))
+        chunking = Chunking(length, length // _OVERLAPPED)
+        losses = {
+            "val_loss": BlockLoss(build_loss(self._config.loss), adds_sources(self._config.loss))
+        }
+        if not self._judges_by_spectra:
+            losses["spectral"] = BlockLoss(build_loss(LossConfig()))
+        scores = FileScores(losses, interchangeable=data.interchangeable)
+        waiting: deque[AudioItem] = deque()
+
+        def estimates() -> Iterator[np.ndarray]:
+            for start, end in chunking.spans(item.frames):
+                part = item.read(start, end - start)
+                waiting.append(part)
+                mix_BCT = torch.from_numpy(part.mix_CT).unsqueeze(0).to(device)
+                yield model(mix_BCT).float()[0].cpu().numpy()
+
+        # Each block begins where a part does, and is that part up to the beginning of the next.
+        for block_SCT in overlap_add(
+            estimates(), chunking.overlap, interchangeable=data.interchangeable
+        ):
+            part, frames = waiting.popleft(), block_SCT.shape[-1]
+            signals = (block_SCT, part.target_SCT[..., :frames], part.mix_CT[..., :frames])
+            scores.add(*(torch.from_numpy(x).to(device) for x in signals))
+        return scores
 
     def worst_batch(self, count: int, shape: tuple[float, ...] = ()) -> Batch:
         """Return `count` items of noise, `shape` (seconds,) long or as long as a training segment."""
@@ -110,19 +154,6 @@ class SeparationRecipe:
         mix_BCT = torch.randn(count, *size, generator=generator) * 0.1
         target_BSCT = torch.randn(count, self._config.num_sources, *size, generator=generator) * 0.1
         return Batch({"mix": mix_BCT, "target": target_BSCT})
-
-    def _whole(self, model: nn.Module, mix_BCT: Tensor, device: torch.device) -> Tensor:
-        """Return the estimate of one long item, on the CPU; one part is on the device at a time."""
-        length = max(64, round(self._config.validation.segment_s * self._config.audio_data.rate_hz))
-        chunking = Chunking(length, length // _OVERLAPPED)
-        estimates = (
-            model(mix_BCT[..., start:end].to(device)).float()[0].cpu().numpy()
-            for start, end in chunking.spans(mix_BCT.shape[-1])
-        )
-        blocks = overlap_add(
-            estimates, chunking.overlap, interchangeable=self._config.audio_data.interchangeable
-        )
-        return torch.from_numpy(np.concatenate(list(blocks), axis=-1)).unsqueeze(0)
 
     def _sample(self, index: int, item: AudioItem, est_SCT: Tensor) -> AudioSample:
         data = self._config.audio_data
@@ -141,6 +172,16 @@ class SeparationRecipe:
             return loss
         return permutation_invariant(loss, total=adds_sources(self._config.loss))
 
+    @cached_property
+    def _spectral_loss(self) -> Loss:
+        """The spectral loss as a metric, the same whatever a run minimises."""
+        return build_loss(LossConfig())
+
+    @property
+    def _judges_by_spectra(self) -> bool:
+        """Whether the loss is that metric already."""
+        return self._config.loss == LossConfig()
+
     def _ordered(self, est_BSCT: Tensor, ref_BSCT: Tensor) -> Tensor:
         """Put interchangeable estimates in the order of the references, the best by SI-SDR."""
         if not self._config.audio_data.interchangeable:
@@ -150,12 +191,13 @@ class SeparationRecipe:
 
     @cached_property
     def _items_key(self) -> str:
-        """Sixteen hex digits that name the validation items: files, excerpts, and how they mix."""
+        """Sixteen hex digits that name the validation items: files, excerpts, and how they mix.
+
+        Where they are equal, so are the whole files and the parts they are judged in.
+        """
         config = self._config
         how = config.data.model_dump(mode="json", exclude=set(_NO_MATTER_OF_VALIDATION))
-        validation = config.validation
-        extent = "full files" if validation.full_files else validation.segment_s
-        where = (extent, self._num_valid)
+        where = (config.validation.segment_s, self._num_valid)
         about = json.dumps([self.manifest("valid"), how, where], sort_keys=True)
         return sha256(about.encode()).hexdigest()[:16]
 
@@ -181,10 +223,9 @@ class SeparationRecipe:
         return self._weights[key]
 
     def _batches(self) -> Iterator[list[AudioItem]]:
-        """Yield items in order, full files one by one; only neighbours of one length share a batch, so none is padded."""
+        """Yield items in order; only neighbours of one length share a batch, so none is padded."""
         group = list[AudioItem]()
-        validation = self._config.validation
-        most = 1 if validation.full_files else validation.batch_items
+        most = self._config.validation.batch_items
         for index in range(self._num_valid):
             item = self._valid_items[index]
             full = len(group) == most

@@ -19,7 +19,7 @@ from engine.schedules import total_updates
 from jobs.sweeps.expand import Variant, put
 from jobs.sweeps.experiment import Match
 
-INTERVALS = ("validation.every", "checkpoint.every", "logging.every")
+INTERVALS = ("validation.every", "validation.full_every", "checkpoint.every", "logging.every")
 SCHEDULES = (
     "schedule.warmup",
     "schedule.per",
