@@ -51,7 +51,8 @@ def load_model(path: Path) -> tuple[RunConfig, nn.Module]:
     """Return the config of a checkpoint and its network, on the CPU, in evaluation mode.
 
     Raises:
-        CheckpointError: when there is no checkpoint, or it is damaged or does not fit the program.
+        CheckpointError: when there is no checkpoint, it is damaged, of another task, or does not fit
+            the program.
     """
     manifest = read_manifest(find_checkpoint(path))
     try:
@@ -60,6 +61,10 @@ def load_model(path: Path) -> tuple[RunConfig, nn.Module]:
         raise CheckpointError(
             f"{manifest.folder} has a config this program can't use: {error}"
         ) from None
+    if config.data.recipe != "separation":
+        raise CheckpointError(
+            f"{manifest.folder} is of a model that writes text; use `sepdash transcribe`"
+        )
     model = build_model(config.model, channels=config.data.channels, sources=config.num_sources)
     weights = manifest.tensors(MODEL)
     wanted = model.state_dict()

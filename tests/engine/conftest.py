@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from torch import nn
 
@@ -180,3 +182,69 @@ def checkpoint_tensors() -> Callable[[Path], dict[str, torch.Tensor]]:
         }
 
     return read
+
+
+_TONES_HZ = {"low": 300.0, "mid": 900.0, "top": 2_400.0}
+_TINY_TRANSDUCER = {
+    "layers": 1, "dim": 16, "heads": 2, "ffn": 32, "encoding_dim": 24, "embedding": 8,
+    "lstm_hidden": 16, "lstm_layers": 1, "dropout": 0.0, "lstm_dropout": 0.0, "stride": 4,
+}  # fmt: skip
+_ENCODERS = {
+    "conformer_rnnt": {"kernel": 5},
+    "emformer_rnnt": {"segment": 8, "left_context": 4, "right_context": 4},
+}
+
+
+def _write_tones(folder: Path, name: str, texts: list[str], seed: int) -> None:
+    """Write a file for each text, a tone of 0.15 s and a pause for each word, and their manifest."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for number, text in enumerate(texts):
+        parts = [np.zeros(400)]
+        for word in text.split():
+            tone = 0.3 * np.sin(2 * np.pi * _TONES_HZ[word] * np.arange(1_200) / 8_000)
+            parts += [tone, np.zeros(int(rng.integers(300, 900)))]
+        samples = np.concatenate(parts)
+        path = folder / f"{name}-{number}.wav"
+        soundfile.write(path, samples + 1e-3 * rng.normal(size=len(samples)), 8_000)
+        rows.append(json.dumps({"path": path.name, "text": text}))
+    (folder / f"{name}.jsonl").write_text("\n".join(rows))
+
+
+@pytest.fixture(scope="session")
+def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with train.jsonl (12 utterances) and valid.jsonl (4): a word is a tone, 8 kHz."""
+    folder = tmp_path_factory.mktemp("tones")
+    rng = np.random.default_rng(0)
+    texts = [" ".join(rng.choice(sorted(_TONES_HZ), size=1 + number % 4)) for number in range(12)]
+    _write_tones(folder, "train", texts, 1)
+    _write_tones(folder, "valid", ["low top", "mid", "top low mid", "mid mid low top"], 2)
+    return folder
+
+
+@pytest.fixture
+def speech_config(tones: Path) -> Callable[..., RunConfig]:
+    """Return a function that builds a tiny transducer run: (kind of model, sections as keywords)."""
+    base: dict[str, Any] = {
+        "data": {
+            "kind": "speech", "train": str(tones / "train.jsonl"),
+            "valid": str(tones / "valid.jsonl"), "rate_hz": 8_000, "num_mels": 16,
+            "freq_mask_mels": 2, "time_mask_frames": 3, "min_s": 0.1,
+        },
+        "loss": {"kind": "rnnt"},
+        "batch": {"items": 4, "micro_batch": 2},
+        "optimizer": {"lr": 1e-2},
+        "schedule": {"length": "6 updates"},
+        "validation": {"every": "3 updates", "batch_items": 3},
+        "checkpoint": {"every": "2 updates", "best": ["wer", "wer_ema"]},
+        "precision": {"device": "cpu", "threads": 1},
+    }  # fmt: skip
+
+    def build(kind: str = "conformer_rnnt", **sections: Any) -> RunConfig:
+        model = {"kind": kind, **_TINY_TRANSDUCER, **_ENCODERS[kind]}
+        config = {**base, "model": model}
+        return load_config(
+            {**config, **{n: {**config.get(n, {}), **v} for n, v in sections.items()}}
+        )
+
+    return build

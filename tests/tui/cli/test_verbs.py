@@ -278,6 +278,8 @@ def test_separate_refuses_what_has_no_checkpoint(sepdash, lab, tmp_path: Path) -
             {"best-si_sdr": {"si_sdr": 7.0}, "best-si_sdr_ema": {"si_sdr_ema": 8.0}},
             "best-si_sdr_ema",
         ),
+        ({"best-wer": {"wer": 0.2}, "best-wer_ema": {"wer_ema": 0.1}, "last": {}}, "best-wer_ema"),
+        ({"best-wer": {"wer": 0.1}, "best-wer_ema": {"wer_ema": 0.2}}, "best-wer"),
         ({"last": {}, "best-val_loss": {"val_loss": 1.0}}, "best-val_loss"),
         ({"last": {}}, "last"),
     ],
@@ -285,18 +287,18 @@ def test_separate_refuses_what_has_no_checkpoint(sepdash, lab, tmp_path: Path) -
 def test_separate_takes_the_checkpoint_with_the_best_level(
     lab, levels, chosen: str, tmp_path: Path
 ) -> None:
-    from tui.cli.separate import _checkpoint_of_run
+    from tui.cli.checkpoints import checkpoint_of_run
 
     run = lab.run("one")
     for kind, metrics in levels.items():
         folder = tmp_path / kind
         folder.mkdir()
         lab.writer.add_checkpoint(run, kind, str(folder), updates=1, metrics=metrics, size_bytes=1)
-    assert _checkpoint_of_run(lab.home, "one", None) == tmp_path / chosen
+    assert checkpoint_of_run(lab.home, "one", None) == tmp_path / chosen
 
 
 def test_separate_takes_the_newest_of_several_last_checkpoints(lab, tmp_path: Path) -> None:
-    from tui.cli.separate import _checkpoint_of_run
+    from tui.cli.checkpoints import checkpoint_of_run
 
     run = lab.run("one")
     for updates in (10, 20):
@@ -305,7 +307,7 @@ def test_separate_takes_the_newest_of_several_last_checkpoints(lab, tmp_path: Pa
         lab.writer.add_checkpoint(
             run, "last", str(folder), updates=updates, metrics={}, size_bytes=1
         )
-    assert _checkpoint_of_run(lab.home, "one", "last") == tmp_path / "last-20"
+    assert checkpoint_of_run(lab.home, "one", "last") == tmp_path / "last-20"
 
 
 def test_separate_passes_the_message_of_its_child_on(sepdash, tmp_path: Path) -> None:

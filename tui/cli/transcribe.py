@@ -1,0 +1,69 @@
+"""`sepdash transcribe`: speech to text by a trained model, in a child process that loads torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+from jobs.home import Home
+from tui.cli.checkpoints import locate_checkpoint
+from tui.cli.common import json_option, with_home
+
+_EXAMPLES = """\b
+Examples:
+  sepdash transcribe digits-1 call.wav
+  sepdash transcribe 3 test.jsonl --beam 8              with error rates against its texts
+  sepdash transcribe ~/models/best-wer *.flac --json
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@click.argument("model", metavar="RUN|CHECKPOINT")
+@click.argument(
+    "inputs", metavar="FILE...", nargs=-1, required=True,
+    type=click.Path(exists=True, path_type=Path),
+)  # fmt: skip
+@click.option(
+    "--checkpoint", "kind", help="Which checkpoint of the run [the one with the best WER]."
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+@click.option(
+    "--beam", type=click.IntRange(1, 256), default=1, show_default=True,
+    help="Paths of the beam search; 1: greedy, the quickest.",
+)  # fmt: skip
+@click.option(
+    "--longest", type=click.FloatRange(1, 3600),
+    help="Seconds; longer audio is cut in quiet places [data.max_s of the run].",
+)  # fmt: skip
+@click.option(
+    "--confusions", type=click.IntRange(0, 1000), default=10, show_default=True,
+    help="How many of the most frequent errors are shown.",
+)  # fmt: skip
+@json_option
+@with_home
+def transcribe(
+    model: str,
+    inputs: tuple[Path, ...],
+    *,
+    kind: str | None,
+    as_json: bool,
+    home: Home,
+    **settings: str | float | None,
+) -> None:
+    """Write down what is said in audio files of any length and rate.
+
+    A FILE may also be a manifest (.jsonl) or a LibriSpeech folder: then what was understood is
+    compared with its texts, and word and character error rates are printed.
+    """
+    checkpoint = locate_checkpoint(home, model, kind)
+    options = [f"--{name}={value}" for name, value in settings.items() if value is not None]
+    options += ["--json"] * as_json
+    # `-P` keeps the current folder, which may hold any file, from being imported.
+    child = [sys.executable, "-P", "-m", "engine.transcribe", *options]
+    paths = [str(path) for path in inputs]
+    result = subprocess.run([*child, "--", str(checkpoint), *paths], check=False)
+    code = result.returncode
+    click.get_current_context().exit(code if code >= 0 else 128 - code)
