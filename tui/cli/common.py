@@ -54,7 +54,7 @@ def runs_argument(function: Function) -> Function:
 
 def preset_argument(*, required: bool = True) -> Callable[[Function], Function]:
     """Add the argument PRESET, passed on as `preset`."""
-    return click.argument("preset", required=required, shell_complete=_complete_preset)
+    return click.argument("preset", required=required, shell_complete=complete_preset)
 
 
 def set_option(function: Function) -> Function:
@@ -114,7 +114,8 @@ def complete_run(ctx: click.Context, param: click.Parameter, text: str) -> list[
     return [CompletionItem(run.name, help=run.state) for run in runs]
 
 
-def _complete_preset(ctx: click.Context, param: click.Parameter, text: str) -> list[CompletionItem]:
+def complete_preset(ctx: click.Context, param: click.Parameter, text: str) -> list[CompletionItem]:
+    """Offer the names of presets that start with `text`."""
     from presets.catalogue import Catalogue
 
     found = Catalogue(home_of(ctx).presets).list()

@@ -8,7 +8,7 @@ import click
 
 from jobs.home import Home
 from presets.catalogue import Catalogue, to_toml
-from tui.cli.common import json_option, preset_argument, print_json, print_table, with_home
+from tui.cli.common import complete_preset, json_option, print_json, print_table, with_home
 
 if TYPE_CHECKING:
     from engine.config.fields import SettingInfo
@@ -18,23 +18,30 @@ Examples:
   sepdash presets                       the list
   sepdash presets denoise/small         its file, as written
   sepdash presets denoise/small --full  every setting of the run it makes
-  sepdash presets denoise/small --plot  its learning rate over the run
+  sepdash presets show denoise/small --plot   its learning rate over the run
   sepdash presets --settings            every setting: type, default, bounds, help
 """
 _PLOT_COLUMNS, _PLOT_ROWS = 100, 16
 
 
 @click.command(epilog=_EXAMPLES)
-@preset_argument(required=False)
+@click.argument("words", metavar="[show] [PRESET]", nargs=-1, shell_complete=complete_preset)
 @click.option("--full", is_flag=True, help="Show every setting, defaults and `extends` resolved.")
 @click.option("--settings", is_flag=True, help="List the settings that presets and --set know.")
 @click.option("--plot", is_flag=True, help="Draw the learning rate over the run.")
 @json_option
 @with_home
 def presets(
-    preset: str | None, *, full: bool, settings: bool, plot: bool, as_json: bool, home: Home
+    words: tuple[str, ...],
+    *,
+    full: bool,
+    settings: bool,
+    plot: bool,
+    as_json: bool,
+    home: Home,
 ) -> None:
     """List presets, show one, or list every setting."""
+    preset = _named(words)
     catalogue = Catalogue(home.presets)
     if settings:
         _print_settings(as_json=as_json)
@@ -48,6 +55,16 @@ def presets(
         _print_full(catalogue, preset, as_json=as_json)
     else:
         click.echo(catalogue.source(preset).rstrip())
+
+
+def _named(words: tuple[str, ...]) -> str | None:
+    """Return the preset that is asked for; `show` before it is a word for people who expect one."""
+    names = words[1:] if words[:1] == ("show",) else words
+    if len(names) > 1:
+        raise click.UsageError(f"expected one PRESET, found {' '.join(names)}")
+    if words and not names:
+        raise click.UsageError("show needs a PRESET")
+    return names[0] if names else None
 
 
 def _print_list(catalogue: Catalogue, *, as_json: bool) -> None:

@@ -76,6 +76,17 @@ def test_plot_draws_the_learning_rate_and_warns(sepdash, home) -> None:
     assert sepdash("presets", "--plot").code == 2
 
 
+def test_presets_show_is_another_way_to_say_it(sepdash) -> None:
+    for options in ([], ["--plot"], ["--full"]):
+        shown, plain = (
+            sepdash("presets", *words, "demo/batch2x", *options) for words in (["show"], [])
+        )
+        assert (shown.code, shown.out) == (0, plain.out)
+        assert plain.out
+    assert "show needs a PRESET" in sepdash("presets", "show").err
+    assert "expected one PRESET, found a b" in sepdash("presets", "a", "b").err
+
+
 # enqueue
 
 
@@ -137,7 +148,7 @@ def test_runs_shows_the_queue_first_and_the_best_levels(sepdash, lab) -> None:
         "LEFT",
         "SI-SDR",
         "EMA",
-        "SI-SDRi",
+        "GAIN",
         "PRESET",
     ]
     assert lines[1].split() == [
