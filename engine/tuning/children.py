@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from threading import Event
 from typing import IO, Any
@@ -34,11 +34,19 @@ class ChildMeasurer:
 
     Args:
         cancel: once set, the child is ended and `Cancelled` raised.
+        environment: of the children; None: that of this process.
         command: what to run in place of the real child.
     """
 
-    def __init__(self, *, cancel: Event | None = None, command: Sequence[str] = _COMMAND) -> None:
+    def __init__(
+        self,
+        *,
+        cancel: Event | None = None,
+        environment: Mapping[str, str] | None = None,
+        command: Sequence[str] = _COMMAND,
+    ) -> None:
         self._cancel = cancel or Event()
+        self._environment = environment
         self._command = list(command)
 
     def measure(self, job: Job, *, timeout_s: float) -> Answer:
@@ -52,7 +60,7 @@ class ChildMeasurer:
         facts: Facts | None = None
         while len(left := [i for i in range(len(job.cases)) if i not in found]) or not facts:
             part = replace(job, cases=tuple(job.cases[i] for i in left))
-            child = _Child(part, self._command)
+            child = _Child(part, self._command, self._environment)
             child.follow(deadline, self._cancel)
             facts = facts or child.facts
             found |= {left[i]: measured for i, measured in child.answers().items()}
@@ -67,9 +75,12 @@ class ChildMeasurer:
 class _Child:
     """One child process and what it has said."""
 
-    def __init__(self, job: Job, command: Sequence[str]) -> None:
+    def __init__(
+        self, job: Job, command: Sequence[str], environment: Mapping[str, str] | None
+    ) -> None:
         self._job = job
         self._command = command
+        self._environment = environment
         self._measured: dict[int, Measured] = {}
         self._started: int | None = None
         self._done = False
@@ -83,7 +94,7 @@ class _Child:
         with tempfile.TemporaryFile() as errors:
             process = subprocess.Popen(
                 self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
-                start_new_session=True,
+                env=self._environment, start_new_session=True,
             )  # fmt: skip
             try:
                 assert process.stdin is not None

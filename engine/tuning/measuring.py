@@ -7,7 +7,6 @@ Resident memory would not do there: freed pages linger in the heap, so small pea
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from time import perf_counter
@@ -23,6 +22,7 @@ from engine.config.sections import OptimizerConfig
 from engine.counters import UpdateSize
 from engine.ema import Ema
 from engine.optimizer import FusedAdamW
+from engine.out_of_memory import DoesNotFit, MemoryLimits, UpdateTorn, release_memory
 from engine.precision import backend_settings, place
 from engine.randomness import seed_everything
 from engine.recipes.base import Batch
@@ -91,10 +91,22 @@ class Subject:
         return [batch] * case.micro_batches
 
     def update(self, batches: Sequence[Batch], watcher: Watcher | None = None) -> None:
-        """Make one update; the weights stay where they are."""
+        """Make one update; the weights stay where they are.
+
+        Raises:
+            MemoryError: when memory ran out, also where the updater went on in smaller pieces.
+        """
         self._optimizer.watcher = watcher
         self._made += 1
-        self._updater.run(self._made, batches, lr=0.0)
+        try:
+            shortages = self._updater.run(self._made, batches, lr=0.0).shortages
+            short = shortages[0].error if shortages else ""
+        except (DoesNotFit, UpdateTorn) as error:
+            short = str(error)
+        if short:
+            # Pieces that are small enough are not what is measured here.
+            self._updater.limits = MemoryLimits()
+            raise MemoryError(short)
 
     def settings(self) -> AbstractContextManager[None]:
         """Return the switches of the backends that this config asks for, as a context."""
@@ -107,9 +119,7 @@ class Subject:
     def clear(self) -> None:
         """Forget the gradients, and hand unused memory back."""
         self._optimizer.clear_gradients()
-        gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        release_memory()
 
 
 def describe_sizes(sizes_ND: np.ndarray) -> dict[str, Any]:
@@ -253,20 +263,6 @@ class Timed:
 def rounds_of(timing_s: float) -> tuple[int, float]:
     """Return how many rounds a case is timed in, and the seconds of each."""
     return _ROUNDS, timing_s / _ROUNDS
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error says that memory ran out, on whatever device."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    words = (
-        "can't allocate memory",
-        "not enough memory",
-        "bad_alloc",
-        "ALLOC_FAILED",
-        "out of memory",
-    )
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
 
 def _synchronise(device: torch.device) -> None:

@@ -12,9 +12,14 @@ import os
 import sys
 import threading
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from engine.tuning.machine import (
+    cpu_name,
+    limit_allocations,
+    memory_of_machine,
+    resident_bytes,
+)
 from engine.tuning.trials import Case, Facts, Job, Measured
 
 if TYPE_CHECKING:
@@ -59,7 +64,7 @@ class _Trial:
         facts = self._facts()
         _say(self._answers, facts=asdict(facts))
         if self._job.limit_bytes is not None and self._device.type == "cpu":
-            _limit_allocations(self._job.limit_bytes - facts.own_bytes)
+            limit_allocations(self._job.limit_bytes - facts.own_bytes)
         timed: dict[int, Timed] = {}
         for index, case in enumerate(self._job.cases):
             _say(self._answers, started=index)
@@ -71,7 +76,8 @@ class _Trial:
         _say(self._answers, done=True)
 
     def _measure(self, case: Case, *, own_bytes: int) -> Measured:
-        from engine.tuning.measuring import is_out_of_memory, measure_peaks
+        from engine.out_of_memory import first_line, is_out_of_memory
+        from engine.tuning.measuring import measure_peaks
 
         message = ""
         try:
@@ -81,7 +87,7 @@ class _Trial:
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            message = str(error).splitlines()[0][:200]
+            message = first_line(error)
         for one in self._subjects.values():
             one.clear()
         if message:
@@ -99,7 +105,8 @@ class _Trial:
         return Timed(self._subject(case), case)
 
     def _time(self, timed: dict[int, Timed]) -> None:
-        from engine.tuning.measuring import is_out_of_memory, rounds_of
+        from engine.out_of_memory import first_line, is_out_of_memory
+        from engine.tuning.measuring import rounds_of
 
         rounds, seconds = rounds_of(self._job.timing_s)
         for number in range(rounds + 1):
@@ -114,7 +121,7 @@ class _Trial:
                 except Exception as error:
                     if not is_out_of_memory(error):
                         raise
-                    problem = str(error).splitlines()[0][:200]
+                    problem = first_line(error)
                 if problem:
                     del timed[index]
                     one.subject.clear()
@@ -179,46 +186,6 @@ def has_compiler(device: torch.device) -> bool:
     if device.type == "cuda":
         return find_spec("triton") is not None
     return any(which(name) for name in ("g++", "clang++", "c++"))
-
-
-def memory_of_machine() -> tuple[int, int]:
-    """Return the free and the total bytes of main memory."""
-    import psutil
-
-    memory = psutil.virtual_memory()
-    return int(memory.available), int(memory.total)
-
-
-def resident_bytes() -> int:
-    """Return what this process holds of main memory."""
-    import psutil
-
-    return int(psutil.Process().memory_info().rss)
-
-
-def cpu_name() -> str:
-    """Return the name of the processor with the number of its cores."""
-    import platform
-
-    name = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return f"{next(names, name)}, {os.cpu_count()} cores"
-
-
-def _limit_allocations(more_bytes: int) -> None:
-    """Let this process map so many bytes more; beyond, an allocation fails instead of the machine."""
-    import resource
-
-    import psutil
-
-    most = psutil.Process().memory_info().vms + max(0, more_bytes)
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    if hard == resource.RLIM_INFINITY or most < hard:
-        resource.setrlimit(resource.RLIMIT_AS, (most, hard))
 
 
 def _say(answers: TextIO, **values: object) -> None:
