@@ -21,6 +21,8 @@ from models.registry import build_model
 
 PREFERRED = ("best-si_sdr_ema", "best-si_sdr", "best-val_loss_ema", "best-val_loss")
 
+_DEVICES = "precision.devices"
+
 
 class ResumeError(ValueError):
     """A run can't go on from its checkpoint, since it would not be the same run."""
@@ -90,10 +92,14 @@ def newest_intact(folder: Path) -> tuple[Manifest | None, list[str]]:
     return None, problems
 
 
-def require_same_run(manifest: Manifest, *, config: RunConfig, plan_hash: str) -> None:
+def require_same_run(manifest: Manifest, *, config: RunConfig, plan_hash: str) -> list[str]:
     """Check that a checkpoint belongs to this config and this data.
 
-    A setting that is younger than the checkpoint counts as saved with its default.
+    A setting that is younger than the checkpoint counts as saved with its default. The number of
+    processes may differ where the data of an update don't depend on it: in mode exact.
+
+    Returns:
+        What differs all the same, to be noted.
 
     Raises:
         ResumeError: naming every setting that differs.
@@ -102,10 +108,18 @@ def require_same_run(manifest: Manifest, *, config: RunConfig, plan_hash: str) -
     # A setting that is gone by now is no config any more; it is named as a difference.
     with suppress(ConfigError):
         saved = load_config(saved).to_dict()
-    differing = list(_differences(saved, config.to_dict(), ""))
+    differing = dict(_differences(saved, config.to_dict(), ""))
+    notes = []
+    if config.batch.mode == "exact" and _DEVICES in differing:
+        old, new = differing.pop(_DEVICES)
+        notes.append(
+            f"goes on with {new} process(es) instead of {old}: the same items in every update, added "
+            "up in another order, so that weights agree to rounding"
+        )
     if differing:
+        named = "; ".join(f"{key} (saved {a!r}, now {b!r})" for key, (a, b) in differing.items())
         raise ResumeError(
-            f"can't resume from {manifest.folder}: the config differs in {'; '.join(differing)}. "
+            f"can't resume from {manifest.folder}: the config differs in {named}. "
             "Enqueue a new run, or put the settings back"
         )
     if manifest.values["plan"] != plan_hash:
@@ -113,12 +127,13 @@ def require_same_run(manifest: Manifest, *, config: RunConfig, plan_hash: str) -
             f"can't resume from {manifest.folder}: the training files are not those it was made with "
             f"(plan {manifest.values['plan']}, now {plan_hash}). Put them back, or enqueue a new run"
         )
+    return notes
 
 
-def _differences(old: Any, new: Any, key: str) -> Iterator[str]:
+def _differences(old: Any, new: Any, key: str) -> Iterator[tuple[str, tuple[Any, Any]]]:
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for name in sorted({*old, *new}):
             inner = f"{key}.{name}" if key else name
             yield from _differences(old.get(name), new.get(name), inner)
     elif old != new:
-        yield f"{key} (saved {old!r}, now {new!r})"
+        yield key, (old, new)

@@ -31,12 +31,15 @@ class Ema:
         self._restart = ema_restart(config, size)
 
     @torch.no_grad()
-    def update(self, update: int, *, skipped: Tensor) -> None:
+    def update(self, update: int, *, skipped: Tensor, one_by_one: bool = False) -> None:
         """Take in the weights after update number `update`, unless it was skipped.
+
+        Nothing has changed when memory runs out in here, but with `one_by_one`.
 
         Args:
             update: number of the update, from 1.
             skipped: () 1.0 where the update was not finite, else 0.0, on the device of the weights.
+            one_by_one: take memory for one parameter at a time, not for all; slower on a GPU.
         """
         if update == self._restart:
             torch._foreach_copy_(self._averages, self._params)
@@ -47,8 +50,13 @@ class Ema:
                 torch._foreach_lerp_(self._averages, self._params, share)
             return
         # On a GPU the flag must stay on the device: a share of 0 leaves the average as it is.
+        gated = (1.0 - skipped) * share
+        if one_by_one:
+            for average, param in zip(self._averages, self._params, strict=True):
+                average.add_((param - average).mul_(gated))
+            return
         moves = torch._foreach_sub(self._params, self._averages)
-        torch._foreach_mul_(moves, (1.0 - skipped) * share)
+        torch._foreach_mul_(moves, gated)
         torch._foreach_add_(self._averages, moves)
 
     @contextmanager

@@ -38,7 +38,7 @@ class FusedAdamW:
 
     @torch.no_grad()
     def step(self, *, lr: float, divisor: Tensor, skipped: Tensor) -> None:
-        """Move the parameters.
+        """Move the parameters; writes in place only, and needs no memory for flags in float32.
 
         Args:
             lr: learning rate of this step.
@@ -46,6 +46,8 @@ class FusedAdamW:
             skipped: () 1.0 to leave parameters, moments and step count as they are, else 0.0.
         """
         params, grads, exp_avgs, exp_avg_sqs = self._with_gradients()
+        # The kernel takes both in float32 only, whatever the type of the weights.
+        divisor, skipped = divisor.float(), skipped.float()
         self._step.add_(1.0)
         torch._fused_adamw_(
             params,
@@ -61,9 +63,8 @@ class FusedAdamW:
             weight_decay=self._config.weight_decay,
             eps=self._config.eps,
             maximize=False,
-            # The kernel takes both in float32 only, whatever the type of the weights.
-            grad_scale=divisor.float(),
-            found_inf=skipped.float(),
+            grad_scale=divisor,
+            found_inf=skipped,
         )
         self._step.sub_(skipped)
 

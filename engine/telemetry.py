@@ -171,6 +171,13 @@ class Telemetry:
         self._skipped, self._in_a_row = (int(n) for n in state["counts"])
 
 
+class SilentTelemetry(Telemetry):
+    """Telemetry of a process that tells nothing, since the first one of the run speaks for all."""
+
+    def add(self, result: UpdateResult, lr: float, size: UpdateSize) -> None:
+        """Keep nothing."""
+
+
 def _advanced(counters: Counters, rows: np.ndarray, *, sign: int = 1) -> Counters:
     """Return the counters after (or, with sign -1, before) the updates of `rows`."""
     micro_batches, samples, audio_seconds = (rows[:, 4:].sum(axis=0) * sign).tolist()

@@ -1,7 +1,8 @@
 """The one training loop: step, log, save, evaluate, stop.
 
 Owns the order of things in a run and nothing else: an update is made in `engine.updates`, curves in
-`engine.telemetry`, evaluation in `engine.validation`, state on disk in `engine.training_state`.
+`engine.telemetry`, evaluation in `engine.validation`, state on disk in `engine.training_state`. Of
+several processes (`engine.parallel`) the first one does all but the updates, and all make those.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -39,12 +40,14 @@ from engine.events import (
     SamplesWritten,
 )
 from engine.optimizer import FusedAdamW
+from engine.out_of_memory import Shortage
+from engine.parallel import Alone, Ranks, require_no_batch_norm, state_hash
 from engine.precision import backend_settings, place, resolve_device
 from engine.randomness import seed_everything
 from engine.recipes.base import AudioSample, Recipe
 from engine.samples import write_samples
 from engine.schedules import is_due, lr_factor, total_updates
-from engine.telemetry import Telemetry
+from engine.telemetry import SilentTelemetry, Telemetry
 from engine.training_state import StateSaver, TrainingState
 from engine.updates import Updater
 from engine.validation import Validator, metric_unit
@@ -64,6 +67,7 @@ class Trainer:
         control: asked once per update whether to stop.
         resume: go on from the newest intact checkpoint in `folder`, if there is one.
         device: where to train; overrules `config.precision.device`.
+        ranks: the processes that train together; only the observers of the first one are told.
     """
 
     def __init__(
@@ -76,14 +80,17 @@ class Trainer:
         control: Control,
         resume: bool = True,
         device: torch.device | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self._config = config
         self._recipe = recipe
         self._folder = folder / "checkpoints"
-        self._observers = list(observers)
+        self._ranks = ranks or Alone()
+        self._leads = self._ranks.rank == 0
+        self._observers = list(observers) if self._leads else []
         self._control = control
         self._resume = resume
-        self._device = device or resolve_device(config.precision.device)
+        self._device = device or self._ranks.device or resolve_device(config.precision.device)
         self._update = self._saved_at = 0
         self._counters = Counters()
         self._metrics: dict[str, float] = {}
@@ -96,11 +103,13 @@ class Trainer:
             TrainingDiverged: when too many updates in a row were not finite.
             CheckpointError: when a checkpoint can't be written or does not fit.
             ResumeError: when the config or the data is not that of the checkpoint.
+            DoesNotFit: when a single item needs more memory than there is.
+            Interrupted: when only another process can go on, from the last checkpoint.
         """
         with backend_settings(self._config.precision), self._prepared():
             reason = None
             while self._update < self._total:
-                reason = self._control.stop_reason()
+                reason = self._ranks.stop_reason(self._control.stop_reason())
                 if reason is not None:
                     break
                 self._step()
@@ -114,8 +123,13 @@ class Trainer:
         batches = self._loader.update()
         lr = self._peak_lr * lr_factor(self._config.schedule, self._counters, self._size)
         self._update += 1
-        self._telemetry.add(self._updater.run(self._update, batches, lr=lr), lr, size)
+        result = self._updater.run(self._update, batches, lr=lr)
+        if result.num_pieces != size.micro_batches:
+            size = replace(size, micro_batches=result.num_pieces)
+        self._telemetry.add(result, lr, size)
         self._counters = self._counters + size
+        for shortage in result.shortages:
+            self._tell_shortage(shortage)
 
     def _log(self) -> None:
         if self._telemetry.is_full():
@@ -126,7 +140,8 @@ class Trainer:
         settings = self._config.validation
         first = settings.at_start and self._update == 1
         whole = settings.full_files and (self._is_last or self._is_due(settings.full_every))
-        if not (first or whole or self._is_last or self._is_due(settings.every)):
+        due = first or whole or self._is_last or self._is_due(settings.every)
+        if not (due and self._leads):
             return
         self._telemetry.flush()
         started = perf_counter()
@@ -156,7 +171,7 @@ class Trainer:
 
     def _save(self) -> None:
         due = self._is_last or self._is_due(self._config.checkpoint.every)
-        if due or self._new_best:
+        if self._leads and (due or self._new_best):
             self._save_now(last=due)
 
     def _save_now(self, *, last: bool) -> None:
@@ -178,7 +193,7 @@ class Trainer:
 
     def _end(self, reason: str | None) -> RunEnded:
         self._telemetry.flush()
-        if self._saved_at < self._update:
+        if self._leads and self._saved_at < self._update:
             self._save_now(last=True)
         self._tell_saved(self._writer.wait())
         counters = self._counters
@@ -196,18 +211,26 @@ class Trainer:
         seed_everything(config.seed)
         sizes = self._recipe.sizes("train")
         num_valid = len(self._recipe.sizes("valid"))
-        self._plan = plan = open_plan(config, sizes, manifest=self._recipe.manifest("train"))
+        ranks = self._ranks
+        self._plan = plan = open_plan(
+            config,
+            sizes,
+            manifest=self._recipe.manifest("train"),
+            rank=ranks.rank,
+            world=ranks.world,
+        )
         self._size = plan.mean_size
         self._total = total_updates(config.schedule.length, self._size)
         self._peak_lr = config.optimizer.lr
         self._loss_unit = self._recipe.loss_unit
         self._build(plan)
         self._resume_from(plan)
+        ranks.require_equal("their weights", partial(state_hash, self._state.model))
         parameters = count_parameters(self._state.model)
         with self._open_loader(plan) as self._loader, self._new_writer() as self._writer:
             self._emit(
                 RunStarted(
-                    self._counters, self._total, self._update, str(self._device), parameters,
+                    self._counters, self._total, self._update, self._where, parameters,
                     len(sizes), num_valid,
                 )
             )  # fmt: skip
@@ -218,18 +241,19 @@ class Trainer:
         config, device = self._config, self._device
         model = place(self._recipe.build_model(), config.precision, device)
         model.train()
+        require_no_batch_norm(model, self._ranks)
         ema = Ema(model, config.ema, self._size) if config.ema.enabled else None
         optimizer = FusedAdamW(model, config.optimizer)
         self._updater = Updater(
-            self._recipe, model, optimizer, config=config, device=device, ema=ema
+            self._recipe, model, optimizer, config=config, device=device, ema=ema, ranks=self._ranks
         )
-        self._telemetry = Telemetry(
+        self._telemetry = (Telemetry if self._leads else SilentTelemetry)(
             config.logging, self._size, loss_unit=self._loss_unit, emit=self._emit
         )
         self._validator = Validator(self._recipe, config, device=device, ema=ema)
         self._state = TrainingState(
             model, optimizer, ema, self._updater.loss_scale, self._telemetry,
-            BestMetrics(config.checkpoint.best),
+            BestMetrics(config.checkpoint.best), self._updater.limits,
         )  # fmt: skip
         about = {
             "config": config.to_dict(), "fingerprint": config.fingerprint, "plan": plan.hash,
@@ -237,20 +261,29 @@ class Trainer:
         self._saver = StateSaver(self._state, about)
 
     def _resume_from(self, plan: Plan) -> None:
-        tidy(self._folder)
-        if not self._resume:
-            return
-        manifest, problems = newest_intact(self._folder)
-        for problem in problems:
-            self._emit(Noticed("warning", "checkpoint-broken", f"{problem}; passed over"))
+        manifest = self._newest()
         if manifest is None:
             return
-        require_same_run(manifest, config=self._config, plan_hash=plan.hash)
+        notes = require_same_run(manifest, config=self._config, plan_hash=plan.hash)
         self._state.restore(manifest)
         self._update = self._saved_at = manifest.updates
         self._metrics = dict(manifest.values["metrics"])
         self._counters = Counters(**manifest.values["counters"])
         self._telemetry.start_at(self._counters)
+        for note in notes:
+            self._emit(Noticed("info", "replanned", note, self._counters))
+
+    def _newest(self) -> Manifest | None:
+        """Return the checkpoint to go on from; the first rank puts the folder in order for all."""
+        if self._leads:
+            tidy(self._folder)
+        found = newest_intact(self._folder) if self._leads and self._resume else (None, [])
+        for problem in found[1]:
+            self._emit(Noticed("warning", "checkpoint-broken", f"{problem}; passed over"))
+        self._ranks.gather(None)
+        if self._resume and not self._leads:
+            found = newest_intact(self._folder)
+        return found[0]
 
     def _open_loader(self, plan: Plan) -> Loader:
         on_gpu = self._device.type == "cuda"
@@ -271,8 +304,18 @@ class Trainer:
         return interval is not None and is_due(interval, self._update, self._size)
 
     @property
+    def _where(self) -> str:
+        """Say where the run trains: the device, and how many processes if there are several."""
+        world = self._ranks.world
+        return str(self._device) if world == 1 else f"{world} x {self._device.type}"
+
+    @property
     def _is_last(self) -> bool:
         return self._update == self._total
+
+    def _tell_shortage(self, shortage: Shortage) -> None:
+        counters, text, details = self._counters, shortage.message, shortage.details
+        self._emit(Noticed("warning", "out-of-memory", text, counters, details))
 
     def _tell_saved(self, manifests: Sequence[Manifest]) -> None:
         for manifest in manifests:

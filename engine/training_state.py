@@ -17,6 +17,7 @@ from engine.checkpoint_files import MODEL, TRAINING, CheckpointError, Manifest
 from engine.checkpoint_writer import Save, SnapshotBuffers
 from engine.ema import Ema
 from engine.optimizer import FusedAdamW
+from engine.out_of_memory import MemoryLimits
 from engine.precision import LossScale
 from engine.randomness import RngState, rng_state, set_rng_state
 from engine.telemetry import Telemetry
@@ -32,6 +33,7 @@ class TrainingState:
     loss_scale: LossScale | None
     telemetry: Telemetry
     best: BestMetrics
+    limits: MemoryLimits
 
     def weights(self, *, average: bool) -> dict[str, Tensor]:
         """Return the state of the model, with the averaged parameters in place if asked."""
@@ -60,7 +62,11 @@ class TrainingState:
 
     def values(self) -> dict[str, Any]:
         """Return what is not a tensor, fit for JSON."""
-        return {"best": self.best.state_dict(), "rng": rng_state().values}
+        return {
+            "best": self.best.state_dict(),
+            "rng": rng_state().values,
+            "memory_limits": self.limits.state_dict(),
+        }
 
     def restore(self, manifest: Manifest) -> None:
         """Take everything from a checkpoint.
@@ -79,6 +85,8 @@ class TrainingState:
             if self.loss_scale is not None:
                 self.loss_scale.load_state_dict(_pop_group(tensors, "loss_scale"))
             self.best.load_state_dict(state["best"])
+            # Checkpoints of earlier versions know no limits.
+            self.limits.load_state_dict(state.get("memory_limits", {}))
             set_rng_state(RngState(_pop_group(tensors, "rng"), state["rng"]))
         except (KeyError, RuntimeError, ValueError) as error:
             raise CheckpointError(f"{manifest.folder} does not fit this run: {error}") from error

@@ -108,6 +108,9 @@ class PrecisionConfig(Section):
     device: Literal["auto", "cpu", "cuda"] = setting(
         "auto", "Where to train; auto takes the GPU when there is one."
     )
+    devices: int = setting(
+        1, "Processes that train together, one per GPU or on the CPU.", ge=1, le=64
+    )
     dtype: Literal["fp32", "bf16", "fp16"] = setting("fp32", "Format of the forward pass.")
     tf32: bool = setting(False, "Allow TF32 matrix products in fp32 (GPU only).")
     cudnn_benchmark: bool = setting(False, "Let cuDNN time its kernels and keep the fastest.")

@@ -51,7 +51,9 @@ class Loader:
             batches = self._pool.batches()
         else:
             batches = _pinned(job.batches()) if pin_memory else job.batches()
-        self._counts = (len(plan.micro_batches(update)) for update in count(start_update))
+        self._counts = (
+            sum(map(bool, map(len, plan.micro_batches(update)))) for update in count(start_update)
+        )
         self._ahead = _Ahead(batches, depth=prefetch) if background else None
         self._batches: Iterator[Batch] = batches if self._ahead is None else self._ahead.batches()
 

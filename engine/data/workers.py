@@ -52,9 +52,9 @@ class ReadJob:
     start_update: int
 
     def micro_batches(self) -> Iterator[MicroBatch]:
-        """Walk the micro-batches of the plan, without end."""
+        """Walk the micro-batches of the plan, without end and without those that hold nothing."""
         for update in count(self.start_update):
-            yield from self.plan.micro_batches(update)
+            yield from filter(len, self.plan.micro_batches(update))
 
     def batches(self) -> Iterator[Batch]:
         """Fetch the micro-batches of the plan in this process."""
