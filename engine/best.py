@@ -1,9 +1,16 @@
-"""Which evaluation was the best one, for each metric whose best checkpoint is kept."""
+"""Which evaluation was the best one, for each metric whose best checkpoint is kept.
+
+Owns which way each metric gets better, and by which one the runs of a task are judged.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import isfinite
+
+# By recipe: the metric that tables, charts and lists of runs show.
+HEADLINES = {"separation": "si_sdr", "transducer": "wer"}
+_FALLING = ("val_loss", "spectral", "lsd", "wer", "cer")
 
 
 def is_better(metric: str, new: float, old: float | None) -> bool:
@@ -16,8 +23,13 @@ def is_better(metric: str, new: float, old: float | None) -> bool:
 
 
 def falls(metric: str) -> bool:
-    """Tell whether lower is better: losses and distances fall, ratios in dB rise."""
-    return metric.startswith(("val_loss", "lsd"))
+    """Tell whether lower is better: losses, distances and error rates fall, ratios in dB rise."""
+    return metric.startswith(_FALLING)
+
+
+def is_rate(metric: str) -> bool:
+    """Tell whether a metric is a share, which people read in percent."""
+    return metric.startswith(("wer", "cer"))
 
 
 class BestMetrics:

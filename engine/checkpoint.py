@@ -19,7 +19,9 @@ from engine.config.problems import ConfigError, load_config
 from engine.config.schema import RunConfig
 from models.registry import build_model
 
-PREFERRED = ("best-si_sdr_ema", "best-si_sdr", "best-val_loss_ema", "best-val_loss")
+PREFERRED = (
+    "best-si_sdr_ema", "best-si_sdr", "best-wer_ema", "best-wer", "best-val_loss_ema", "best-val_loss",
+)  # fmt: skip
 
 _DEVICES = "precision.devices"
 
@@ -33,7 +35,7 @@ def find_checkpoint(path: Path) -> Path:
 
     Args:
         path: a checkpoint, a run's folder or its `checkpoints` folder; of several, the one with the
-            best SI-SDR is taken (average first), then the best validation loss, then the newest.
+            best SI-SDR or WER is taken (average first), then the best validation loss, then the newest.
 
     Raises:
         CheckpointError: when there is none.

@@ -11,13 +11,17 @@ from itertools import pairwise
 
 import numpy as np
 
-from engine.best import falls
+from engine.best import falls, is_rate
 from jobs.bootstrap import FEWEST_ITEMS, Difference, paired_difference
 from jobs.scores import Clock, Point, RunScores, When, item_values, read_scores
 from jobs.store.reader import StoreReader
 from jobs.store.records import RunRecord
 
-METRICS = ("si_sdr", "si_sdr_ema", "val_loss", "val_loss_ema")
+# Those that no run has are left out.
+METRICS = (
+    "si_sdr", "si_sdr_ema", "wer", "wer_ema", "cer", "cer_ema", "val_loss", "val_loss_ema",
+    "si_sdr_full", "si_sdr_full_ema",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +205,12 @@ class _Judge:
             for name, found in seeds.items()
             if len(set(found)) < len(found)
         ]
+        shown = {name for (*_, name), d in self._differences.items() if isinstance(d, Difference)}
+        if any(is_rate(name) for name in shown):
+            lines.append(
+                "wer and cer are errors over the length of all references, so in the differences items "
+                "weigh by their length"
+            )
         found = [d for d in self._differences.values() if isinstance(d, Difference)]
         if any(1 in difference.num_runs for difference in found):
             lines.append(

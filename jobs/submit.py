@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal
 
+from engine.best import HEADLINES
 from engine.config.schema import RunConfig
 from engine.data.check import check_data, with_absolute_paths
 from engine.schedules import total_updates
@@ -87,6 +88,7 @@ def enqueue_all(
                 "config": config.to_json(),
                 "fingerprint": config.fingerprint,
                 "seed": config.seed,
+                "metric": HEADLINES[config.data.recipe],
                 "experiment": experiment,
                 "variant": run.variant,
                 "parent": run.parent,

@@ -10,11 +10,12 @@ import numpy as np
 
 from jobs.store.records import Curve, RunRecord, SystemRecord
 from tui.messages import RunData
+from tui.metrics import style_of
 from tui.widgets.braille import FloatArray
 from tui.widgets.plot import PALETTE_SIZE, Line, Plot, x_range
 
 CLOCKS = ("updates", "samples", "audio time", "train time")
-CHARTS = ("loss", "si_sdr", "throughput", "memory")
+CHARTS = ("loss", "score", "throughput", "memory")
 _GREY = PALETTE_SIZE - 1
 # A drawn line of a noisy curve is a running mean over this share of its points.
 _SMOOTH = 1 / 40
@@ -37,7 +38,7 @@ def build(
     many = len(data) > 1
     lines = {
         "loss": _loss(data, colours, clock, many=many),
-        "si_sdr": _si_sdr(data, colours, clock, many=many),
+        "score": _score(data, colours, clock, many=many),
         "throughput": _throughput(data, colours, clock, many=many),
     }
     drawn = [line for group in lines.values() for line in group if line.drawn and len(line.x)]
@@ -51,7 +52,7 @@ def build(
             x_range=shared,
             log=log and name == "loss",
             from_zero=name == "throughput",
-            empty="no evaluation yet" if name == "si_sdr" and not waiting else waiting,
+            empty="no evaluation yet" if name == "score" and not waiting else waiting,
         )
         for name, group in lines.items()
     }
@@ -83,9 +84,10 @@ def _has_points(item: RunData) -> bool:
 
 def _titles(name: str, item: RunData | None = None) -> tuple[str, str]:
     loss = item.curves.get("loss") if item else None
+    score = style_of(item.run.metric if item else "si_sdr")
     return {
         "loss": ("Loss", loss.unit if loss else ""),
-        "si_sdr": ("SI-SDR", "dB"),
+        "score": (score.title, score.unit),
         "throughput": ("Speed", ""),
         "memory": ("Memory", "GiB"),
     }[name]
@@ -130,10 +132,13 @@ def _one_each(
     ]
 
 
-def _si_sdr(
+def _score(
     data: Sequence[RunData], colours: Mapping[int, int], clock: str, *, many: bool
 ) -> list[Line]:
+    """Return the metric that the first run is judged by; runs of another task are left out."""
     names = short_names(data)
+    metric = data[0].run.metric
+    data = [item for item in data if item.run.metric == metric]
     if many:
         lines = [
             line_of(
@@ -143,10 +148,13 @@ def _si_sdr(
         ]
     else:
         lines = [
-            line_of(data[0], "si_sdr_ema", "EMA", 1, clock=clock),
-            line_of(data[0], "si_sdr", "raw", 0, clock=clock),
+            line_of(data[0], f"{metric}_ema", "EMA", 1, clock=clock),
+            line_of(data[0], metric, "raw", 0, clock=clock),
         ]
-    inputs = {item.run.input_si_sdr for item in data} - {None}
+    scale = style_of(metric).scale
+    if scale != 1:
+        lines = [replace(line, mean=line.mean * scale) for line in lines]
+    inputs = {item.run.input_score for item in data} - {None}
     found = [line.x for line in lines if len(line.x)]
     if len(inputs) == 1 and found:
         ends = np.array([min(x[0] for x in found), max(x[-1] for x in found)])
@@ -157,8 +165,9 @@ def _si_sdr(
 
 def _judged(item: RunData) -> str:
     """Return the series that the run is judged by: EMA where it has one."""
-    curve = item.curves.get("si_sdr_ema")
-    return "si_sdr_ema" if curve is not None and curve.updates else "si_sdr"
+    metric = item.run.metric
+    curve = item.curves.get(f"{metric}_ema")
+    return f"{metric}_ema" if curve is not None and curve.updates else metric
 
 
 def _throughput(

@@ -30,7 +30,7 @@ from tui.messages import (
     RunsChanged,
 )
 
-SERIES = ("loss", "val_loss", "si_sdr", "si_sdr_ema", "audio_s_per_s", "updates_per_s")
+SERIES = ("loss", "val_loss", "audio_s_per_s", "updates_per_s")
 POLL_S = 0.25
 CHARTS_S = 1.0
 WORKERS_S = 2.0
@@ -206,7 +206,8 @@ class Feed:
         kept = self._kept.get(run.id)
         if kept is not None and kept.run == run and run.state != "running":
             return kept
-        curves = reader.curves(run.id, SERIES, max_points=MAX_POINTS)
+        names = (*SERIES, run.metric, f"{run.metric}_ema")
+        curves = reader.curves(run.id, names, max_points=MAX_POINTS)
         since = run.started_at or 0.0
         system = reader.system(run.id, since=since, max_points=MAX_POINTS // 2)
         return RunData(run, curves, reader.latest(run.id), tuple(system))

@@ -12,6 +12,7 @@ from models.settings import Section, setting
 BestMetric = Literal[
     "si_sdr", "si_sdr_ema", "val_loss", "val_loss_ema",
     "si_sdr_full", "si_sdr_full_ema", "val_loss_full", "val_loss_full_ema",
+    "wer", "wer_ema", "cer", "cer_ema",
 ]  # fmt: skip
 
 
@@ -164,9 +165,9 @@ class CheckpointConfig(Section):
     )
     keep_last: int = setting(2, "How many `last` checkpoints are kept.", ge=1, le=100)
     best: tuple[BestMetric, ...] = setting(
-        ("si_sdr", "si_sdr_ema", "val_loss", "val_loss_ema"),
-        "Metrics whose best checkpoint is kept, on the measured weights; _ema needs ema.enabled, _full "
-        "validation.full_files.",
+        ("si_sdr", "si_sdr_ema", "wer", "wer_ema", "val_loss", "val_loss_ema"),
+        "Metrics whose best checkpoint is kept, on the measured weights, those that the task has; _ema "
+        "needs ema.enabled, _full validation.full_files.",
         max_length=len(get_args(BestMetric)),
     )
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TextIO
 
+from engine.best import is_rate
 from engine.events import (
     CheckpointSaved,
     Evaluated,
@@ -95,6 +96,8 @@ def _describe_start(event: RunStarted) -> str:
 
 def _list(values: Mapping[str, float], units: Mapping[str, str]) -> str:
     return ", ".join(
-        f"{name} {value:.4g}{' ' + unit if (unit := units.get(name, '')) else ''}"
+        f"{name} {value:.2%}"
+        if is_rate(name)
+        else f"{name} {value:.4g}{' ' + unit if (unit := units.get(name, '')) else ''}"
         for name, value in values.items()
     )

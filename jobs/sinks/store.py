@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.best import falls
 from engine.counters import Counters
 from engine.events import (
     CheckpointSaved,
@@ -36,7 +37,6 @@ logger = logging.getLogger(__name__)
 
 # Speed is measured over this time, evaluations and saves included, so that the ETA is honest.
 _SPEED_WINDOW_S = 60.0
-_BEST = ("si_sdr", "si_sdr_ema")
 
 
 class StoreSink:
@@ -60,9 +60,10 @@ class StoreSink:
             for block in journal.blocks():
                 self._add_block(block)
             row = connection.execute(
-                "SELECT train_seconds FROM runs WHERE id = ?", (self._run_id,)
+                "SELECT train_seconds, metric FROM runs WHERE id = ?", (self._run_id,)
             ).fetchone()
         self._progress.earlier_s = row[0] if row else 0.0
+        self._metric: str = row[1] if row else ""
         journal.clear()
 
     def on_event(self, event: Event) -> None:
@@ -167,11 +168,11 @@ class StoreSink:
         self._store.add_results(record, results)
 
     def _note_best(self, metrics: dict[str, float]) -> None:
-        self._store.raise_best(
-            self._run_id, {f"best_{name}": metrics[name] for name in _BEST if name in metrics}
-        )
-        if np.isfinite(value := metrics.get("input_si_sdr", np.nan)):
-            self._store.update_run(self._run_id, input_si_sdr=float(value))
+        columns = {"best": self._metric, "best_ema": f"{self._metric}_ema"}
+        values = {column: metrics[name] for column, name in columns.items() if name in metrics}
+        self._store.note_best(self._run_id, values, lower=falls(self._metric))
+        if np.isfinite(value := metrics.get(f"input_{self._metric}", np.nan)):
+            self._store.update_run(self._run_id, input_score=float(value))
 
 
 class Progress:

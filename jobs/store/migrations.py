@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
-from jobs.store.schema import INITIAL, ITEM_RESULTS, SCHEMA_VERSION
+from jobs.store.schema import HEADLINE, INITIAL, ITEM_RESULTS, SCHEMA_VERSION
 
 migrations = Migrations("sepdash")
 
@@ -24,6 +24,14 @@ def m002_item_results(db: Database) -> None:
     for statement in ITEM_RESULTS:
         db.execute(statement)
     db.execute("PRAGMA user_version = 2")
+
+
+@migrations()
+def m003_headline(db: Database) -> None:
+    """Name the metric that a run is judged by, beside its best values."""
+    for statement in HEADLINE:
+        db.execute(statement)
+    db.execute("PRAGMA user_version = 3")
 
 
 def migrate(db: Database) -> None:

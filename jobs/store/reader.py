@@ -32,7 +32,11 @@ from jobs.store.records import (
 from jobs.store.results import read_evaluations, read_results
 from jobs.store.schema import check_version
 
-_RUN_COLUMNS = ", ".join(RunRecord.__dataclass_fields__)
+# What the columns of `runs` were called before version 3, when SI-SDR was the only metric.
+_OLD_COLUMNS = {
+    "metric": "'si_sdr'", "best": "best_si_sdr", "best_ema": "best_si_sdr_ema",
+    "input_score": "input_si_sdr",
+}  # fmt: skip
 _QUEUE_ORDER = """
     ORDER BY CASE state WHEN 'running' THEN 0 WHEN 'queued' THEN 1 ELSE 2 END,
     CASE WHEN state IN ('running', 'queued') THEN position END, ended_at DESC, id DESC
@@ -70,9 +74,7 @@ class StoreReader:
 
     def runs(self) -> list[RunRecord]:
         """List all runs: running, then queued in queue order, then ended, newest first."""
-        return [
-            _to_run(row) for row in self._rows(f"SELECT {_RUN_COLUMNS} FROM runs {_QUEUE_ORDER}")
-        ]
+        return self._run_records(_QUEUE_ORDER)
 
     def run(self, id_or_name: int | str) -> RunRecord:
         """Return one run.
@@ -84,9 +86,8 @@ class StoreReader:
         is_id = text.isascii() and text.isdecimal() and len(text) < 19
         where = "id = ?" if is_id else "name = ?"
         key: int | str = int(text) if is_id else text
-        rows = self._rows(f"SELECT {_RUN_COLUMNS} FROM runs WHERE {where}", (key,))
-        if rows:
-            return _to_run(rows[0])
+        if found := self._run_records(f"WHERE {where}", (key,)):
+            return found[0]
         names = [row[0] for row in self._rows("SELECT name FROM runs ORDER BY id DESC")]
         raise UnknownRun(f"no run {text!r}{_hint(text, names)}")
 
@@ -229,6 +230,19 @@ class StoreReader:
         return [
             WorkerRecord(id_, device, pid, started, beat, run, is_alive(pid, token))
             for id_, device, pid, token, started, beat, run in self._rows(sql)
+        ]
+
+    def _run_records(self, clause: str, values: Sequence[Any] = ()) -> list[RunRecord]:
+        names = list(RunRecord.__dataclass_fields__)
+        if self._version < 3:
+            # A writer may have brought it up to date since it was opened.
+            found = self._rows("PRAGMA user_version")
+            self._version = int(found[0][0]) if found else 0
+        if self._version < 3:
+            names = [_OLD_COLUMNS.get(name, name) for name in names]
+        return [
+            _to_run(row)
+            for row in self._rows(f"SELECT {', '.join(names)} FROM runs {clause}", values)
         ]
 
     def _rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:

@@ -1,9 +1,11 @@
-"""Rows of the run store as values. Standard library only: the dashboard imports this at start."""
+"""Rows of the run store as values. Free of slow imports: the dashboard loads this at start."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal, get_args
+
+from engine.best import falls
 
 RunState = Literal["queued", "running", "finished", "stopped", "failed"]
 RUN_STATES: tuple[RunState, ...] = get_args(RunState)
@@ -15,7 +17,13 @@ ROLLUP_FACTOR = 16
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """One row of `runs`. Times are Unix seconds, None where the moment has not come."""
+    """One row of `runs`. Times are Unix seconds, None where the moment has not come.
+
+    Attributes:
+        metric: what the run is judged by, such as si_sdr (dB) or wer (a fraction).
+        best, best_ema: the best value of it so far, of the weights and of their average.
+        input_score: its value for the unprocessed input, where there is such a thing.
+    """
 
     id: int
     name: str
@@ -40,10 +48,23 @@ class RunRecord:
     audio_seconds: float
     train_seconds: float
     speed: float | None
-    best_si_sdr: float | None
-    best_si_sdr_ema: float | None
-    input_si_sdr: float | None
+    metric: str
+    best: float | None
+    best_ema: float | None
+    input_score: float | None
     message: str
+
+    @property
+    def top(self) -> float | None:
+        """The better of the two best values; None before the first evaluation."""
+        found = [value for value in (self.best, self.best_ema) if value is not None]
+        return (min if falls(self.metric) else max)(found, default=None)
+
+    @property
+    def gain(self) -> float | None:
+        """How much higher the better one is than that of the unprocessed input, None if unknown."""
+        top, level = self.top, self.input_score
+        return None if top is None or level is None else top - level
 
     @property
     def progress(self) -> float:

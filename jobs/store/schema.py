@@ -11,7 +11,7 @@ from pathlib import Path
 from jobs.store.errors import StoreError
 
 # One more with each migration; kept in `PRAGMA user_version`.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 INITIAL = (
     """
@@ -179,6 +179,14 @@ ITEM_RESULTS = (
         UNIQUE (run, updates, metric)
     )
     """,
+)
+
+# Runs of every task have a best value: of the metric they are judged by.
+HEADLINE = (
+    "ALTER TABLE runs ADD COLUMN metric TEXT NOT NULL DEFAULT 'si_sdr'",
+    "ALTER TABLE runs RENAME COLUMN best_si_sdr TO best",
+    "ALTER TABLE runs RENAME COLUMN best_si_sdr_ema TO best_ema",
+    "ALTER TABLE runs RENAME COLUMN input_si_sdr TO input_score",
 )
 
 

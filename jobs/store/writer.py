@@ -152,12 +152,13 @@ class StoreWriter:
             )
         return done.rowcount > 0
 
-    def raise_best(self, run_id: int, values: Mapping[str, float]) -> None:
-        """Raise columns of a run that keep a best value; NaN is passed over."""
+    def note_best(self, run_id: int, values: Mapping[str, float], *, lower: bool) -> None:
+        """Keep the best of the old and new values of columns of a run; NaN is passed over."""
+        better = "min" if lower else "max"
         with self.transaction() as connection:
             for name, value in values.items():
                 connection.execute(
-                    f"UPDATE runs SET {name} = coalesce(max({name}, ?1), {name}, ?1) WHERE id = ?2",
+                    f"UPDATE runs SET {name} = coalesce({better}({name}, ?1), {name}, ?1) WHERE id = ?2",
                     (value, run_id),
                 )
 

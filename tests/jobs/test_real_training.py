@@ -116,7 +116,7 @@ def test_killed_runs_end_with_the_curves_of_one_that_was_left_alone(home, small_
             home, run_id
         )
         assert curves_of(home, run_id) == expected
-        assert run.best_si_sdr == run_of(home, quiet).best_si_sdr
+        assert run.best == run_of(home, quiet).best
     assert "resumed after update" in log_of(home, child_killed)
     assert "resumed after update" in log_of(home, worker_killed)
 

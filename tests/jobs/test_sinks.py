@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -87,7 +88,7 @@ def test_events_become_rows(open_sink, reader, run_id, home):
 
     run = reader.run(run_id)
     assert (run.updates, run.total_updates, run.samples, run.audio_seconds) == (20, 100, 20, 10.0)
-    assert (run.best_si_sdr, run.best_si_sdr_ema, run.input_si_sdr) == (4.0, None, 2.5)
+    assert (run.best, run.best_ema, run.input_score) == (4.0, None, 2.5)
     assert run.heartbeat_at is not None
     assert reader.curve(run_id, "loss").last == [float(update) for update in range(1, 21)]
     assert reader.curve(run_id, "loss").unit == "dB"
@@ -98,6 +99,27 @@ def test_events_become_rows(open_sink, reader, run_id, home):
     assert 0 <= first.train_seconds <= second.train_seconds <= run.train_seconds
     assert [saved.size_bytes for saved in reader.checkpoints(run_id)] == [77]
     assert [event.message for event in reader.events(run_id)] == ["2 updates were skipped"]
+
+
+def test_the_best_of_an_error_rate_is_the_lowest(store, open_sink, reader, run_id):
+    store.update_run(run_id, metric="wer")
+    sink = open_sink()
+    sink.on_event(started())
+    for update, wer in ((10, 0.5), (20, 0.25), (30, 0.75), (40, math.nan)):
+        metrics = {"wer": wer, "wer_ema": wer / 2, "si_sdr": 99.0, "val_loss": 1.0}
+        sink.on_event(Evaluated(counters(update), metrics, {}, 0.1, 2, 0))
+    sink.close()
+
+    run = reader.run(run_id)
+    assert (run.best, run.best_ema, run.input_score) == (0.25, 0.125, None)
+    assert (run.top, run.gain) == (0.125, None)
+
+
+def test_rates_are_told_in_percent():
+    stream = io.StringIO()
+    metrics = {"val_loss": 1.5, "wer": 0.0312, "cer_ema": 1.0}
+    LogSink(stream).on_event(Evaluated(counters(3), metrics, {}, 0.1, 2, 0))
+    assert stream.getvalue().strip().endswith("val_loss 1.5, wer 3.12%, cer_ema 100.00%")
 
 
 def test_samples_are_noted_once_however_often_they_are_told(open_sink, reader, run_id):

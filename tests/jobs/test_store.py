@@ -84,12 +84,13 @@ def test_a_newer_store_is_refused(home):
 
 
 def test_an_older_store_is_read_as_it_is_and_brought_up_to_date_by_a_writer(home):
-    """Version 1 knew no items."""
+    """Version 1 knew no items, and no metric but SI-SDR."""
     with sqlite3.connect(home.store) as connection:
         migrations.apply(Database(connection), stop_before="m002_item_results")
         connection.execute(
-            "INSERT INTO runs (name, state, position, config, fingerprint, seed, created_at) "
-            "VALUES ('old', 'finished', 1, '{}', '', 0, 0)"
+            "INSERT INTO runs (name, state, position, config, fingerprint, seed, created_at, "
+            "best_si_sdr, best_si_sdr_ema, input_si_sdr) "
+            "VALUES ('old', 'finished', 1, '{}', '', 0, 0, 9.5, 10.5, 6.0)"
         )
         assert connection.execute("PRAGMA user_version").fetchone() == (1,)
     connection.close()
@@ -98,14 +99,19 @@ def test_an_older_store_is_read_as_it_is_and_brought_up_to_date_by_a_writer(home
         assert reader.evaluations(reader.run("old").id) == []
         assert reader.item_results(1, 10, "si_sdr") == []
         assert reader.samples(1) == []
+        before = reader.run("old")
+        assert (before.metric, before.best, before.best_ema) == ("si_sdr", 9.5, 10.5)
+        assert (before.top, before.input_score, before.gain) == (10.5, 6.0, 4.5)
+        with StoreWriter(home.store):
+            assert reader.runs() == [before]
     with StoreWriter(home.store) as store, StoreReader(home.store) as reader:
-        assert reader.run("old").id == 1
+        assert reader.run("old") == before
         store.add_results(EvaluationRecord(1, 10, 2.5, "key"), {"si_sdr": [1.0]})
         assert reader.item_results(1, 10, "si_sdr") == [1.0]
     with StoreWriter(home.store) as store:
-        assert store.rows("PRAGMA user_version") == [(2,)]
+        assert store.rows("PRAGMA user_version") == [(3,)]
         names = store.rows("SELECT name FROM _sqlite_migrations ORDER BY 1")
-        assert names == [("m001_initial",), ("m002_item_results",)]
+        assert names == [("m001_initial",), ("m002_item_results",), ("m003_headline",)]
 
 
 def test_a_file_that_is_no_store_is_refused(home):

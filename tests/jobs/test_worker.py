@@ -93,7 +93,7 @@ def assert_whole(home: Home, run_id: int, updates: int) -> None:
         assert curve.last == [1.0 / update for update in curve.updates]
         marks = list(range(20, updates + 1, 20))
         assert reader.curve(run_id, "si_sdr").updates == marks
-        assert run.best_si_sdr == marks[-1]
+        assert run.best == marks[-1]
         coarse = reader.curve(run_id, "loss", max_points=5)
         assert coarse.low[0] == 1.0 / (coarse.bucket - 1)
         assert coarse.high[0] == 1.0
@@ -116,7 +116,7 @@ def test_runs_are_made_in_queue_order_to_their_end(home, enqueue):
         200,
         50.0,
     )
-    assert (run.best_si_sdr, run.best_si_sdr_ema, run.input_si_sdr) == (100.0, 50.0, 3.0)
+    assert (run.best, run.best_ema, run.input_score) == (100.0, 50.0, 3.0)
     assert run.pid is None
     assert run.train_seconds > 0.1
     assert "worker ended" in said

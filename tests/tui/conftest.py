@@ -38,29 +38,34 @@ class Lab:
     ) -> int:
         """Insert a run; one that has updates gets curves, memory samples and a log."""
         level = fields.pop("level", 12.0)
+        metric = fields.pop("metric", "si_sdr")
         row = {
             "name": name, "preset": "denoise/small", "config": "{}", "fingerprint": "0" * 64, "seed": 1,
-            "created_at": NOW - 9000, "total_updates": total,
+            "created_at": NOW - 9000, "total_updates": total, "metric": metric,
         }  # fmt: skip
         run_id = self.writer.insert_run(row)
         started = None if state == "queued" and not updates else NOW - 8000 + 100 * run_id
         ended = NOW - 3000 + 100 * run_id if state in ("finished", "stopped", "failed") else None
         if updates:
             fields = {
-                "best_si_sdr": level, "best_si_sdr_ema": level + 0.4, "input_si_sdr": 6.02,
+                "best": level, "best_ema": level + 0.4, "input_score": 6.02,
                 "speed": 12.5 if state == "running" else None, "samples": updates * 16,
                 "audio_seconds": updates * 16.0, "train_seconds": updates / 12.5,
             } | fields  # fmt: skip
+        if updates and metric == "wer":
+            fields |= {"best": level / 100, "best_ema": level / 110, "input_score": None}
         self.writer.move(
             run_id, state, ["queued"], updates=updates, started_at=started, ended_at=ended, **fields
         )
         if updates:
-            self.curves(run_id, updates, level)
+            self.curves(run_id, updates, level, metric=metric)
             self.memory(run_id, started or NOW)
             self.log(run_id, updates)
         return run_id
 
-    def curves(self, run_id: int, updates: int, level: float, *, every: int = 10) -> None:
+    def curves(
+        self, run_id: int, updates: int, level: float, *, every: int = 10, metric: str = "si_sdr"
+    ) -> None:
         random = np.random.default_rng(run_id)
         steps = np.arange(every, updates + 1, every)
         share = steps / 3000
@@ -73,6 +78,13 @@ class Lab:
         )  # fmt: skip
         steps = np.arange(500, updates + 1, 500)
         rise = level - 9 * np.exp(-steps / 2500)
+        if metric == "wer":
+            fall = level / 100 + 0.9 * np.exp(-steps / 1500)
+            self._points(
+                run_id, steps, ("wer", fall, ""), ("wer_ema", fall / 1.1, ""),
+                ("val_loss", 1.9 * np.exp(-steps / 3000) + 0.42, ""),
+            )  # fmt: skip
+            return
         self._points(
             run_id, steps, ("si_sdr", rise + random.normal(0, 0.25, len(steps)), "dB"),
             ("si_sdr_ema", rise + 0.4, "dB"), ("val_loss", 1.9 * np.exp(-steps / 3000) + 0.42, ""),

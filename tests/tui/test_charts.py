@@ -40,16 +40,16 @@ def test_one_run_has_all_its_curves(data):
     plots = charts.build(data[:1], {})
     assert {name: labels(plot) for name, plot in plots.items()} == {
         "loss": ["train", "valid"],
-        "si_sdr": ["EMA", "raw", "input"],
+        "score": ["EMA", "raw", "input"],
         "throughput": ["audio s/s", "updates/s"],
         "memory": ["RAM", "VRAM"],
     }
-    assert plots["si_sdr"].lines[2].mean.tolist() == [6.02, 6.02]
+    assert plots["score"].lines[2].mean.tolist() == [6.02, 6.02]
 
 
 def test_several_runs_have_one_curve_each(data):
     plots = charts.build(data, {data[0].run.id: 2, data[1].run.id: 4, data[2].run.id: 5})
-    assert [(line.label, line.colour) for line in plots["si_sdr"].lines] == [
+    assert [(line.label, line.colour) for line in plots["score"].lines] == [
         ("a", 2), ("b", 4), ("c", 5), ("input", 7),
     ]  # fmt: skip
     assert plots["loss"].x_range == (0.0, 2000.0) == plots["throughput"].x_range
@@ -71,8 +71,8 @@ def test_clocks_scale_the_axis(data, clock, last):
 
 
 def test_an_input_level_that_differs_between_runs_is_left_out(data):
-    other = dataclasses.replace(data[1], run=dataclasses.replace(data[1].run, input_si_sdr=3.0))
-    assert labels(charts.build([data[0], other], {})["si_sdr"]) == ["a", "b"]
+    other = dataclasses.replace(data[1], run=dataclasses.replace(data[1].run, input_score=3.0))
+    assert labels(charts.build([data[0], other], {})["score"]) == ["a", "b"]
 
 
 def test_the_running_mean_ignores_what_is_missing():
@@ -93,3 +93,18 @@ def test_names_lose_the_words_they_have_in_common(data):
     assert named("a-1", "a-10") == ["1", "10"]
     assert named("same", "other") == ["same", "other"]
     assert named("run-", "run-x") == ["run-", "run-x"]
+
+
+def test_speech_recognition_is_charted_by_its_word_error_rate_in_percent(lab, data):
+    speech = lab.run("digits", "finished", updates=2000, metric="wer", level=4.0)
+    with StoreReader(lab.home.store) as reader:
+        curves = reader.curves(speech, ["loss", "wer", "wer_ema"])
+        item = RunData(reader.run(speech), curves, {}, ())
+    plot = charts.build([item], {})["score"]
+    assert (plot.title, plot.unit, labels(plot)) == ("WER", "%", ["EMA", "raw"])
+    assert plot.lines[1].mean[-1] == pytest.approx(100 * (0.04 + 0.9 * np.exp(-2000 / 1500)))
+    mixed = charts.build([item, data[0]], {})
+    assert labels(mixed["score"]) == ["digits"]
+    assert labels(mixed["loss"]) == ["digits", "a"]
+    first = charts.build([data[0], item], {})["score"]
+    assert (first.title, labels(first)) == ("SI-SDR", ["a", "input"])

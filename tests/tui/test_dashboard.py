@@ -137,7 +137,7 @@ async def test_marked_runs_share_the_charts_each_in_its_colour(opened, lab):
     ids = lab.night()
     async with opened(size=(200, 50)) as (app, pilot):
         await pilot.press("end", "space", "up", "space")
-        chart = app.screen.query_one("#si-sdr", Chart)
+        chart = app.screen.query_one("#score", Chart)
         await until(pilot, lambda: len({line.label for line in chart.plot.lines}) == 3)
         names = {line.label: line.colour for line in chart.plot.lines}
         assert names == {"small-1": 0, "batch2x-1": 1, "input": 7}
@@ -172,7 +172,7 @@ async def test_one_chart_or_the_log_alone(opened, lab):
     lab.night()
     async with opened() as (app, pilot):
         await pilot.press("2")
-        assert [chart.id for chart in app.screen.query(Chart) if chart.display] == ["si-sdr"]
+        assert [chart.id for chart in app.screen.query(Chart) if chart.display] == ["score"]
         await pilot.press("3")
         assert [chart.id for chart in app.screen.query(Chart) if chart.display] == ["throughput"]
         await pilot.press("3")
@@ -189,12 +189,12 @@ async def test_the_crosshair_reads_all_charts_at_one_place(opened, lab):
     async with opened(size=(200, 50)) as (app, pilot):
         await pilot.press("tab", "left", "left")
         cursors = {chart.id: chart.cursor for chart in app.screen.query(Chart)}
-        assert cursors["loss"] == cursors["si-sdr"] == cursors["throughput"] is not None
+        assert cursors["loss"] == cursors["score"] == cursors["throughput"] is not None
         assert cursors["memory"] is None
         assert f" at {cursors['loss']:.0f}" in text_of(app)
         await pilot.press("escape")
         assert app.screen.query_one("#loss", Chart).cursor is None
-        await pilot.hover("#si-sdr", offset=(30, 8))
+        await pilot.hover("#score", offset=(30, 8))
         assert app.screen.query_one("#loss", Chart).cursor is not None
 
 

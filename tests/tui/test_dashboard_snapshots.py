@@ -53,7 +53,7 @@ def test_runs_compared(snap_compare, night):
     async def compare(pilot):
         await filled(pilot)
         await pilot.press("end", "space", "up", "space", "up", "space", "x")
-        chart = pilot.app.screen.query_one("#si-sdr", Chart)
+        chart = pilot.app.screen.query_one("#score", Chart)
         await settle(pilot, lambda: len(chart.plot.lines) == 4)
 
     assert snap_compare(night, terminal_size=(120, 36), run_before=compare)
@@ -95,3 +95,12 @@ def test_nothing_yet(snap_compare, home, clock):
         )
 
     assert snap_compare(SepdashApp(home, clock=clock), terminal_size=(80, 24), run_before=empty)
+
+
+def test_speech_recognition_beside_separation(snap_compare, lab, clock):
+    lab.run("denoise-small-1", "finished", updates=5000)
+    run = lab.run("digits-1", "running", updates=4000, metric="wer", level=4.0)
+    lab.worker(pid=os.getpid(), run=run)
+    lab.sample(clock() - 1)
+    app = SepdashApp(lab.home, clock=clock)
+    assert snap_compare(app, terminal_size=(120, 30), run_before=filled)

@@ -37,8 +37,8 @@ _FILE = click.Path(dir_okay=False, allow_dash=True, path_type=Path)
 )  # fmt: skip
 @click.option(
     "--metric", "metrics", multiple=True,
-    help="si_sdr, si_sdri, sdr, lsd or val_loss, of the averaged weights with _ema. May be "
-    "repeated  [si_sdr and val_loss, both ways].",
+    help="si_sdr, si_sdri, sdr, lsd, wer, cer or val_loss, of the averaged weights with _ema. May be "
+    "repeated  [si_sdr, wer, cer and val_loss, both ways].",
 )  # fmt: skip
 @json_option
 @click.option("--csv", "csv_file", type=_FILE, help="Write a row for each variant and metric.")

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 
 import click
 
+from engine.best import falls
 from jobs.compare import Comparison, Ordering, Row, Spread
 from tui import formats
 from tui.cli.common import print_table
+from tui.metrics import style_of
 
 _CLOCKS = {"updates": "updates", "samples": "samples", "wall_clock": "of training time"}
 _RIGHT = "RUNS BEST FINAL AT DIFFERENCE"
@@ -25,7 +27,8 @@ def print_comparison(found: Comparison) -> None:
     click.echo(_title(found))
     for metric, rows in found.tables.items():
         click.echo(f"\n{_heading(metric)}")
-        print_table(_headers(found), [_cells(found, row) for row in rows], right=_RIGHT)
+        scale = style_of(metric).scale
+        print_table(_headers(found), [_cells(found, row, scale) for row in rows], right=_RIGHT)
     if found.orderings:
         width = max(len(order.metric) for order in found.orderings)
         click.echo(f"\norderings at the {found.when}: > shown, ≈ no difference shown")
@@ -41,7 +44,7 @@ def markdown_text(found: Comparison) -> str:
 
 
 def csv_text(found: Comparison) -> str:
-    """Return a row for each metric and variant, with numbers unrounded."""
+    """Return a row for each metric and variant, with numbers as in the store: rates are fractions."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(_COLUMNS)
@@ -67,7 +70,8 @@ def _markdown_lines(found: Comparison) -> Iterator[str]:
         yield "| " + " | ".join(headers) + " |"
         yield "|" + "|".join("--:" if name in _RIGHT.split() else "---" for name in headers) + "|"
         for row in rows:
-            yield "| " + " | ".join(cell.replace("|", "\\|") for cell in _cells(found, row)) + " |"
+            cells = _cells(found, row, style_of(metric).scale)
+            yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
     if found.orderings:
         yield f"\nOrderings at the {found.when} (≈: no difference shown):\n"
         yield from (f"- by {order.metric}: {_ordering(order)}" for order in found.orderings)
@@ -88,25 +92,25 @@ def _heading(metric: str) -> str:
     name, of = (metric.removesuffix("_ema"), ", averaged weights") if metric.endswith("_ema") else (
         metric, ""
     )  # fmt: skip
-    unit = "" if name == "val_loss" else " in dB"
-    lower = ", lower is better" if name in ("val_loss", "lsd") else ""
-    return f"{metric}{unit}{of}{lower}"
+    unit = style_of(name).unit
+    lower = ", lower is better" if falls(name) else ""
+    return f"{metric}{f' in {unit}' if unit else ''}{of}{lower}"
 
 
 def _headers(found: Comparison) -> list[str]:
     return ["VARIANT", "RUNS", "BEST", "AT", "FINAL", "DIFFERENCE", "INTERVAL", "VERDICT"]
 
 
-def _cells(found: Comparison, row: Row) -> list[str]:
+def _cells(found: Comparison, row: Row, scale: float) -> list[str]:
     gap = row.difference
     return [
         formats.clean(row.variant),
         str(_num_runs(found, row)),
-        _spread(row.best),
+        _spread(row.best, scale),
         formats.MISSING if row.best_at is None else _place(found, row.best_at),
-        _spread(row.final),
-        "" if gap is None else _signed(gap.mean),
-        "" if gap is None else f"{_signed(gap.low)} to {_signed(gap.high)}",
+        _spread(row.final, scale),
+        "" if gap is None else _signed(gap.mean * scale),
+        "" if gap is None else f"{_signed(gap.low * scale)} to {_signed(gap.high * scale)}",
         row.verdict or "reference",
     ]
 
@@ -119,11 +123,11 @@ def _place(found: Comparison, at: float) -> str:
     return formats.duration(at) if found.by == "wall_clock" else str(round(at))
 
 
-def _spread(value: Spread | None) -> str:
+def _spread(value: Spread | None, scale: float) -> str:
     if value is None:
         return formats.MISSING
-    text = _number(value.mean)
-    return text if value.deviation is None else f"{text} ± {_number(value.deviation)}"
+    text = _number(value.mean * scale)
+    return text if value.deviation is None else f"{text} ± {_number(value.deviation * scale)}"
 
 
 def _numbers(value: Spread | None) -> tuple[float | str, float | str]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _CHECK_EXAMPLES = """\b
 Examples:
   sepdash data check ~/musdb18hq                        a folder, whatever it holds
-  sepdash data check ~/speech/train.jsonl               utterances with their text, LibriSpeech too
+  sepdash data check ~/speech/train.jsonl               utterances with text; LibriSpeech, too
   sepdash data check stems/vocals --set data.train=~/musdb18hq/train
   sepdash data check ~/speech --allow short             short files are fine
 """

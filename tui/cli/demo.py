@@ -17,7 +17,6 @@ import click
 from jobs.home import Home
 from tui import formats
 from tui.cli.common import print_table, with_home
-from tui.cli.runs import improvement
 
 if TYPE_CHECKING:
     from jobs.store.reader import StoreReader
@@ -126,7 +125,7 @@ def _news(
     for at, value in zip(raw.updates, raw.last, strict=True):
         yield (
             f"update {at:>4} of {record.total_updates}   SI-SDR {formats.level(value)} dB   "
-            f"EMA {formats.level(averages.get(at))} dB   input {formats.level(record.input_si_sdr)} dB"
+            f"EMA {formats.level(averages.get(at))} dB   input {formats.level(record.input_score)} dB"
         )
         update = at
     if record.state != state and record.state not in ("queued", "running"):
@@ -161,10 +160,10 @@ def report(home: Home, run_ids: list[int]) -> int:
             str(run.updates),
             str(run.samples),
             formats.duration(run.train_seconds),
-            formats.level(run.input_si_sdr),
-            formats.level(run.best_si_sdr),
-            formats.level(run.best_si_sdr_ema),
-            formats.gain(improvement(run)),
+            formats.level(run.input_score),
+            formats.level(run.best),
+            formats.level(run.best_ema),
+            formats.gain(run.gain),
         ]
         for run, batch in zip(records, batches, strict=True)
     ]
@@ -181,7 +180,7 @@ def report(home: Home, run_ids: list[int]) -> int:
 
 def _conclusion(records: list[RunRecord]) -> str:
     """Say which run is ahead, and what one seed is worth."""
-    gains = {run.name: gain for run in records if (gain := improvement(run)) is not None}
+    gains = {run.name: gain for run in records if (gain := run.gain) is not None}
     if len(gains) < 2:
         return ""
     best, other = sorted(gains, key=lambda name: -gains[name])[:2]

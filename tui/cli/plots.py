@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tui.metrics import style_of
+
 if TYPE_CHECKING:
     from jobs.compare import Comparison
     from jobs.scores import RunScores
@@ -54,6 +56,7 @@ def draw(found: Comparison, file: Path) -> None:
 
 def _draw_metric(chart: Any, found: Comparison, metric: str, colours: dict[str, str]) -> None:
     named: set[str] = set()
+    scale = style_of(metric).scale
     for scores in found.runs:
         points = scores.points.get(metric, [])
         if not points:
@@ -61,13 +64,13 @@ def _draw_metric(chart: Any, found: Comparison, metric: str, colours: dict[str, 
         label = None if scores.variant in named else scores.variant
         named.add(scores.variant)
         colour = colours[scores.variant]
-        x, y = [point.at for point in points], [point.value for point in points]
+        x, y = [point.at for point in points], [point.value * scale for point in points]
         chart.plot(x, y, color=colour, linewidth=1.2, alpha=0.8, label=label)
         _mark_best(chart, found, scores, metric=metric, colour=colour)
     chart.axvline(found.budget, color="0.6", linewidth=0.8, linestyle="--")
     chart.set_title(metric)
     chart.set_xlabel(_CLOCKS[found.by])
-    chart.set_ylabel("" if metric.startswith("val_loss") else "dB")
+    chart.set_ylabel(style_of(metric).unit)
     chart.grid(visible=True, alpha=0.25)
 
 
@@ -76,4 +79,5 @@ def _mark_best(
 ) -> None:
     best = scores.point(metric, "best", found.budget)
     if best is not None:
-        chart.plot([best.at], [best.value], color=colour, marker="o", markersize=4)
+        value = best.value * style_of(metric).scale
+        chart.plot([best.at], [value], color=colour, marker="o", markersize=4)

@@ -10,14 +10,14 @@ from jobs.home import Home
 from jobs.store.records import RunRecord, RunState
 from tui import formats
 from tui.cli.common import json_option, print_json, print_table, with_home
+from tui.metrics import common_title, style_of
 
 _EXAMPLES = """\b
 Examples:
   sepdash runs
   sepdash runs --state failed --state stopped
-  sepdash runs --json | jq -r '.[] | [.name, .best_si_sdr_ema] | @tsv'
+  sepdash runs --json | jq -r '.[] | [.name, .best_ema] | @tsv'
 """
-_HEADERS = ["ID", "NAME", "STATE", "DONE", "LEFT", "SI-SDR", "EMA", "SI-SDRi", "PRESET"]
 
 
 @click.command(epilog=_EXAMPLES)
@@ -28,7 +28,11 @@ _HEADERS = ["ID", "NAME", "STATE", "DONE", "LEFT", "SI-SDR", "EMA", "SI-SDRi", "
 @json_option
 @with_home
 def runs(*, states: tuple[str, ...], as_json: bool, home: Home) -> None:
-    """List the runs: queued, running, ended; SI-SDR is the best so far, in dB."""
+    """List the runs: queued, running, ended.
+
+    The best so far is SI-SDR in dB, with its gain over the unprocessed input, or for speech
+    recognition the word error rate.
+    """
     from jobs.store.reader import StoreReader
 
     with StoreReader(home.store) as reader:
@@ -36,7 +40,9 @@ def runs(*, states: tuple[str, ...], as_json: bool, home: Home) -> None:
     if as_json:
         print_json(found)
     elif found:
-        print_table(_HEADERS, [row(run) for run in found], right="ID DONE LEFT SI-SDR EMA SI-SDRi")
+        best = common_title(run.metric for run in found).upper()
+        headers = ["ID", "NAME", "STATE", "DONE", "LEFT", best, "EMA", "GAIN", "PRESET"]
+        print_table(headers, [row(run) for run in found], right=f"ID DONE LEFT {best} EMA GAIN")
     else:
         click.echo("no runs yet: `sepdash presets` lists what can be enqueued", err=True)
 
@@ -49,14 +55,8 @@ def row(run: RunRecord) -> list[str]:
         "stopping" if run.stopping else run.state,
         formats.percent(run.progress),
         formats.duration(run.eta_s),
-        formats.level(run.best_si_sdr),
-        formats.level(run.best_si_sdr_ema),
-        formats.gain(improvement(run)),
+        style_of(run.metric).value(run.best),
+        style_of(run.metric).value(run.best_ema),
+        formats.gain(run.gain),
         run.preset,
     ]
-
-
-def improvement(run: RunRecord) -> float | None:
-    """Return the best SI-SDR, raw or EMA, over that of the unprocessed input, in dB."""
-    best = [value for value in (run.best_si_sdr, run.best_si_sdr_ema) if value is not None]
-    return max(best) - run.input_si_sdr if best and run.input_si_sdr is not None else None

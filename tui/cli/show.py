@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from engine.best import is_rate
 from jobs.home import Home
 from tui import formats
 from tui.cli.common import json_option, print_json, print_table, run_argument, with_home
-from tui.cli.runs import improvement
+from tui.metrics import style_of
 
 if TYPE_CHECKING:
     from jobs.store.reader import StoreReader
@@ -76,7 +77,7 @@ def _print_run(record: RunRecord, home: Home) -> None:
         "created": _when(record.created_at),
         "started": _when(record.started_at),
         "ended": _when(record.ended_at),
-        "best SI-SDR": _best(record),
+        f"best {style_of(record.metric).title}": _best(record),
         "folder": str(home.run_folder(record.id)),
     }
     for name, text in fields.items():
@@ -84,20 +85,26 @@ def _print_run(record: RunRecord, home: Home) -> None:
 
 
 def _best(record: RunRecord) -> str:
-    gain = improvement(record)
-    if gain is None:
+    if record.top is None:
         return formats.MISSING
-    return (
-        f"{formats.level(record.best_si_sdr)} dB, EMA {formats.level(record.best_si_sdr_ema)} dB; "
-        f"input {formats.level(record.input_si_sdr)} dB, so {formats.gain(gain)} dB gained"
-    )
+    style = style_of(record.metric)
+    text = f"{style.with_unit(record.best)}, EMA {style.with_unit(record.best_ema)}"
+    if record.gain is None:
+        return text
+    gain = f"so {formats.gain(record.gain)} {style.unit} gained"
+    return f"{text}; input {style.with_unit(record.input_score)}, {gain}"
 
 
 def _print_latest(latest: dict[str, float]) -> None:
     if latest:
         click.echo("\nlatest values")
         print_table(
-            ["SERIES", "VALUE"], [[k, formats.number(v, 5)] for k, v in latest.items()], "VALUE"
+            ["SERIES", "VALUE"],
+            [
+                [k, style_of(k).value(v) if is_rate(k) else formats.number(v, 5)]
+                for k, v in latest.items()
+            ],
+            "VALUE",
         )
 
 

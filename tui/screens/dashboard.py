@@ -86,7 +86,7 @@ class Dashboard(Screen[None]):
         Binding("y", "log_scale", "log scale", show=False),
         Binding("l", "log", "log"),
         Binding("1", "alone(0)", "loss", show=False),
-        Binding("2", "alone(1)", "SI-SDR", show=False),
+        Binding("2", "alone(1)", "score", show=False),
         Binding("3", "alone(2)", "throughput", show=False),
         Binding("4", "alone(3)", "memory", show=False),
         Binding("question_mark", "help", "help", key_display="?"),

@@ -39,9 +39,10 @@ KEYS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     )),
 )  # fmt: skip
 NOTES = (
-    "SI-SDR is the mean over the validation items in dB, higher is better; EMA is the averaged "
-    "weights; gain is the better of both over the unprocessed input (dotted). A shaded band is the "
-    "lowest to the highest value of the updates that share a column, the line a running mean."
+    "SI-SDR is the mean over the validation items in dB, higher is better; WER, of speech recognition, "
+    "is the share of wrong words, lower is better. EMA is the averaged weights; gain is the better of "
+    "both over the unprocessed input (dotted). A shaded band is the lowest to the highest value of the "
+    "updates that share a column, the line a running mean."
 )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jobs.store.records import RunRecord
 from tui import formats
+from tui.metrics import common_title, style_of
 from tui.palette import STATE_GLYPHS
 
 BAR = "bar"
@@ -37,7 +39,7 @@ COLUMNS = (
     NAME,
     Column("state", "state", 14, 0, left=True),
     Column("left", "left/took", 9, 2),
-    Column("raw", "SI-SDR", 7, 3),
+    Column("raw", "best", 7, 3),
     Column("ema", "EMA", 6, 1),
     Column("gain", "gain dB", 7, 1),
     Column("updates", "updates", 9, 4),
@@ -61,10 +63,14 @@ def layout(width: int) -> list[tuple[Column, int]]:
     return [(column, column.width or max(4, room - used)) for column in ordered]
 
 
-def header(columns: list[tuple[Column, int]]) -> list[Cell]:
-    """Return the titles."""
+def header(columns: list[tuple[Column, int]], runs: Sequence[RunRecord]) -> list[Cell]:
+    """Return the titles; the best values are called after the metric that all runs have."""
+    best = common_title(run.metric for run in runs)
     return [
-        Cell(_align(column, column.title, width) + (" " * GAP), "faint")
+        Cell(
+            _align(column, best if column.key == "raw" else column.title, width) + (" " * GAP),
+            "faint",
+        )
         for column, width in columns
     ]
 
@@ -94,18 +100,6 @@ def took_s(run: RunRecord, now: float) -> float | None:
     if run.train_seconds:
         return run.train_seconds
     return None if run.started_at is None else (run.ended_at or now) - run.started_at
-
-
-def best(run: RunRecord) -> float | None:
-    """Return the better of the raw and the EMA SI-SDR."""
-    found = [value for value in (run.best_si_sdr, run.best_si_sdr_ema) if value is not None]
-    return max(found, default=None)
-
-
-def improvement(run: RunRecord) -> float | None:
-    """Return the best SI-SDR over that of the unprocessed input."""
-    top = best(run)
-    return None if top is None or run.input_si_sdr is None else top - run.input_si_sdr
 
 
 def _align(column: Column, text: str, width: int) -> str:
@@ -141,10 +135,11 @@ def _value(run: RunRecord, key: str, now: float) -> tuple[str, str]:
             return formats.duration(run.eta_s), "primary"
         return formats.duration(took_s(run, now)) if ended else "", "dim"
     if key in {"raw", "ema"}:
-        value = run.best_si_sdr if key == "raw" else run.best_si_sdr_ema
-        return formats.level(value) if value is not None else "", "dim" if key == "raw" else ""
+        value = run.best if key == "raw" else run.best_ema
+        text = style_of(run.metric).value(value) if value is not None else ""
+        return text, "dim" if key == "raw" else ""
     if key == "gain":
-        value = improvement(run)
+        value = run.gain
         return (
             (formats.gain(value), "success" if value > 0 else "dim")
             if value is not None

@@ -129,7 +129,7 @@ class RunsTable(ScrollView, can_focus=True):
         base = self.rich_style
         columns = layout(width)
         if y == 0:
-            cells = header(columns)
+            cells = header(columns, self.runs)
         elif not self.runs:
             return self._hint(y, width)
         elif (row := y - 1 + self.scroll_offset.y) < len(self.runs):

@@ -166,3 +166,37 @@ def test_mistakes_have_one_clear_message(sepdash, words, message):
     assert answer.code == 2
     assert message in answer.err
     assert "Traceback" not in answer.err
+
+
+def test_error_rates_are_in_percent(sepdash):
+    with StoreWriter(Home.locate(None).create().store) as store:
+        for name, wer in (("near", 0.05), ("far", 0.25)):
+            run_id = store.insert_run(
+                {"name": name, "config": "{}", "fingerprint": "", "seed": 0, "metric": "wer",
+                 "experiment": "asr", "variant": name}
+            )  # fmt: skip
+            values = np.full(len(HARD), wer)
+            store.add_points(run_id, steps=[10], series={"wer": [wer]}, units={})
+            record = EvaluationRecord(run_id, 10, 1.5, "key")
+            store.add_results(record, {"wer": values.tolist()})
+            store.update_run(run_id, updates=10, samples=40, train_seconds=30.0)
+            store.note_best(run_id, {"best": wer, "best_ema": wer / 2}, lower=True)
+    answer = sepdash("compare", "near", "far", "--csv", "-")
+    assert [row.split(",")[:4] for row in answer.out.splitlines()[1:]] == [
+        ["wer", "near", "1", "0.05"], ["wer", "far", "1", "0.25"],
+    ]  # fmt: skip
+    lines = sepdash("compare", "near", "far").out.splitlines()
+    assert lines[2] == "wer in %, lower is better"
+    assert lines[4].split() == ["near", "1", "5.000", "40", "5.000", "reference"]
+    assert lines[5].split()[:6] == ["far", "1", "25.000", "40", "25.000", "+20.000"]
+    assert lines[5].split()[-1] == "worse"
+    markdown = sepdash("compare", "near", "far", "--markdown", "-").out
+    assert "| far | 1 | 25.000 | 40 | 25.000 | +20.000 |" in markdown
+
+    lines = sepdash("runs", "--state", "queued").out.splitlines()
+    assert lines[0].split()[5:8] == ["WER", "EMA", "GAIN"]
+    assert lines[1].split()[5:8] == ["5.00%", "2.50%", "–"]
+    assert sepdash("runs").out.splitlines()[0].split()[5] == "BEST"
+    shown = sepdash("show", "far").out
+    assert "best WER     25.0%, EMA 12.5%\n" in shown
+    assert ["wer", "25.0%"] in [line.split() for line in shown.splitlines()]
