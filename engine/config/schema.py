@@ -78,8 +78,8 @@ class RunConfig(Section):
 
     @property
     def segment_s(self) -> float:
-        """Audio seconds of one training item."""
-        return self.audio_data.segment_samples / self.audio_data.rate_hz
+        """Audio seconds of one training item, of the longest one where they differ."""
+        return self.data.segment_samples / self.data.rate_hz
 
     @property
     def update_size(self) -> UpdateSize:
