@@ -7,7 +7,7 @@ is reported at once, with the setting that named the folder. Knows no task, no r
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,8 +72,15 @@ def probe(path: Path) -> AudioInfo:
     return info
 
 
-def scan_folder(path: Path, *, setting: str) -> list[AudioInfo]:
+def scan_folder(
+    path: Path, *, setting: str, header_of: Callable[[Path], AudioInfo] = probe
+) -> list[AudioInfo]:
     """Probe every audio file below a folder, in the order of their paths; dot files are left out.
+
+    Args:
+        path: the folder.
+        setting: the setting that names it.
+        header_of: how a file is probed, for example by `engine.data.headers`.
 
     Raises:
         DataError: when the folder is missing or holds no audio, or for all unusable files at once.
@@ -84,7 +91,7 @@ def scan_folder(path: Path, *, setting: str) -> list[AudioInfo]:
         extensions = ", ".join(sorted(EXTENSIONS))
         message = f"no audio files in {path}; expected files ending in {extensions}"
         raise DataError([Problem(setting, message)])
-    return probe_all(files, setting=setting)
+    return probe_all(files, setting=setting, header_of=header_of)
 
 
 def check_folder(path: Path, *, setting: str) -> None:
@@ -99,7 +106,9 @@ def check_folder(path: Path, *, setting: str) -> None:
         raise DataError([Problem(setting, f"folder {path} {found}; {hint}")])
 
 
-def probe_all(paths: Iterable[Path], *, setting: str) -> list[AudioInfo]:
+def probe_all(
+    paths: Iterable[Path], *, setting: str, header_of: Callable[[Path], AudioInfo] = probe
+) -> list[AudioInfo]:
     """Probe files, gathering what is wrong with any of them.
 
     Raises:
@@ -109,7 +118,7 @@ def probe_all(paths: Iterable[Path], *, setting: str) -> list[AudioInfo]:
     problems: list[Problem] = []
     for path in paths:
         try:
-            infos.append(probe(path))
+            infos.append(header_of(path))
         except DataError as error:
             problems.extend(Problem(setting, problem.message) for problem in error.problems)
     if problems:

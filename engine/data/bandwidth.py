@@ -12,9 +12,9 @@ import numpy as np
 
 from engine.config.data import BandwidthData
 from engine.config.schema import RunConfig
-from engine.data.audio_files import scan_folder
 from engine.data.dataset import AudioItem, WholeItem
 from engine.data.excerpts import Excerpts, OnExcerpts
+from engine.data.headers import scan_indexed
 from engine.data.rates import check_detours, filter_margin
 from engine.data.resampling import resample
 from engine.data.source import Source, make_sources, manifest_of
@@ -37,7 +37,7 @@ class BandwidthDataset(OnExcerpts):
         data = config.data
         check_detours(data)
         folder = data.train if split == "train" else data.valid
-        infos = scan_folder(folder, setting=f"data.{split}")
+        infos = scan_indexed(folder, setting=f"data.{split}")
         self._sources = make_sources(infos, data, setting=f"data.{split}", split=split)
         self._excerpts = Excerpts([source.length for source in self._sources], config, split)
         self._rates_hz = data.input_rates_hz

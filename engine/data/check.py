@@ -20,7 +20,8 @@ from engine.config.data import (
 )
 from engine.config.problems import Problem
 from engine.config.speech import SpeechData
-from engine.data.audio_files import AudioInfo, DataError, check_ends, scan_folder
+from engine.data.audio_files import AudioInfo, DataError, check_ends
+from engine.data.headers import scan_indexed
 from engine.data.rates import check_detours, check_policy
 from engine.data.speaker_folders import scan_speakers
 from engine.data.speech_check import check_speech, speech_warnings
@@ -101,4 +102,4 @@ def _scan(data: AudioData, folder: Path, setting: str) -> list[AudioInfo]:
     if isinstance(data, SpeakersData):
         split: Literal["train", "valid"] = "train" if setting == "data.train" else "valid"
         return [info for _, info in scan_speakers(folder, data, split)]
-    return scan_folder(folder, setting=setting)
+    return scan_indexed(folder, setting=setting)

@@ -15,9 +15,10 @@ import numpy as np
 from engine.config.data import DenoiseData
 from engine.config.problems import Problem
 from engine.config.schema import RunConfig
-from engine.data.audio_files import AudioInfo, DataError, scan_folder
+from engine.data.audio_files import AudioInfo, DataError
 from engine.data.dataset import AudioItem, WholeItem
 from engine.data.excerpts import Excerpts, OnExcerpts
+from engine.data.headers import scan_indexed
 from engine.data.source import Source, make_sources, manifest_of
 from engine.keyed import item_generator
 from engine.recipes.base import Split
@@ -170,7 +171,7 @@ def _scan_both(
     problems: list[Problem] = []
     for folder, setting in ((clean, clean_setting), (noise, noise_setting)):
         try:
-            found.append(scan_folder(folder, setting=setting))
+            found.append(scan_indexed(folder, setting=setting))
         except DataError as error:
             problems.extend(error.problems)
     if problems:

@@ -15,6 +15,8 @@ from pathlib import Path
 from engine.config.problems import Problem
 from engine.data.audio_files import AudioInfo, DataError, check_folder, find_audio, scan_folder
 
+# Where a manifest is looked for, in the folder it is of.
+INDEX_NAME = "sepdash-index.jsonl"
 _FORMAT = "sepdash data index"
 _VERSION = 1
 

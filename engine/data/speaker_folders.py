@@ -9,6 +9,7 @@ from typing import Literal
 from engine.config.data import SpeakersData
 from engine.config.problems import Problem
 from engine.data.audio_files import AudioInfo, DataError, check_folder, scan_folder
+from engine.data.headers import Headers
 
 
 def scan_speakers(
@@ -22,9 +23,11 @@ def scan_speakers(
     setting = f"data.{split}"
     check_folder(folder, setting=setting)
     found: list[tuple[str, AudioInfo]] = []
+    headers = Headers(folder)
     for path in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
-        infos = scan_folder(path, setting=setting)
+        infos = scan_folder(path, setting=setting, header_of=headers.header_of)
         found.extend((path.name, info) for info in infos if belongs(info.path, data, split))
+    headers.tell()
     if problem := too_few(folder, {name for name, _ in found}, data, split):
         raise DataError([problem])
     return found

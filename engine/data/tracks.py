@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,6 +10,7 @@ from typing import Literal
 from engine.config.data import StemsData
 from engine.config.problems import Problem
 from engine.data.audio_files import AudioInfo, DataError, check_folder, is_audio_name, probe
+from engine.data.headers import Headers
 
 Layout = Literal["tracks", "libri2mix", "voicebank_demand"]
 Track = dict[str, AudioInfo]
@@ -47,10 +48,12 @@ def scan_tracks(
         raise DataError([Problem(setting, no_tracks(folder, names, layout))])
     tracks: list[Track] = []
     problems: list[Problem] = []
+    headers = Headers(folder)
     for files in found:
-        track, wrong = open_track(files, names)
+        track, wrong = open_track(files, names, header_of=headers.header_of)
         tracks.append(track)
         problems.extend(Problem(setting, message) for message in wrong)
+    headers.tell()
     if problems:
         raise DataError(problems)
     return tracks
@@ -101,7 +104,12 @@ def _audio_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if is_audio_name(path.name))
 
 
-def open_track(files: TrackFiles, names: tuple[str, ...]) -> tuple[Track, list[str]]:
+def open_track(
+    files: TrackFiles,
+    names: tuple[str, ...],
+    *,
+    header_of: Callable[[Path], AudioInfo] = probe,
+) -> tuple[Track, list[str]]:
     """Probe the stems of a track; what is wrong with it is told beside what could be read."""
     track: Track = {}
     problems: list[str] = []
@@ -109,7 +117,7 @@ def open_track(files: TrackFiles, names: tuple[str, ...]) -> tuple[Track, list[s
         found = [file for stem, file in files.stems if stem == name]
         if len(found) == 1:
             try:
-                track[name] = probe(found[0])
+                track[name] = header_of(found[0])
             except DataError as error:
                 problems.extend(problem.message for problem in error.problems)
         elif found:
