@@ -6,9 +6,14 @@ Owns which device, where results lie, and the environment of the children; what 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from threading import Event
+from typing import Any
 
+from engine.config.fields import list_settings
+from engine.config.overrides import applied, config_with
+from engine.config.problems import load_config
 from engine.config.schema import RunConfig
 from engine.tuning.bench import Tell
 from engine.tuning.cache import cache_key, keep_result, read_result
@@ -19,6 +24,8 @@ from engine.tuning.setups import Options, Tuning
 from jobs.devices import child_environment, open_gpu, resolve_device
 from jobs.home import Home
 
+SPEECH = "speech"
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -26,6 +33,28 @@ class Found:
 
     result: Tuning
     kept: bool
+
+
+def tunable_config(values: Mapping[str, Any], assignments: Iterable[str] = ()) -> RunConfig:
+    """Return the config of a preset; folders of audio that it does not name yet may stay away.
+
+    Where all items have one length, batches of noise stand in for the data. Elsewhere its lengths
+    matter, so it must be there.
+
+    Raises:
+        ConfigError: with every problem at once.
+    """
+    filled, problems = applied(values, assignments)
+    section = filled.get("data")
+    kind = section.get("kind") if isinstance(section, dict) else None
+    if isinstance(section, dict) and kind != SPEECH:
+        for item in list_settings({"data": str(kind)} if kind else None):
+            name = item.key.partition(".")[2]
+            if item.key.startswith("data.") and item.required and item.type_name == "path":
+                section.setdefault(name, "not-read")
+    if problems:
+        return config_with(values, assignments)
+    return load_config(filled)
 
 
 def tune(

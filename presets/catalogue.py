@@ -89,6 +89,17 @@ class Catalogue:
         """
         return [str(document["extends"]) for document in self._chain(name)[:-1]]
 
+    def check_new(self, name: str) -> None:
+        """Make sure that a preset can be saved under a name without replacing one of the user's.
+
+        Raises:
+            PresetError: when it can't.
+        """
+        _check_name(name)
+        found = self._places().get(name)
+        if found is not None and found[1] == "user":
+            raise PresetError(f"there is a preset {name!r} of yours already; choose another name")
+
     def save(
         self,
         name: str,

@@ -1,0 +1,193 @@
+"""`sepdash tune`: the fastest way to run a preset on this device, measured."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from jobs.home import Home
+from tui.cli.common import (
+    json_option,
+    plain,
+    preset_argument,
+    print_json,
+    print_table,
+    set_option,
+    with_home,
+)
+
+if TYPE_CHECKING:
+    from engine.tuning.setups import Options, Row, Tuning
+    from jobs.tuning import Found
+
+_EXAMPLES = """\b
+Examples:
+  sepdash tune denoise/small                            what to set, and a table of what was tried
+  sepdash tune bandwidth/audio-unet --items 256 --free 0.1
+  sepdash tune transducer/conformer --seconds 3600 --set data.train=~/speech/train.jsonl
+  sepdash tune denoise/audio-unet --keep precision.dtype --save denoise/tuned
+"""
+_MIB, _GIB = 2**20, 2**30
+
+
+@click.command(epilog=_EXAMPLES)
+@preset_argument()
+@set_option
+@click.option("--items", type=click.IntRange(1, 65_536), help="Items of an update.")
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Or its seconds of audio.")
+@click.option("--tokens", type=click.FloatRange(0, min_open=True), help="Or its tokens.")
+@click.option(
+    "--free", type=click.FloatRange(0, 0.9), default=0.08, show_default=True,
+    help="Share of the memory that stays free.",
+)  # fmt: skip
+@click.option(
+    "--memory", "memory_gib", type=click.FloatRange(0, min_open=True),
+    help="GiB to stay within [what is there, less a reserve].",
+)  # fmt: skip
+@click.option(
+    "--budget-s", type=click.FloatRange(5, 86_400), default=120.0, show_default=True,
+    help="Seconds the search may take.",
+)  # fmt: skip
+@click.option(
+    "--compile/--no-compile", default=None, help="Try to compile the network [on a GPU only]."
+)
+@click.option("--keep", multiple=True, metavar="KEY", help="A setting to leave as it is; repeat.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--fresh", is_flag=True, help="Measure again what an earlier search found.")
+@click.option("--save", metavar="NAME", help="Write the result as a preset of your own.")
+@json_option
+@with_home
+def tune(
+    preset: str, *, assignments: tuple[str, ...], fresh: bool, save: str | None, as_json: bool,
+    home: Home, **asked: Any,
+) -> None:  # fmt: skip
+    """Find the fastest way to run a preset here: what fits, which precision, which switches.
+
+    Everything is measured on batches of noise of the preset's shape; training data is read only where
+    items differ in length.
+    """
+    from engine.tuning.children import Cancelled
+    from jobs.tuning import tunable_config, tune
+    from presets.catalogue import Catalogue
+
+    options = _options(**asked)
+    catalogue = Catalogue(home.presets)
+    values = catalogue.read(preset)
+    config = tunable_config(values, assignments)
+    if save is not None:
+        catalogue.check_new(save)
+    try:
+        found = tune(
+            home, config, options, fresh=fresh, tell=lambda row: click.echo(line(row), err=True)
+        )
+    except Cancelled:
+        raise click.Abort from None
+    if as_json:
+        print_json({**plain(found.result), "kept": found.kept, "set": set_lines(found.result)})
+    else:
+        _print(found)
+    if save is not None:
+        path = _save(catalogue, save, preset=preset, assignments=assignments, found=found.result)
+        click.echo(f"saved as {save}: {path}", err=as_json)
+
+
+def _options(*, memory_gib: float | None, keep: tuple[str, ...], **asked: Any) -> Options:
+    from engine.config.fields import list_settings
+    from engine.config.problems import nearest
+    from engine.tuning.setups import Options
+
+    given = [f"--{name}" for name in ("items", "seconds", "tokens") if asked[name] is not None]
+    if len(given) > 1:
+        raise click.UsageError(f"{' and '.join(given)} say the same thing; give one of them")
+    known = [item.key for item in list_settings()]
+    for key in keep:
+        if key not in known:
+            raise click.UsageError(f"--keep {key}: no such setting{nearest(key, known)}")
+    memory_bytes = None if memory_gib is None else int(memory_gib * _GIB)
+    return Options(memory_bytes=memory_bytes, keep=keep, **asked)
+
+
+def line(row: Row) -> str:
+    """Return what is known of a trial as one line."""
+    numbers = [cell.strip() for cell in cells(row)[1:-1]]
+    units = ("", "", "items/s", "audio s/s", "x")
+    told = [
+        f"{number} {unit}".strip()
+        for number, unit in zip(numbers, units, strict=True)
+        if number != "-"
+    ]
+    return f"{row.label}: {', '.join(told)}; {row.verdict}"
+
+
+def cells(row: Row) -> list[str]:
+    """Return a row of the table of what was tried."""
+    return [
+        row.label + (f" ({row.shape[0]:.1f} s)" if row.shape else ""),
+        f"{row.count} x {row.micro_batches}",
+        memory(row.peak_bytes) if row.peak_bytes else "-",
+        f"{row.items_per_s:.4g}" if row.items_per_s else "-",
+        f"{row.audio_s_per_s:.4g}" if row.audio_s_per_s else "-",
+        f"{row.ratio:.2f}" if row.ratio else "-",
+        row.verdict,
+    ]
+
+
+def memory(num_bytes: int) -> str:
+    """Return an amount of memory in MiB, or GiB from ten of them on."""
+    return f"{num_bytes / _MIB:.0f} MiB" if num_bytes < 10 * _GIB else f"{num_bytes / _GIB:.1f} GiB"
+
+
+def set_lines(result: Tuning) -> list[str]:
+    """Return the chosen settings as `--set` reads them."""
+    from engine.tuning.setups import write_value
+
+    return [f"{key}={write_value(value)}" for key, value in result.settings.items()]
+
+
+def _print(found: Found) -> None:
+    result = found.result
+    if found.kept:
+        click.echo("kept from an earlier search; --fresh measures again", err=True)
+    header = ["TRIED", "B x N", "MEMORY", "ITEMS/S", "AUDIO/S", "RATIO", "VERDICT"]
+    print_table(header, list(map(cells, result.rows)), right="MEMORY ITEMS/S AUDIO/S RATIO")
+    click.echo(
+        f"\n{result.device_name}: training may take {memory(result.budget_bytes)} of the "
+        f"{memory(result.cap_bytes)} there are; the memory law is {result.law_error:+.1%} off at its largest"
+    )
+    ratio = f", {result.ratio:.2f} x the preset as it is" if result.ratio else ""
+    click.echo(
+        f"{result.items_per_s:.4g} items/s, {result.audio_s_per_s:.4g} s of audio a second{ratio}; "
+        f"{memory(result.peak_bytes)} at the peak; an update of {result.goal_items:g} items in "
+        f"{result.micro_batches}; searched for {result.seconds:.0f} s"
+    )
+    for note in result.notes:
+        click.echo(f"note: {note}")
+    if result.settings:
+        click.echo(" ".join(f"--set {text!r}" if " " in text else f"--set {text}"
+                            for text in set_lines(result)))  # fmt: skip
+    else:
+        click.echo("nothing that was tried is faster than the preset as it is")
+
+
+def _save(
+    catalogue: Any, name: str, *, preset: str, assignments: tuple[str, ...], found: Tuning
+) -> Any:
+    """Write the preset with overrides and chosen settings; it extends `preset` where it can."""
+    from engine.config.overrides import apply_overrides
+    from presets.merging import difference
+
+    base = catalogue.read(preset)
+    values = apply_overrides(base, [*assignments, *set_lines(found)])
+    changed = None if _clears(base, values) else difference(base, values)
+    what = f"{preset}, as fast as {found.device_name} was found to run it"
+    if changed is None:
+        return catalogue.save(name, values, description=what)
+    return catalogue.save(name, changed, extends=preset, description=what)
+
+
+def _clears(base: Any, values: Any) -> bool:
+    """Tell whether a value of `base` is taken away, which a preset that extends it can't say."""
+    if not isinstance(base, dict) or not isinstance(values, dict):
+        return base is not None and values is None
+    return any(_clears(base[key], values[key]) for key in base if key in values)
