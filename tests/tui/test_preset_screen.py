@@ -12,13 +12,20 @@ import pytest
 from textual.app import App
 from textual.widgets import Button, Input, OptionList, Static
 
+from engine.batching.report import PlanReport
 from jobs.home import Home
 from jobs.store.reader import StoreReader
 from presets.catalogue import Catalogue
+from tui.screens.batch_plan import BatchPlanScreen
 from tui.screens.preset import PresetScreen
 from tui.widgets.chart import Chart
 from tui.widgets.choice import Choice
 from tui.widgets.setting_field import SettingField, field_id
+
+REPORT = PlanReport(
+    "duration", "0" * 16, 2, 400, 600.0, 10.0, 10, 40, 1, 0, 40.0, 7, 0.05, None, 0.01, 40.0, 60.0,
+    None, ((1, 4, 10), (5, 8, 30)), (), (),
+)  # fmt: skip
 
 
 async def until(pilot, condition, *, within_s: float = 15.0) -> None:
@@ -45,6 +52,10 @@ class Opened:
 
     def text(self, name: str) -> str:
         return str(self.screen.query_one(f"#{name}", Static).render())
+
+    def items(self) -> str:
+        config = self.screen._verdict.config
+        return str(config.batch.items) if config is not None else ""
 
     def presets(self) -> list[str]:
         options = self.screen.query_one("#presets", OptionList)
@@ -344,3 +355,26 @@ async def test_the_form_fits_the_terminal(home: Home, size: tuple[int, int]) -> 
             assert region.right <= size[0]
             assert region.bottom <= size[1]
             assert region.area > 0
+
+
+async def test_the_batches_of_the_draft_are_shown(home: Home, monkeypatch) -> None:
+    asked = []
+
+    def planned(config):
+        asked.append(config.batch.items)
+        if config.batch.items == 7:
+            raise ValueError("data.train: folder t does not exist")
+        return REPORT
+
+    monkeypatch.setattr("tui.screens.batch_plan.plan_report", planned)
+    async with opened(home, "demo/baseline") as (it, pilot):
+        for items, words in (("9", "40.0 items, 60.0 s"), ("7", "folder t does not exist")):
+            it.row("batch.items").editor.value = items
+            await until(pilot, lambda items=items: it.items() == items)
+            await pilot.press("ctrl+g")
+            await until(pilot, lambda: isinstance(it.app.screen, BatchPlanScreen))
+            shown = it.app.screen.query_one("#plan", Static)
+            await until(pilot, lambda shown=shown, words=words: words in str(shown.render()))
+            await pilot.press("escape")
+            await until(pilot, lambda: it.app.screen is it.screen)
+    assert asked == [9, 7]

@@ -25,12 +25,13 @@ from presets.catalogue import Catalogue, PresetError, PresetInfo
 from tui.actions import perform
 from tui.draft import Draft, FieldState, Verdict
 from tui.schedule_plot import schedule_plot
+from tui.screens.batch_plan import BatchPlanScreen
 from tui.screens.save_preset import SavePreset
 from tui.widgets.chart import Chart
 from tui.widgets.plot import Plot
 from tui.widgets.setting_field import FormSection, SettingField, field_id
 
-_KEYS = "^r enqueue  ^s save  ^z undo field  ^f find preset  ^n next problem  esc back"
+_KEYS = "^r enqueue  ^g batches  ^s save  ^z undo field  ^f find preset  ^n next problem  esc back"
 _ROWS_FOR_CURVE = 30
 
 
@@ -41,6 +42,7 @@ class PresetScreen(Screen[int | None]):
     TITLE = "New run"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+r,ctrl+enter", "enqueue", "Enqueue", key_display="^r", priority=True),
+        Binding("ctrl+g", "plan", "Batches", priority=True),
         Binding("ctrl+s", "save", "Save", priority=True),
         Binding("ctrl+z", "reset_field", "Undo", priority=True),
         Binding("ctrl+f", "focus_filter", "Find", priority=True),
@@ -244,6 +246,14 @@ class PresetScreen(Screen[int | None]):
             )
         else:
             self.dismiss(None)
+
+    def action_plan(self) -> None:
+        """Show what the batches of these settings come to."""
+        config = self._verdict.config
+        if config is None:
+            self.notify("Solve the problems first: a plan needs settings that fit together.")
+            return
+        self.app.push_screen(BatchPlanScreen(config))
 
     @on(Button.Pressed, "#enqueue")
     def action_enqueue(self) -> None:
