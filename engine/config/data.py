@@ -140,6 +140,11 @@ class StemsData(AudioData):
         ge=0,
         le=25,
     )
+    mix_on: Literal["auto", "readers", "device"] = setting(
+        "auto",
+        "Where changed stems get their gain, sign and sides and are summed; auto: on the device if "
+        "that is a GPU. Equal either way.",
+    )
 
     @property
     def source_names(self) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Training stems that no recording holds together: other tracks, levels, signs, sides and speeds.
 
-Owns what is drawn for each item, and how it is carried out. Letters: C channels, T samples.
+Owns what is drawn for each item, and how it is carried out, in a reader or on the device. Letters:
+B batch, S stems, C channels, T samples.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from engine.config.data import StemsData
 from engine.data.resampling import resample
@@ -67,15 +70,42 @@ def read_changed(source: Source, start: int, length: int, change: StemChange) ->
     Raises:
         DataError: when the file became unreadable.
     """
+    samples_CT = read_placed(source, start, length, change)
+    if change.swap:
+        samples_CT = samples_CT[::-1]
+    return np.ascontiguousarray(samples_CT * np.float32(change.gain))
+
+
+def read_placed(source: Source, start: int, length: int, change: StemChange) -> np.ndarray:
+    """Read float32 (C, length) of a stem, from its track and at its speed; gain and sides are left.
+
+    Raises:
+        DataError: when the file became unreadable.
+    """
     needed = -(-length * (100 + change.speed_percent) // 100)
     if change.track is not None:
         start = int(change.share * (max(0, source.length - needed) + 1))
     samples_CT = read_within(source, start, needed)
     if change.speed_percent:
         samples_CT = resample(samples_CT, 100 + change.speed_percent, 100)[:, :length]
-    if change.swap:
-        samples_CT = samples_CT[::-1]
-    return np.ascontiguousarray(samples_CT * np.float32(change.gain))
+    return samples_CT
+
+
+def mix_stems(
+    stems_BSCT: Tensor, gain_BS: Tensor, swap_BS: Tensor, *, num_targets: int
+) -> tuple[Tensor, Tensor]:
+    """Change stems as `read_changed` does and sum them, bit by bit the same, on any device.
+
+    Returns:
+        The mixture (B, C, T), and the first `num_targets` stems (B, S, C, T).
+    """
+    turned_BSCT = torch.where(swap_BS[..., None, None], stems_BSCT.flip(2), stems_BSCT)
+    changed_BSCT = turned_BSCT * gain_BS[..., None, None]
+    # One after the other, as numpy adds: `sum` may take another order.
+    first_BCT, *others = changed_BSCT.unbind(dim=1)
+    for other_BCT in others:
+        first_BCT = first_BCT + other_BCT
+    return first_BCT, changed_BSCT[:, :num_targets]
 
 
 def read_within(source: Source, start: int, length: int) -> np.ndarray:

@@ -5,19 +5,34 @@ Letters: S sources, C channels, T samples.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import torch
 
+from engine.batching.items import MicroBatch
 from engine.config.data import StemsData
 from engine.config.schema import RunConfig
 from engine.data.dataset import AudioItem, WholeItem
-from engine.data.excerpts import Excerpt, Excerpts, OnExcerpts
-from engine.data.remix import StemChange, draw_changes, read_changed
+from engine.data.excerpts import Excerpts, OnExcerpts
+from engine.data.remix import StemChange, draw_changes, read_changed, read_placed
 from engine.data.source import Source, make_sources, manifest_of
 from engine.data.tracks import file_names, scan_tracks
 from engine.keyed import item_generator
-from engine.recipes.base import Split
+from engine.recipes.base import Batch, Split
+
+ReadStem = Callable[[Source, int, int, StemChange], np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class UnmixedItem:
+    """Stems of a training item, float32, with the gain of each and whether its sides are swapped."""
+
+    stems_SCT: np.ndarray
+    gain_S: np.ndarray
+    swap_S: np.ndarray
 
 
 class StemsDataset(OnExcerpts):
@@ -53,9 +68,9 @@ class StemsDataset(OnExcerpts):
 
     def item(self, epoch: int, index: int) -> AudioItem:
         """Return the mixture and the targets of an item."""
-        place = self._excerpts.locate(epoch, index)
         if self._changes:
-            return self._changed_item(epoch, index, place)
+            return self._changed_item(epoch, index)
+        place = self._excerpts.locate(epoch, index)
         part = self._part(place.file, place.start, place.frames)
         return AudioItem(place.pad(part.mix_CT), place.pad(part.target_SCT))
 
@@ -75,11 +90,38 @@ class StemsDataset(OnExcerpts):
         mix_CT = stems_SCT[-1] if self._has_mixture else stems_SCT.sum(axis=0)
         return AudioItem(mix_CT, stems_SCT[: self._num_targets])
 
-    def _changed_item(self, epoch: int, index: int, place: Excerpt) -> AudioItem:
-        length = place.pad_left + place.frames + place.pad_right
-        stems = []
-        for number, change in enumerate(self.changes(epoch, index)):
-            track = place.file if change.track is None else change.track
-            stems.append(read_changed(self._tracks[track][number], place.start, length, change))
+    def unmixed(self, epoch: int, index: int) -> UnmixedItem:
+        """Return the stems of a training item before gain, sides and sum."""
+        changes = self.changes(epoch, index)
+        stems_SCT = np.stack(self._read_stems(epoch, index, changes, read_placed))
+        gain_S = np.array([change.gain for change in changes], np.float32)
+        return UnmixedItem(stems_SCT, gain_S, np.array([change.swap for change in changes]))
+
+    def _changed_item(self, epoch: int, index: int) -> AudioItem:
+        stems = self._read_stems(epoch, index, self.changes(epoch, index), read_changed)
         stems_SCT = np.stack(stems)
         return AudioItem(stems_SCT.sum(axis=0), stems_SCT[: self._num_targets])
+
+    def _read_stems(
+        self, epoch: int, index: int, changes: Sequence[StemChange], read: ReadStem
+    ) -> list[np.ndarray]:
+        place = self._excerpts.locate(epoch, index)
+        length = place.pad_left + place.frames + place.pad_right
+        return [
+            read(
+                self._tracks[place.file if change.track is None else change.track][number],
+                place.start, length, change,
+            )
+            for number, change in enumerate(changes)
+        ]  # fmt: skip
+
+
+def fetch_unmixed(dataset: StemsDataset, micro_batch: MicroBatch) -> Batch:
+    """Read and collate items: `stems` (B, S, C, T), `gain` (B, S) and `swap` (B, S)."""
+    items = [dataset.unmixed(draw.epoch, draw.index) for draw in micro_batch.draws]
+    parts = {
+        "stems": [item.stems_SCT for item in items],
+        "gain": [item.gain_S for item in items],
+        "swap": [item.swap_S for item in items],
+    }
+    return Batch({name: torch.from_numpy(np.stack(values)) for name, values in parts.items()})

@@ -18,11 +18,14 @@ import torch
 from torch import Tensor, nn
 
 from engine.batching.items import MicroBatch
+from engine.config.data import StemsData
 from engine.config.schema import RunConfig
 from engine.config.sections import LossConfig
 from engine.data.dataset import AudioItem, Dataset, WholeItem, collate, fetch
 from engine.data.kept_items import KeptItems
 from engine.data.open_dataset import open_dataset
+from engine.data.remix import mix_stems
+from engine.data.stems import StemsDataset, fetch_unmixed
 from engine.file_scores import BlockLoss, FileScores
 from engine.losses import Loss, adds_sources, build_loss
 from engine.metrics import si_sdr
@@ -38,7 +41,7 @@ _OVERLAPPED = 4
 # Settings of the data that leave the validation items as they are; folders are named by manifests.
 _NO_MATTER_OF_VALIDATION = (
     "train", "valid", "noise", "noise_valid", "segment_s", "cache",
-    "remix", "gain_db", "flip_polarity", "swap_channels", "speed_percent",
+    "remix", "gain_db", "flip_polarity", "swap_channels", "speed_percent", "mix_on",
 )  # fmt: skip
 
 
@@ -49,10 +52,16 @@ class SeparationRecipe:
         self._config = config
         self._open: dict[Split, Dataset] = {}
         self._weights: dict[tuple[int, torch.device], Tensor] = {}
+        self._mixes_on_device = _mixes_on_device(config)
 
     def __getstate__(self) -> dict[str, object]:
         """Send only what a reader process needs: the config and the datasets found so far."""
-        return {"_config": self._config, "_open": self._open, "_weights": {}}
+        return {
+            "_config": self._config,
+            "_open": self._open,
+            "_weights": {},
+            "_mixes_on_device": self._mixes_on_device,
+        }
 
     @property
     def loss_unit(self) -> str:
@@ -76,11 +85,25 @@ class SeparationRecipe:
         return self._dataset(split).manifest
 
     def fetch(self, split: Split, micro_batch: MicroBatch) -> Batch:
-        """Read and collate items: `mix` (B, C, T) and `target` (B, S, C, T)."""
-        return fetch(self._dataset(split), micro_batch)
+        """Read and collate items: `mix` (B, C, T) and `target` (B, S, C, T), or what `mixed` takes."""
+        dataset = self._dataset(split)
+        if split == "train" and self._mixes_on_device and isinstance(dataset, StemsDataset):
+            return fetch_unmixed(dataset, micro_batch)
+        return fetch(dataset, micro_batch)
+
+    def mixed(self, batch: Batch) -> Batch:
+        """Mix the stems of a batch where they are; one that has its mixture stays as it is."""
+        found = batch.tensors
+        if "mix" in found:
+            return batch
+        mix_BCT, target_BSCT = mix_stems(
+            found["stems"], found["gain"], found["swap"], num_targets=self._config.num_sources
+        )
+        return Batch({"mix": mix_BCT, "target": target_BSCT})
 
     def step(self, model: nn.Module, batch: Batch) -> StepOutput:
         """Return the sum of the loss over the items, and their number."""
+        batch = self.mixed(batch)
         mix_BCT = batch.tensors["mix"]
         loss_B = self._loss(model(mix_BCT), batch.tensors["target"])
         return StepOutput(loss_B.sum(), self._weight(len(mix_BCT), mix_BCT.device))
@@ -235,3 +258,12 @@ class SeparationRecipe:
             group.append(item)
         if group:
             yield group
+
+
+def _mixes_on_device(config: RunConfig) -> bool:
+    data = config.data
+    if not isinstance(data, StemsData) or not data.changes_stems:
+        return False
+    if data.mix_on == "auto":
+        return config.precision.device != "cpu" and torch.cuda.is_available()
+    return data.mix_on == "device"

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 
+from engine.batching.items import ItemDraw, MicroBatch
 from engine.config.problems import ConfigError
 from engine.config.schema import RunConfig
 from engine.data.open_dataset import open_dataset
 from engine.data.remix import StemChange, read_changed
 from engine.data.source import Source
 from engine.data.stems import StemsDataset
+from engine.recipes.separation import SeparationRecipe
 
 MakeConfig = Callable[..., RunConfig]
 WriteAudio = Callable[..., np.ndarray]
@@ -136,3 +140,36 @@ def test_a_mixture_file_and_changed_stems_do_not_go_together(make_config: MakeCo
         make_config("stems", mixture="mixture", remix=0.5)
     with pytest.raises(ConfigError, match="nothing to swap"):
         make_config("stems", swap_channels=True)
+
+
+@pytest.mark.usefixtures("tracks")
+def test_the_device_mixes_what_readers_do_bit_by_bit(make_config: MakeConfig) -> None:
+    """With every change, in an update of two epochs; halves of a batch are mixed alike."""
+    draws = MicroBatch(tuple(ItemDraw(epoch, index) for epoch in range(2) for index in range(9)))
+    by_readers, on_device = (
+        SeparationRecipe(make_config("stems", mix_on=place, **ALL))
+        for place in ("readers", "device")
+    )
+    expected, unmixed = (recipe.fetch("train", draws) for recipe in (by_readers, on_device))
+    assert set(unmixed.tensors) == {"stems", "gain", "swap"}
+    assert len(set(unmixed.tensors["gain"].flatten().tolist())) > 30
+    assert {name: len(tensor) for name, tensor in unmixed.tensors.items()} == dict.fromkeys(
+        unmixed.tensors, 18
+    )
+    found = on_device.mixed(pickle.loads(pickle.dumps(on_device)).fetch("train", draws))
+    for name, tensor in expected.tensors.items():
+        assert torch.equal(found.tensors[name], tensor)
+    assert by_readers.mixed(expected) is expected
+
+
+@pytest.mark.usefixtures("tracks")
+def test_readers_mix_where_there_is_nothing_to_change_or_no_gpu(make_config: MakeConfig) -> None:
+    draws = MicroBatch((ItemDraw(0, 0),))
+    unchanged = SeparationRecipe(make_config("stems", mix_on="device"))
+    assert "mix" in unchanged.fetch("train", draws).tensors
+    changed = make_config("stems", **ALL)
+    on_cpu = changed.model_copy(
+        update={"precision": changed.precision.model_copy(update={"device": "cpu"})}
+    )
+    assert "mix" in SeparationRecipe(on_cpu).fetch("train", draws).tensors
+    assert "mix" in SeparationRecipe(changed).fetch("valid", draws).tensors
