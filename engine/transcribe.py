@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from engine.speech.wer import ErrorBreakdown
 
 _MANIFEST = ".jsonl"
+# Models of short utterances understand somewhat longer ones better than parts of them.
+_LONGEST_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         transcriber = load_transcriber(options.checkpoint, resolve_device(options.device))
         items = [item for path in options.inputs for item in _items(path, transcriber)]
-        longest_s = options.longest or transcriber.data.max_s
+        longest_s = options.longest or max(_LONGEST_S, transcriber.data.max_s)
         _transcribe(transcriber, items, options, longest_s)
     except KeyboardInterrupt:
         return 130
@@ -59,7 +61,7 @@ def _items(path: Path, transcriber: Transcriber) -> Iterator[_Item]:
         info = probe(path)
         yield _Item(path, 0.0, info.duration_s, None, transcriber.whole(info))
         return
-    found = checked_transcripts(path, transcriber.data, setting=str(path))
+    found = checked_transcripts(path, transcriber.data, setting="")
     for item in found.utterances:
         stretch = transcriber.between(found.infos[item.path], item.start_s, item.duration_s)
         yield _Item(item.path, item.start_s, item.duration_s, item.text, stretch)
@@ -149,7 +151,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("inputs", type=Path, nargs="+", help="audio files, manifests, folders")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument("--beam", type=int, default=1, help="paths of the search; 1: greedy")
-    parser.add_argument("--longest", type=float, default=0.0, help="seconds; 0: as in training")
+    parser.add_argument(
+        "--longest", type=float, default=0.0, help="seconds; 0: as in training, or 20"
+    )
     parser.add_argument("--confusions", type=int, default=10, help="most frequent errors shown")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser

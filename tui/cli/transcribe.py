@@ -36,7 +36,7 @@ Examples:
 )  # fmt: skip
 @click.option(
     "--longest", type=click.FloatRange(1, 3600),
-    help="Seconds; longer audio is cut in quiet places [data.max_s of the run].",
+    help="Seconds; longer audio is cut in quiet places [20, or data.max_s of the run if more].",
 )  # fmt: skip
 @click.option(
     "--confusions", type=click.IntRange(0, 1000), default=10, show_default=True,
