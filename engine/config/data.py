@@ -143,7 +143,7 @@ class StemsData(AudioData):
     mix_on: Literal["auto", "readers", "device"] = setting(
         "auto",
         "Where changed stems get their gain, sign and sides and are summed; auto: on the device if "
-        "that is a GPU. Equal either way.",
+        "that is a GPU and there is at most one of others, else in the readers. Equal either way.",
     )
 
     @property

@@ -265,5 +265,7 @@ def _mixes_on_device(config: RunConfig) -> bool:
     if not isinstance(data, StemsData) or not data.changes_stems:
         return False
     if data.mix_on == "auto":
-        return config.precision.device != "cpu" and torch.cuda.is_available()
+        # Stems in place of mixture and targets are no more to send: then readers save a fifth.
+        no_larger = len(data.others) <= 1
+        return no_larger and config.precision.device != "cpu" and torch.cuda.is_available()
     return data.mix_on == "device"
