@@ -1,10 +1,17 @@
-"""How a child process learns that it has to end: by a signal, or by the death of its worker."""
+"""How a child process learns that it has to end: by a signal, by a word or by the death of its worker.
+
+Its standard input is a pipe that the worker holds. A word in it asks the run to stop, its end says
+that the worker died. Of several processes of a run all read the same pipe: one gets the word and tells
+the others with the next update, but all see the end.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import stat
+import sys
 import threading
 import time
 from typing import Any
@@ -12,6 +19,7 @@ from typing import Any
 # Time an orphan has to save its checkpoint before it ends the hard way.
 _ORPHAN_GRACE_S = 60.0
 _STDIN = 0
+_PR_SET_PDEATHSIG = 1
 
 
 class RunControl:
@@ -40,7 +48,16 @@ class RunControl:
 
     def _watch_worker(self) -> None:
         while os.read(_STDIN, 1024):
-            pass
+            self.request_stop("asked to stop")
         self.request_stop("its worker died")
         time.sleep(_ORPHAN_GRACE_S)
         os._exit(70)
+
+
+def die_with_parent() -> None:
+    """Let the kernel kill this process when the one that started it ends (Linux; elsewhere nothing)."""
+    if sys.platform == "linux":
+        parent = os.getppid()
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+        if os.getppid() != parent:
+            os._exit(70)

@@ -1,14 +1,29 @@
-"""Which device a worker takes, found without torch: NVML knows the GPUs, the environment limits them."""
+"""Which devices a run takes, found without torch: NVML knows the GPUs, the environment limits them."""
 
 from __future__ import annotations
 
 import os
 import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pynvml
+
+from jobs.lease import DeviceLease, LeaseError
+
+_OF_TORCHRUN = (
+    "RANK",
+    "LOCAL_RANK",
+    "WORLD_SIZE",
+    "LOCAL_WORLD_SIZE",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+)
 
 
 class DeviceError(ValueError):
@@ -95,13 +110,74 @@ def resolve_device(device: str) -> str:
     return name
 
 
-def child_environment(device: str) -> dict[str, str]:
-    """Return the environment in which a child sees this device and no other."""
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-    if device == "cpu":
+def num_gpus() -> int:
+    """Return how many GPUs a process of this one would see."""
+    visible = visible_gpus()
+    if visible is not None:
+        return len(visible)
+    try:
+        pynvml.nvmlInit()
+        return int(pynvml.nvmlDeviceGetCount())
+    except pynvml.NVMLError:
+        return 0
+
+
+@contextmanager
+def devices_taken(device: str, count: int, *, locks: Path) -> Iterator[list[str]]:
+    """Take as many devices as a run asks for: the worker's own, which it holds, and free ones beside it.
+
+    On the CPU any number of processes share the one device.
+
+    Raises:
+        DeviceError: when there are not enough, or other workers have them.
+    """
+    if count == 1 or device == "cpu":
+        yield [device]
+        return
+    names = [f"cuda:{index}" for index in range(num_gpus())]
+    if len(names) < count:
+        raise DeviceError(
+            f"precision.devices = {count}, but this machine has {len(names)} GPU(s); lower it"
+        )
+    found, held = [device], []
+    with ExitStack() as leases:
+        for name in names:
+            if name == device or len(found) == count:
+                continue
+            try:
+                leases.enter_context(DeviceLease(locks, name))
+            except LeaseError:
+                held.append(name)
+            else:
+                found.append(name)
+        if len(found) < count:
+            raise DeviceError(
+                f"precision.devices = {count}, but other workers have {', '.join(held)}; stop them "
+                "first, or lower it"
+            )
+        yield found
+
+
+def child_environment(*devices: str) -> dict[str, str]:
+    """Return the environment in which a child sees these devices, in order, and no other."""
+    # A worker that was itself started by torchrun or Slurm is one process like any other.
+    environment = {name: value for name, value in os.environ.items() if name not in _OF_TORCHRUN}
+    environment |= {"PYTHONUNBUFFERED": "1", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    if devices[0] == "cpu":
         environment["CUDA_VISIBLE_DEVICES"] = ""
     else:
-        index = int(device.partition(":")[2])
         visible = visible_gpus()
-        environment["CUDA_VISIBLE_DEVICES"] = str(index) if visible is None else visible[index]
+        indices = [int(device.partition(":")[2]) for device in devices]
+        names = [str(index) if visible is None else visible[index] for index in indices]
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(names)
+    return environment
+
+
+def ranks_environment(devices: Sequence[str], count: int) -> dict[str, str]:
+    """Return the environment for `count` processes that train together on one machine."""
+    environment = child_environment(*devices)
+    # Each gets its share of the cores; what they say to each other stays on this machine.
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+    environment.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "60")
+    environment.setdefault("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else "lo0")
     return environment

@@ -1,7 +1,9 @@
 """The child process of one run: `python -P -m jobs.runner --home H --run ID --device D`.
 
 Loads the run's config, trains, and moves the run to the state it ended in. Exit status: 0 when the
-run finished or was stopped, 2 for a mistake of the user's, 1 for any other error.
+run finished or was stopped, 2 for a mistake of the user's, 75 when another process has to go on from
+the last checkpoint, 1 for any other error. Of several processes that torchrun started, the first one
+tells and settles; the others only speak up when they fail.
 """
 
 from __future__ import annotations
@@ -17,10 +19,11 @@ from pathlib import Path
 from engine.config.problems import load_config
 from engine.config.schema import RunConfig
 from engine.events import Control, Observer, RunEnded
-from jobs.control import RunControl
+from engine.interruption import Interrupted
+from jobs.control import RunControl, die_with_parent
 from jobs.home import Home
 from jobs.lease import FileLock, LeaseError
-from jobs.settle import end, requeue
+from jobs.settle import TRY_AGAIN, end, requeue
 from jobs.sinks.lines import LogSink
 from jobs.sinks.store import StoreSink
 from jobs.sinks.wandb import open_wandb
@@ -53,11 +56,14 @@ def train_run(
     config: RunConfig, folder: Path, observers: Sequence[Observer], control: Control
 ) -> RunEnded:
     """Train with the engine; torch is imported here, when signals are handled and life is shown."""
+    from engine.parallel import open_ranks
     from engine.recipes.registry import open_recipe
     from engine.trainer import Trainer
 
-    recipe = open_recipe(config)
-    return Trainer(config, recipe, folder, observers=observers, control=control).fit()
+    with open_ranks(config.precision) as ranks:
+        return Trainer(
+            config, open_recipe(config), folder, observers=observers, control=control, ranks=ranks
+        ).fit()
 
 
 def main(arguments: Sequence[str] | None = None, *, train: Train = train_run) -> int:
@@ -70,9 +76,13 @@ def main(arguments: Sequence[str] | None = None, *, train: Train = train_run) ->
     parser.add_argument("--device", required=True, help="what the worker holds")
     options = parser.parse_args(arguments)
     os.umask(0o077)
+    if "LOCAL_RANK" in os.environ:
+        die_with_parent()
     control = RunControl()
     control.listen()
     home = Home(Path(options.home))
+    if os.environ.get("RANK", "0") != "0":
+        return _follow(home, options.run, train, control)
     lock = FileLock(home.run_folder(options.run) / "run.lock")
     try:
         if not lock.acquire(timeout_s=_LOCK_WAIT_S):
@@ -82,6 +92,16 @@ def main(arguments: Sequence[str] | None = None, *, train: Train = train_run) ->
         return _fail(home, options.run, error)
     finally:
         lock.release()
+
+
+def _follow(home: Home, run_id: int, train: Train, control: RunControl) -> int:
+    """Train along, telling nobody."""
+    try:
+        job = _load(home, run_id)
+        train(job.config, job.folder, [], control)
+    except Exception as error:  # noqa: BLE001 (the child's boundary: logged with its traceback)
+        return _fail(home, run_id, error)
+    return 0
 
 
 def _load(home: Home, run_id: int) -> Job:
@@ -113,6 +133,9 @@ def _make(job: Job, train: Train, control: RunControl) -> int:
 
 def _fail(home: Home, run_id: int, error: Exception) -> int:
     """Tell what went wrong: in the log, in the run's row, as an event."""
+    if isinstance(error, Interrupted):
+        LogSink(sys.stderr).say(f"interrupted: {error}")
+        return TRY_AGAIN
     mistake = isinstance(error, ValueError)
     message = str(error) if mistake else f"{type(error).__name__}: {error}"
     if not mistake or type(error) is ValueError:

@@ -10,6 +10,8 @@ from jobs.store.writer import StoreWriter
 
 # Starts of a run without a checkpoint saved in between, after which it is given up.
 MAX_ATTEMPTS = 3
+# Exit status of a process that can't go on while another one can, from the last checkpoint.
+TRY_AGAIN = 75
 
 _OVER = {"stopping": 0, "worker": None, "pid": None, "pid_token": "", "speed": None}
 

@@ -1,5 +1,8 @@
 """Starts a run's child process, watches it, and settles where the run goes when it has ended.
 
+A run that asks for several devices is started by torchrun, one process for each; torchrun is then the
+child. It would give them half a minute after a signal, so they are asked to stop through the pipe.
+
 The child is a process group of its own. Its standard input is a pipe that nobody writes to: when the
 worker dies in any way the pipe closes, and the child saves a checkpoint and ends by itself.
 """
@@ -18,10 +21,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobs.devices import child_environment
+from jobs.devices import DeviceError, child_environment, devices_taken, ranks_environment
 from jobs.home import Home
 from jobs.processes import process_token
-from jobs.settle import MAX_ATTEMPTS, attempts_of, end, requeue
+from jobs.settle import MAX_ATTEMPTS, TRY_AGAIN, attempts_of, end, requeue
 from jobs.store.errors import StoreError, UnknownRun
 from jobs.store.reader import StoreReader
 from jobs.store.records import RunRecord, RunState
@@ -31,6 +34,11 @@ from jobs.telemetry import SystemProbe, SystemSampler
 logger = logging.getLogger(__name__)
 
 RUNNER = (sys.executable, "-P", "-m", "jobs.runner")
+# Without --no-python torchrun would put the run's folder on the path of modules.
+TORCHRUN = (
+    sys.executable, "-P", "-m", "torch.distributed.run", "--standalone", "--max-restarts=0",
+    "--local-addr=127.0.0.1",
+)  # fmt: skip
 # Time a child has to save a checkpoint when it is asked to end.
 GRACE_S = 60.0
 # A child that shows no life for this long is hung: its heartbeat comes from a thread of its own.
@@ -60,42 +68,61 @@ class Supervisor:
         """Make a claimed run; return the state it was left in."""
         folder = self._home.run_folder(run_id)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        process = self._start(run_id, folder)
+        with StoreReader(self._home.store) as reader:
+            config = reader.config(run_id)
+        count = int(config["precision"].get("devices", 1))
+        try:
+            with devices_taken(self._device, count, locks=self._home.locks) as devices:
+                return self._run(store, run_id, devices, count)
+        except DeviceError as error:
+            store.add_event(run_id, "error", "no-device", message=str(error))
+            end(store, run_id, "failed", message=str(error))
+            return "failed"
+
+    def _run(self, store: StoreWriter, run_id: int, devices: Sequence[str], count: int) -> RunState:
+        process = self._start(run_id, devices, count)
         try:
             store.update_run(run_id, pid=process.pid, pid_token=process_token(process.pid))
             with StoreReader(self._home.store) as reader:
                 every_s = float(reader.config(run_id)["logging"]["system_every_s"])
                 probe = SystemProbe(self._device, run_id=run_id, pid=process.pid)
                 with SystemSampler(self._home.store, probe, every_s=every_s):
-                    asked = self._watch(process, reader, run_id)
+                    asked = self._watch(process, reader, run_id, several=count > 1)
         finally:
             _end_group(process)
-        return self._settle(store, run_id, process.returncode, asked=asked)
+        code = process.returncode
+        if count > 1 and code == 1:
+            # torchrun says so whatever happened; a rank that met an error has said so in the store.
+            code = TRY_AGAIN
+        return self._settle(store, run_id, code, asked=asked)
 
-    def _start(self, run_id: int, folder: Path) -> subprocess.Popen[bytes]:
+    def _start(self, run_id: int, devices: Sequence[str], count: int) -> subprocess.Popen[bytes]:
+        folder = self._home.run_folder(run_id)
         log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        command = [
+            *self._child.command,
+            *("--home", str(self._home.root), "--run", str(run_id), "--device", devices[0]),
+        ]
+        environment = child_environment(*devices)
+        if count > 1:
+            command = [*TORCHRUN, f"--nproc-per-node={count}", "--no-python", "--", *command]
+            environment = ranks_environment(devices, count)
         try:
-            arguments = [
-                "--home",
-                str(self._home.root),
-                "--run",
-                str(run_id),
-                "--device",
-                self._device,
-            ]
             return subprocess.Popen(
-                [*self._child.command, *arguments],
+                command,
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 cwd=folder,
-                env=child_environment(self._device),
+                env=environment,
                 start_new_session=True,
             )
         finally:
             os.close(log)
 
-    def _watch(self, process: subprocess.Popen[bytes], reader: StoreReader, run_id: int) -> bool:
+    def _watch(
+        self, process: subprocess.Popen[bytes], reader: StoreReader, run_id: int, *, several: bool
+    ) -> bool:
         """Wait for the child's end; return whether it was asked to."""
         life = Life(self._child.silence_s)
         deadline = None
@@ -103,7 +130,7 @@ class Supervisor:
             run = _look(reader, run_id)
             stopping = run is not None and run.stopping
             if deadline is None and (self._shutdown.is_set() or stopping):
-                process.send_signal(signal.SIGTERM)
+                _ask_to_stop(process, several=several)
                 deadline = time.monotonic() + self._child.grace_s
             if deadline is not None and time.monotonic() >= deadline:
                 logger.warning("run %s did not end in %s s: killed", run_id, self._child.grace_s)
@@ -121,24 +148,24 @@ class Supervisor:
             state = reader.run(run_id).state
         if state != "running":
             return state
-        if code >= 0:
-            last = last_line(self._home.run_folder(run_id) / "log.txt")
+        last = last_line(self._home.run_folder(run_id) / "log.txt")
+        if code >= 0 and code != TRY_AGAIN:
             message = f"its process ended with status {code}: {last}"
             store.add_event(run_id, "error", "ended", message=message)
             end(store, run_id, "failed", message=message)
             return "failed"
-        name = signal.Signals(-code).name
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"can't go on: {last}"
         if asked:
-            return requeue(store, run_id, message=f"interrupted ({name})", counts=False)
+            return requeue(store, run_id, message=f"interrupted: its process {how}", counts=False)
         if attempts_of(store, run_id) >= MAX_ATTEMPTS:
             message = (
-                f"its process was ended by {name}, after {MAX_ATTEMPTS} starts without a checkpoint "
+                f"its process {how}, after {MAX_ATTEMPTS} starts without a checkpoint "
                 "between them; memory may have run out (see its log); `sepdash resume` tries again"
             )
             store.add_event(run_id, "error", "killed", message=message)
             end(store, run_id, "failed", message=message)
             return "failed"
-        message = f"its process was ended by {name}; it will go on from its last checkpoint"
+        message = f"its process {how}; it will go on from its last checkpoint"
         store.add_event(run_id, "warning", "killed", message=message)
         return requeue(store, run_id, message=message)
 
@@ -178,6 +205,17 @@ def last_line(log: Path) -> str:
     except OSError:
         return ""
     return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")
+
+
+def _ask_to_stop(process: subprocess.Popen[bytes], *, several: bool) -> None:
+    """Ask the child, or the processes that torchrun started, to save a checkpoint and end."""
+    if not several:
+        process.send_signal(signal.SIGTERM)
+        return
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.write(b"stop\n")
+        process.stdin.flush()
 
 
 def _has_ended(process: subprocess.Popen[bytes]) -> bool:
