@@ -69,7 +69,9 @@ def load_model(path: Path) -> tuple[RunConfig, nn.Module]:
         raise CheckpointError(
             f"{manifest.folder} is of a model that writes text; use `sepdash transcribe`"
         )
-    model = build_model(config.model, channels=config.data.channels, sources=config.num_sources)
+    model = build_model(
+        config.model, channels=config.audio_data.channels, sources=config.num_sources
+    )
     weights = manifest.tensors(MODEL)
     wanted = model.state_dict()
     if set(weights) != set(wanted):

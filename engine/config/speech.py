@@ -72,24 +72,9 @@ class SpeechData(Section):
     )
 
     @property
-    def channels(self) -> int:
-        """One: files of several channels are averaged."""
-        return 1
-
-    @property
     def segment_samples(self) -> int:
         """Length of the longest training item, in audio samples."""
         return round(self.max_s * self.rate_hz)
-
-    @property
-    def source_names(self) -> tuple[str, ...]:
-        """None: the model puts out text."""
-        return ()
-
-    @property
-    def interchangeable(self) -> bool:
-        """There are no sources whose order could mean anything."""
-        return False
 
     @model_validator(mode="after")
     def _range_is_ordered(self) -> SpeechData:

@@ -48,6 +48,10 @@ class LeftOut:
         ]
         verb = "is" if total == 1 else "are"
         return (
-            f"{total} of {self.num_all} utterances ({self.duration_s:.1f} s) {verb} left out: "
+            f"{total} of {self.num_all} utterances ({_time(self.duration_s)}) {verb} left out: "
             f"{', '.join(why)}"
         )
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds / 3600:.2f} h" if seconds >= 3600 else f"{seconds:.1f} s"

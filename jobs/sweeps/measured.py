@@ -21,6 +21,10 @@ _OF_SPEED = (
     "data.rate_hz",
     "data.channels",
     "data.segment_s",
+    "data.max_s",
+    "data.num_mels",
+    "data.tokens",
+    "data.vocab_size",
 )
 _OF_SIZE = ("model", "ema.enabled", "checkpoint.keep_last", "checkpoint.best", "data.channels")
 
@@ -44,18 +48,25 @@ class Measured:
             if not run.updates or not run.train_seconds:
                 continue
             config = reader.config(run.id)
-            seconds[_key(config, _OF_SPEED)] = run.train_seconds / run.updates
+            seconds[_key(config, _of_speed(config))] = run.train_seconds / run.updates
             if size := sum(item.size_bytes for item in reader.checkpoints(run.id)):
                 sizes[_key(config, _OF_SIZE)] = size
         return cls(seconds, sizes)
 
     def seconds_per_update(self, config: RunConfig) -> float | None:
         """Return what an update takes, evaluations and saving included; None when not known."""
-        return self.seconds.get(_key(config.to_dict(), _OF_SPEED))
+        values = config.to_dict()
+        return self.seconds.get(_key(values, _of_speed(values)))
 
     def size_bytes(self, config: RunConfig) -> int | None:
         """Return what the checkpoints of a run take; None when not known."""
         return self.sizes.get(_key(config.to_dict(), _OF_SIZE))
+
+
+def _of_speed(config: Mapping[str, Any]) -> tuple[str, ...]:
+    # Utterances are as long as they are; segments have one length whatever the files.
+    speech = config.get("data", {}).get("kind") == "speech"
+    return (*_OF_SPEED, "data.train") if speech else _OF_SPEED
 
 
 def _key(config: Mapping[str, Any], names: tuple[str, ...]) -> str:

@@ -42,6 +42,11 @@ def place_user_audio(home: Path) -> None:
 
     samples, rate_hz = soundfile.read(noise)
     soundfile.write(home / "noisy.wav", samples, rate_hz)
+    (home / "digits" / "theo").mkdir(parents=True)
+    for digit in range(10):
+        for take in (0, 7):
+            part = samples[digit * 400 : digit * 400 + 3_200]
+            soundfile.write(home / "digits" / "theo" / f"{digit}_{take:02}.wav", part, 8_000)
 
 
 def test_console_examples_run_in_order(
