@@ -24,10 +24,16 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class BlockLoss:
-    """A loss of signals (B, S, C, T) -> (B,); `total` where it adds up, over sources and over time."""
+    """A loss of signals (B, S, C, T) -> (B,).
+
+    Attributes:
+        total: it adds up, over sources and over time; otherwise it is their mean.
+        own_order: of interchangeable sources its own best order counts, not that by SI-SDR.
+    """
 
     loss: Loss
     total: bool = False
+    own_order: bool = False
 
 
 class Moments:
@@ -77,7 +83,7 @@ class FileScores:
     """The scores of one file with one estimate for each source, fed block by block.
 
     Args:
-        losses: by name; that of the best order counts where sources are interchangeable.
+        losses: by name.
         interchangeable: the estimates have no order: they get the one with the best SI-SDR.
     """
 
@@ -119,7 +125,7 @@ class FileScores:
         si_sdr_P, sdr_P = self._after.ratios_db()
         lsd_P = self._sums["lsd"] / self._frames
         if self._interchangeable:
-            order_1S = best_order(self._square(si_sdr_P))
+            order_1S = self._best_order()
             si_sdr_1S, sdr_1S, lsd_1S = (
                 self._square(value_P).gather(1, order_1S.unsqueeze(1)).squeeze(1)
                 for value_P in (si_sdr_P, sdr_P, lsd_P)
@@ -133,9 +139,13 @@ class FileScores:
         value_P = self._sums[name] if item.total else self._sums[name] / self._frames
         if self._interchangeable:
             value_1SS = self._square(value_P)
-            order_1S = best_order(-value_1SS)
+            order_1S = best_order(-value_1SS) if item.own_order else self._best_order()
             value_P = value_1SS.gather(1, order_1S.unsqueeze(1)).flatten()
         return (value_P.sum() if item.total else value_P.mean())[None]
+
+    def _best_order(self) -> Tensor:
+        """Return (1, S): for each reference the estimate it gets, by SI-SDR."""
+        return best_order(self._square(self._after.ratios_db()[0]))
 
     def _square(self, value_P: Tensor) -> Tensor:
         """Return (1, S, S): estimates by references."""

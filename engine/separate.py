@@ -9,6 +9,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from shutil import get_terminal_size
+
+_NAME_COLUMNS = 24
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             device=options.device,
             chunk_s=options.chunk,
             overlap=options.overlap,
-            progress=_show if sys.stderr.isatty() else None,
+            progress=_show_bar if sys.stderr.isatty() else _say_done,
         )
     except KeyboardInterrupt:
         return 130
@@ -36,10 +39,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _show(path: Path, share: float) -> None:
+def _show_bar(path: Path, share: float) -> None:
     """Keep one line of the terminal up to date for each file."""
-    sys.stderr.write(f"\r{path.name}  {share:4.0%}{chr(10) if share >= 1 else ''}")
+    columns = get_terminal_size().columns
+    room = max(10, min(60, columns - _NAME_COLUMNS - 9))
+    done = round(share * room)
+    bar = "#" * done + "-" * (room - done)
+    name = path.name if len(path.name) <= _NAME_COLUMNS else f"{path.name[: _NAME_COLUMNS - 2]}.."
+    end = "\n" if share >= 1 else ""
+    sys.stderr.write(f"\r{name:<{_NAME_COLUMNS}} [{bar}] {share:4.0%}{end}")
     sys.stderr.flush()
+
+
+def _say_done(path: Path, share: float) -> None:
+    """Name each file that is done, where no terminal would show a bar."""
+    if share >= 1:
+        sys.stderr.write(f"{path.name}: done\n")
+        sys.stderr.flush()
 
 
 def _parser() -> argparse.ArgumentParser:

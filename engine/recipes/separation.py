@@ -144,9 +144,8 @@ class SeparationRecipe:
         data = self._config.audio_data
         length = max(64, round(self._config.validation.segment_s * data.rate_hz))
         chunking = Chunking(length, length // _OVERLAPPED)
-        losses = {
-            "val_loss": BlockLoss(build_loss(self._config.loss), adds_sources(self._config.loss))
-        }
+        total = adds_sources(self._config.loss)
+        losses = {"val_loss": BlockLoss(build_loss(self._config.loss), total, own_order=True)}
         if not self._judges_by_spectra:
             losses["spectral"] = BlockLoss(build_loss(LossConfig()))
         scores = FileScores(losses, interchangeable=data.interchangeable)
@@ -202,8 +201,8 @@ class SeparationRecipe:
 
     @property
     def _judges_by_spectra(self) -> bool:
-        """Whether the loss is that metric already."""
-        return self._config.loss == LossConfig()
+        """Whether the loss is that metric already; the best order by it may not be that by SI-SDR."""
+        return self._config.loss == LossConfig() and not self._config.audio_data.interchangeable
 
     def _ordered(self, est_BSCT: Tensor, ref_BSCT: Tensor) -> Tensor:
         """Put interchangeable estimates in the order of the references, the best by SI-SDR."""

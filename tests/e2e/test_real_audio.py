@@ -76,3 +76,27 @@ def test_vocals_from_music(shell: Shell, shared_data: FindData, tmp_path: Path) 
     (source,) = (stems / "test").glob("*/mixture.flac")
     (written,) = separate(shell, [source], tmp_path / "out")
     assert_same_shape(written, source)
+
+
+def test_two_speakers_at_once(shell: Shell, shared_data: FindData, tmp_path: Path) -> None:
+    """A mixture of two people becomes a file of each; judged on whole files, too."""
+    digits = shared_data("digits")
+    run = train(
+        shell, "speakers/small", 60, f"data.train={digits}", f"data.valid={digits}",
+        "validation.max_items=20", "validation.full_files=true",
+    )  # fmt: skip
+    latest = shell.show("night")["latest"]
+    assert latest["si_sdr_full"] == pytest.approx(latest["si_sdr"], abs=1.0)
+    assert max(run["best"], run["best_ema"]) > -15
+    people = sorted(digits.iterdir())[:2]
+    voices = [
+        np.concatenate([soundfile.read(file)[0] for file in sorted(person.glob("*_00.*"))])
+        for person in people
+    ]
+    length = min(map(len, voices))
+    mixture = tmp_path / "both.flac"
+    soundfile.write(mixture, sum(voice[:length] for voice in voices) / 2, 8_000)
+    written = separate(shell, [mixture], tmp_path / "out")
+    assert [path.name for path in written] == ["both.speaker1.wav", "both.speaker2.wav"]
+    for path in written:
+        assert_same_shape(path, mixture)

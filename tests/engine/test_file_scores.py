@@ -15,7 +15,7 @@ from engine.metrics import log_spectral_distance, sdr, si_sdr
 from engine.permutations import permutation_invariant
 
 ENDS = (0, 1, 700, 701, 5000, 9999, 12_000)
-L1 = {"val_loss": BlockLoss(build_loss(LossConfig(kind="l1")))}
+L1 = {"val_loss": BlockLoss(build_loss(LossConfig(kind="l1")), own_order=True)}
 
 
 def signals(level_db: float, *, sources: int = 2, seed: int = 0) -> tuple[torch.Tensor, ...]:

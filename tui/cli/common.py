@@ -114,6 +114,11 @@ def complete_run(ctx: click.Context, param: click.Parameter, text: str) -> list[
     return [CompletionItem(run.name, help=run.state) for run in runs]
 
 
+def complete_model(ctx: click.Context, param: click.Parameter, text: str) -> list[CompletionItem]:
+    """Offer the names of runs; where none starts with `text`, files, for folders of checkpoints."""
+    return complete_run(ctx, param, text) or [CompletionItem(text, type="file")]
+
+
 def complete_preset(ctx: click.Context, param: click.Parameter, text: str) -> list[CompletionItem]:
     """Offer the names of presets that start with `text`."""
     from presets.catalogue import Catalogue

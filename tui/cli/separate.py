@@ -10,7 +10,7 @@ import click
 
 from jobs.home import Home
 from tui.cli.checkpoints import locate_checkpoint
-from tui.cli.common import with_home
+from tui.cli.common import complete_model, with_home
 
 _EXAMPLES = """\b
 Examples:
@@ -21,7 +21,7 @@ Examples:
 
 
 @click.command(epilog=_EXAMPLES)
-@click.argument("model", metavar="RUN|CHECKPOINT")
+@click.argument("model", metavar="RUN|CHECKPOINT", shell_complete=complete_model)
 @click.argument(
     "inputs", metavar="INPUT...", nargs=-1, required=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),

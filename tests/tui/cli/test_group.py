@@ -196,6 +196,7 @@ def test_help_takes_less_than_three_tenths_of_a_second_of_cpu(repository: Path) 
         ("sepdash enqueue demo/", "demo/baseline"),
         ("sepdash enqueue demo/baseline --set optimizer.l", "optimizer.lr="),
         ("sepdash show wait", "waiting"),
+        ("sepdash separate wait", "waiting"),
         ("sepdash runs --sta", "--state"),
     ],
 )
