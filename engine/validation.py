@@ -96,6 +96,6 @@ def evaluation_mode(model: nn.Module, *, seed: int) -> Iterator[None]:
 
 def metric_unit(name: str, loss_unit: str) -> str:
     """Return the unit of a validation metric."""
-    if name.startswith("spectral"):
+    if name.startswith(("spectral", "wer", "cer")):
         return ""
     return loss_unit if name.startswith("val_loss") else "dB"

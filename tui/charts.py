@@ -151,6 +151,8 @@ def _score(
             line_of(data[0], f"{metric}_ema", "EMA", 1, clock=clock),
             line_of(data[0], metric, "raw", 0, clock=clock),
         ]
+        if (whole := _whole(data[0])) is not None:
+            lines.append(line_of(data[0], whole, "whole files", 2, clock=clock))
     scale = style_of(metric).scale
     if scale != 1:
         lines = [replace(line, mean=line.mean * scale) for line in lines]
@@ -168,6 +170,12 @@ def _judged(item: RunData) -> str:
     metric = item.run.metric
     curve = item.curves.get(f"{metric}_ema")
     return f"{metric}_ema" if curve is not None and curve.updates else metric
+
+
+def _whole(item: RunData) -> str | None:
+    """Return the series of the run judged on whole files, of the average where there is one."""
+    names = (f"{item.run.metric}_full_ema", f"{item.run.metric}_full")
+    return next((name for name in names if (c := item.curves.get(name)) and c.updates), None)
 
 
 def _throughput(

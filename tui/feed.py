@@ -206,7 +206,7 @@ class Feed:
         kept = self._kept.get(run.id)
         if kept is not None and kept.run == run and run.state != "running":
             return kept
-        names = (*SERIES, run.metric, f"{run.metric}_ema")
+        names = (*SERIES, *(f"{run.metric}{of}" for of in ("", "_ema", "_full", "_full_ema")))
         curves = reader.curves(run.id, names, max_points=MAX_POINTS)
         since = run.started_at or 0.0
         system = reader.system(run.id, since=since, max_points=MAX_POINTS // 2)

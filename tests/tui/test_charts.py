@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jobs.store.reader import StoreReader
+from jobs.store.records import Curve
 from tui import charts
 from tui.messages import RunData
 
@@ -45,6 +46,14 @@ def test_one_run_has_all_its_curves(data):
         "memory": ["RAM", "VRAM"],
     }
     assert plots["score"].lines[2].mean.tolist() == [6.02, 6.02]
+
+
+def test_a_run_judged_on_whole_files_has_a_curve_of_them(data):
+    whole = Curve("si_sdr_full_ema", "dB", 1, [2000], [9.0], [9.0], [9.0], [9.0])
+    item = dataclasses.replace(data[0], curves={**data[0].curves, whole.name: whole})
+    plot = charts.build([item], {})["score"]
+    assert labels(plot) == ["EMA", "raw", "whole files", "input"]
+    assert plot.lines[2].mean.tolist() == [9.0]
 
 
 def test_several_runs_have_one_curve_each(data):

@@ -92,6 +92,7 @@ def _heading(metric: str) -> str:
     name, of = (metric.removesuffix("_ema"), ", averaged weights") if metric.endswith("_ema") else (
         metric, ""
     )  # fmt: skip
+    of = f", whole files{of}" if name.endswith("_full") else of
     unit = style_of(name).unit
     lower = ", lower is better" if falls(name) else ""
     return f"{metric}{f' in {unit}' if unit else ''}{of}{lower}"
