@@ -8,6 +8,7 @@ channels, V tokens that exist.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -16,9 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from models.transducer import BLANK, Transducer
-
-# Gradients inside the slices are taken of so many times the loss, where they pass through fp16.
-_FP16_SCALE = 1024.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +56,12 @@ class Lattices:
             token_lengths,
         )
 
-    def detached(self) -> Lattices:
+    def detached(self, dtype: torch.dtype) -> Lattices:
         """Return the same with encodings and predictions as leaves of a graph of their own."""
         return replace(
             self,
-            enc_BTD=self.enc_BTD.detach().requires_grad_(),
-            pred_BUD=self.pred_BUD.detach().requires_grad_(),
+            enc_BTD=self.enc_BTD.detach().to(dtype).requires_grad_(),
+            pred_BUD=self.pred_BUD.detach().to(dtype).requires_grad_(),
         )
 
 
@@ -148,8 +146,9 @@ class _Sliced(torch.autograd.Function):
     """Joint network and loss, forward and backward, one slice after another.
 
     The backward pass happens in `forward`, on detached encodings and predictions; `backward` only
-    hands on what was found, times the gradient of the loss that it is given. So the scale of fp16
-    training and the one division by the weight of the update act as ever.
+    hands on what was found, times the gradient of the loss that it is given: the scale of fp16
+    training. That comes too late to bring gradients inside the slices into the range of fp16, so under
+    fp16 autocast the slices run in float32, which the loss needs anyway; bf16 stays bf16.
     """
 
     @staticmethod
@@ -163,18 +162,20 @@ class _Sliced(torch.autograd.Function):
     ) -> Tensor:
         grads = [_wide_zeros(tensor) for tensor in inputs]
         total = torch.zeros((), device=inputs[0].device, dtype=grads[0].dtype)
-        scale = _FP16_SCALE if _passes_fp16(inputs[0]) else 1.0
+        fp16 = _is_fp16(inputs[0])
         for rows in parts:
-            part = lattices.part(rows).detached()
+            part = lattices.part(rows).detached(total.dtype if fp16 else inputs[0].dtype)
             leaves = (part.enc_BTD, part.pred_BUD, *parameters)
-            with torch.enable_grad():
+            with torch.enable_grad(), _without_autocast(total) if fp16 else nullcontext():
                 loss = _losses_of(model, part).sum()
-                enc_BTD, pred_BUD, *joint = torch.autograd.grad(loss * scale, leaves)
+            # Products of a backward pass would be cast as well.
+            with _without_autocast(total):
+                enc_BTD, pred_BUD, *joint = torch.autograd.grad(loss, leaves)
             total += loss.detach()
-            grads[0][rows, : enc_BTD.shape[1]] += enc_BTD / scale
-            grads[1][rows, : pred_BUD.shape[1]] += pred_BUD / scale
+            grads[0][rows, : enc_BTD.shape[1]] += enc_BTD
+            grads[1][rows, : pred_BUD.shape[1]] += pred_BUD
             for grad, more in zip(grads[2:], joint, strict=True):
-                grad += more / scale
+                grad += more
         ctx.save_for_backward(*grads)
         ctx.dtypes = [tensor.dtype for tensor in inputs]
         return total
@@ -196,11 +197,13 @@ def _losses_of(model: Transducer, lattices: Lattices) -> Tensor:
     )
 
 
-def _passes_fp16(tensor: Tensor) -> bool:
+def _is_fp16(tensor: Tensor) -> bool:
     device = tensor.device.type
-    if not torch.is_autocast_enabled(device):
-        return tensor.dtype == torch.float16
-    return torch.get_autocast_dtype(device) == torch.float16
+    return torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16
+
+
+def _without_autocast(tensor: Tensor) -> torch.autocast:
+    return torch.autocast(tensor.device.type, enabled=False)
 
 
 def _wide_zeros(tensor: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Claims about the transducer's loss: right, the same in slices, and smaller in memory."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -114,16 +115,20 @@ def test_slices_work_in_half_precision(dtype):
         torch.testing.assert_close(sliced, grad, rtol=0.05, atol=0.02)
 
 
-def test_small_gradients_survive_slices_in_fp16():
-    # One utterance in a thousand times its loss would be lost without the inner scale.
+@pytest.mark.parametrize("size", [1e-3, 1e4])
+def test_fp16_slices_neither_lose_small_gradients_nor_overflow(size):
+    # Weights of the joint network whose gradients, in float16, would be 0 or infinite.
     found = []
-    for slices in (1, 3):
+    for dtype, slices in ((None, 1), (torch.float16, 3)):
         model, batch = tiny(), lattices()
-        with torch.autocast("cpu", torch.float16):
-            loss = transducer_loss(model, batch, slices=slices)
-        (loss * 1024.0).backward()
-        found.append(batch.enc_BTD.grad / 1024.0)
-    torch.testing.assert_close(found[1], found[0], rtol=0.02, atol=0.002)
+        scaled = replace(batch, enc_BTD=batch.enc_BTD * size, pred_BUD=batch.pred_BUD * size)
+        with torch.no_grad():
+            model.joiner.linear.weight /= size
+        with torch.autocast("cpu", dtype, enabled=dtype is not None):
+            transducer_loss(model, scaled, slices=slices).backward()
+        found.append(model.joiner.linear.weight.grad)
+    assert (found[1] != 0).all()
+    torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=1e-5 * size)
 
 
 def joint_sizes(slices):
