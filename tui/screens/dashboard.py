@@ -85,6 +85,7 @@ class Dashboard(Screen[None]):
         Binding("x", "clock", "axis"),
         Binding("y", "log_scale", "log scale", show=False),
         Binding("l", "log", "log"),
+        Binding("v", "events", "events", show=False),
         Binding("1", "alone(0)", "loss", show=False),
         Binding("2", "alone(1)", "score", show=False),
         Binding("3", "alone(2)", "throughput", show=False),
@@ -364,6 +365,13 @@ class Dashboard(Screen[None]):
         self.toggle_class("-log")
         alone = self.has_class("-log")
         self.query_one(LogTail if alone else RunsTable).focus()
+
+    def action_events(self) -> None:
+        """List what happened to the chosen run."""
+        from tui.screens.events import EventsScreen
+
+        if (run := self.chosen) is not None:
+            self.app.push_screen(EventsScreen(self._home, run))
 
     def action_help(self) -> None:
         """Show the keys."""

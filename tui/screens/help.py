@@ -33,6 +33,7 @@ KEYS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ("Look closer", (
         ("1 2 3 4", "one chart alone; the same key goes back"),
         ("l", "the log alone; the same key goes back"),
+        ("v", "events of the run: skipped updates, broken checkpoints, short memory"),
         ("tab", "next pane; in a chart ← → read the values, so does the mouse"),
         ("ctrl+p", "command palette: every action by name, themes"),
         ("q", "quit; workers and runs go on without the dashboard"),
