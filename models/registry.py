@@ -18,8 +18,8 @@ from models.configs import (
     ModelConfig,
     SpecUNetConfig,
 )
-from models.speech_configs import ConformerRnntConfig, EmformerRnntConfig
 from models.plugins import PluginModel
+from models.speech_configs import ConformerRnntConfig, EmformerRnntConfig
 
 
 def build_model(config: ModelConfig, *, channels: int, sources: int) -> nn.Module:

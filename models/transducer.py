@@ -7,6 +7,7 @@ T frames of the encoder, U tokens, D channels, V tokens that exist (0 is blank a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Protocol, assert_never
 
 import torch
@@ -99,6 +100,16 @@ class Transducer(nn.Module):
         enc_BTD, enc_lengths_B = self.encoder(zero_padding(x_BLF, lengths_B), lengths_B)
         return enc_BTD, enc_lengths_B
 
+    def stream(self, feat_BLF: Tensor) -> Iterator[Tensor]:
+        """Yield encodings (B, T, D) segment by segment; only an `EmformerEncoder` can.
+
+        Raises:
+            ValueError: for an encoder that hears whole utterances.
+        """
+        if not isinstance(self.encoder, EmformerEncoder):
+            raise ValueError("a Conformer hears the whole utterance first; an Emformer streams")
+        return self.encoder.segments((feat_BLF - self.mel_mean) / self.mel_std)
+
     def predict(self, tokens_BU: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Return predictions (B, U, D) after each token, and the memory to go on from."""
         pred_BUD, _, state = self.predictor(tokens_BU, _full(tokens_BU), state)
@@ -182,6 +193,24 @@ class EmformerEncoder(nn.Module):
         all_B = torch.full_like(lengths_B, whole)
         enc_BTD, _ = self.transcriber(x_BLF, all_B)
         return enc_BTD, ceil_div(lengths_B, self.stride)
+
+    def segments(self, feat_BLF: Tensor) -> Iterator[Tensor]:
+        """Yield the encodings (B, T, D) of one segment after another, as they could be when it is heard.
+
+        A segment needs its own frames, `look_ahead` more, and what is remembered of those before; put
+        together they are what `forward` returns.
+        """
+        frames = feat_BLF.shape[1]
+        whole = -(-frames // self.segment) * self.segment
+        x_BLF = nn.functional.pad(feat_BLF, (0, 0, 0, whole - frames + self.look_ahead))
+        size = self.segment + self.look_ahead
+        lengths_B = torch.full((len(x_BLF),), size, device=x_BLF.device)
+        state: list[State] | None = None
+        for start in range(0, whole, self.segment):
+            enc_BTD, _, state = self.transcriber.infer(
+                x_BLF[:, start : start + size], lengths_B, state
+            )
+            yield enc_BTD
 
 
 def build_transducer(

@@ -54,30 +54,39 @@ def greedy(
         lengths: B numbers of valid frames.
         most: B largest numbers of tokens.
     """
-    decoder = _Greedy(model, enc_BTD, lengths, most)
-    while decoder.advance():
-        pass
+    decoder = GreedyDecoder(model, most, enc_BTD.device)
+    decoder.hear(enc_BTD, lengths)
     return decoder.tokens
 
 
-class _Greedy:
-    """The state of a greedy search: for each utterance its frame and its tokens so far."""
+class GreedyDecoder:
+    """A greedy search that goes on as more of its utterances is heard.
 
-    def __init__(
-        self, model: Transducer, enc_BTD: Tensor, lengths: Sequence[int], most: Sequence[int]
-    ) -> None:
+    Attributes:
+        tokens: those found so far, for each utterance.
+    """
+
+    def __init__(self, model: Transducer, most: Sequence[int], device: torch.device) -> None:
         self._model = model
+        self._most = most
+        self.tokens: list[list[int]] = [[] for _ in most]
+        start_B1 = torch.full((len(most), 1), BLANK, device=device)
+        self._pred_BUD, self._state = model.predict(start_B1)
+        self._here_B = torch.zeros_like(start_B1[:, 0])
+
+    @torch.no_grad()
+    def hear(self, enc_BTD: Tensor, lengths: Sequence[int]) -> None:
+        """Take in the next encodings of every utterance, and find all tokens in them."""
         self._enc_BTD = enc_BTD
         self._lengths_B = torch.tensor(list(lengths), device=enc_BTD.device)
-        self._frame_B = torch.zeros_like(self._lengths_B)
-        self._here_B = torch.zeros_like(self._lengths_B)
-        self._most = most
-        self.tokens: list[list[int]] = [[] for _ in lengths]
-        start_B1 = self._lengths_B.new_full((len(self.tokens), 1), BLANK)
-        self._pred_BUD, self._state = model.predict(start_B1)
+        said_enough = [len(t) >= most for t, most in zip(self.tokens, self._most, strict=True)]
+        self._frame_B = self._lengths_B * torch.tensor(said_enough, device=enc_BTD.device)
+        while bool((self._frame_B < self._lengths_B).any()):
+            self._advance()
+        self._here_B = torch.zeros_like(self._here_B)
 
-    def advance(self) -> bool:
-        """Find the next token of every utterance; False when there is nothing more to find."""
+    def _advance(self) -> None:
+        """Find the next token of every utterance, or move it on where there is none."""
         ahead_K = torch.arange(_LOOK, device=self._frame_B.device)
         at_BK = self._frame_B[:, None] + ahead_K
         rows_B1 = torch.arange(len(at_BK), device=at_BK.device)[:, None]
@@ -86,13 +95,12 @@ class _Greedy:
         spoken_BK = (best_BK != BLANK) & (at_BK < self._lengths_B[:, None])
         # A frame that has said enough is left without another word.
         spoken_BK[:, 0] &= self._here_B < _MOST_PER_FRAME
-        found_B, first_B = spoken_BK.max(dim=1)
+        found_B, first_B = spoken_BK.any(dim=1), spoken_BK.byte().argmax(dim=1)
         token_B = torch.where(found_B, best_BK.gather(1, first_B[:, None])[:, 0], BLANK)
         moved_B = torch.where(found_B, first_B, _LOOK)
         self._here_B = torch.where(moved_B > 0, 0, self._here_B) + found_B.long()
         self._frame_B = self._frame_B + moved_B
         self._take(found_B, token_B)
-        return bool((self._frame_B < self._lengths_B).any())
 
     def _take(self, found_B: Tensor, token_B: Tensor) -> None:
         """Add the tokens that were found and let the predictor hear them."""

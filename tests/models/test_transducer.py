@@ -66,19 +66,19 @@ def test_without_padding_the_conformer_is_that_of_torchaudio():
 
 
 @pytest.mark.parametrize("config", [EMFORMER, MEMORY, DEAF])
-def test_the_emformer_streams_what_it_encodes(config):
+@pytest.mark.parametrize("frames", [32, 21, 3])
+def test_the_emformer_streams_what_it_encodes(config, frames):
     model = small(config).eval()
-    feat = torch.randn(1, 32, 5)
-    whole, _ = model.encode(feat, torch.tensor([32]))
-    x = torch.nn.functional.pad((feat - model.mel_mean) / model.mel_std, (0, 0, 0, 4))
-    state, parts = None, []
-    size = config.segment + config.right_context
-    for start in range(0, 32, config.segment):
-        part, _, state = model.encoder.transcriber.infer(
-            x[:, start : start + size], torch.tensor([size]), state
-        )
-        parts.append(part)
+    feat = torch.randn(2, frames, 5)
+    whole, _ = model.encode(feat, torch.tensor([frames] * 2))
+    parts = list(model.stream(feat))
+    assert [part.shape[1] for part in parts] == [2] * -(-frames // 8)
     torch.testing.assert_close(torch.cat(parts, dim=1), whole, rtol=1e-4, atol=2e-5)
+
+
+def test_a_conformer_does_not_stream():
+    with pytest.raises(ValueError, match="an Emformer streams"):
+        small(CONFORMER).stream(torch.randn(1, 9, 5))
 
 
 @pytest.mark.parametrize("config", [EMFORMER, MEMORY])

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from engine.speech.decoding import beam_search, greedy, log_likelihood, most_tokens
+from engine.speech.decoding import GreedyDecoder, beam_search, greedy, log_likelihood, most_tokens
 from models.speech_configs import ConformerRnntConfig
 from models.transducer import build_transducer
 
@@ -91,6 +91,18 @@ def test_a_batch_is_decoded_as_its_utterances_alone():
     ]
     assert together == alone
     assert any(together)
+
+
+@pytest.mark.parametrize("size", [1, 7, 50])
+def test_hearing_bit_by_bit_finds_what_hearing_all_finds(size):
+    model = tiny()
+    enc = torch.randn(2, 50, 8)
+    decoder = GreedyDecoder(model, [40, 40], enc.device)
+    for start in range(0, 50, size):
+        part = enc[:, start : start + size]
+        decoder.hear(part, [part.shape[1]] * 2)
+    assert decoder.tokens == greedy(model, enc, [50, 50], [40, 40])
+    assert any(decoder.tokens)
 
 
 def plain_greedy(model, enc_TD, most):
