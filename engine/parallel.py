@@ -67,7 +67,7 @@ class Ranks(Protocol):
         """Return the device of this process; None leaves it to the config."""
 
     def attach(self, params: Sequence[Tensor]) -> None:
-        """Make ready for adding up the gradients of these parameters."""
+        """Make ready for a run: for adding up the gradients of these parameters."""
 
     def add_up(self, sums: Sums) -> Sums:
         """Add sums and gradients of all ranks, the same on each; called once an attempt at an update."""
@@ -132,6 +132,7 @@ class TorchRanks:
 
     def attach(self, params: Sequence[Tensor]) -> None:
         """Allocate the buffer: flags, which parameters have a gradient, and the gradients."""
+        self._own_reason = self._agreed = None
         self._params = list(params)
         self._head = _NUM_FLAGS + len(self._params)
         dtype = torch.float32
