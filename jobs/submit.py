@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal
 
+from engine.batching.sizes import counts_items, mean_update_size
 from engine.best import HEADLINES
 from engine.config.schema import RunConfig
 from engine.data.check import check_data, with_absolute_paths
@@ -92,7 +93,7 @@ def enqueue_all(
                 "experiment": experiment,
                 "variant": run.variant,
                 "parent": run.parent,
-                "total_updates": total_updates(config.schedule.length, config.update_size),
+                "total_updates": _total_updates(config),
             }
             ids.append(store.insert_run(fields))
     for run_id in ids:
@@ -226,3 +227,10 @@ def _free_name(connection: sqlite3.Connection, stem: str) -> str:
 
 def _with_absolute_paths(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"data": with_absolute_paths(config.data)})
+
+
+def _total_updates(config: RunConfig) -> int:
+    """Return the length of a run; data is read where that depends on it, or on how it fits batches."""
+    length = config.schedule.length
+    plain = length.clock == "updates" and counts_items(config)
+    return total_updates(length, config.update_size if plain else mean_update_size(config))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from math import isnan
 from typing import TYPE_CHECKING
 
 from jobs.home import Home
@@ -30,10 +31,10 @@ def rows(plan: Plan) -> list[list[str]]:
         [
             run.name,
             str(run.seed),
-            str(run.config.batch.items),
+            formats.count(run.samples / run.updates),
             str(run.updates),
             str(run.samples),
-            f"{run.audio_seconds / 3600:.1f} h",
+            _hours(run.audio_seconds),
             formats.duration(run.seconds),
             formats.size(run.size_bytes),
         ]
@@ -43,8 +44,8 @@ def rows(plan: Plan) -> list[list[str]]:
 
 def totals(plan: Plan, home: Home) -> str:
     """Return the line below the table; a sum over runs that are not all known says so."""
-    audio_h = sum(run.audio_seconds for run in plan.runs) / 3600
-    words = [f"in all {sum(run.updates for run in plan.runs)} updates", f"{audio_h:.1f} h of audio"]
+    audio = _hours(sum(run.audio_seconds for run in plan.runs))
+    words = [f"in all {sum(run.updates for run in plan.runs)} updates", f"{audio} of audio"]
     seconds = [run.seconds for run in plan.runs if run.seconds is not None]
     sizes = [run.size_bytes for run in plan.runs if run.size_bytes is not None]
     unknown = len(plan.runs) - len(seconds)
@@ -58,6 +59,11 @@ def totals(plan: Plan, home: Home) -> str:
         f"{formats.size(sum(sizes))} of {free} free disk" if sizes else f"{free} disk free"
     )
     return ", ".join(words)
+
+
+def _hours(seconds: float) -> str:
+    """Return hours; those of utterances that can't be read are not known."""
+    return formats.MISSING if isnan(seconds) else f"{seconds / 3600:.1f} h"
 
 
 def warnings(plan: Plan) -> list[str]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from engine.batching.sizes import mean_update_size, planned_size
 from engine.config.problems import ConfigError, Problem, load_config
 from engine.config.schema import RunConfig
 from engine.config.span import Span
@@ -67,7 +68,7 @@ def match_lengths(
             own, first = seconds[variant.name], seconds[variants[0].name]
             assert own is not None
             assert first is not None
-            total = total_updates(reference.schedule.length, reference.update_size)
+            total = total_updates(reference.schedule.length, planned_size(reference))
             ratio = max(1, round(total * first / own)) / total
         result.append(_stretched(variant, reference, match=match, ratio=ratio, keys=keys))
     return result
@@ -92,7 +93,7 @@ def _stretched(
 
 def _convert(span: Span, reference: RunConfig, match: Match, ratio: float) -> Span:
     """Return what `span` means to the reference, counted in what is matched."""
-    size = reference.update_size
+    size = (mean_update_size if match == "audio_seconds" else planned_size)(reference)
     updates = size.updates_in(span)
     match match:
         case "samples":

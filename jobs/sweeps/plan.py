@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from engine.batching.sizes import planned_size
 from engine.config.overrides import applied
 from engine.config.problems import ConfigError, Problem, load_config
 from engine.config.schema import RunConfig
@@ -123,7 +124,7 @@ def _expanded(
 
 
 def _planned(name: str, variant: str, config: RunConfig, measured: Measured) -> PlannedRun:
-    size = config.update_size
+    size = planned_size(config)
     counters = size.after(total_updates(config.schedule.length, size))
     per_update = measured.seconds_per_update(config)
     return PlannedRun(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
@@ -9,6 +10,8 @@ import time
 
 import pytest
 
+from engine.batching.open_plan import PlanError
+from engine.config.problems import load_config
 from engine.data.audio_files import DataError
 from jobs import submit
 from jobs.home import Home
@@ -174,3 +177,28 @@ def test_enqueue_takes_little_cpu(home, make_config):
     submit.enqueue(home, config)
 
     assert time.process_time() - start_s < 0.05
+
+
+def test_a_run_on_speech_is_as_long_as_its_utterances_say(home, tmp_path, write_tone):
+    """Utterances of 0.05 and 0.1 s: two of them, an update, last 0.15 s."""
+    write_tone(tmp_path / "tone.wav")
+    rows = [{"path": "tone.wav", "duration": s, "text": "la"} for s in (0.05, 0.1)]
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_text("\n".join(map(json.dumps, rows)))
+    data = {
+        "kind": "speech", "train": str(manifest), "valid": str(manifest), "rate_hz": 48_000,
+        "min_s": 0.05,
+    }  # fmt: skip
+
+    def enqueue(length: str, **batch) -> int:
+        sections = {"model": {"kind": "conformer_rnnt"}, "loss": {"kind": "rnnt"}, "batch": batch}
+        config = load_config({"data": data, "schedule": {"length": length}} | sections)
+        return submit.enqueue(home, config)
+
+    by_seconds, by_items = enqueue("3 audio_seconds", items=2), enqueue("7 updates", items=2)
+    with StoreReader(home.store) as reader:
+        assert [reader.run(run).total_updates for run in (by_seconds, by_items)] == [20, 7]
+        assert reader.run(by_items).metric == "wer"
+    with pytest.raises(PlanError, match=r"batch\.seconds = 0\.1 is too little"):
+        enqueue("3 updates", seconds=0.1)
+    assert len(names(home)) == 2
