@@ -152,7 +152,7 @@ def _score(
             line_of(data[0], metric, "raw", 0, clock=clock),
         ]
         if (whole := _whole(data[0])) is not None:
-            lines.append(line_of(data[0], whole, "whole files", 2, clock=clock))
+            lines.append(line_of(data[0], whole, "whole", 2, clock=clock))
     scale = style_of(metric).scale
     if scale != 1:
         lines = [replace(line, mean=line.mean * scale) for line in lines]

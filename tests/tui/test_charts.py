@@ -52,7 +52,7 @@ def test_a_run_judged_on_whole_files_has_a_curve_of_them(data):
     whole = Curve("si_sdr_full_ema", "dB", 1, [2000], [9.0], [9.0], [9.0], [9.0])
     item = dataclasses.replace(data[0], curves={**data[0].curves, whole.name: whole})
     plot = charts.build([item], {})["score"]
-    assert labels(plot) == ["EMA", "raw", "whole files", "input"]
+    assert labels(plot) == ["EMA", "raw", "whole", "input"]
     assert plot.lines[2].mean.tolist() == [9.0]
 
 

@@ -42,11 +42,11 @@ def folder(home: Home, tmp_path):
 
 
 @asynccontextmanager
-async def opened(home: Home):
+async def opened(home: Home, *, size: tuple[int, int] = (130, 30)):
     app: App[None] = App()
     screen = SweepScreen(home)
     returned: list[bool | None] = []
-    async with app.run_test(size=(130, 30)) as pilot:
+    async with app.run_test(size=size) as pilot:
         await app.push_screen(screen, returned.append)
         yield screen, returned, pilot
 
@@ -73,6 +73,18 @@ async def test_plan_settings_and_queue(home, folder):
         ("baseline", "queued"), ("batch2x", "queued")
     ]  # fmt: skip
     assert {run.experiment for run in runs} == {"aa-mine"}
+
+
+async def test_a_small_terminal_shows_the_whole_plan(home, folder):
+    async with opened(home, size=(80, 24)) as (screen, _, pilot):
+        await until(pilot, lambda: screen._plan is not None)
+        await pilot.pause()
+        plan, experiments = screen.query_one("#plan"), screen.query_one(OptionList)
+        lines = ["".join(s.text for s in plan.render_line(y)) for y in range(plan.size.height)]
+        row = next(line.split() for line in lines if line.startswith("batch2x"))
+        assert row[:5] == ["batch2x", "0", "16", "50", "800"]
+        assert plan.region.y > experiments.region.y + 4
+        assert plan.region.right <= 80
 
 
 async def test_a_broken_experiment_says_why_and_can_not_be_queued(home, folder):

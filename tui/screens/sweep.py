@@ -32,15 +32,25 @@ from tui.screens.confirm import ConfirmScreen
 if TYPE_CHECKING:
     from jobs.sweeps.plan import Plan
 
+# From this many columns on, the list stands beside the plan, and runs have their full names.
+_WIDE = 110
+
 
 class SweepScreen(Screen[bool]):
     """Returns whether runs were queued."""
 
     TITLE = "Sweep"
+    HORIZONTAL_BREAKPOINTS: list[tuple[int, str]] | None = [  # noqa: RUF012
+        (0, "-narrow"),
+        (_WIDE, "-wide"),
+    ]
     DEFAULT_CSS = """
     SweepScreen Horizontal { height: 1fr; }
     SweepScreen #experiments { width: 30; height: 1fr; }
     SweepScreen Vertical { width: 1fr; padding: 0 1; }
+    SweepScreen.-narrow Horizontal { layout: vertical; }
+    SweepScreen.-narrow #experiments { width: 1fr; height: 8; }
+    SweepScreen.-narrow Vertical { height: 1fr; }
     SweepScreen #keys { height: 1; padding: 0 1; color: $text-muted; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -118,9 +128,10 @@ class SweepScreen(Screen[bool]):
             return
         table = Table(*sweep_plan.HEADERS, box=None, pad_edge=False)
         for column in table.columns[1:]:
-            column.justify = "right"
-        for row in sweep_plan.rows(plan):
-            table.add_row(*row)
+            column.justify, column.no_wrap = "right", True
+        wide = self.size.width >= _WIDE
+        for run, row in zip(plan.runs, sweep_plan.rows(plan), strict=True):
+            table.add_row(row[0] if wide else run.variant, *row[1:])
         lines = [sweep_plan.totals(plan, self._home), *sweep_plan.warnings(plan)]
         shown.update(Group(Text(sweep_plan.headline(plan)), table, Text("\n".join(lines))))
 
