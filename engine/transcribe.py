@@ -43,6 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         transcriber = load_transcriber(options.checkpoint, resolve_device(options.device))
         items = [item for path in options.inputs for item in _items(path, transcriber)]
+        if options.stream:
+            _stream(transcriber, items)
+            return 0
         longest_s = options.longest or max(_LONGEST_S, transcriber.data.max_s)
         _transcribe(transcriber, items, options, longest_s)
     except KeyboardInterrupt:
@@ -65,6 +68,15 @@ def _items(path: Path, transcriber: Transcriber) -> Iterator[_Item]:
     for item in found.utterances:
         stretch = transcriber.between(found.infos[item.path], item.start_s, item.duration_s)
         yield _Item(item.path, item.start_s, item.duration_s, item.text, stretch)
+
+
+def _stream(transcriber: Transcriber, items: Sequence[_Item]) -> None:
+    """Print the text of each item as it grows, after the seconds that had to be heard."""
+    for item in items:
+        sys.stdout.write(f"{item.path}\n")
+        for heard_s, text in transcriber.stream(item.stretch):
+            sys.stdout.write(f"{heard_s:8.2f} s  {text}\n")
+            sys.stdout.flush()
 
 
 def _transcribe(
@@ -155,6 +167,7 @@ def _parser() -> argparse.ArgumentParser:
         "--longest", type=float, default=0.0, help="seconds; 0: as in training, or 20"
     )
     parser.add_argument("--confusions", type=int, default=10, help="most frequent errors shown")
+    parser.add_argument("--stream", action="store_true", help="print text as it grows")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
 

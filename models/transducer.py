@@ -100,8 +100,8 @@ class Transducer(nn.Module):
         enc_BTD, enc_lengths_B = self.encoder(zero_padding(x_BLF, lengths_B), lengths_B)
         return enc_BTD, enc_lengths_B
 
-    def stream(self, feat_BLF: Tensor) -> Iterator[Tensor]:
-        """Yield encodings (B, T, D) segment by segment; only an `EmformerEncoder` can.
+    def stream(self, feat_BLF: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """Yield what `EmformerEncoder.segments` does; no other encoder can.
 
         Raises:
             ValueError: for an encoder that hears whole utterances.
@@ -194,11 +194,11 @@ class EmformerEncoder(nn.Module):
         enc_BTD, _ = self.transcriber(x_BLF, all_B)
         return enc_BTD, ceil_div(lengths_B, self.stride)
 
-    def segments(self, feat_BLF: Tensor) -> Iterator[Tensor]:
-        """Yield the encodings (B, T, D) of one segment after another, as they could be when it is heard.
+    def segments(self, feat_BLF: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """Yield for one segment after another how many frames it needs, and its encodings (B, T, D).
 
-        A segment needs its own frames, `look_ahead` more, and what is remembered of those before; put
-        together they are what `forward` returns.
+        A segment needs the frames up to its end, `look_ahead` more, and what is remembered of those
+        before; put together they are what `forward` returns, without what follows the last frame.
         """
         frames = feat_BLF.shape[1]
         whole = -(-frames // self.segment) * self.segment
@@ -210,7 +210,8 @@ class EmformerEncoder(nn.Module):
             enc_BTD, _, state = self.transcriber.infer(
                 x_BLF[:, start : start + size], lengths_B, state
             )
-            yield enc_BTD
+            valid = -(-(frames - start) // self.stride)
+            yield start + size, enc_BTD[:, :valid]
 
 
 def build_transducer(

@@ -65,6 +65,10 @@ class LogMel:
         """Return L for a duration in seconds."""
         return self.frames(round(duration_s * self._rate_hz))
 
+    def seconds_to(self, frames: int) -> float:
+        """Return how long a number of frames takes to be heard, from the first to the end of the last."""
+        return ((frames - 1) * self._hop + self._reach) / self._rate_hz
+
     @property
     def _mel(self) -> Any:
         if self._transform is None:

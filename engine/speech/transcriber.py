@@ -23,7 +23,7 @@ from engine.data.audio_files import AudioInfo
 from engine.data.rates import check_rates, resampled_length
 from engine.data.resampling import read_resampled
 from engine.data.source import with_channels
-from engine.speech.decoding import beam_search, greedy, most_tokens
+from engine.speech.decoding import GreedyDecoder, beam_search, greedy, most_tokens
 from engine.speech.features import LogMel
 from engine.speech.tokens import Tokenizer, from_bytes
 from models.speech_configs import ConformerRnntConfig, EmformerRnntConfig
@@ -104,11 +104,33 @@ class Transcriber:
         for count in waiting:
             yield _joined(done, count)
 
+    @torch.inference_mode()
+    def stream(self, stretch: Stretch) -> Iterator[tuple[float, str]]:
+        """Transcribe as if the audio were just being spoken; of an Emformer only.
+
+        Yields:
+            Seconds that had to be heard, and the text so far, each time it grew; nothing is taken back.
+
+        Raises:
+            ValueError: for a model that hears whole utterances.
+        """
+        (samples_T,) = self.parts(stretch, float("inf"))
+        seconds = len(samples_T) / self.data.rate_hz
+        decoder = GreedyDecoder(self._model, [most_tokens(seconds)], self._device)
+        count = 0
+        feat_1LF = self._log_mel(samples_T).unsqueeze(0).to(self._device)
+        for frames, enc_1TD in self._model.stream(feat_1LF):
+            decoder.hear(enc_1TD, [enc_1TD.shape[1]])
+            if len(decoder.tokens[0]) > count:
+                count = len(decoder.tokens[0])
+                heard_s = min(seconds, self._log_mel.seconds_to(frames))
+                yield heard_s, self._tokenizer.decode(decoder.tokens[0])
+
     def parts(self, stretch: Stretch, longest_s: float) -> Iterator[np.ndarray]:
         """Read a stretch in parts of (T,) float32, cut where it is quietest."""
         rate_hz = self.data.rate_hz
-        longest = max(1, round(longest_s * rate_hz))
         start = stretch.start
+        longest = max(1, round(min(longest_s * rate_hz, stretch.end - start)))
         while start < stretch.end:
             frames = min(longest, stretch.end - start)
             read_CT = read_resampled(stretch.info, start, frames, rate_hz)

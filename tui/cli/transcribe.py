@@ -42,6 +42,10 @@ Examples:
     "--confusions", type=click.IntRange(0, 1000), default=10, show_default=True,
     help="How many of the most frequent errors are shown.",
 )  # fmt: skip
+@click.option(
+    "--stream", is_flag=True,
+    help="Print the text as it grows while the audio is heard; of an Emformer, greedily.",
+)  # fmt: skip
 @json_option
 @with_home
 def transcribe(
@@ -49,6 +53,7 @@ def transcribe(
     inputs: tuple[Path, ...],
     *,
     kind: str | None,
+    stream: bool,
     as_json: bool,
     home: Home,
     **settings: str | float | None,
@@ -58,9 +63,13 @@ def transcribe(
     A FILE may also be a manifest (.jsonl) or a LibriSpeech folder: then what was understood is
     compared with its texts, and word and character error rates are printed.
     """
+    if stream and (as_json or settings["beam"] != 1):
+        raise click.UsageError(
+            "--stream prints text as it grows, greedily; leave out --json and --beam"
+        )
     checkpoint = locate_checkpoint(home, model, kind)
     options = [f"--{name}={value}" for name, value in settings.items() if value is not None]
-    options += ["--json"] * as_json
+    options += ["--json"] * as_json + ["--stream"] * stream
     # `-P` keeps the current folder, which may hold any file, from being imported.
     child = [sys.executable, "-P", "-m", "engine.transcribe", *options]
     paths = [str(path) for path in inputs]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,17 +22,26 @@ from engine.speech.transcriber import load_transcriber, quiet_place
 CPU = torch.device("cpu")
 
 
-@pytest.fixture
-def checkpoint(speech_config, tmp_path: Path) -> Path:
-    """A checkpoint of an untrained model that talks a lot."""
-    config = speech_config()
+def save_talkative(config, folder: Path) -> Path:
+    """Write a checkpoint of an untrained model that talks a lot."""
     torch.manual_seed(3)
     model = open_recipe(config).build_model()
     with torch.no_grad():
         model.joiner.linear.weight *= 4
-    folder = tmp_path / "checkpoint"
     write_checkpoint(folder, {"config": config.to_dict()}, tensors={MODEL: model.state_dict()})
     return folder
+
+
+@pytest.fixture
+def checkpoint(speech_config, tmp_path: Path) -> Path:
+    """A Conformer transducer."""
+    return save_talkative(speech_config(), tmp_path / "checkpoint")
+
+
+@pytest.fixture
+def streaming(speech_config, tmp_path: Path) -> Path:
+    """An Emformer transducer."""
+    return save_talkative(speech_config("emformer_rnnt"), tmp_path / "streaming")
 
 
 def texts(transcriber, paths, *, longest_s=60.0, beam=1):
@@ -135,6 +146,29 @@ def test_a_beam_is_searched_when_asked_for(checkpoint, tones, monkeypatch):
     monkeypatch.setattr(module, "beam_search", search)
     assert texts(load_transcriber(checkpoint, CPU), [tones / "valid-1.wav"], beam=2)
     assert widths == [2]
+
+
+def test_a_stream_ends_with_the_text_of_the_whole_and_takes_nothing_back(streaming, tones):
+    transcriber = load_transcriber(streaming, CPU)
+    path = tones / "valid-3.wav"
+    heard, written = zip(*transcriber.stream(transcriber.whole(probe(path))), strict=True)
+    assert written[-1] == texts(transcriber, [path])[0][0]
+    assert len(written) > 2
+    assert all(later.startswith(earlier) for earlier, later in pairwise(written))
+    assert list(heard) == sorted(heard)
+    # A segment of 8 frames and 4 of look-ahead: 11 hops of 10 ms and the 32 ms of the last frame.
+    assert heard[0] >= 0.142
+    assert heard[-1] <= probe(path).duration_s
+
+
+def test_a_stream_is_printed_as_it_grows(streaming, checkpoint, tones, capsys):
+    path = str(tones / "valid-0.wav")
+    assert transcribe.main([str(streaming), path, "--device", "cpu", "--stream"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == path
+    assert re.fullmatch(r" +\d\.\d\d s  \w.*", lines[1])
+    assert transcribe.main([str(checkpoint), path, "--device", "cpu", "--stream"]) == 2
+    assert "a Conformer hears the whole utterance first" in capsys.readouterr().err
 
 
 def test_models_of_the_other_task_are_refused_by_name(checkpoint, make_config, tmp_path, capsys):
