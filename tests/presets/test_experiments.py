@@ -44,6 +44,7 @@ EXPECTED: dict[str, dict[str, tuple[int, int]]] = {
     "intermediate-channels": dict.fromkeys(("one", "eight"), TEN_K),
     "best-v2": {"best": (25_000, 1_600_000)},
     "demo-batch": {"baseline": (320, 1_280), "batch2x": (160, 1_280)},
+    "peers": dict.fromkeys(("audio-unet", "conv-tasnet", "hybrid-demucs"), (50_000, 800_000)),
 }
 TWO_SEEDS = {"hybrid-lr-seeds", "hybrid-prediction", "demo-batch"}
 
