@@ -6,6 +6,7 @@ and Huey are loaded here, so a screen imports this module inside a thread.
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import sqlite3
@@ -16,6 +17,7 @@ from typing import Literal
 
 from engine.batching.sizes import counts_items, mean_update_size
 from engine.best import HEADLINES
+from engine.config.problems import load_config
 from engine.config.schema import RunConfig
 from engine.data.check import check_data, with_absolute_paths
 from engine.schedules import total_updates
@@ -120,23 +122,51 @@ def stop(home: Home, run_id: int) -> None:
             )
 
 
-def resume(home: Home, run_id: int) -> None:
+def resume(home: Home, run_id: int, *, devices: int | None = None) -> None:
     """Put a stopped or failed run at the end of the queue; it goes on from its last checkpoint.
+
+    Args:
+        home: where the store and the queue are.
+        run_id: the run.
+        devices: how many processes train from now on; None leaves `precision.devices` as it is.
 
     Raises:
         StateError: when the run is finished, queued or running.
+            It is one, too, when the data of its updates depend on the number of processes.
     """
     with StoreWriter(home.store) as store, store.transaction() as connection:
         state, living = _state(connection, run_id)
         if state in ("finished", "queued") or living:
             reason = f"it is {state}" + ("; stop it first" if living else "")
             raise StateError(f"run {run_id} can't be resumed: {reason}")
+        if devices is not None:
+            _replan(store, connection, run_id, devices)
         store.add_request(run_id, "resume")
         store.move(
             run_id, "queued", (state,),
             stopping=0, attempts=0, pid=None, ended_at=None, message="", position=store.last_position() + 1.0,
         )  # fmt: skip
     _push(home, run_id)
+
+
+def _replan(store: StoreWriter, connection: sqlite3.Connection, run_id: int, devices: int) -> None:
+    """Change the number of processes of a run, where that leaves its data as they are."""
+    (text,) = connection.execute("SELECT config FROM runs WHERE id = ?", (run_id,)).fetchone()
+    values = json.loads(text)
+    old = values["precision"].get("devices", 1)
+    if old == devices:
+        return
+    mode = load_config(values).batch.mode
+    if mode != "exact":
+        raise StateError(
+            f"run {run_id} can't go on with {devices} process(es): in batch.mode = {mode!r} the number "
+            f"of processes decides which items form an update, and it was begun with {old}; only runs "
+            "in mode 'exact' may change it"
+        )
+    config = load_config({**values, "precision": {**values["precision"], "devices": devices}})
+    store.update_run(run_id, config=config.to_json(), fingerprint=config.fingerprint)
+    message = f"goes on with precision.devices = {devices} instead of {old}"
+    store.add_event(run_id, "info", "replanned", message=message)
 
 
 def remove(home: Home, run_id: int, *, keep_files: bool = False) -> None:

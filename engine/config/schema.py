@@ -65,6 +65,16 @@ class RunConfig(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _every_process_has_items(self) -> RunConfig:
+        batch, devices = self.batch, self.precision.devices
+        if batch.mode == "exact" and batch.seconds is None and batch.items < devices:
+            raise ValueError(
+                f"precision.devices = {devices}, but batch.items = {batch.items}: some processes would "
+                "never have an item; raise batch.items or lower precision.devices"
+            )
+        return self
+
     @property
     def audio_data(self) -> AudioData:
         """The data of a separation run: segments of audio."""

@@ -19,8 +19,9 @@ Example:
   sepdash stop baseline-1
 """
 _RESUME = """\b
-Example:
+Examples:
   sepdash resume baseline-1
+  sepdash resume baseline-1 --devices 2     with two processes from now on
 """
 _MOVE = """\b
 Examples:
@@ -59,13 +60,18 @@ def stop(*, runs: tuple[str, ...], home: Home) -> None:
 
 @click.command(epilog=_RESUME)
 @runs_argument
+@click.option(
+    "--devices", type=click.IntRange(1, 64),
+    help="Train with so many processes from now on; only with batch.mode = exact, where an update holds "
+    "the same items for any number.",
+)  # fmt: skip
 @with_home
-def resume(*, runs: tuple[str, ...], home: Home) -> None:
+def resume(*, runs: tuple[str, ...], devices: int | None, home: Home) -> None:
     """Put stopped or failed runs back into the queue; they go on from their last checkpoint."""
     from jobs import submit
 
     for run in _find(home, runs):
-        submit.resume(home, run.id)
+        submit.resume(home, run.id, devices=devices)
         click.echo(f"run {run.id} {run.name} is queued again, from update {run.updates}")
 
 

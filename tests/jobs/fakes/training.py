@@ -28,9 +28,10 @@ from engine.events import (
     RunEnded,
     RunStarted,
 )
+from engine.interruption import Interrupted
 from jobs.runner import main
 
-PLAIN, MISTAKE, BUG, DIES, DEAF, DIES_ONCE = range(6)
+PLAIN, MISTAKE, BUG, DIES, DEAF, DIES_ONCE, TORN_ONCE = range(7)
 BLOCK, SAVE_EVERY, EVALUATE_EVERY = 7, 50, 20
 
 
@@ -96,6 +97,8 @@ def misbehave(seed: int, update: int, begin: int) -> None:
     """Break down in the way the seed says."""
     if seed == BUG and update == 3:
         raise RuntimeError("shapes do not match")
+    if seed == TORN_ONCE and update == 60 and begin == 0:
+        raise Interrupted("update 60: out of memory while weights were written")
     if (seed == DIES and update == 3) or (seed == DIES_ONCE and update == 60 and begin == 0):
         os.kill(os.getpid(), 9)
 
