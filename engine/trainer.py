@@ -19,6 +19,7 @@ import torch
 
 from engine.batching.open_plan import open_plan
 from engine.batching.plan import Plan
+from engine.batching.report import plan_warnings
 from engine.best import BestMetrics
 from engine.checkpoint import newest_intact, require_same_run
 from engine.checkpoint_files import Manifest, tidy
@@ -234,6 +235,8 @@ class Trainer:
                     len(sizes), num_valid,
                 )
             )  # fmt: skip
+            for text in plan_warnings(plan, sizes):
+                self._emit(Noticed("warning", "batch-plan", text, self._counters))
             self._telemetry.restart_clock()
             yield
 

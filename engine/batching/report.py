@@ -212,6 +212,28 @@ def _histogram(counts: np.ndarray) -> tuple[tuple[int, int, int], ...]:
     )
 
 
+def plan_warnings(plan: Plan, sizes: np.ndarray) -> list[str]:
+    """Return what a person should know when a run starts: items left out, too long, or odd."""
+    found = [
+        f"batch plan: {out.count} items are not trained, {out.reason} (the first is item "
+        f"{out.examples[0]})"
+        for out in _left_out(plan)
+    ]
+    cap, costs = np.inf, np.zeros(0)
+    if isinstance(plan, ExactPlan):
+        cap, costs = plan.device.cap, plan.device.cost.of(sizes)
+    elif isinstance(plan, CappedPlan):
+        limits, trained = plan.epochs.limits, plan.epochs.buckets.of_item >= 0
+        cap, costs = limits.cap, limits.cost.of(sizes[trained])
+    over = int((costs > cap * _SLACK).sum())
+    if over:
+        found.append(
+            f"batch plan: {over} items alone cost more than batch.cap_s = {cap:g}; each is a "
+            "micro-batch of its own and may not fit the memory"
+        )
+    return [*found, *(f"batch plan: {note}" for note in _odd(sizes))]
+
+
 def _left_out(plan: Plan) -> tuple[LeftOut, ...]:
     if not isinstance(plan, CappedPlan):
         return ()
@@ -237,10 +259,15 @@ def _notes(table: _Table, sizes: np.ndarray) -> tuple[str, ...]:
             f"{full:.0%} of the micro-batches end at batch.micro_batch = {table.most}, not at "
             "batch.cap_s: raise it to use the cap"
         )
+    return (*notes, *_odd(sizes))
+
+
+def _odd(sizes: np.ndarray) -> list[str]:
+    """Say which items have more or less text than their audio can hold."""
     odd = dense_outliers(sizes)
-    if len(odd):
-        notes.append(
-            f"{len(odd)} items have a number of tokens per second more than 4 standard deviations "
-            f"from the mean, the first is item {int(odd[0])}: is their text right?"
-        )
-    return tuple(notes)
+    if not len(odd):
+        return []
+    return [
+        f"{len(odd)} items have a number of tokens per second more than 4 standard deviations from "
+        f"the mean, the first is item {int(odd[0])}: is their text right?"
+    ]
