@@ -101,7 +101,7 @@ def _points(
 ) -> dict[str, list[Point]]:
     seconds = {item.updates: item.train_seconds for item in reader.evaluations(run.id)}
     totals = {"updates": run.updates, "samples": run.samples, "wall_clock": run.train_seconds}
-    # Every update has equally many samples; time is known exactly where items are.
+    # Updates have equally many samples, at least on average; time is known exactly where items are.
     share = totals[by] / run.updates if run.updates else 0.0
     points: dict[str, list[Point]] = {}
     for name, curve in reader.curves(run.id, metrics, max_points=_NO_LIMIT).items():
