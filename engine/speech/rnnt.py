@@ -111,7 +111,7 @@ def rnnt_losses(
 
     losses_B: Tensor = rnnt_loss(
         logits_BTUV.float(),
-        tokens_BU.int(),
+        tokens_BU.int().contiguous(),
         tokens_BU.new_tensor(list(enc_lengths), dtype=torch.int32),
         tokens_BU.new_tensor(list(token_lengths), dtype=torch.int32),
         blank=BLANK,

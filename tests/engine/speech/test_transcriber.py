@@ -61,6 +61,19 @@ def test_a_checkpoint_needs_no_training_data(checkpoint, tones, tmp_path):
     assert together == [texts(transcriber, [path])[0] for path in paths]
 
 
+def test_pieces_of_words_are_in_the_checkpoint_too(speech_config, tones, tmp_path):
+    config = speech_config(data={"tokens": "sentencepiece", "vocab_size": 14})
+    folder = save_talkative(config, tmp_path / "pieces")
+    transcriber = load_transcriber(folder, CPU)
+    ((text, _),) = texts(transcriber, [tones / "valid-3.wav"])
+    assert set(text) <= set(" lowmidtp⁇")
+    assert text
+    recipe = open_recipe(config)
+    assert (
+        recipe.sizes("train")[:, 1].max() < open_recipe(speech_config()).sizes("train")[:, 1].max()
+    )
+
+
 def test_it_says_what_validation_heard(speech_config, checkpoint, tones):
     from engine.batching.items import ItemDraw, MicroBatch
     from engine.speech.decoding import greedy, most_tokens
