@@ -290,3 +290,11 @@ def test_settings_that_do_not_fit_are_refused(settings: dict[str, Any], message:
     with pytest.raises(ValueError, match=r".") as raised:
         load_config({"data": {"kind": "speech", "train": "a", "valid": "b", **settings}})
     assert message in str(raised.value)
+
+
+def test_normalisation_of_ascii_is_that_of_all_characters() -> None:
+    """A letter beyond ASCII takes the slow way; every printable and control character is tried."""
+    data = speech(Path("a"))
+    for char in map(chr, range(128)):
+        text = f"x{char}y {char} {char}z'"
+        assert f"{normalise(text, data)} é" == normalise(f"{text} é", data), repr(char)
