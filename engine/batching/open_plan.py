@@ -71,7 +71,9 @@ def open_plan(
             f"batch.seconds = {batch.seconds:g} is too little: the longest item has {longest:.2f} s and "
             f"an update needs room for two; raise it to {int(2 * longest) + 1} or more"
         )
-    edges = tuple(closed_edges(column, batch.edges) for column in sizes.T)
+    # Fewer for tokens: shapes are pairs of both.
+    counts = (batch.edges, max(1, batch.edges // 4))
+    edges = tuple(closed_edges(*pair) for pair in zip(sizes.T, counts, strict=False))
     cap = inf if batch.cap_s is None else batch.cap_s
     return ExactPlan(
         sizes,
