@@ -48,19 +48,24 @@ class Bench:
             TuningError: when one of them could not be measured.
         """
         answer = self.ask(setups, timing_s=0.0, survey=True)
+        probes = []
         for setup, measured in zip(setups, answer.cases, strict=True):
-            if measured.outcome == "oom":
+            peak = measured.peak_bytes
+            if measured.outcome == "oom" and setup.count > 1 and not setup.shape:
+                # All that is known: more than there is. So the law lets no second item in.
+                peak = self.cap_bytes + 1
+                self.notes.append(f"{setup.count} items at once don't fit")
+            elif measured.outcome == "oom":
                 raise TuningError(
-                    f"not even {setup.count} of the longest items fit on {self.facts.device_name}: "
-                    f"{measured.message}; make the items shorter or the model smaller"
+                    f"{setup.count} of the longest items don't fit on {self.facts.device_name}: "
+                    f"{measured.message}; make items shorter or the model smaller, or allow more "
+                    "(--memory)"
                 )
-            if not measured.peak_bytes:
+            elif not peak:
                 raise TuningError(f"nothing could be measured: {measured.message}")
-        return [
-            Probe(s.count, s.shape[0] if s.shape else self.item_s, m.peak_bytes,
-                  s.shape[1] if len(s.shape) > 1 else 0.0, slices_of(s))
-            for s, m in zip(setups, answer.cases, strict=True)
-        ]  # fmt: skip
+            length, tokens = (*setup.shape, 0.0, 0.0)[:2] if setup.shape else (self.item_s, 0.0)
+            probes.append(Probe(setup.count, length, peak, tokens, slices_of(setup)))
+        return probes
 
     def take_faster(
         self, best: Setup, measured: Measured, variants: Sequence[Setup]

@@ -1,0 +1,94 @@
+"""A device made of arithmetic: memory and time of a case are formulas, so the best way is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from engine.tuning.setups import Options
+from engine.tuning.trials import Answer, Case, Facts, Job, Measured
+
+MIB = 2**20
+GIB = 2**30
+
+
+@dataclass
+class Device:
+    """Answers jobs by formulas.
+
+    A micro-batch takes `call_s + B item_s` seconds, the optimiser `step_s`; each switch that is on
+    multiplies the time by its factor. Memory is `fixed + B per_item` bytes, for items of length T
+    `fixed + B (T per_s + T^2 per_s2) + ceil(B / S) joint T U`.
+    """
+
+    total: int = 8 * GIB
+    fixed: int = 200 * MIB
+    per_item: int = 100 * MIB
+    per_s: int = 0
+    per_s2: int = 0
+    joint: int = 0
+    call_s: float = 0.01
+    item_s: float = 0.001
+    step_s: float = 0.002
+    factors: dict[tuple[str, Any], float] = field(default_factory=dict)
+    memory: dict[tuple[str, Any], float] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+    dies_at: tuple[str, Any] | None = None
+    late: bool = False
+    jobs: list[Job] = field(default_factory=list)
+
+    def measure(self, job: Job, *, timeout_s: float) -> Answer:
+        """Answer every case."""
+        self.jobs.append(job)
+        facts = Facts("cuda", "Formula", self.total, self.total, 0, **self.facts)
+        return Answer(tuple(self._answer(case, job) for case in job.cases), facts)
+
+    def peak(self, case: Case) -> float:
+        """Return the bytes of a case."""
+        length, tokens = (*case.shape, 0.0, 0.0)[:2]
+        each = self.per_item + length * self.per_s + length**2 * self.per_s2
+        in_slice = -(-case.count // case.values["batch"]["split"])
+        grown = case.count * each + in_slice * self.joint * length * tokens
+        return self.fixed + grown * self._product(case, self.memory)
+
+    def seconds(self, case: Case, micro_batches: int) -> float:
+        """Return the seconds of an update."""
+        length = case.shape[0] if case.shape else 1.0
+        one = self.call_s + case.count * self.item_s * length
+        return micro_batches * one * self._product(case, self.factors) + self.step_s
+
+    def _answer(self, case: Case, job: Job) -> Measured:
+        if self.dies_at is not None and _is_on(case, *self.dies_at):
+            return Measured("failed", message="SIGSEGV")
+        peak = round(self.peak(case))
+        if peak > self.total:
+            return Measured("oom", message="out of memory")
+        if job.budget_bytes is not None and peak > job.budget_bytes:
+            return Measured("over", peak, peak, self.fixed)
+        times = (self.seconds(case, case.micro_batches),) * 5 if job.timing_s else ()
+        return Measured("measured", peak, peak, self.fixed, times, self.step_s)
+
+    def _product(self, case: Case, factors: dict[tuple[str, Any], float]) -> float:
+        found = 1.0
+        for (key, value), factor in factors.items():
+            found *= factor if _is_on(case, key, value) else 1.0
+        return found
+
+
+def _is_on(case: Case, key: str, value: Any) -> bool:
+    section, name = key.split(".")
+    return bool(case.values[section][name] == value)
+
+
+@pytest.fixture
+def new_device() -> type[Device]:
+    """The class of devices made of arithmetic."""
+    return Device
+
+
+@pytest.fixture
+def options() -> Options:
+    """The options of a person who gives none."""
+    return Options()
