@@ -102,8 +102,8 @@ def check_folder(path: Path, *, setting: str) -> None:
     """
     if not path.is_dir():
         found = "is a file, not a folder" if path.exists() else "does not exist"
-        hint = f"give the folder with --set {setting}=PATH"
-        raise DataError([Problem(setting, f"folder {path} {found}; {hint}")])
+        hint = f"; give the folder with --set {setting}=PATH" if setting else ""
+        raise DataError([Problem(setting, f"folder {path} {found}{hint}")])
 
 
 def probe_all(
