@@ -54,7 +54,7 @@ def lr_factor(config: ScheduleConfig, counters: Counters, size: UpdateSize) -> f
         case "hold_exponential":
             hold = size.updates_in(config.hold_for) if config.hold_for is not None else 0.0
             halvings = max(0.0, since - hold) / size.updates_in(config.half_life)
-            return max(config.final_ratio, 0.5**halvings)
+            return float(max(config.final_ratio, 0.5**halvings))
     share = min(1.0, since / max(1.0, size.updates_in(config.length) - warmup))
     return config.final_ratio + (1 - config.final_ratio) * _fall(config, share)
 
