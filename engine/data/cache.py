@@ -1,9 +1,10 @@
 """Copies of audio files at the model's rate and channels, in 16 bits, read by memory map.
 
 A segment costs a copy in memory in place of decoding and resampling. Owns the files: their names,
-which follow from the original (path, size, time of change) and the format, so that a changed original
-gets a new copy; their making, aside and then renamed, so that runs may share a folder; their header,
-a float64 scale and an int64 number of frames. Originals of 16 bits at the same rate are kept exactly.
+which follow from the original (path and format, then size and time of change), so that a changed
+original gets a new copy, which takes the place of the old one; their making, aside and then renamed, so
+that runs may share a folder; their header, a float64 scale and an int64 number of frames. Originals of
+16 bits at the same rate are kept exactly.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from __future__ import annotations
 import json
 import struct
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -27,7 +30,10 @@ _HEADER = struct.Struct("<dq")
 _STEPS = 32768
 _MOST = (_STEPS - 1) / _STEPS  # the largest sample; the smallest is -1
 _BLOCK = 2**20
-_VERSION = 1
+_VERSION = 2
+_ASIDE = ".new-"
+# Nobody writes on one file for so long.
+_ABANDONED_S = 24 * 3600.0
 
 Read = Callable[[int, int], np.ndarray]
 
@@ -75,9 +81,8 @@ def copy_of(
     """
     try:
         state = info.path.stat()
-        about = [str(info.path.resolve()), state.st_size, state.st_mtime_ns, rate_hz, channels]
-        name = sha256(json.dumps([_VERSION, *about]).encode()).hexdigest()[:32]
-        path = folder / f"{name}.i16"
+        original = _digest(_VERSION, str(info.path.resolve()), rate_hz, channels)
+        path = folder / f"{original}-{_digest(state.st_size, state.st_mtime_ns)}.i16"
         if not _is_whole(path, frames, channels):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             _write(path, read, frames)
@@ -89,6 +94,23 @@ def copy_of(
     return AudioCopy(path, frames, channels, scale)
 
 
+def tidy_copies(folder: Path, copies: Iterable[AudioCopy]) -> None:
+    """Remove copies of what the originals of `copies` were before, and what a killed run left behind."""
+    kept = {copy.path.name for copy in copies}
+    originals = {name.partition("-")[0] for name in kept}
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):
+            if path.name.startswith(_ASIDE):
+                if time.time() - path.stat().st_mtime > _ABANDONED_S:
+                    path.unlink()
+            elif path.name not in kept and path.name.partition("-")[0] in originals:
+                path.unlink()
+
+
+def _digest(*about: str | int) -> str:
+    return sha256(json.dumps(about).encode()).hexdigest()[:24]
+
+
 def _is_whole(path: Path, frames: int, channels: int) -> bool:
     try:
         return path.stat().st_size == _HEADER.size + 2 * frames * channels
@@ -97,7 +119,7 @@ def _is_whole(path: Path, frames: int, channels: int) -> bool:
 
 
 def _write(path: Path, read: Read, frames: int) -> None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".new-", delete=False) as file:
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=_ASIDE, delete=False) as file:
         try:
             peak = _write_samples(file, read, frames, scale=1.0)
             if peak > _MOST:

@@ -15,7 +15,7 @@ import numpy as np
 
 from engine.config.data import AudioData
 from engine.data.audio_files import AudioInfo
-from engine.data.cache import AudioCopy, copy_of
+from engine.data.cache import AudioCopy, copy_of, tidy_copies
 from engine.data.rates import check_policy, resampled_length
 from engine.data.resampling import read_resampled
 from engine.recipes.base import Split
@@ -73,7 +73,9 @@ def make_sources(
     sources = [Source(info, data.rate_hz, data.channels) for info in infos]
     if data.cache is None or split == "valid":
         return sources
-    return [_with_copy(source, data.cache) for source in sources]
+    copied = [_with_copy(source, data.cache) for source in sources]
+    tidy_copies(data.cache, [source.copy for source in copied if source.copy is not None])
+    return copied
 
 
 def _with_copy(source: Source, folder: Path) -> Source:

@@ -81,7 +81,25 @@ def test_a_copy_is_made_once_and_anew_for_a_changed_file(
     plain, changed = sources_of(config, path)
     assert changed.copy.path != first.copy.path
     np.testing.assert_array_equal(changed.read(0, 100), plain.read(0, 100))
-    assert sorted(copies.iterdir()) == sorted([first.copy.path, changed.copy.path])
+    assert list(copies.iterdir()) == [changed.copy.path]
+
+
+def test_only_what_is_stale_is_cleared_away(
+    tmp_path: Path, make_config: MakeConfig, noise: np.ndarray
+) -> None:
+    """Copies of other files and formats stay, and so does what may still be in the making."""
+    one, other, copies = tmp_path / "train" / "a.wav", tmp_path / "b.wav", tmp_path / "copies"
+    for path in (one, other):
+        write(path, noise)
+    mono, stereo = (make_config("bandwidth", cache=copies, channels=n) for n in (1, 2))
+    kept = {
+        sources_of(config, path)[1].copy.path for config in (mono, stereo) for path in (one, other)
+    }
+    for name in (".new-fresh", ".new-old", "mine.txt"):
+        (copies / name).write_text("")
+    os.utime(copies / ".new-old", (1, 1))
+    sources_of(mono, one)
+    assert set(copies.iterdir()) == kept | {copies / ".new-fresh", copies / "mine.txt"}
 
 
 def test_a_copy_that_was_cut_off_is_made_again(
