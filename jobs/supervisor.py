@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -44,6 +45,8 @@ GRACE_S = 60.0
 # A child that shows no life for this long is hung: its heartbeat comes from a thread of its own.
 SILENCE_S = 300.0
 _POLL_S = 0.2
+# How torchrun says that a process was killed.
+_SIGNAL = re.compile(r"Signal \d+ \((SIG\w+)\) received")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,13 +151,14 @@ class Supervisor:
             state = reader.run(run_id).state
         if state != "running":
             return state
-        last = last_line(self._home.run_folder(run_id) / "log.txt")
+        log = self._home.run_folder(run_id) / "log.txt"
+        last = last_line(log)
         if code >= 0 and code != TRY_AGAIN:
             message = f"its process ended with status {code}: {last}"
             store.add_event(run_id, "error", "ended", message=message)
             end(store, run_id, "failed", message=message)
             return "failed"
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"can't go on: {last}"
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else _accident(log)
         if asked:
             return requeue(store, run_id, message=f"interrupted: its process {how}", counts=False)
         if attempts_of(store, run_id) >= MAX_ATTEMPTS:
@@ -198,13 +202,17 @@ def _look(reader: StoreReader, run_id: int) -> RunRecord | None:
 
 def last_line(log: Path) -> str:
     """Return the last line of a log that is not empty, at most 300 characters of it."""
+    lines = _tail(log).split("\n")
+    return next((line.strip()[:300] for line in reversed(lines) if line.strip("=- \n")), "")
+
+
+def _tail(log: Path) -> str:
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - 4096))
-            lines = file.read().decode(errors="replace").split("\n")
+            return file.read().decode(errors="replace")
     except OSError:
         return ""
-    return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")
 
 
 def _ask_to_stop(process: subprocess.Popen[bytes], *, several: bool) -> None:
@@ -216,6 +224,14 @@ def _ask_to_stop(process: subprocess.Popen[bytes], *, several: bool) -> None:
     with contextlib.suppress(BrokenPipeError):
         process.stdin.write(b"stop\n")
         process.stdin.flush()
+
+
+def _accident(log: Path) -> str:
+    """Say what ended a child that can't go on: the signal that torchrun names, or its last words."""
+    named = _SIGNAL.findall(_tail(log).rpartition("Root Cause")[2])
+    if named:
+        return f"was ended by {named[-1]}"
+    return f"can't go on: {last_line(log)}"
 
 
 def _has_ended(process: subprocess.Popen[bytes]) -> bool:
