@@ -19,7 +19,7 @@ VERBS: dict[str, tuple[str, str]] = {
         "Show the batches of a preset: global batch, padding, what is left out.",
     ),
     "enqueue": ("tui.cli.enqueue", "Put a run of a preset into the queue."),
-    "tune": ("tui.cli.tune", "Find the fastest way to run a preset on this device."),
+    "tune": ("tui.cli.tune", "Find the fastest way to run a preset here."),
     "sweep": ("tui.cli.sweep", "Queue the runs of an experiment, matched to each other."),
     "worker": ("tui.cli.worker", "Train the queued runs, one after the other."),
     "runs": ("tui.cli.runs", "List the runs: queued, running, ended."),
