@@ -25,6 +25,8 @@ SCHEDULES = (
     "schedule.warmup",
     "schedule.per",
     "schedule.milestones",
+    "schedule.hold_for",
+    "schedule.half_life",
     "ema.per",
     "ema.restart_at",
 )

@@ -109,6 +109,16 @@ def test_matched_audio_halves_the_updates_of_double_segments(plan) -> None:
     assert str(runs[1].config.schedule.warmup) == "1600 audio_seconds"
 
 
+def test_hold_and_half_life_are_stretched_too(plan) -> None:
+    variants = {
+        name: {**batch, "schedule": {"kind": "hold_exponential"}} for name, batch in BATCHES.items()
+    }
+    held = ["schedule.hold_for=50 updates", "schedule.half_life=200 updates"]
+    runs = plan(match="samples", variants=variants, assignments=held).runs
+    found = {(str(r.config.schedule.hold_for), str(r.config.schedule.half_life)) for r in runs}
+    assert found == {("400 samples", "1600 samples")}
+
+
 def test_milestones_are_stretched_too(plan) -> None:
     schedule = {"kind": "multi_step", "milestones": ["500 updates", "750 updates"]}
     _, larger = plan(match="samples", set={"schedule": schedule}, variants=BATCHES).runs
