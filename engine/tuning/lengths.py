@@ -218,7 +218,10 @@ class LengthSearch:
         low, high = self._lengths[0], self._lengths[-1]
         steps = _GRID - 1 if high > low else 0
         lengths = [low + (high - low) * i / steps for i in range(_GRID)] if steps else [high]
-        return [self._shape(length) for length in lengths]
+        shapes = [self._shape(length) for length in lengths]
+        # Items a hair longer than an edge may have as many tokens as those of the next.
+        steps_up = zip(self._lengths[:-1], self._tokens[1:], strict=False)
+        return sorted([*shapes, *steps_up])
 
     def _edges(self, best: Setup) -> list[tuple[Setup, float]]:
         """Return the chosen filling at three edges, with the peaks that the law predicts."""

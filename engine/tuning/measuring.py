@@ -22,7 +22,7 @@ from engine.config.sections import OptimizerConfig
 from engine.counters import UpdateSize
 from engine.ema import Ema
 from engine.optimizer import FusedAdamW
-from engine.out_of_memory import DoesNotFit, MemoryLimits, UpdateTorn, release_memory
+from engine.out_of_memory import DoesNotFit, MemoryLimits, Shortage, UpdateTorn, release_memory
 from engine.precision import backend_settings, place
 from engine.randomness import seed_everything
 from engine.recipes.base import Batch
@@ -58,6 +58,13 @@ class Watcher:
         """Forward and backward of all micro-batches are over."""
 
 
+class _OneTry(MemoryLimits):
+    """Lets an update that ran out of memory fail: pieces that fit are not what is measured here."""
+
+    def learn(self, shortage: Shortage) -> None:
+        raise MemoryError(shortage.error)
+
+
 class Subject:
     """One config with its network, optimiser and average, ready to make updates."""
 
@@ -75,6 +82,7 @@ class Subject:
         self._updater = Updater(
             self._recipe, self.model, self._optimizer, config=config, device=device, ema=ema
         )
+        self._updater.limits = _OneTry()
         state = [*self.model.state_dict().values(), *self._optimizer.state_dict().values()]
         averages = list(ema.state_dict().values()) if ema is not None else []
         on_cpu = device.type == "cpu"
@@ -94,7 +102,7 @@ class Subject:
         """Make one update; the weights stay where they are.
 
         Raises:
-            MemoryError: when memory ran out, also where the updater went on in smaller pieces.
+            MemoryError: when memory ran out.
         """
         self._optimizer.watcher = watcher
         self._made += 1
@@ -104,8 +112,6 @@ class Subject:
         except (DoesNotFit, UpdateTorn) as error:
             short = str(error)
         if short:
-            # Pieces that are small enough are not what is measured here.
-            self._updater.limits = MemoryLimits()
             raise MemoryError(short)
 
     def settings(self) -> AbstractContextManager[None]:
