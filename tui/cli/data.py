@@ -198,7 +198,9 @@ def index(folder: Path, *, manifest: Path | None, hashes: bool, verify: bool) ->
     changes = list(index_changes(folder, entries))
     for change in changes:
         click.echo(f"{change.what:<8} {change.path}")
-    click.echo(f"{len(changes) or 'no'} change{'' if len(changes) == 1 else 's'}; {len(entries)} files are in {path}")
+    click.echo(
+        f"{len(changes) or 'no'} change{'' if len(changes) == 1 else 's'}; {len(entries)} files are in {path}"
+    )
     click.get_current_context().exit(_PROBLEMS_CODE if changes else 0)
 
 
