@@ -16,6 +16,10 @@ from engine.events import Evaluated, Event, PointsRecorded
 from jobs.sinks.pump import Pump, Stamped
 
 
+# wandb's own process gets so long to answer: a box that trains is a busy one.
+_PATIENCE_S = 180.0
+
+
 class WandbSink:
     """An observer that logs one row for each block of points (the means) and each evaluation.
 
@@ -41,7 +45,9 @@ class WandbSink:
                 mode=mode,
                 dir=folder,
                 config=config.to_dict(),
-                settings=wandb.Settings(console="off", silent=True, x_disable_stats=True),
+                settings=wandb.Settings(
+                    console="off", silent=True, x_disable_stats=True, x_service_wait=_PATIENCE_S
+                ),
             )
         except wandb.Error as error:
             raise ValueError(
