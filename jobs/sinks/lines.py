@@ -21,6 +21,7 @@ from engine.events import (
 
 _EVERY_S = 5.0
 _BEST = "best-"
+_MAIN = {"val_loss", "si_sdr", "wer", "cer"}
 _SHOWN = {"loss", "grad_norm", "lr"}
 
 
@@ -55,7 +56,7 @@ class LogSink:
                 )
                 self.say(
                     f"update {event.counters.updates}: evaluated {event.num_items} items"
-                    f"{left_out} in {event.duration_s:.1f} s: {_list(event.metrics, event.units)}"
+                    f"{left_out} in {event.duration_s:.1f} s: {_list(_main(event.metrics), event.units)}"
                 )
             case CheckpointSaved():
                 size = event.size_bytes / 1e6
@@ -92,6 +93,16 @@ def _describe_start(event: RunStarted) -> str:
         f"{event.num_train_items} training and {event.num_valid_items} validation items, "
         f"{event.total_updates} updates"
     )
+
+
+def _main(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return what a line has room for; all of it is in the store."""
+    found = {
+        name: value
+        for name, value in metrics.items()
+        if name.removesuffix("_ema").removesuffix("_full") in _MAIN
+    }
+    return found or dict(metrics)
 
 
 def _list(values: Mapping[str, float], units: Mapping[str, str]) -> str:
