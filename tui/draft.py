@@ -80,6 +80,11 @@ class Draft:
         else:
             self._put(info.key, read_text(info, text))
 
+    def fill(self, settings: Mapping[str, Any]) -> None:
+        """Put values in place by dotted key; None takes a setting out of the preset."""
+        for key, value in settings.items():
+            self._put(key, _ABSENT if value is None else value)
+
     def reset(self, info: SettingInfo) -> None:
         """Take the preset's own value of one setting back."""
         if info.key.endswith(".kind"):

@@ -18,7 +18,7 @@ from tui.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from engine.tuning.setups import Options, Row, Tuning
+    from engine.tuning.setups import Options, Tuning
     from jobs.tuning import Found
 
 _EXAMPLES = """\b
@@ -28,7 +28,7 @@ Examples:
   sepdash tune transducer/conformer --seconds 3600 --set data.train=~/speech/train.jsonl
   sepdash tune denoise/audio-unet --keep precision.dtype --save denoise/tuned
 """
-_MIB, _GIB = 2**20, 2**30
+_GIB = 2**30
 
 
 @click.command(epilog=_EXAMPLES)
@@ -70,6 +70,7 @@ def tune(
     from engine.tuning.children import Cancelled
     from jobs.tuning import tunable_config, tune
     from presets.catalogue import Catalogue
+    from tui.tune_report import line, set_lines
 
     options = _options(**asked)
     catalogue = Catalogue(home.presets)
@@ -108,61 +109,14 @@ def _options(*, memory_gib: float | None, keep: tuple[str, ...], **asked: Any) -
     return Options(memory_bytes=memory_bytes, keep=keep, **asked)
 
 
-def line(row: Row) -> str:
-    """Return what is known of a trial as one line."""
-    numbers = [cell.strip() for cell in cells(row)[1:-1]]
-    units = ("", "", "items/s", "audio s/s", "x")
-    told = [
-        f"{number} {unit}".strip()
-        for number, unit in zip(numbers, units, strict=True)
-        if number != "-"
-    ]
-    return f"{row.label}: {', '.join(told)}; {row.verdict}"
-
-
-def cells(row: Row) -> list[str]:
-    """Return a row of the table of what was tried."""
-    return [
-        row.label + (f" ({row.shape[0]:.1f} s)" if row.shape else ""),
-        f"{row.count} x {row.micro_batches}",
-        memory(row.peak_bytes) if row.peak_bytes else "-",
-        f"{row.items_per_s:.4g}" if row.items_per_s else "-",
-        f"{row.audio_s_per_s:.4g}" if row.audio_s_per_s else "-",
-        f"{row.ratio:.2f}" if row.ratio else "-",
-        row.verdict,
-    ]
-
-
-def memory(num_bytes: int) -> str:
-    """Return an amount of memory in MiB, or GiB from ten of them on."""
-    return f"{num_bytes / _MIB:.0f} MiB" if num_bytes < 10 * _GIB else f"{num_bytes / _GIB:.1f} GiB"
-
-
-def set_lines(result: Tuning) -> list[str]:
-    """Return the chosen settings as `--set` reads them."""
-    from engine.tuning.setups import write_value
-
-    return [f"{key}={write_value(value)}" for key, value in result.settings.items()]
-
-
 def _print(found: Found) -> None:
+    from tui.tune_report import HEADERS, cells, set_lines, summary
+
     result = found.result
     if found.kept:
         click.echo("kept from an earlier search; --fresh measures again", err=True)
-    header = ["TRIED", "B x N", "MEMORY", "ITEMS/S", "AUDIO/S", "RATIO", "VERDICT"]
-    print_table(header, list(map(cells, result.rows)), right="MEMORY ITEMS/S AUDIO/S RATIO")
-    click.echo(
-        f"\n{result.device_name}: training may take {memory(result.budget_bytes)} of the "
-        f"{memory(result.cap_bytes)} there are; the memory law is {result.law_error:+.1%} off at its largest"
-    )
-    ratio = f", {result.ratio:.2f} x the preset as it is" if result.ratio else ""
-    click.echo(
-        f"{result.items_per_s:.4g} items/s, {result.audio_s_per_s:.4g} s of audio a second{ratio}; "
-        f"{memory(result.peak_bytes)} at the peak; an update of {result.goal_items:g} items in "
-        f"{result.micro_batches}; searched for {result.seconds:.0f} s"
-    )
-    for note in result.notes:
-        click.echo(f"note: {note}")
+    print_table(HEADERS, list(map(cells, result.rows)), right=" ".join(HEADERS[2:6]))
+    click.echo("\n" + "\n".join(summary(result)))
     if result.settings:
         click.echo(" ".join(f"--set {text!r}" if " " in text else f"--set {text}"
                             for text in set_lines(result)))  # fmt: skip
@@ -176,6 +130,7 @@ def _save(
     """Write the preset with overrides and chosen settings; it extends `preset` where it can."""
     from engine.config.overrides import apply_overrides
     from presets.merging import difference
+    from tui.tune_report import set_lines
 
     base = catalogue.read(preset)
     values = apply_overrides(base, [*assignments, *set_lines(found)])

@@ -27,11 +27,12 @@ from tui.draft import Draft, FieldState, Verdict
 from tui.schedule_plot import schedule_plot
 from tui.screens.batch_plan import BatchPlanScreen
 from tui.screens.save_preset import SavePreset
+from tui.screens.tune import TuneScreen
 from tui.widgets.chart import Chart
 from tui.widgets.plot import Plot
 from tui.widgets.setting_field import FormSection, SettingField, field_id
 
-_KEYS = "^r enqueue  ^g batches  ^s save  ^z undo field  ^f find preset  ^n next problem  esc back"
+_KEYS = "^r enqueue  ^g batches  ^t tune  ^s save  ^z undo  ^f find  ^n next  esc back"
 _ROWS_FOR_CURVE = 30
 
 
@@ -43,6 +44,7 @@ class PresetScreen(Screen[int | None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+r,ctrl+enter", "enqueue", "Enqueue", key_display="^r", priority=True),
         Binding("ctrl+g", "plan", "Batches", priority=True),
+        Binding("ctrl+t", "tune", "Tune", priority=True),
         Binding("ctrl+s", "save", "Save", priority=True),
         Binding("ctrl+z", "reset_field", "Undo", priority=True),
         Binding("ctrl+f", "focus_filter", "Find", priority=True),
@@ -254,6 +256,21 @@ class PresetScreen(Screen[int | None]):
             self.notify("Solve the problems first: a plan needs settings that fit together.")
             return
         self.app.push_screen(BatchPlanScreen(config))
+
+    @work
+    async def action_tune(self) -> None:
+        """Measure the fastest way to run these settings here, and put it into the form."""
+        if self._shown not in self._drafts or self.app.screen is not self:
+            return
+        draft = self._draft
+        found = await self.app.push_screen_wait(TuneScreen(self._home, draft.values))
+        if not found:
+            return
+        draft.fill(found)
+        self._warned = False
+        if self._drafts.get(self._shown) is draft:
+            await self._show_fields()
+        self.notify(f"{len(found)} settings taken; ^z undoes one, ^s saves them.")
 
     @on(Button.Pressed, "#enqueue")
     def action_enqueue(self) -> None:
