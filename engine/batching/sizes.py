@@ -1,7 +1,7 @@
 """How large the items of a run are, and what an update adds to each counter, before it runs.
 
-Free of torch. Segments of audio have one length; utterances are read (texts and headers of files), and
-of SentencePiece tokens, which are learnt at the start of a run, the number is estimated.
+Free of torch. Segments of audio have one length; of whole files the headers are read, of utterances
+the texts, too. The number of SentencePiece tokens, which are learnt at the start of a run, is estimated.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from engine.config.schema import RunConfig
 from engine.config.speech import SpeechData
 from engine.counters import UpdateSize
 from engine.data.audio_files import DataError
-from engine.data.check import with_absolute_paths
+from engine.data.check import files_of, with_absolute_paths
 from engine.data.speech_range import in_range
 from engine.data.transcripts import checked_transcripts
 
@@ -34,9 +34,12 @@ def mean_update_size(config: RunConfig) -> UpdateSize:
         PlanError: when the settings of `batch` don't fit the items.
     """
     if isinstance(config.data, AudioData):
-        if counts_items(config):
+        if config.data.short_files == "whole":
+            sizes_ND = _file_sizes(with_absolute_paths(config.data))
+        elif counts_items(config):
             return config.update_size
-        sizes_ND = np.full((_SEGMENTS, 1), config.segment_s)
+        else:
+            sizes_ND = np.full((_SEGMENTS, 1), config.segment_s)
     else:
         data = with_absolute_paths(config.data)
         changed = data.train.stat().st_mtime_ns if data.train.exists() else 0
@@ -61,6 +64,14 @@ def planned_size(config: RunConfig) -> UpdateSize:
 def counts_items(config: RunConfig) -> bool:
     """Tell whether every update has the same number of items, whatever their length."""
     return config.batch.mode == "exact" and config.batch.seconds is None
+
+
+def _file_sizes(data: AudioData) -> np.ndarray:
+    """Return (N, 1) seconds: files that are shorter than a segment, segments of the others."""
+    files = files_of(data, data.train, "data.train")
+    seconds = np.array([file.duration_s for file in files])
+    counts = np.maximum(1, seconds // data.segment_s).astype(int)
+    return np.repeat(np.minimum(seconds, data.segment_s), counts)[:, None]
 
 
 @lru_cache(maxsize=4)

@@ -23,6 +23,11 @@ class AudioData(Section):
         1, "Channels of the model; mono files are duplicated, stereo files averaged.", ge=1, le=2
     )
     segment_s: float = setting(2.0, "Length of a training segment.", unit="s", gt=0.01, le=60)
+    short_files: Literal["pad", "whole"] = setting(
+        "pad",
+        "What training makes of files shorter than a segment: padded to one, or whole items of their "
+        "own length, so that batches are planned by length.",
+    )
     resample: Literal["never", "uniform", "any"] = setting(
         "uniform",
         "Which files may be resampled to rate_hz: none, folders of one single rate, or any file.",
@@ -176,6 +181,11 @@ class StemsData(AudioData):
                 f"mixture = {self.mixture!r} is read as it is, so its stems can't be changed (remix, "
                 "gain_db, flip_polarity, swap_channels, speed_percent); set mixture = '' to sum the stems"
             )
+        if self.changes_stems and self.short_files == "whole":
+            raise ValueError(
+                "short_files = 'whole', but changed stems (remix, gain_db, flip_polarity, swap_channels, "
+                "speed_percent) are segments of one length; set short_files = 'pad'"
+            )
         if self.swap_channels and self.channels == 1:
             raise ValueError("swap_channels = true, but channels = 1: there is nothing to swap")
         return self
@@ -196,6 +206,12 @@ class SpeakersData(AudioData):
     level_range_db: float = setting(
         5.0, "Most that a speaker is louder or softer than the first.", unit="dB", ge=0, le=40
     )
+
+    @model_validator(mode="after")
+    def _speakers_fill_segments(self) -> SpeakersData:
+        if self.short_files == "whole":
+            raise ValueError("short_files = 'whole', but people who talk at once fill one segment")
+        return self
 
     @property
     def source_names(self) -> tuple[str, ...]:

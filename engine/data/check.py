@@ -80,7 +80,7 @@ def data_warnings(data: DataConfig) -> list[str]:
 
 
 def _check_folder(data: AudioData, folder: Path, setting: str) -> None:
-    infos = _scan(data, folder, setting)
+    infos = files_of(data, folder, setting)
     check_policy(infos, data, setting=setting)
     check_ends(infos, setting=setting)
 
@@ -94,7 +94,12 @@ def folders_of(data: AudioData) -> Iterator[tuple[Path, str]]:
         yield data.noise_folder("valid")
 
 
-def _scan(data: AudioData, folder: Path, setting: str) -> list[AudioInfo]:
+def files_of(data: AudioData, folder: Path, setting: str) -> list[AudioInfo]:
+    """Return the headers of all files of a folder that a run uses, stem by stem.
+
+    Raises:
+        DataError: with everything that is wrong with the folder.
+    """
     if isinstance(data, StemsData):
         names = file_names(data)
         tracks = scan_tracks(folder, names, setting=setting, layout=data.layout)

@@ -60,6 +60,26 @@ def fetch(dataset: Dataset, micro_batch: MicroBatch) -> Batch:
     return collate([dataset.item(draw.epoch, draw.index) for draw in micro_batch.draws])
 
 
+def fetch_padded(dataset: Dataset, micro_batch: MicroBatch, *, rate_hz: int) -> Batch:
+    """Read items of any length, with zeros after them up to the shape of the micro-batch.
+
+    Returns `mix` (B, C, T), `target` (B, S, C, T) and `length` (B,), the samples of each item.
+    """
+    items = [dataset.item(draw.epoch, draw.index) for draw in micro_batch.draws]
+    lengths = [item.mix_CT.shape[-1] for item in items]
+    frames = round(micro_batch.shape[0] * rate_hz) if micro_batch.shape else max(lengths)
+    padded = [
+        AudioItem(_lengthened(item.mix_CT, frames), _lengthened(item.target_SCT, frames))
+        for item in items
+    ]
+    return Batch({**collate(padded).tensors, "length": torch.tensor(lengths)})
+
+
+def _lengthened(samples_CT: np.ndarray, frames: int) -> np.ndarray:
+    widths = [(0, 0)] * (samples_CT.ndim - 1) + [(0, frames - samples_CT.shape[-1])]
+    return np.pad(samples_CT, widths)
+
+
 def collate(items: Sequence[AudioItem]) -> Batch:
     """Stack items of equal length: `mix` (B, C, T) and `target` (B, S, C, T), float32."""
     return Batch(

@@ -37,7 +37,8 @@ class Excerpts:
     """The places of all items of a split.
 
     Training: a file gives max(1, floor(duration / segment_s)) items in each epoch, each a random
-    crop of exactly one segment; shorter files are padded evenly on both sides. Validation: a file
+    crop of exactly one segment; shorter files are padded evenly on both sides, or with
+    `data.short_files = "whole"` are items of their own length. Validation: a file
     gives one item, the middle of it, at most `validation.segment_s` long and never padded; with
     `validation.max_items` files are left out evenly. Validation does not depend on the seed.
     """
@@ -47,6 +48,7 @@ class Excerpts:
         self._rate_hz = config.audio_data.rate_hz
         self._seed = config.seed
         self._segment = config.audio_data.segment_samples if split == "train" else 0
+        self._pads = config.audio_data.short_files == "pad"
         self._longest = max(1, round(config.validation.segment_s * self._rate_hz))
         if split == "train":
             counts = np.maximum(1, self._lengths // self._segment)
@@ -60,8 +62,10 @@ class Excerpts:
 
     def durations_s(self) -> np.ndarray:
         """Return (N,) float64, the length of each item in seconds, padding included."""
-        if self._segment:
+        if self._segment and self._pads:
             return np.full(len(self), self._segment / self._rate_hz)
+        if self._segment:
+            return np.minimum(self._lengths[self._files], self._segment) / self._rate_hz
         return np.minimum(self._lengths[self._files], self._longest) / self._rate_hz
 
     def file(self, index: int) -> int:
@@ -75,6 +79,8 @@ class Excerpts:
         if not self._segment:
             frames = min(length, self._longest)
             return Excerpt(file, (length - frames) // 2, frames)
+        if length <= self._segment and not self._pads:
+            return Excerpt(file, 0, length)
         if length <= self._segment:
             left = (self._segment - length) // 2
             return Excerpt(file, 0, length, left, self._segment - length - left)

@@ -21,7 +21,7 @@ from engine.batching.items import MicroBatch
 from engine.config.data import StemsData
 from engine.config.schema import RunConfig
 from engine.config.sections import LossConfig
-from engine.data.dataset import AudioItem, Dataset, WholeItem, collate, fetch
+from engine.data.dataset import AudioItem, Dataset, WholeItem, collate, fetch, fetch_padded
 from engine.data.kept_items import KeptItems
 from engine.data.open_dataset import open_dataset
 from engine.data.remix import mix_stems
@@ -40,7 +40,7 @@ _OVERLAPPED = 4
 
 # Settings of the data that leave the validation items as they are; folders are named by manifests.
 _NO_MATTER_OF_VALIDATION = (
-    "train", "valid", "noise", "noise_valid", "segment_s", "cache",
+    "train", "valid", "noise", "noise_valid", "segment_s", "short_files", "cache",
     "remix", "gain_db", "flip_polarity", "swap_channels", "speed_percent", "mix_on",
 )  # fmt: skip
 
@@ -89,6 +89,8 @@ class SeparationRecipe:
         dataset = self._dataset(split)
         if split == "train" and self._mixes_on_device and isinstance(dataset, StemsDataset):
             return fetch_unmixed(dataset, micro_batch)
+        if split == "train" and self._config.audio_data.short_files == "whole":
+            return fetch_padded(dataset, micro_batch, rate_hz=self._config.data.rate_hz)
         return fetch(dataset, micro_batch)
 
     def mixed(self, batch: Batch) -> Batch:
@@ -104,9 +106,23 @@ class SeparationRecipe:
     def step(self, model: nn.Module, batch: Batch) -> StepOutput:
         """Return the sum of the loss over the items, and their number."""
         batch = self.mixed(batch)
-        mix_BCT = batch.tensors["mix"]
-        loss_B = self._loss(model(mix_BCT), batch.tensors["target"])
+        mix_BCT, target_BSCT = batch.tensors["mix"], batch.tensors["target"]
+        est_BSCT = model(mix_BCT)
+        if "length" in batch.tensors:
+            loss_B = self._loss_of_each(est_BSCT, target_BSCT, batch.tensors["length"])
+        else:
+            loss_B = self._loss(est_BSCT, target_BSCT)
         return StepOutput(loss_B.sum(), self._weight(len(mix_BCT), mix_BCT.device))
+
+    def _loss_of_each(self, est_BSCT: Tensor, target_BSCT: Tensor, length_B: Tensor) -> Tensor:
+        """Return (B,) losses over the samples of each item; what follows them is padding."""
+        losses = [
+            self._loss(
+                est_BSCT[item : item + 1, ..., :frames], target_BSCT[item : item + 1, ..., :frames]
+            )
+            for item, frames in enumerate(length_B.tolist())
+        ]
+        return torch.cat(losses)
 
     def evaluate(self, model: nn.Module, device: torch.device) -> Evaluation:
         """Judge excerpts: val_loss, spectral, si_sdr, si_sdri, input_si_sdr, sdr, lsd (`ItemScores`)."""

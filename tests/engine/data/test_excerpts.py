@@ -73,3 +73,11 @@ def test_validation_is_the_same_for_every_seed(make_config: MakeConfig) -> None:
         Excerpts([5000, 9000], make_config("bandwidth", seed=seed), "valid") for seed in (0, 1)
     )
     assert [first.locate(0, i) for i in range(2)] == [second.locate(0, i) for i in range(2)]
+
+
+def test_short_files_can_be_items_of_their_own_length(make_config: MakeConfig) -> None:
+    config = make_config("bandwidth", short_files="whole")
+    items = Excerpts([101, 800, 1700], config, "train")
+    np.testing.assert_allclose(items.durations_s(), [101 / 8000, 0.1, 0.1, 0.1])
+    assert items.locate(3, 0) == Excerpt(0, 0, 101)
+    assert items.locate(3, 2).frames == SEGMENT
