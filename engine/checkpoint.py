@@ -59,12 +59,7 @@ def load_model(path: Path) -> tuple[RunConfig, nn.Module]:
             the program.
     """
     manifest = read_manifest(find_checkpoint(path))
-    try:
-        config = load_config(manifest.values["config"])
-    except ConfigError as error:
-        raise CheckpointError(
-            f"{manifest.folder} has a config this program can't use: {error}"
-        ) from None
+    config = config_of(manifest)
     if config.data.recipe != "separation":
         raise CheckpointError(
             f"{manifest.folder} is of a model that writes text; use `sepdash transcribe`"
@@ -72,13 +67,36 @@ def load_model(path: Path) -> tuple[RunConfig, nn.Module]:
     model = build_model(
         config.model, channels=config.audio_data.channels, sources=config.num_sources
     )
+    fill(model, manifest)
+    return config, model.eval()
+
+
+def config_of(manifest: Manifest) -> RunConfig:
+    """Return the config that a checkpoint was made with.
+
+    Raises:
+        CheckpointError: when it is not one of this program.
+    """
+    try:
+        return load_config(manifest.values["config"])
+    except ConfigError as error:
+        raise CheckpointError(
+            f"{manifest.folder} has a config this program can't use: {error}"
+        ) from None
+
+
+def fill(model: nn.Module, manifest: Manifest) -> None:
+    """Load the weights of a checkpoint into a model built for its config.
+
+    Raises:
+        CheckpointError: when they are those of another model.
+    """
     weights = manifest.tensors(MODEL)
     wanted = model.state_dict()
     if set(weights) != set(wanted):
         odd = sorted(set(weights) ^ set(wanted))
         raise CheckpointError(f"{manifest.folder} holds other weights than its model: {odd[:4]}")
     model.load_state_dict(weights)
-    return config, model.eval()
 
 
 def newest_intact(folder: Path) -> tuple[Manifest | None, list[str]]:

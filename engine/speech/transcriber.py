@@ -14,10 +14,8 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from engine.checkpoint import find_checkpoint
+from engine.checkpoint import config_of, fill, find_checkpoint
 from engine.checkpoint_files import MODEL, CheckpointError, read_manifest
-from engine.config.problems import ConfigError, load_config
-from engine.config.schema import RunConfig
 from engine.config.speech import SpeechData
 from engine.data.audio_files import AudioInfo
 from engine.data.rates import check_rates, resampled_length
@@ -166,25 +164,22 @@ def load_transcriber(path: Path, device: torch.device) -> Transcriber:
         CheckpointError: when there is no checkpoint, it is damaged, or not of a transducer.
     """
     manifest = read_manifest(find_checkpoint(path))
-    try:
-        config = load_config(manifest.values["config"])
-    except ConfigError as error:
-        raise CheckpointError(
-            f"{manifest.folder} has a config this program can't use: {error}"
-        ) from None
+    config = config_of(manifest)
     if not isinstance(config.data, SpeechData):
         raise CheckpointError(
             f"{manifest.folder} is of a model that separates audio (data.kind = "
             f"{config.data.kind!r}); use `sepdash separate`"
         )
-    weights = manifest.tensors(MODEL)
-    vocabulary = bytes(weights["vocabulary"].tolist())
+    assert isinstance(config.model, ConformerRnntConfig | EmformerRnntConfig)
+    vocabulary = bytes(manifest.tensors(MODEL)["vocabulary"].tolist())
     tokenizer = from_bytes(vocabulary)
-    model = _build(config, tokenizer, vocabulary)
-    if set(weights) != set(model.state_dict()):
-        odd = sorted(set(weights) ^ set(model.state_dict()))
-        raise CheckpointError(f"{manifest.folder} holds other weights than its model: {odd[:4]}")
-    model.load_state_dict(weights)
+    model = build_transducer(
+        config.model,
+        num_mels=config.data.num_mels,
+        num_tokens=tokenizer.num_tokens,
+        vocabulary=vocabulary,
+    )
+    fill(model, manifest)
     return Transcriber(config.data, model, tokenizer, device)
 
 
@@ -197,17 +192,6 @@ def quiet_place(samples_T: np.ndarray, rate_hz: int) -> int:
         return len(samples_T)
     quietest = int(np.argmin(energy[window:] - energy[:-window]))
     return first + quietest + 1 + window // 2
-
-
-def _build(config: RunConfig, tokenizer: Tokenizer, vocabulary: bytes) -> Transducer:
-    assert isinstance(config.data, SpeechData)
-    assert isinstance(config.model, ConformerRnntConfig | EmformerRnntConfig)
-    return build_transducer(
-        config.model,
-        num_mels=config.data.num_mels,
-        num_tokens=tokenizer.num_tokens,
-        vocabulary=vocabulary,
-    )
 
 
 def _joined(done: list[str], count: int) -> tuple[str, int]:
