@@ -66,6 +66,21 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _whole_files_are_judged(self) -> RunConfig:
+        validation = self.validation
+        if validation.full_files and not isinstance(self.data, AudioData):
+            raise ValueError(
+                f"validation.full_files = true, but data.kind = {self.data.kind!r} is always judged whole; "
+                "leave it out"
+            )
+        if validation.full_every is not None and not validation.full_files:
+            raise ValueError(
+                f"validation.full_every = {str(validation.full_every)!r}, but validation.full_files = "
+                "false: no whole file would be judged; set it to true, or full_every to none"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _every_process_has_items(self) -> RunConfig:
         batch, devices = self.batch, self.precision.devices
         if batch.mode == "exact" and batch.seconds is None and batch.items < devices:

@@ -49,6 +49,7 @@ def test_all_problems_are_reported_at_once() -> None:
         ("validation.every=0 samples", "validation.every", "must be above 0"),
         ("model.strides=2 4", "model.strides", "a list, like [2, 4, 8]"),
         ("data.rate_hz=16000", "data", "input_rates_hz holds"),
+        ("validation.full_every=9 updates", "", "validation.full_files = false: no whole file"),
     ],
 )
 def test_a_mistake_is_named_with_its_key(assignment: str, key: str, words: str) -> None:
