@@ -15,7 +15,6 @@ from engine.config.schema import RunConfig
 from engine.events import Evaluated, Event, PointsRecorded
 from jobs.sinks.pump import Pump, Stamped
 
-
 # wandb's own process gets so long to answer: a box that trains is a busy one.
 _PATIENCE_S = 180.0
 
