@@ -104,7 +104,7 @@ async def test_the_filter_narrows_the_list_by_name_and_description(home: Home) -
 async def test_moving_in_the_list_shows_other_settings(home: Home) -> None:
     async with opened(home, "denoise/small") as (it, pilot):
         await pilot.press("end")
-        await until(pilot, lambda: it.screen.query(f"#{field_id('data.targets')}"))
+        await until(pilot, lambda: it.screen.query(f"#{field_id('data.max_s')}"))
         assert not it.screen.query(f"#{field_id('data.noise')}")
 
 
