@@ -24,8 +24,6 @@ from engine.tuning.setups import Options, Tuning
 from jobs.devices import child_environment, open_gpu, resolve_device
 from jobs.home import Home
 
-SPEECH = "speech"
-
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -47,7 +45,7 @@ def tunable_config(values: Mapping[str, Any], assignments: Iterable[str] = ()) -
     filled, problems = applied(values, assignments)
     section = filled.get("data")
     kind = section.get("kind") if isinstance(section, dict) else None
-    if isinstance(section, dict) and kind != SPEECH:
+    if isinstance(section, dict) and kind != "speech" and section.get("short_files") != "whole":
         for item in list_settings({"data": str(kind)} if kind else None):
             name = item.key.partition(".")[2]
             if item.key.startswith("data.") and item.required and item.type_name == "path":

@@ -36,6 +36,8 @@ class LengthSearch:
         self._tokens: tuple[float, ...] = ()
         self.law_error = 0.0
         self._law: MemoryLaw
+        self._goal_items = 1.0
+        self._middle: tuple[float, ...] = ()
 
     def run(self) -> tuple[Setup, Measured]:
         """Fit the law, time three fillings of the device beside the preset, then slices.
@@ -46,16 +48,37 @@ class LengthSearch:
         """
         preset = self._look()
         self._law = fit_law(self._bench.measure_probes(self._probes(preset)))
-        tried = [self._filled(preset, self._law, 1.0)]
-        for share in _SHARES:
-            # A smaller share may not hold one of the longest items; the whole room does.
-            with suppress(TuningError):
-                tried.insert(-1, self._filled(preset, self._law, share))
+        tried = self._tried(preset)
         found = self._bench.compare([*tried, preset], reference=preset)
-        best, measured = self._bench.smallest([(s, m) for s, m in found if s is not preset])
+        if self._is_safe(preset):
+            # Nothing to change is better than something that is as fast.
+            best, measured = self._bench.smallest([found[-1], *found[:-1]])
+        else:
+            best, measured = self._bench.smallest(found[:-1])
         if self._law.joint > 0 and "batch.split" not in self._bench.options.keep:
             best, measured = self._try_slices(best, measured)
         return best, measured
+
+    def _tried(self, preset: Setup) -> list[Setup]:
+        """Return fillings with different numbers of items, the fullest last."""
+        tried: dict[int, Setup] = {}
+        full = self._filled(preset, self._law, 1.0)
+        for share in _SHARES:
+            # A smaller share may not hold one of the longest items; the whole room does.
+            with suppress(TuningError):
+                part = self._filled(preset, self._law, share)
+                tried.setdefault(part.count, part)
+        tried.setdefault(full.count, full)
+        return [tried[count] for count in sorted(tried)]
+
+    def _is_safe(self, setup: Setup) -> bool:
+        """Tell whether a setup fits at every length, as far as the law says."""
+        batch, slices = setup.values["batch"], _slices(setup)
+        return all(
+            self._law.peak(count_at(batch, *both), both[0], tokens=both[1], slices=slices)
+            <= self._bench.budget_bytes
+            for both in map(_both, self._grid())
+        )
 
     def finish(self, best: Setup, measured: Measured) -> tuple[Setup, Measured]:
         """Check the chosen filling at the longest, the fullest and the shortest edge.
@@ -71,7 +94,8 @@ class LengthSearch:
             peaks = [one.peak_bytes for one in answer.cases]
             for (setup, predicted), one in zip(edges, answer.cases, strict=True):
                 self._bench.add_row(setup, one)
-                if one.peak_bytes == max(peaks):
+                # The law was fitted in the preset's own number format.
+                if one.peak_bytes == max(peaks) and "precision.dtype" not in best.changes:
                     self.law_error = predicted / max(one.peak_bytes, 1) - 1
             if all(one.outcome == "measured" for one in answer.cases):
                 return best, replace(measured, peak_bytes=max(peaks))
@@ -105,10 +129,10 @@ class LengthSearch:
             raise ValueError(
                 "--tokens: the training items have no tokens; give --items or --seconds"
             )
-        middle = self._shape(self._lengths[len(self._lengths) // 2])
+        self._middle = middle = self._shape(self._lengths[len(self._lengths) // 2])
         self._bench.item_s = facts.mean_s
         count = count_at(start.values["batch"], *_both(middle))
-        goal = self._goal(count)
+        self._goal_items = goal = self._goal(count)
         changes = self._goal_changes(goal)
         count = max(1, min(count, int(goal)))
         return Setup(_LABEL, start.values, count, goal, middle).changed(_LABEL, changes)
@@ -209,8 +233,14 @@ class LengthSearch:
             changes["batch.joint_tokens"] = round(slices * law.per_item.c1 / law.joint, 2)
         scales = (changes["batch.quadratic_s"], changes.get("batch.joint_tokens"))
         fits = [(both, most_items(*both)) for both in map(_both, grid)]
-        changes["batch.cap_s"] = _floor(min(count * cost(*both, *scales) for both, count in fits))
-        changes["batch.micro_batch"] = min(_MOST_ITEMS, max(count for _, count in fits))
+        # No more than one update holds, where that is what an update is made of.
+        whole = ceil(self._goal_items) if batch.mode == "exact" else _MOST_ITEMS
+        most = whole * cost(*fits[-1][0], *scales)
+        if batch.mode != "exact":
+            most = max(self._goal_items, 1.0) * cost(*_both(self._middle), *scales)
+        cap = min(most, *(count * cost(*both, *scales) for both, count in fits))
+        changes["batch.cap_s"] = _floor(cap)
+        changes["batch.micro_batch"] = min(_MOST_ITEMS, whole, max(count for _, count in fits))
         return changes
 
     def _grid(self) -> list[tuple[float, ...]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from engine.config.data import AudioData
 from engine.config.schema import RunConfig
 from engine.tuning.bench import Bench, Tell
 from engine.tuning.law import MemoryLaw, Probe, fit_law
@@ -35,7 +36,7 @@ def search(config: RunConfig, options: Options, *, measurer: Measurer, tell: Tel
         TuningError: when not even one item fits, or nothing could be measured.
         ValueError: for a config or options that can't be used.
     """
-    of_one_size = config.data.recipe == "separation"
+    of_one_size = has_one_size(config)
     item_s = config.segment_s if of_one_size else 0.0
     bench = Bench(options, measurer=measurer, tell=tell, item_s=item_s)
     sizes_: SizeSearch | LengthSearch = (
@@ -59,6 +60,11 @@ def search(config: RunConfig, options: Options, *, measurer: Measurer, tell: Tel
         best.micro_batches, tuple(bench.rows), dict(best.changes), measured.peak_bytes, speed,
         speed * bench.item_s, ratio, sizes_.law_error, bench.spent_s, tuple(bench.notes),
     )  # fmt: skip
+
+
+def has_one_size(config: RunConfig) -> bool:
+    """Tell whether all training items have one length, known without reading any."""
+    return isinstance(config.data, AudioData) and config.data.short_files != "whole"
 
 
 class SizeSearch:

@@ -134,19 +134,19 @@ def test_the_goal_is_kept_exactly(asked, expected, new_device) -> None:
 
 
 def test_every_mode_gets_what_it_heeds(new_device) -> None:
-    device = new_device(per_s=20 * MIB, joint=10 * 1024, facts=FACTS)
+    device = new_device(per_s=20 * MIB, joint=10 * 1024, call_s=1.0, facts=FACTS)
     fixed, _ = found_by(device, speech(mode="fixed", accumulation=8))
     assert "batch.cap_s" not in fixed.settings
     assert fixed.settings["batch.micro_batch"] >= 1
     dyn, values = found_by(device, speech(mode="1D-bucketing-dyn", cap_s=20.0), seconds=3600.0)
     count = count_at(values["batch"], 8.0, 60.0)
     assert dyn.settings["batch.accumulation"] == round(450 / count)
-    both, values = found_by(device, speech(mode="2D-bucketing", cap_s=20.0))
+    both, values = found_by(device, speech(mode="2D-bucketing", cap_s=20.0, accumulation=128))
     assert both.settings["batch.joint_tokens"] > 0
     assert max(peak for _, peak in peaks(device, values, LENGTHS)) <= both.budget_bytes
     ends = [[4.0, 30], [8.0, 60], [16.0, 120]]
     bins, values = found_by(
-        new_device(per_s=20 * MIB, joint=10 * 1024, call_s=1.0, facts=FACTS),
+        device,
         speech(mode="2D-bucketing-fixed", bin_ends=ends, bin_items=[1, 1, 1], accumulation=512),
     )
     items = bins.settings["batch.bin_items"]
@@ -154,6 +154,14 @@ def test_every_mode_gets_what_it_heeds(new_device) -> None:
     for (length, tokens), count in zip(ends, items, strict=True):
         assert device.peak(Case(values, count, (length, tokens))) <= bins.budget_bytes
         assert device.peak(Case(values, count + 1, (length, tokens))) > 0.98 * bins.budget_bytes
+
+
+def test_a_preset_that_is_as_fast_and_fits_is_left_as_it_is(new_device) -> None:
+    device = new_device(per_s=20 * MIB, call_s=1e-6, facts=FACTS)
+    result, _ = found_by(device, speech(cap_s=100.0, micro_batch=16, items=252))
+    assert result.settings == {}
+    too_much, values = found_by(device, speech(micro_batch=64))
+    assert max(peak for _, peak in peaks(device, values, LENGTHS)) <= too_much.budget_bytes
 
 
 def test_cost_is_that_of_the_plans() -> None:
