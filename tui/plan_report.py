@@ -15,14 +15,24 @@ if TYPE_CHECKING:
 _BAR = 24
 
 
-def plan_report(config: RunConfig, *, world: int = 1) -> PlanReport:
+def plan_report(config: RunConfig, *, world: int | None = None) -> PlanReport:
     """Plan the first epoch of a run and count it; reads the headers of the training data.
+
+    Args:
+        config: the run.
+        world: devices that train together; `precision.devices` when left out.
 
     Raises:
         ValueError: with what is wrong with the data or the settings.
     """
     # `-P` keeps the current folder, which may hold any file, from being imported.
-    child = [sys.executable, "-P", "-m", "engine.plan_report", f"--world={world}"]
+    child = [
+        sys.executable,
+        "-P",
+        "-m",
+        "engine.plan_report",
+        f"--world={world or config.precision.devices}",
+    ]
     ended = subprocess.run(
         child, input=config.to_json(), capture_output=True, text=True, check=False
     )

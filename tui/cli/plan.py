@@ -19,13 +19,13 @@ Examples:
 @preset_argument()
 @set_option
 @click.option(
-    "--world", type=click.IntRange(1, 4096), default=1, show_default=True,
-    help="Devices that train together.",
+    "--world", type=click.IntRange(1, 4096),
+    help="Devices that train together [precision.devices].",
 )  # fmt: skip
 @json_option
 @with_home
 def plan(
-    preset: str, *, assignments: tuple[str, ...], world: int, as_json: bool, home: Home
+    preset: str, *, assignments: tuple[str, ...], world: int | None, as_json: bool, home: Home
 ) -> None:
     """Show the batches of a preset: global batch, padding, what is left out."""
     from engine.config.overrides import config_with
