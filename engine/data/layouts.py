@@ -51,10 +51,7 @@ def _musdb(root: Path) -> KnownDataset | None:
         return None
     if not any(folders[0].glob("*/drums.wav")):
         return None
-    use = (
-        f"sepdash enqueue stems/vocals {_sets(*folders)} "
-        """--set 'data.others=["drums", "bass", "other"]'"""
-    )
+    use = f"sepdash enqueue stems/musdb18hq {_sets(*folders)}"
     return KnownDataset("MUSDB18-HQ", folders, "tracks", stems, use)
 
 
