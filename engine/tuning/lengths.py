@@ -132,10 +132,16 @@ class LengthSearch:
         self._middle = middle = self._shape(self._lengths[len(self._lengths) // 2])
         self._bench.item_s = facts.mean_s
         count = count_at(start.values["batch"], *_both(middle))
-        self._goal_items = goal = self._goal(count)
-        changes = self._goal_changes(goal)
-        count = max(1, min(count, int(goal)))
-        return Setup(_LABEL, start.values, count, goal, middle).changed(_LABEL, changes)
+        goal = self._goal(count)
+        asked = (options.items, options.seconds, options.tokens) != (None, None, None)
+        # What one of several devices has of an update; a trial runs on one.
+        of_all = batch.mode == "exact" or asked
+        own = max(1.0, goal / self._config.precision.devices) if of_all else goal
+        self._goal_items = own
+        count = max(1, min(count, int(own)))
+        return Setup(_LABEL, start.values, count, own, middle).changed(
+            _LABEL, self._goal_changes(goal)
+        )
 
     def _goal(self, count: int) -> float:
         """Return G: what is asked for, or what the config says, in items."""

@@ -132,7 +132,10 @@ class SizeSearch:
         elif exact and goal != batch.items:
             changes["batch.items"] = goal
         label = "the preset as it is"
-        start = Setup(label, self._config.to_dict(), min(goal, batch.micro_batch), goal)
+        # What one of several devices has of an update; a trial runs on one.
+        of_all = exact or options.items is not None or options.seconds is not None
+        own = -(-goal // self._config.precision.devices) if of_all else goal
+        start = Setup(label, self._config.to_dict(), min(own, batch.micro_batch), own)
         return start.changed(label, changes)
 
     def _sized(self, setup: Setup, count: int) -> Setup:

@@ -53,7 +53,7 @@ class Setup:
         label: what is different about it.
         values: the whole config, as a preset holds it.
         count: B, items on the device at once.
-        goal: G, items of an update.
+        goal: G, items of an update, of one device.
         shape: padded size of each item; empty where all have one size.
         changes: its settings that are not those of the preset, by dotted key.
     """
@@ -138,7 +138,7 @@ class Tuning:
         device_name: where.
         cap_bytes: memory that training may count on.
         budget_bytes: what it may take, with the declared share left free.
-        goal_items: G.
+        goal_items: G, of one device.
         micro_batches: n of the chosen way.
         rows: everything that was tried, in order.
         settings: what to set, by dotted key.

@@ -120,6 +120,13 @@ def test_the_goal_is_what_is_asked_for(asked, items, new_device, make_config) ->
     assert result.settings["batch.items"] == result.goal_items == items
 
 
+def test_several_devices_share_an_update(new_device, make_config) -> None:
+    config = make_config(batch={"items": 60, "micro_batch": 60}, precision={"devices": 4})
+    result = found_by(new_device(call_s=1.0), config)
+    assert (result.goal_items, result.micro_batches) == (15, 1)
+    assert max(row.count for row in result.rows) == 15
+
+
 def test_tokens_are_refused_where_there_are_none(new_device, make_config) -> None:
     with pytest.raises(ValueError, match="items of this task have no tokens"):
         found_by(new_device(), make_config(), Options(tokens=100))
