@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -374,6 +378,25 @@ def test_a_run_goes_on_tells_it_once_and_resumes_with_the_same_pieces(
         for name in ("whole", "cut")
     )
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of a process")
+def test_the_allocator_itself_runs_out_and_the_update_is_made():
+    script = Path(__file__).parent / "fakes" / "limited_memory.py"
+    done = subprocess.run(
+        [sys.executable, "-P", str(script)],
+        env={"PYTHONPATH": str(script.parents[3]), "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["whole"]["shortages"] == []
+    assert found["whole"]["pieces"] == [1, 1]
+    assert [after < before for before, after in found["limited"]["shortages"]] == [True]
+    assert found["limited"]["pieces"] == [2, 2]
+    assert found["limited"]["losses"] == pytest.approx(found["whole"]["losses"], rel=1e-5)
+    assert found["difference"] < 1e-5
 
 
 @pytest.fixture(autouse=True)
