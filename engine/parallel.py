@@ -3,7 +3,7 @@
 Every rank makes the same updates from its own share of the data: gradients are accumulated without
 hooks and added up once an update, in one flat buffer that carries loss, weight and flags, too. Only
 the first rank tells, judges and saves; the others wait for it where the next sum is due. One process
-imports nothing of torch.distributed.
+opens no process group and pays nothing.
 """
 
 from __future__ import annotations

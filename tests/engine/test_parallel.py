@@ -198,12 +198,13 @@ def test_another_number_of_processes_goes_on_in_mode_exact_only(
         fit(bench.config(batch=capped, precision={"devices": 2}), tmp_path / "world-1" / "capped")
 
 
-def test_one_process_imports_nothing_of_torch_distributed(
+def test_one_process_opens_no_process_group(
     make_config: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     with open_ranks(make_config().precision) as ranks:
         assert isinstance(ranks, Alone)
+    assert not torch.distributed.is_initialized()
 
 
 def test_the_number_of_processes_must_be_that_of_the_config(
