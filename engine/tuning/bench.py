@@ -53,7 +53,7 @@ class Bench:
             peak = measured.peak_bytes
             if measured.outcome == "oom" and setup.count > 1 and not setup.shape:
                 # All that is known: more than there is. So the law lets no second item in.
-                peak = self.cap_bytes + 1
+                peak = max(self.cap_bytes, self.facts.total_bytes) + 1
                 self.notes.append(f"{setup.count} items at once don't fit")
             elif measured.outcome == "oom":
                 raise TuningError(

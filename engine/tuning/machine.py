@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+_CLEAR = "/proc/self/clear_refs"
+# Of mallopt(3).
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_OWN_PAGES_FROM_BYTES = 2**16
+_MOST_BYTES = 2**25
 
 
 def memory_of_machine() -> tuple[int, int]:
@@ -20,6 +29,37 @@ def resident_bytes() -> int:
     import psutil
 
     return int(psutil.Process().memory_info().rss)
+
+
+def can_reset_peak() -> bool:
+    """Tell whether the peak of resident memory can be read and set back here (Linux with glibc)."""
+    return os.access(_CLEAR, os.W_OK) and platform.libc_ver()[0] == "glibc"
+
+
+def reset_peak() -> None:
+    """Let the peak of resident memory begin again at what is resident now."""
+    # 5: see proc(5), clear_refs.
+    Path(_CLEAR).write_text("5", encoding="ascii")
+
+
+def peak_resident_bytes() -> int:
+    """Return the most that was resident since `reset_peak`."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+
+@contextmanager
+def pages_of_their_own() -> Iterator[None]:
+    """Give freed memory back at once: larger blocks get pages of their own, which costs time."""
+    libc = ctypes.CDLL(None)
+    libc.malloc_trim(0)
+    libc.mallopt(_MMAP_THRESHOLD, _OWN_PAGES_FROM_BYTES)
+    try:
+        yield
+    finally:
+        # The largest that glibc would come to by itself in a process with large blocks.
+        libc.mallopt(_MMAP_THRESHOLD, _MOST_BYTES)
+        libc.mallopt(_TRIM_THRESHOLD, 2 * _MOST_BYTES)
 
 
 def cpu_name() -> str:

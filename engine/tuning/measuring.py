@@ -1,8 +1,9 @@
 """Measures memory and time of updates, made as the trainer makes them, on synthetic batches.
 
-Memory is what torch allocates: on a GPU its allocator's own peak; on a CPU every allocation and
-release, as the profiler reports them, on top of what the process holds before it builds anything.
-Resident memory would not do there: freed pages linger in the heap, so small peaks hide in old ones.
+On a GPU, memory is the peak of torch's own allocator. On a CPU it is the peak of resident memory, the
+convolution library's included, which tensors alone understate by a quarter; every larger block has
+pages of its own meanwhile, so that small peaks don't hide in what the heap keeps of old ones. Where the
+system has no such peak, it is every allocation that the profiler reports, on top of the process.
 """
 
 from __future__ import annotations
@@ -27,6 +28,12 @@ from engine.precision import backend_settings, place
 from engine.randomness import seed_everything
 from engine.recipes.base import Batch
 from engine.recipes.registry import open_recipe
+from engine.tuning.machine import (
+    can_reset_peak,
+    pages_of_their_own,
+    peak_resident_bytes,
+    reset_peak,
+)
 from engine.tuning.trials import Case
 from engine.updates import Updater
 
@@ -146,7 +153,9 @@ def describe_sizes(sizes_ND: np.ndarray) -> dict[str, Any]:
     return found
 
 
-def measure_peaks(subject: Subject, case: Case, *, others_bytes: int) -> tuple[int, int]:
+def measure_peaks(
+    subject: Subject, case: Case, *, others_bytes: int, own_bytes: int = 0
+) -> tuple[int, int]:
     """Return the peaks (forward and backward, optimiser phase) of an update in bytes.
 
     The optimiser's state is there before; weights and all state are counted in both.
@@ -154,16 +163,20 @@ def measure_peaks(subject: Subject, case: Case, *, others_bytes: int) -> tuple[i
     Args:
         subject: what makes the update.
         case: how many items, of which size, in how many micro-batches.
-        others_bytes: held on the GPU by other subjects; not counted.
+        others_bytes: held by other subjects; not counted.
+        own_bytes: what the process held before it built anything.
     """
     batches = subject.batches(case)
     with subject.settings():
         if subject.device.type == "cuda":
             peaks = _cuda_peaks(subject, batches)
-            return peaks[0] - others_bytes, peaks[1] - others_bytes
-        peaks = _cpu_peaks(subject, batches)
-    held = subject.static_bytes + _num_bytes(batches[0].tensors.values())
-    return peaks[0] + held, peaks[1] + held
+        elif can_reset_peak():
+            peaks = _resident_peaks(subject, batches)
+        else:
+            held = subject.static_bytes + _num_bytes(batches[0].tensors.values()) + others_bytes
+            first, second = _allocated_peaks(subject, batches)
+            peaks = first + held + own_bytes, second + held + own_bytes
+    return peaks[0] - others_bytes, peaks[1] - others_bytes
 
 
 class _CudaWatcher(Watcher):
@@ -187,16 +200,33 @@ def _cuda_peaks(subject: Subject, batches: Sequence[Batch]) -> tuple[int, int]:
     return watcher.forward, torch.cuda.max_memory_allocated()
 
 
-class _CpuWatcher(Watcher):
+class _ResidentWatcher(Watcher):
+    forward = 0
+
+    def optimizer_begins(self) -> None:
+        self.forward = peak_resident_bytes()
+        reset_peak()
+
+
+def _resident_peaks(subject: Subject, batches: Sequence[Batch]) -> tuple[int, int]:
+    subject.clear()
+    watcher = _ResidentWatcher()
+    with pages_of_their_own():
+        reset_peak()
+        subject.update(batches, watcher)
+        return watcher.forward, peak_resident_bytes()
+
+
+class _ProfiledWatcher(Watcher):
     def optimizer_begins(self) -> None:
         with record_function(_MARK):
             pass
 
 
-def _cpu_peaks(subject: Subject, batches: Sequence[Batch]) -> tuple[int, int]:
+def _allocated_peaks(subject: Subject, batches: Sequence[Batch]) -> tuple[int, int]:
     subject.clear()
     with profile(use_kineto=True, profile_memory=True) as profiler:
-        subject.update(batches, _CpuWatcher())
+        subject.update(batches, _ProfiledWatcher())
     results = profiler.kineto_results
     assert results is not None
     return split_peaks(

@@ -84,7 +84,9 @@ class SizeSearch:
             ValueError: for options that this task has no use for.
         """
         bench, preset = self._bench, self._preset()
-        law = fit_law(bench.measure_probes([preset.changed("", {}, count=b) for b in (1, 2)]))
+        law = fit_law(
+            bench.measure_probes([preset.changed("", {}, count=b) for b in _probes(preset)])
+        )
         most = self._most_items(law, preset)
         self._limited = most < min(preset.goal, _MOST_ITEMS)
         counts = sizes(int(preset.goal), most)
@@ -102,11 +104,12 @@ class SizeSearch:
         bench = self._bench
         if not self._limited or bench.late or measured.peak_bytes > 0.9 * bench.budget_bytes:
             return best, measured
-        answer = bench.ask([best.changed("", {}, count=b) for b in (1, 2)], timing_s=0.0)
-        if any(not one.peak_bytes for one in answer.cases):
-            return best, measured
+        counts = _probes(best)
+        answer = bench.ask([best.changed("", {}, count=b) for b in counts], timing_s=0.0)
         peaks = [one.peak_bytes for one in answer.cases]
-        law = fit_law([Probe(b, bench.item_s, peaks[b - 1]) for b in (1, 2)])
+        if not all(peaks):
+            return best, measured
+        law = fit_law([Probe(b, bench.item_s, p) for b, p in zip(counts, peaks, strict=True)])
         timed = {row.count for row in bench.rows}
         more = [b for b in sizes(int(best.goal), self._most_items(law, best)) if b > best.count]
         larger = [self._sized(best, count) for count in more if count not in timed]
@@ -160,6 +163,11 @@ class SizeSearch:
                 "may be used; make items shorter or the model smaller, or allow more (--memory, --free)"
             )
         return min(most, int(setup.goal), _MOST_ITEMS)
+
+
+def _probes(setup: Setup) -> tuple[int, int]:
+    """Return how many items are probed: some apart, since resident memory is measured in pages."""
+    return 1, 4 if setup.goal >= 4 else 2
 
 
 def sizes(goal: int, most: int) -> list[int]:

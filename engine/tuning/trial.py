@@ -83,7 +83,7 @@ class _Trial:
         try:
             subject = self._subject(case)
             others = sum(s.static_bytes for s in self._subjects.values() if s is not subject)
-            peaks = measure_peaks(subject, case, others_bytes=others)
+            peaks = measure_peaks(subject, case, others_bytes=others, own_bytes=own_bytes)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -92,9 +92,8 @@ class _Trial:
             one.clear()
         if message:
             return Measured("oom", message=message)
-        own = own_bytes if self._device.type == "cpu" else 0
-        forward, optimizer = (peak + own for peak in peaks)
-        peak = max(forward, optimizer)
+        forward, optimizer = peaks
+        peak = max(peaks)
         budget = self._job.budget_bytes
         over = budget is not None and peak > budget
         return Measured("over" if over else "measured", peak, forward, optimizer)

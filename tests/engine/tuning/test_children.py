@@ -113,10 +113,7 @@ def test_running_out_of_memory_is_one_answer_of_a_real_child(make_config) -> Non
     outcomes = [one.outcome for one in answer.cases]
     assert outcomes == ["measured", "oom", "measured", "measured"]
     one, _, two, four = answer.cases
-    # Affine in the number of items.
-    grown = two.peak_bytes - one.peak_bytes
-    assert four.peak_bytes - two.peak_bytes == pytest.approx(2 * grown, rel=1e-3)
-    assert one.forward_bytes > one.optimizer_bytes
+    assert one.peak_bytes < two.peak_bytes < four.peak_bytes
     assert all(len(found.update_s) == 5 and min(found.update_s) > 0 for found in (one, two, four))
     assert answer.facts is not None
     assert not answer.facts.has_2d
