@@ -124,7 +124,7 @@ class _Child:
             for i, found in self._measured.items()
             if found.outcome != "measured" or found.update_s or not self._job.timing_s
         }
-        if self._started is not None:
+        if self._started is not None and not (self.late and self._started in known):
             outcome: Outcome = "timeout" if self.late else "failed"
             known[self._started] = Measured(outcome, message=self.ending)
         if self.late:

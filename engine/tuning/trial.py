@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 from dataclasses import asdict
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, TextIO
 
 from engine.tuning.machine import (
@@ -48,6 +49,9 @@ def read_job(line: str) -> Job:
     raw = json.loads(line)
     cases = tuple(Case(**{**case, "shape": tuple(case["shape"])}) for case in raw.pop("cases"))
     return Job(cases=cases, **raw)
+
+
+_FEWEST_ROUNDS = 2
 
 
 class _Trial:
@@ -108,6 +112,7 @@ class _Trial:
         from engine.tuning.measuring import rounds_of
 
         rounds, seconds = rounds_of(self._job.timing_s)
+        started, most_s = perf_counter(), 3 * self._job.timing_s * len(timed)
         for number in range(rounds + 1):
             for index, one in list(timed.items()):
                 _say(self._answers, started=index)
@@ -127,6 +132,13 @@ class _Trial:
                     _say(
                         self._answers, case=index, measured=asdict(Measured("oom", message=problem))
                     )
+            if number:
+                self._tell_times(timed)
+            # Slow cases have fewer rounds: what is left of the time is for other trials.
+            if number >= _FEWEST_ROUNDS and perf_counter() - started > most_s:
+                return
+
+    def _tell_times(self, timed: dict[int, Timed]) -> None:
         for index, one in timed.items():
             _say(self._answers, times=index, update_s=one.update_s, optimizer_s=one.optimizer_s)
 
