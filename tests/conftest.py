@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+# Tests run side by side: two threads each would wait for one another, ten times as long. Torch reads
+# this when it is imported, here and in the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+_MOST_WORKERS = 4
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Share the whole suite among the cores; a choice of tests runs in this process."""
+    whole = config.args == config.getini("testpaths") and not config.option.keyword
+    return min(os.cpu_count() or 1, _MOST_WORKERS) if whole else 0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
