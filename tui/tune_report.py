@@ -51,9 +51,12 @@ def set_lines(result: Tuning) -> list[str]:
 def summary(result: Tuning) -> list[str]:
     """Return what was found and what it rests on, line by line."""
     ratio = f", {result.ratio:.2f} x the preset as it is" if result.ratio else ""
+    law = "the largest batches were measured, not only predicted"
+    if result.law_error is not None:
+        law = f"the memory law is {result.law_error:+.1%} off at its largest"
     return [
         f"{result.device_name}: training may take {memory(result.budget_bytes)} of the "
-        f"{memory(result.cap_bytes)} there are; the memory law is {result.law_error:+.1%} off at its largest",
+        f"{memory(result.cap_bytes)} there are; {law}",
         f"{result.items_per_s:.4g} items/s, {result.audio_s_per_s:.4g} s of audio a second{ratio}; "
         f"{memory(result.peak_bytes)} at the peak; an update of {result.goal_items:g} items in "
         f"{result.micro_batches}; searched for {result.seconds:.0f} s",

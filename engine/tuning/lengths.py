@@ -34,7 +34,7 @@ class LengthSearch:
         self._config = config
         self._lengths: tuple[float, ...] = ()
         self._tokens: tuple[float, ...] = ()
-        self.law_error = 0.0
+        self.law_error: float | None = None
         self._law: MemoryLaw
         self._goal_items = 1.0
         self._middle: tuple[float, ...] = ()

@@ -73,7 +73,7 @@ class SizeSearch:
     def __init__(self, bench: Bench, config: RunConfig) -> None:
         self._bench = bench
         self._config = config
-        self.law_error = 0.0
+        self.law_error: float | None = None
         self._limited = False
 
     def run(self) -> tuple[Setup, Measured]:

@@ -146,7 +146,8 @@ class Tuning:
         items_per_s: its speed.
         audio_s_per_s: its speed in seconds of audio.
         ratio: its speed over that of the preset as it is; 0: that could not be run.
-        law_error: predicted over measured peak, less 1, of the largest batch that was checked.
+        law_error: predicted over measured peak, less 1, of the largest batch that was checked; None where
+            that ran in another number format than the probes.
         seconds: how long the search took.
         notes: what a person should know.
     """
@@ -162,7 +163,7 @@ class Tuning:
     items_per_s: float
     audio_s_per_s: float
     ratio: float
-    law_error: float
+    law_error: float | None
     seconds: float
     notes: tuple[str, ...] = ()
 
