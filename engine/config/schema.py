@@ -66,12 +66,17 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _whole_files_are_judged(self) -> RunConfig:
+    def _validation_suits_data(self) -> RunConfig:
         validation = self.validation
         if validation.full_files and not isinstance(self.data, AudioData):
             raise ValueError(
                 f"validation.full_files = true, but data.kind = {self.data.kind!r} is always judged whole; "
                 "leave it out"
+            )
+        if validation.samples and not isinstance(self.data, AudioData):
+            raise ValueError(
+                f"validation.samples = {validation.samples}, but data.kind = {self.data.kind!r} puts out no "
+                "audio to listen to; leave it out, and read what was heard with `sepdash transcribe RUN FILE`"
             )
         if validation.full_every is not None and not validation.full_files:
             raise ValueError(

@@ -46,6 +46,15 @@ def test_sizes_are_seconds_and_tokens(speech_config, tones):
     assert len(open_recipe(speech_config(validation={"max_items": 2})).sizes("valid")) == 2
 
 
+@pytest.mark.parametrize(
+    ("validation", "told"),
+    [({"samples": 2}, "no audio to listen to"), ({"full_files": True}, "is always judged whole")],
+)
+def test_what_speech_has_no_use_for_is_refused(speech_config, validation, told):
+    with pytest.raises(ConfigError, match=told):
+        speech_config(validation=validation)
+
+
 def test_masks_follow_seed_epoch_and_item_and_spare_validation(speech_config):
     recipe = open_recipe(speech_config())
     one = recipe.fetch("train", MicroBatch(draws(2, 5, epoch=1))).tensors["feat"]
