@@ -7,6 +7,7 @@ is reported at once, with the setting that named the folder. Knows no task, no r
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ _LOSSLESS = {".wav", ".flac", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", "
 EXTENSIONS = frozenset(_LOSSLESS | {".ogg", ".oga", ".opus", ".mp3"})
 _MOST_SHOWN = 20
 _UNKNOWN_FRAMES = 2**48
+# Programs that write a WAV into a pipe, and so can't know its length, note such sizes or larger ones.
+_STREAMED_BYTES = 0x7FFF_0000
 
 
 class DataError(ValueError):
@@ -134,12 +137,37 @@ def check_ends(infos: Iterable[AudioInfo], *, setting: str) -> None:
     """
     problems: list[Problem] = []
     for info in infos:
+        if bytes_missing(info.path):
+            problems.append(Problem(setting, cut_off_message(info.path)))
+            continue
         try:
             read_segment(info, info.frames - 1, 1)
         except DataError as error:
             problems.extend(Problem(setting, problem.message) for problem in error.problems)
     if problems:
         raise DataError(problems)
+
+
+def bytes_missing(path: Path) -> int:
+    """Return by how many bytes a WAV file is shorter than its header says; 0 for other formats.
+
+    libsndfile takes the length of a WAV that was cut off for the length of what is left.
+    """
+    with path.open("rb") as file:
+        if not re.fullmatch(rb"RIFF....WAVE", file.read(12), flags=re.DOTALL):
+            return 0
+        while len(head := file.read(8)) == 8:
+            size = int.from_bytes(head[4:], "little")
+            if head[:4] == b"data":
+                left = path.stat().st_size - file.tell()
+                return max(0, size - left) if size < _STREAMED_BYTES else 0
+            file.seek(size + size % 2, os.SEEK_CUR)
+    return 0
+
+
+def cut_off_message(path: Path) -> str:
+    """Say of a file of which bytes are missing what to do."""
+    return f"{path}: is cut off, {bytes_missing(path)} bytes are missing; copy or record it again"
 
 
 def read_segment(info: AudioInfo, start: int, frames: int) -> np.ndarray:
@@ -152,26 +180,35 @@ def read_segment(info: AudioInfo, start: int, frames: int) -> np.ndarray:
     try:
         with soundfile.SoundFile(info.path) as file:
             file.seek(start)
-            samples_TC = file.read(frames, dtype="float32", always_2d=True)
+            samples_CT = _read_floats(file, frames)
     except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
         hint = "; it is cut off or damaged: copy or record it again" if info.path.exists() else ""
         message = f"{info.path}: can't be read ({_reason(info.path, error)}){hint}"
         raise DataError([Problem("", message)]) from None
-    if samples_TC.shape != (frames, info.channels):
+    if samples_CT.shape != (info.channels, frames):
         message = (
-            f"{info.path}: gave {len(samples_TC)} of {frames} samples from {start}, though its header "
-            f"says {info.frames}; the file is cut off or changed, so copy or record it again"
+            f"{info.path}: gave {samples_CT.shape[1]} of {frames} samples from {start}, though its "
+            f"header says {info.frames}; the file is cut off or changed, so copy or record it again"
         )
         raise DataError([Problem("", message)])
-    finite_T = np.isfinite(samples_TC).all(axis=1)
-    if not finite_T.all():
+    if not np.isfinite(samples_CT).all():
+        finite_T = np.isfinite(samples_CT).all(axis=0)
         place_s = (start + int(np.argmin(finite_T))) / info.rate_hz
         message = (
             f"{info.path}: holds values that are no numbers (NaN or infinite), the first at "
             f"{place_s:.2f} s; record or convert it again"
         )
         raise DataError([Problem("", message)])
-    return np.ascontiguousarray(samples_TC.T)
+    return samples_CT
+
+
+def _read_floats(file: soundfile.SoundFile, frames: int) -> np.ndarray:
+    """Read float32 (C, T). Of 16 bits NumPy makes the floats that libsndfile would, twice as fast."""
+    if file.subtype != "PCM_16":
+        return np.ascontiguousarray(file.read(frames, dtype="float32", always_2d=True).T)
+    samples_TC = file.read(frames, dtype="int16", always_2d=True)
+    samples_CT = np.empty(samples_TC.shape[::-1], np.float32)
+    return np.multiply(samples_TC.T, np.float32(1 / 32_768), out=samples_CT)
 
 
 def find_audio(root: Path) -> list[Path]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import soundfile
 
-from engine.data.audio_files import AudioInfo
+from engine.data.audio_files import AudioInfo, bytes_missing, cut_off_message
 
 SILENT_PEAK = 1e-4  # -80 dB below full scale: three steps of 16 bits
 FULL_SCALE = 32767 / 32768  # one sample there may be a peak; three in a row are a plateau
@@ -50,6 +50,8 @@ def _hear(info: AudioInfo) -> Heard:
     peak, clipped, frames = 0.0, 0, 0
     before_C = np.zeros(info.channels, bool)
     try:
+        if bytes_missing(info.path):
+            return Heard(info, problem=cut_off_message(info.path))
         with soundfile.SoundFile(info.path) as file:
             for block_TC in file.blocks(_BLOCK, overlap=2, dtype="float32", always_2d=True):
                 frames += len(block_TC) - (2 if frames else 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import struct
 import subprocess
 import sys
@@ -14,7 +15,15 @@ import pytest
 import soundfile
 
 from engine.config.problems import Problem
-from engine.data.audio_files import AudioInfo, DataError, probe, read_segment, scan_folder
+from engine.data.audio_files import (
+    AudioInfo,
+    DataError,
+    check_ends,
+    probe,
+    read_segment,
+    scan_folder,
+)
+from engine.data.listening import listen
 
 WriteAudio = Callable[..., np.ndarray]
 
@@ -131,6 +140,34 @@ def test_a_cut_off_file_is_noticed_when_it_is_read(tmp_path: Path, write_audio: 
     info = probe(tmp_path / "cut.flac")
     with pytest.raises(DataError, match=r"cut\.flac: (gave \d+ of 40000 samples|can't be read)"):
         read_segment(info, 0, info.frames)
+
+
+def test_a_cut_off_wav_is_noticed_though_its_length_is_taken_for_what_is_left(
+    tmp_path: Path, write_audio: WriteAudio
+) -> None:
+    write_audio("cut.wav", frames=4_000)
+    whole = (tmp_path / "cut.wav").read_bytes()
+    check_ends([probe(tmp_path / "cut.wav")], setting="")
+    (tmp_path / "cut.wav").write_bytes(whole[:-1_000])
+    info = probe(tmp_path / "cut.wav")
+    expected = r"cut\.wav: is cut off, 1000 bytes are missing"
+    with pytest.raises(DataError, match=expected):
+        check_ends([info], setting="")
+    (heard,) = listen([info])
+    assert re.search(expected, heard.problem)
+    # Of a length that was never known nothing is missing.
+    at = whole.index(b"data") + 4
+    (tmp_path / "cut.wav").write_bytes(whole[:at] + b"\xff" * 4 + whole[at + 4 :])
+    check_ends([probe(tmp_path / "cut.wav")], setting="")
+
+
+@pytest.mark.parametrize("extension", ["wav", "flac", "aiff", "au", "caf"])
+def test_16_bits_become_the_floats_that_libsndfile_makes(extension: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{extension}"
+    steps_TC = np.arange(-32_768, 32_768, dtype=np.int16).reshape(-1, 2)
+    soundfile.write(path, steps_TC, 8_000, subtype="PCM_16")
+    expected_TC, _ = soundfile.read(path, dtype="float32")
+    np.testing.assert_array_equal(read_segment(probe(path), 5, 30_000), expected_TC[5:30_005].T)
 
 
 def test_a_value_that_is_no_number_is_named_with_its_place(tmp_path: Path) -> None:
