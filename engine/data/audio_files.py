@@ -208,7 +208,8 @@ def _read_floats(file: soundfile.SoundFile, frames: int) -> np.ndarray:
         return np.ascontiguousarray(file.read(frames, dtype="float32", always_2d=True).T)
     samples_TC = file.read(frames, dtype="int16", always_2d=True)
     samples_CT = np.empty(samples_TC.shape[::-1], np.float32)
-    return np.multiply(samples_TC.T, np.float32(1 / 32_768), out=samples_CT)
+    np.multiply(samples_TC.T, np.float32(1 / 32_768), out=samples_CT)
+    return samples_CT
 
 
 def find_audio(root: Path) -> list[Path]:

@@ -58,8 +58,8 @@ class AudioCopy:
         except (OSError, ValueError) as error:
             message = f"{self.path}: the copy can't be read ({error}); start the run again"
             raise DataError([Problem("data.cache", message)]) from None
-        samples_CT = np.ascontiguousarray(samples_TC.T, dtype=np.float32)
-        samples_CT *= np.float32(self.scale / _STEPS)
+        samples_CT = np.empty(samples_TC.shape[::-1], np.float32)
+        np.multiply(samples_TC.T, np.float32(self.scale / _STEPS), out=samples_CT)
         return samples_CT
 
 
