@@ -37,8 +37,9 @@ _FILE = click.Path(dir_okay=False, allow_dash=True, path_type=Path)
 )  # fmt: skip
 @click.option(
     "--metric", "metrics", multiple=True,
-    help="si_sdr, si_sdri, sdr, lsd, wer, cer or val_loss, of the averaged weights with _ema. May be "
-    "repeated  [si_sdr, wer, cer and val_loss, both ways].",
+    help="si_sdr, si_sdri, sdr, spectral, lsd, val_loss, wer or cer, of whole files with _full, of the "
+    "averaged weights with _ema (si_sdr_full_ema). May be repeated  [si_sdr, si_sdr_full, wer, cer and "
+    "val_loss, both ways].",
 )  # fmt: skip
 @json_option
 @click.option("--csv", "csv_file", type=_FILE, help="Write a row for each variant and metric.")
@@ -66,13 +67,18 @@ def compare(
     from jobs.store.reader import StoreReader
     from tui.cli import comparison_tables as tables
 
-    options["metrics"] = options["metrics"] or METRICS
+    asked = options["metrics"]
+    options["metrics"] = asked or METRICS
     if plot_file is not None:
         from tui.cli.plots import check_plot
 
         check_plot(plot_file)
     with StoreReader(home.store) as reader:
         found = judge(reader, _runs(reader, runs, experiment), **options)  # type: ignore[arg-type]
+    # A loss that differs between the runs is left out with a note.
+    absent = [name for name in asked if name not in found.tables and "val_loss" not in name]
+    if absent:
+        raise click.UsageError(f"--metric {absent[0]}: none of these runs was judged by it")
     written = [file for file in (csv_file, markdown_file) if file is not None]
     if csv_file is not None:
         _write(csv_file, tables.csv_text(found))

@@ -155,6 +155,7 @@ def test_without_matplotlib_a_plot_is_refused_before_anything_is_done(
         (["base-0", "--experiment", "batch"], "name the runs to compare, or an --experiment"),
         (["--experiment", "bach"], "no runs of an experiment 'bach', did you mean 'batch'?"),
         (["bas-0"], "no run 'bas-0', did you mean 'base-0'?"),
+        (["base-0", "--metric", "si_sdr", "--metric", "pesq"], "--metric pesq: none of these runs"),
         (["base-0", "--metric", "pesq"], "nothing to compare: no evaluation of pesq in base-0"),
         (["base-0", "--plot", "x.gif"], "--plot x.gif: expected a file ending in .svg, .png, .pdf"),
         (["base-0", "--csv", "/nowhere/x.csv"], "/nowhere/x.csv can't be written: No such file"),
