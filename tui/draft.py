@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.config.fields import SettingInfo, list_settings
-from engine.config.overrides import parse_value
+from engine.config.overrides import change_kind, parse_value
 from engine.config.problems import ConfigError, load_config
 from engine.config.schema import RunConfig
 from presets.merging import difference
@@ -76,7 +76,7 @@ class Draft:
         A new `kind` starts its section afresh, keeping the settings both kinds have.
         """
         if info.key.endswith(".kind"):
-            self._change_kind(info.key.partition(".")[0], text)
+            change_kind(self._values, info.key.partition(".")[0], text)
         else:
             self._put(info.key, read_text(info, text))
 
@@ -134,16 +134,6 @@ class Draft:
         if info.key.endswith(".kind"):
             return info.choices[0]
         return _as_plain(info.default)
-
-    def _change_kind(self, section: str, kind: str) -> None:
-        before = self._values.get(section, {})
-        names = {
-            item.key.partition(".")[2]
-            for item in list_settings({section: kind})
-            if _section(item) == section
-        }
-        kept = {name: value for name, value in before.items() if name in names}
-        self._values[section] = {**kept, "kind": kind}
 
     def _put(self, key: str, value: Any) -> None:
         section, _, name = key.rpartition(".")

@@ -17,7 +17,8 @@ def apply_overrides(values: Mapping[str, Any], assignments: Iterable[str]) -> di
 
     A value is read as TOML (`true`, `3e-3`, `[2, 4]`, `"text"`); what is no TOML value is text, and
     so is the name of a folder or a project that looks like a number or a date. `none` empties a
-    setting that may be empty. Whether the key exists and the value fits is decided by `load_config`.
+    setting that may be empty. Another `kind` takes from its section what only the kind below knows.
+    Whether the key exists and the value fits is decided by `load_config`.
 
     Raises:
         ConfigError: when an assignment has no `=` or an empty key, or names a part of a plain value.
@@ -48,8 +49,13 @@ def applied(
     values: Mapping[str, Any], assignments: Iterable[str]
 ) -> tuple[dict[str, Any], list[Problem]]:
     """Return what `apply_overrides` does, with what is wrong with the assignments beside it."""
+    assignments = list(assignments)
     result = deepcopy(dict(values))
     settings = list_settings()
+    kinds = {item.key: item.choices for item in settings if item.key.endswith(".kind")}
+    for key, _, kind in (assignment.partition("=") for assignment in assignments):
+        if (parsed := parse_value(kind)) in kinds.get(key.strip(), ()):
+            change_kind(result, key.strip().removesuffix(".kind"), parsed)
     texts = {item.key for item in settings if item.type_name in ("path", "text")}
     optional = {item.key for item in settings if item.optional}
     problems: list[Problem] = []
@@ -72,6 +78,16 @@ def applied(
             value = text.strip()
         target[parts[-1]] = value
     return result, problems
+
+
+def change_kind(values: dict[str, Any], section: str, kind: str) -> None:
+    """Give a section another kind, in place, keeping of its settings those that both kinds have."""
+    below = values.get(section, {})
+    if not isinstance(below, dict) or below.get("kind") == kind:
+        return
+    known = {item.key for item in list_settings({section: kind})}
+    kept = {name: value for name, value in below.items() if f"{section}.{name}" in known}
+    values[section] = {**kept, "kind": kind}
 
 
 def parse_value(text: str) -> Any:

@@ -74,6 +74,20 @@ def test_false_is_false() -> None:
     assert config.precision.tf32
 
 
+def test_another_kind_leaves_behind_what_only_the_kind_below_knows() -> None:
+    model = {"kind": "audio_unet", "strides": [2, 4], "width": 24, "prediction": "clean"}
+    values = {**BASE, "model": model}
+    hybrid = apply_overrides(values, ["model.bins=first:8", "model.kind=hybrid"])["model"]
+    assert hybrid == {**model, "kind": "hybrid", "bins": "first:8"}
+    # What is given beside the kind stays, and is refused.
+    peer = apply_overrides(values, ["model.width=8", "model.features=32", "model.kind=conv_tasnet"])
+    assert peer["model"] == {"kind": "conv_tasnet", "features": 32, "width": 8}
+    assert apply_overrides(values, ["model.kind=audio_unet"]) == values
+    assert apply_overrides(values, ["model.kind=nothing"])["model"] == {**model, "kind": "nothing"}
+    assert values["model"] is model
+    assert model["width"] == 24
+
+
 def test_no_warm_up_can_be_asked_for() -> None:
     config = load_config(apply_overrides(BASE, ["schedule.warmup=0 updates"]))
     assert config.schedule.warmup is not None
