@@ -10,7 +10,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,6 +33,7 @@ def _report(values: dict[str, object], world: int) -> dict[str, object]:
     from engine.batching.open_plan import open_plan
     from engine.batching.report import report_on
     from engine.config.problems import load_config
+    from engine.data.check import data_warnings
     from engine.recipes.registry import open_recipe
 
     config = load_config(values)
@@ -42,7 +43,8 @@ def _report(values: dict[str, object], world: int) -> dict[str, object]:
     recipe = open_recipe(config)
     sizes = recipe.sizes("train")
     plan = open_plan(config, sizes, manifest=recipe.manifest("train"), world=world)
-    return asdict(report_on(plan, sizes))
+    report = report_on(plan, sizes)
+    return asdict(replace(report, notes=(*report.notes, *data_warnings(config.data))))
 
 
 if __name__ == "__main__":

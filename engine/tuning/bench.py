@@ -56,8 +56,11 @@ class Bench:
                 peak = max(self.cap_bytes, self.facts.total_bytes) + 1
                 self.notes.append(f"{setup.count} items at once don't fit")
             elif measured.outcome == "oom":
+                some = "one of the longest items doesn't"
+                if setup.count > 1:
+                    some = f"{setup.count} of the longest items don't"
                 raise TuningError(
-                    f"{setup.count} of the longest items don't fit on {self.facts.device_name}: "
+                    f"{some} fit on {self.facts.device_name}: "
                     f"{measured.message}; make items shorter or the model smaller, or allow more "
                     "(--memory)"
                 )
@@ -108,8 +111,11 @@ class Bench:
         timing_s: float,
         survey: bool = False,
         lengths: bool = False,
+        least_s: float = _SHORTEST_TRIAL_S,
     ) -> Answer:
         """Measure setups in one child; a first answer also sets the budget.
+
+        It may take what is left of the time, and `least_s` seconds whatever is left.
 
         Raises:
             ValueError: for a mistake of the user's that the child found.
@@ -120,7 +126,7 @@ class Bench:
             tuple(setup.case for setup in setups), self.options.device, timing_s,
             self.budget_bytes or None, limit, survey, lengths,
         )  # fmt: skip
-        answer = self._measurer.measure(job, timeout_s=max(self.left_s, _SHORTEST_TRIAL_S))
+        answer = self._measurer.measure(job, timeout_s=max(self.left_s, least_s))
         if answer.problem:
             raise ValueError(answer.problem)
         if survey:

@@ -23,6 +23,8 @@ _SLICES = (2, 4, 8)
 _MOST_ITEMS = 4_096
 _GRID = 33
 _ATTEMPTS = 3
+# A check is what makes a result safe: it may go beyond the budget.
+_CHECK_S = 60.0
 _LABEL = "the preset as it is"
 
 
@@ -90,15 +92,22 @@ class LengthSearch:
         """
         for attempt in range(_ATTEMPTS):
             edges = self._edges(best)
-            answer = self._bench.ask([setup for setup, _ in edges], timing_s=0.0)
+            answer = self._bench.ask([setup for setup, _ in edges], timing_s=0.0, least_s=_CHECK_S)
             peaks = [one.peak_bytes for one in answer.cases]
             for (setup, predicted), one in zip(edges, answer.cases, strict=True):
                 self._bench.add_row(setup, one)
                 # The law was fitted in the preset's own number format.
-                if one.peak_bytes == max(peaks) and "precision.dtype" not in best.changes:
-                    self.law_error = predicted / max(one.peak_bytes, 1) - 1
-            if all(one.outcome == "measured" for one in answer.cases):
+                if 0 < one.peak_bytes == max(peaks) and "precision.dtype" not in best.changes:
+                    self.law_error = predicted / one.peak_bytes - 1
+            outcomes = {one.outcome for one in answer.cases}
+            if outcomes == {"measured"}:
                 return best, replace(measured, peak_bytes=max(peaks))
+            if outcomes <= {"measured", "timeout"}:
+                # It says nothing about memory: what was chosen stays, and is not tried again.
+                self._bench.notes.append(
+                    "no time was left to check what was chosen at every length; raise --budget-s"
+                )
+                return best, replace(measured, peak_bytes=max(measured.peak_bytes, *peaks))
             if attempt < _ATTEMPTS - 1:
                 share = 0.95 * self._bench.budget_bytes / max(peaks) if all(peaks) else 0.7
                 best = self._smaller(best, share)
@@ -200,14 +209,14 @@ class LengthSearch:
 
     def _smaller(self, setup: Setup, share: float) -> Setup:
         """Return `setup` with a share of the items on the device."""
-        changes = dict(setup.changes)
-        for key in ("batch.cap_s", "batch.micro_batch"):
-            if changes.get(key) is not None:
-                changes[key] = max(1, int(share * changes[key]))
-        if "batch.bin_items" in changes:
-            changes["batch.bin_items"] = [
-                max(1, int(share * n)) for n in changes["batch.bin_items"]
-            ]
+        # The preset itself may be what was chosen: then nothing has been changed yet.
+        batch, changes = setup.values["batch"], dict(setup.changes)
+        if batch["mode"] == "2D-bucketing-fixed":
+            changes["batch.bin_items"] = [max(1, int(share * n)) for n in batch["bin_items"]]
+        else:
+            for key in ("cap_s", "micro_batch"):
+                if batch[key] is not None:
+                    changes[f"batch.{key}"] = max(1, int(share * batch[key]))
         smaller = setup.changed(setup.label, changes)
         count = min(count_at(smaller.values["batch"], *_both(setup.shape)), ceil(setup.goal))
         return replace(smaller, count=count)

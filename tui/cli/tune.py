@@ -25,7 +25,7 @@ _EXAMPLES = """\b
 Examples:
   sepdash tune denoise/small                            what to set, and a table of what was tried
   sepdash tune bandwidth/audio-unet --items 256 --free 0.1
-  sepdash tune transducer/conformer --seconds 3600 --set data.train=~/speech/train.jsonl
+  sepdash tune transducer/librispeech --seconds 3600 --set data.train=~/LibriSpeech
   sepdash tune denoise/audio-unet --keep precision.dtype --save denoise/tuned
 """
 _GIB = 2**30
@@ -47,7 +47,7 @@ _GIB = 2**30
 )  # fmt: skip
 @click.option(
     "--budget-s", type=click.FloatRange(5, 86_400), default=120.0, show_default=True,
-    help="Seconds the search may take.",
+    help="Seconds to search for; a trial under way and the last check may take longer.",
 )  # fmt: skip
 @click.option(
     "--compile/--no-compile", default=None, help="Try to compile the network [on a GPU only]."

@@ -57,3 +57,8 @@ def test_counters_of_a_batch_of_32_in_micro_batches_of_16() -> None:
     assert size.updates_in(Span(6400, "audio_seconds")) == 100
     assert size.updates_in(Span(6400, "micro_batches")) == 3200
     assert size.updates_in(Span(6400, "updates")) == 6400
+
+
+def test_a_span_that_may_be_empty_is_a_span() -> None:
+    kinds = {item.key: item.type_name for item in list_settings()}
+    assert kinds["validation.full_every"] == kinds["validation.every"] == "span"

@@ -62,6 +62,8 @@ class Device:
     def _answer(self, case: Case, job: Job) -> Measured:
         if self.dies_at is not None and _is_on(case, *self.dies_at):
             return Measured("failed", message="SIGSEGV")
+        if self.late and not job.timing_s and not job.survey:
+            return Measured("timeout", message="took too long")
         peak = round(self.peak(case))
         if peak > self.total:
             return Measured("oom", message="out of memory")

@@ -112,6 +112,27 @@ def test_what_the_law_did_not_foresee_is_made_smaller(new_device) -> None:
     assert len([row for row in result.rows if row.label.startswith("check")]) >= 6
 
 
+def test_a_preset_that_the_law_let_in_by_mistake_is_made_smaller(new_device) -> None:
+    class Unlawful(new_device):
+        def peak(self, case: Case) -> float:
+            found = super().peak(case)
+            return 4.5 * found if case.shape == (16.0, 120.0) and case.count > 2 else found
+
+    device = Unlawful(per_s=20 * MIB, call_s=1e-6, facts=FACTS)
+    result, values = found_by(device, speech(cap_s=100.0, micro_batch=16, items=252))
+    assert result.settings["batch.cap_s"] < 100
+    assert max(peak for _, peak in peaks(device, values, [16.0])) <= result.budget_bytes
+
+
+def test_a_check_without_time_says_so_and_changes_nothing(new_device) -> None:
+    device = new_device(per_s=20 * MIB, call_s=1e-6, facts=FACTS, late=True)
+    result, _ = found_by(device, speech(cap_s=100.0, micro_batch=16, items=252))
+    assert result.settings == {}
+    assert result.law_error is None
+    assert len([row for row in result.rows if row.label.startswith("check")]) == 3
+    assert [note for note in result.notes if "no time was left to check" in note]
+
+
 def test_slices_are_tried_where_the_joint_network_is_large(new_device) -> None:
     device = new_device(per_s=MIB, per_item=MIB, joint=MIB // 4, call_s=1.0, facts=FACTS)
     result, values = found_by(device, speech())

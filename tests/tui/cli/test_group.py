@@ -16,6 +16,7 @@ import click
 import pytest
 
 from jobs.store.errors import StoreError
+from presets.catalogue import Catalogue
 from tui.cli.group import VERBS, LazyGroup, open_dashboard
 from tui.cli.group import sepdash as group
 
@@ -35,6 +36,13 @@ def test_every_help_has_an_example_that_starts_with_the_verb(sepdash, verb: str)
     assert "Example" in answer.out
     assert f"sepdash {verb}" in answer.out.partition("Example")[2]
     assert max(map(len, answer.out.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("verb", ["enqueue", "plan", "presets", "tune"])
+def test_presets_in_the_examples_are_there(sepdash, verb: str) -> None:
+    named = re.findall(rf"sepdash {verb} (\w+/[\w-]+)", sepdash(verb, "--help").out)
+    assert named
+    assert set(named) <= {info.name for info in Catalogue().list()}
 
 
 def test_help_lists_every_verb(sepdash) -> None:

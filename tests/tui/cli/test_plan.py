@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
+import soundfile
+
 from engine.batching.report import LeftOut, PlanReport
 from tui.plan_report import report_lines
 
@@ -48,6 +51,22 @@ def test_the_verb_plans_in_a_child_and_prints_text_or_json(sepdash, tmp_path, wr
     assert answer.code == 0
     found = json.loads(answer.out)
     assert (found["mode"], found["mean_items"], found["world"]) == ("exact", 6.0, 2)
+    assert found["notes"] == []
+
+
+def test_utterances_out_of_range_are_told(sepdash, tmp_path) -> None:
+    rows = []
+    for name, seconds in (("short", 1), ("long", 3)):
+        soundfile.write(tmp_path / f"{name}.wav", np.zeros(8_000 * seconds), 8_000)
+        rows.append(json.dumps({"path": f"{name}.wav", "duration": seconds, "text": "one"}))
+    (tmp_path / "train.jsonl").write_text("\n".join(rows))
+    data = ["--set", f"data.train={tmp_path / 'train.jsonl'}"]
+    data += ["--set", f"data.valid={tmp_path / 'train.jsonl'}", "--set", "data.max_s=2"]
+    answer = sepdash("plan", "transducer/digits", *data, "--set", "batch.items=1")
+    assert answer.code == 0, answer.err
+    assert "1 items" in answer.out
+    assert "1 of 2 utterances (3.0 s) is left out" in answer.out
+    assert "from data.train" in answer.out
 
 
 def test_what_is_wrong_with_the_data_is_said_in_one_line(sepdash, tmp_path) -> None:
