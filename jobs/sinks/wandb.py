@@ -53,6 +53,7 @@ class WandbSink:
                 f"logging.wandb = {mode!r}: Weights & Biases can't start ({error}); log in with "
                 "`wandb login`, or set logging.wandb to 'offline' or 'off'"
             ) from error
+        self._teardown = wandb.teardown
         self._pump = Pump(self._log, name="wandb-sink")
 
     def on_event(self, event: Event) -> None:
@@ -61,9 +62,11 @@ class WandbSink:
             self._pump.put(event)
 
     def close(self) -> None:
-        """Log what is left and end the W&B run."""
+        """Log what is left and end the W&B run; all of it is on disk when this returns."""
         self._pump.close()
         self._run.finish()
+        # wandb's own process writes the last rows after it has said that the run is finished.
+        self._teardown()
 
     def _log(self, batch: Sequence[Stamped]) -> None:
         for _, event in batch:

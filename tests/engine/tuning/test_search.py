@@ -182,7 +182,7 @@ def test_what_is_taken_fits_and_is_nearly_the_fastest(
         section, name = key.split(".")
         values[section][name] = value
     chosen = Case(values, count)
-    assert device.peak(chosen) == pytest.approx(result.peak_bytes)
+    assert device.peak(chosen) == pytest.approx(result.peak_bytes, abs=1)
     # No switch alone would make it faster by more than what is worth it, where it fits.
     taken = device.seconds(chosen, -(-goal // count))
     for key, value in KNOBS:
