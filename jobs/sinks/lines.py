@@ -32,16 +32,17 @@ class LogSink:
         self._stream = stream
         self._total = 0
         self._next = 0.0
-        self._best: list[str] = []
+        # Keys in order: slow saving puts the bests of two evaluations behind one another.
+        self._best: dict[str, None] = {}
 
     def on_event(self, event: Event) -> None:
         """Take one event; the bests of one evaluation share a line, before whatever comes next."""
         if isinstance(event, CheckpointSaved) and event.kind.startswith(_BEST):
-            self._best.append(event.kind.removeprefix(_BEST))
+            self._best.setdefault(event.kind.removeprefix(_BEST))
             return
         if self._best:
             self.say(f"saved the best by {', '.join(self._best)}")
-            self._best = []
+            self._best.clear()
         match event:
             case RunStarted():
                 self._total = event.total_updates

@@ -246,6 +246,7 @@ def test_the_log_reads_as_a_story():
         evaluated(60, 4.0),
         CheckpointSaved("best-si_sdr", "x", counters(60), {}, 4_000_000),
         CheckpointSaved("best-val_loss", "x", counters(60), {}, 4_000_000),
+        CheckpointSaved("best-si_sdr", "x", counters(60), {}, 4_000_000),
         CheckpointSaved("last", "x", counters(60), {}, 12_300_000),
         Noticed("warning", "skipped", "2 updates were skipped"),
         points(61, 100),

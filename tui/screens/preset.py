@@ -169,6 +169,10 @@ class PresetScreen(Screen[int | None]):
             await form.mount_all(self._sections.values())
         for name, states in sections.items():
             await self._sections[name].show(states)
+        # The setting that help is about, as the kinds now shown have it.
+        infos = {state.info.key: state.info for states in sections.values() for state in states}
+        self._focused = infos.get(self._focused.key) if self._focused else None
+        self._show_help()
         self._recheck()
 
     @on(SettingField.Edited)
@@ -184,7 +188,11 @@ class PresetScreen(Screen[int | None]):
     @on(SettingField.Entered)
     def _setting_entered(self, event: SettingField.Entered) -> None:
         self._focused = event.info
-        self.query_one("#help", Static).update(_help(event.info), layout=False)
+        self._show_help()
+
+    def _show_help(self) -> None:
+        text = _help(self._focused) if self._focused else ""
+        self.query_one("#help", Static).update(text, layout=False)
 
     def _recheck(self) -> None:
         self._verdict = self._draft.check()
