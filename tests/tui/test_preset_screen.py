@@ -149,14 +149,15 @@ async def test_help_shows_unit_bounds_and_default_of_the_focused_field(home: Hom
         assert "data.segment_s · float · > 0.01, <= 60 · s · default 2.0" in shown
 
 
-async def test_help_follows_the_kind(home: Home) -> None:
+async def test_help_is_that_of_the_preset_shown(home: Home) -> None:
     async with opened(home, size=(120, 40)) as (it, pilot):
-        it.focus("model.kind")
-        await pilot.pause()
+        it.focus("data.kind")
+        await until(pilot, lambda: "data.kind" in it.text("help"))
         before = it.text("help")
-        await pilot.press("right")
-        await until(pilot, lambda: it.text("help") != before)
-        assert "model.kind" in it.text("help")
+        it.screen.query_one("#presets", OptionList).focus()
+        await pilot.press("end")
+        await until(pilot, lambda: "transducer/" in it.text("about"))
+        await until(pilot, lambda: "data.kind" in it.text("help") and it.text("help") != before)
 
 
 async def test_the_learning_rate_is_drawn_as_its_settings_are_edited(home: Home) -> None:
