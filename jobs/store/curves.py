@@ -17,26 +17,22 @@ from jobs.store.records import ROLLUP_FACTOR, ROLLUP_LEVELS, Curve
 _OVERSAMPLING = 4
 
 
-def _json_number(column: str) -> str:
-    # JSON functions of SQLite print 15 digits; a float needs 17, and its own arithmetic a few more.
-    return f"iif({column} IS NULL, 'null', printf('%!.20g', {column}))"
-
-
-_POINTS = f"""
-    SELECT group_concat(step || ',' || {_json_number("value")}, '],[') FROM (
+# The JSON functions of SQLite print 15 digits, enough for what stands for many points. A point is
+# exact: 17 digits tell a float, and the arithmetic that prints them needs a few more.
+_POINTS = """
+    SELECT '[' || group_concat(
+        '[' || step || ',' || iif(value IS NULL, 'null', printf('%!.20g', value)) || ']'
+    ) || ']' FROM (
         SELECT step, value FROM points
         WHERE run = ? AND series = ? AND step BETWEEN ? AND ? ORDER BY step
     )
-"""  # noqa: S608  a constant
-_BUCKETS = f"""
-    SELECT group_concat(
-        bucket || ',' || {_json_number("low")} || ',' || {_json_number("high")} || ',' ||
-        {_json_number("total")} || ',' || count || ',' || {_json_number("last")}, '],['
-    ) FROM (
+"""
+_BUCKETS = """
+    SELECT json_group_array(json_array(bucket, low, high, total, count, last)) FROM (
         SELECT bucket, low, high, total, count, last FROM rollups
         WHERE run = ? AND series = ? AND level = ? AND bucket BETWEEN ? AND ? ORDER BY bucket
     )
-"""  # noqa: S608  a constant
+"""
 
 Row = tuple[int, float | None, float | None, float | None, int, float | None]
 
@@ -95,7 +91,7 @@ def _choose(
 def _rows(
     connection: sqlite3.Connection, key: SeriesKey, level: int, low: int, high: int
 ) -> list[Row]:
-    """Read all rows as one value, exact to the bit.
+    """Read all rows as one value; points are exact to the bit.
 
     sqlite3 hands the interpreter over at every row; a thread that reads thousands of them while
     the screen is drawn would wait as many times.
@@ -105,7 +101,7 @@ def _rows(
     else:
         width = ROLLUP_FACTOR**level
         found = connection.execute(_BUCKETS, (key.run, key.id, level, low // width, high // width))
-    rows = json.loads(f"[[{text}]]") if (text := found.fetchone()[0]) else []
+    rows = json.loads(found.fetchone()[0] or "[]")
     if level == 0:
         return [(step, value, value, value, int(value is not None), value) for step, value in rows]
     return [tuple(row) for row in rows]
