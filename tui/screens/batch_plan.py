@@ -8,24 +8,16 @@ from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from engine.config.schema import RunConfig
 from tui.plan_report import plan_report, report_lines
+from tui.screens.box import BoxScreen
 
 
-class BatchPlanScreen(ModalScreen[None]):
+class BatchPlanScreen(BoxScreen[None]):
     """The report of a plan; Escape closes it, planned or not."""
 
-    DEFAULT_CSS = """
-    BatchPlanScreen { align: center middle; }
-    BatchPlanScreen > VerticalScroll {
-        width: 76; max-width: 96%; height: auto; max-height: 94%; padding: 0 2;
-        background: $panel; border: round $primary; border-title-color: $primary;
-        scrollbar-size-vertical: 1;
-    }
-    """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,enter", "dismiss", "close")]
 
     def __init__(self, config: RunConfig) -> None:

@@ -10,27 +10,20 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from jobs.home import Home
 from jobs.store.records import EventRecord, RunRecord
 from tui.formats import clean
+from tui.screens.box import BoxScreen
 
 _MOST = 500
 
 
-class EventsScreen(ModalScreen[None]):
+class EventsScreen(BoxScreen[None]):
     """Lists the events of a run, the newest first; any of the usual keys closes it."""
 
-    DEFAULT_CSS = """
-    EventsScreen { align: center middle; }
-    EventsScreen > VerticalScroll {
-        width: 110; max-width: 96%; height: auto; max-height: 94%; padding: 0 2;
-        background: $panel; border: round $primary; border-title-color: $primary;
-        scrollbar-size-vertical: 1;
-    }
-    """
+    DEFAULT_CSS = "EventsScreen > VerticalScroll { width: 110; }"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,v,enter", "dismiss", "close")]
 
     def __init__(self, home: Home, run: RunRecord) -> None:

@@ -11,30 +11,23 @@ from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from engine.tuning.children import Cancelled
 from engine.tuning.setups import Options
 from jobs.home import Home
 from jobs.tuning import tunable_config, tune
+from tui.screens.box import BoxScreen
 from tui.tune_report import HEADERS, cells, set_lines, summary
 
 if TYPE_CHECKING:
     from engine.tuning.setups import Row, Tuning
 
 
-class TuneScreen(ModalScreen[dict[str, Any] | None]):
+class TuneScreen(BoxScreen[dict[str, Any] | None]):
     """Returns the settings that were found, None when the person wants none of them."""
 
-    DEFAULT_CSS = """
-    TuneScreen { align: center middle; }
-    TuneScreen > VerticalScroll {
-        width: 120; max-width: 98%; height: auto; max-height: 94%; padding: 0 1;
-        background: $panel; border: round $primary; border-title-color: $primary;
-        scrollbar-size-vertical: 1;
-    }
-    """
+    DEFAULT_CSS = "TuneScreen > VerticalScroll { width: 120; max-width: 98%; padding: 0 1; }"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "take", "Take"),
         Binding("escape", "leave", "Leave"),
