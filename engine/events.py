@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from engine.counters import Counters
+from engine.config.counters import Counters
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from huey.api import SqliteHuey
 from huey.registry import Message
 from huey.serializer import Serializer
 
-from jobs.private_files import ensure_private
+from jobs.machine.private_files import ensure_private
 from jobs.store.errors import StoreError
 
 _TASK = "ticket"

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal
 
-from engine.batching.sizes import counts_items, mean_update_size
-from engine.best import HEADLINES
-from engine.config.problems import load_config
+from engine.config.loading import load_config
 from engine.config.schema import RunConfig
-from engine.data.check import check_data, with_absolute_paths
-from engine.schedules import total_updates
+from engine.data.checks.before_queue import check_data, with_absolute_paths
+from engine.data.checks.update_size import counts_items, mean_update_size
+from engine.metrics.best import HEADLINES
+from engine.training.schedules import total_updates
 from jobs.home import Home
-from jobs.processes import is_alive
+from jobs.machine.processes import is_alive
 from jobs.queue import RunQueue
 from jobs.store.errors import StateError, StoreError, UnknownRun
 from jobs.store.records import RunState

@@ -12,8 +12,8 @@ from threading import Event
 from typing import Any
 
 from engine.config.fields import list_settings
+from engine.config.loading import load_config
 from engine.config.overrides import applied, config_with
-from engine.config.problems import load_config
 from engine.config.schema import RunConfig
 from engine.tuning.bench import Tell
 from engine.tuning.cache import cache_key, keep_result, read_result
@@ -21,8 +21,8 @@ from engine.tuning.children import ChildMeasurer
 from engine.tuning.machine import cpu_name
 from engine.tuning.search import search
 from engine.tuning.setups import Options, Tuning
-from jobs.devices import child_environment, open_gpu, resolve_device
 from jobs.home import Home
+from jobs.machine.devices import child_environment, open_gpu, resolve_device
 
 
 @dataclass(frozen=True, slots=True)

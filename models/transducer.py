@@ -43,7 +43,7 @@ class Transducer(nn.Module):
         config: settings of predictor and joint network.
         num_mels: F.
         num_tokens: V, blank included.
-        vocabulary: names the tokens (`engine.speech.tokens`); opaque here, kept in checkpoints.
+        vocabulary: names the tokens (`engine.text.tokens`); opaque here, kept in checkpoints.
     """
 
     # The predictor loops over tokens and the joint network takes a shape of its own for each slice.

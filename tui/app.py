@@ -13,9 +13,9 @@ from textual.screen import Screen
 
 from jobs.home import Home
 from jobs.store.reader import StoreReader
-from tui import palette
-from tui.feed import Reader
+from tui.live.feed import Reader
 from tui.screens.dashboard import Dashboard
+from tui.widgets.charts import palette
 
 COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("New run", "Choose a preset, edit it, queue it", "new"),

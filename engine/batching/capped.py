@@ -16,7 +16,7 @@ import numpy as np
 
 from engine.batching.buckets import Buckets
 from engine.batching.closing import Cost, batch_shapes, close_batches, halved
-from engine.keyed import item_generator
+from engine.item_random import item_generator
 
 # Which part of a bucket is sorted, in windows of how many batches, until it is tight enough.
 _TIGHTER = ((1 / 16, 4), (1 / 4, 4), (1.0, 4), (1.0, 16), (1.0, 256), (1.0, 2**40))

@@ -10,7 +10,7 @@ import numpy as np
 
 from engine.batching.capped import CappedEpochs, Epoch
 from engine.batching.items import ItemDraw, MicroBatch
-from engine.counters import UpdateSize
+from engine.config.counters import UpdateSize
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -20,8 +20,8 @@ from engine.batching.edges import snapped
 from engine.batching.items import ItemDraw, MicroBatch
 from engine.batching.packing import Packed, pack
 from engine.batching.plan import epoch_order
-from engine.counters import UpdateSize
-from engine.keyed import item_generator
+from engine.config.counters import UpdateSize
+from engine.item_random import item_generator
 
 _MEASURED_UPDATES = 32
 _PER_SECOND = 1_000_000

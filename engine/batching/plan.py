@@ -17,8 +17,8 @@ from typing import Protocol
 import numpy as np
 
 from engine.batching.items import ItemDraw, MicroBatch
-from engine.counters import UpdateSize
-from engine.keyed import item_generator
+from engine.config.counters import UpdateSize
+from engine.item_random import item_generator
 
 
 class Plan(Protocol):

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from typing import Any
 
+from engine.config.errors import ConfigError, Problem
 from engine.config.fields import list_settings
-from engine.config.problems import ConfigError, Problem, load_config
+from engine.config.loading import load_config
 from engine.config.schema import RunConfig
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import model_validator
 
 from engine.config.batch import BatchConfig
+from engine.config.counters import UpdateSize
 from engine.config.data import AudioData, DataConfig
 from engine.config.sections import (
     CheckpointConfig,
@@ -24,7 +25,6 @@ from engine.config.sections import (
     ScheduleConfig,
     ValidationConfig,
 )
-from engine.counters import UpdateSize
 from models.configs import AudioUNetConfig, ModelConfig
 from models.settings import Section, setting
 
@@ -113,7 +113,7 @@ class RunConfig(Section):
 
     @property
     def update_size(self) -> UpdateSize:
-        """What one update adds to each counter; `engine.batching.sizes` knows for data of any length."""
+        """What one update adds to each counter; `engine.data.checks.update_size` knows for data of any length."""
         items = self.batch.items
         return UpdateSize(-(-items // self.batch.micro_batch), items, items * self.segment_s)
 

@@ -6,26 +6,15 @@ A recipe knows data, model and loss. It never sees a rank, an optimiser, a sched
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from engine.batching.items import MicroBatch
-
-Split = Literal["train", "valid"]
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """A collated batch: named tensors, first dimension B."""
-
-    tensors: dict[str, Tensor]
-
-    def to(self, device: torch.device) -> Batch:
-        """Move every tensor, without waiting where the memory is pinned."""
-        return Batch({name: t.to(device, non_blocking=True) for name, t in self.tensors.items()})
+from engine.data.batch import Batch, Split
+from engine.evaluation.result import Evaluation
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,39 +24,6 @@ class StepOutput:
     loss_sum: Tensor
     weight: Tensor
     metrics: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class AudioSample:
-    """A validation item to listen to: kind -> (C, T) float32; input, target and estimate.
-
-    Several sources are told apart by a suffix: target.vocals, estimate.vocals.
-    """
-
-    item: int
-    rate_hz: int
-    signals: dict[str, np.ndarray]
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """Means over the validation items, with the count of items left out (silent references).
-
-    Attributes:
-        metrics: means by name.
-        num_items: N, how many items were judged.
-        num_excluded: how many of them have no SI-SDR.
-        items: name -> (N,) float64, what the means were taken of; NaN for an item left out.
-        items_key: names the items: evaluations with equal keys can be compared item by item.
-        samples: the first items as audio, as many as `validation.samples` asks for.
-    """
-
-    metrics: dict[str, float]
-    num_items: int
-    num_excluded: int
-    items: dict[str, np.ndarray] = field(default_factory=dict)
-    items_key: str = ""
-    samples: tuple[AudioSample, ...] = ()
 
 
 class Recipe(Protocol):

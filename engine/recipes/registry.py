@@ -10,11 +10,11 @@ def open_recipe(config: RunConfig) -> Recipe:
     """Return the recipe that the data of `config` are for."""
     match config.data.recipe:
         case "separation":
-            from engine.recipes.separation import SeparationRecipe
+            from engine.recipes.separation.recipe import SeparationRecipe
 
             return SeparationRecipe(config)
         case "transducer":
-            from engine.recipes.transducer import TransducerRecipe
+            from engine.recipes.transducer.recipe import TransducerRecipe
 
             return TransducerRecipe(config)
     raise AssertionError(f"no recipe is named {config.data.recipe!r}")

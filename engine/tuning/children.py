@@ -1,6 +1,6 @@
 """Runs trials in child processes, so that an end by a lack of memory or a crash ends a case alone.
 
-Free of torch: what loads it is the child, `python -P -m engine.tuning.trial`.
+Free of torch: what loads it is the child, `python -P -m engine.programs.tuning_trial`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import IO, Any
 
 from engine.tuning.trials import Answer, Facts, Job, Measured, Outcome
 
-_COMMAND = (sys.executable, "-P", "-m", "engine.tuning.trial")
+_COMMAND = (sys.executable, "-P", "-m", "engine.programs.tuning_trial")
 _LOOK_S = 0.2
 
 

@@ -18,16 +18,23 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.profiler import profile, record_function
 
+from engine.config.counters import UpdateSize
 from engine.config.schema import RunConfig
 from engine.config.sections import OptimizerConfig
-from engine.counters import UpdateSize
-from engine.ema import Ema
-from engine.optimizer import FusedAdamW
-from engine.out_of_memory import DoesNotFit, MemoryLimits, Shortage, UpdateTorn, release_memory
+from engine.data.batch import Batch
 from engine.precision import backend_settings, place
-from engine.randomness import seed_everything
-from engine.recipes.base import Batch
 from engine.recipes.registry import open_recipe
+from engine.torch_random import seed_everything
+from engine.training.ema import Ema
+from engine.training.optimizer import FusedAdamW
+from engine.training.out_of_memory import (
+    DoesNotFit,
+    MemoryLimits,
+    Shortage,
+    UpdateTorn,
+    release_memory,
+)
+from engine.training.updates import Updater
 from engine.tuning.machine import (
     can_reset_peak,
     pages_of_their_own,
@@ -35,7 +42,6 @@ from engine.tuning.machine import (
     reset_peak,
 )
 from engine.tuning.trials import Case
-from engine.updates import Updater
 
 _MARK = "sepdash optimizer phase"
 _WARM_UP = 2

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TextIO
 
-from engine.best import is_rate
 from engine.events import (
     CheckpointSaved,
     Evaluated,
@@ -18,6 +17,7 @@ from engine.events import (
     RunEnded,
     RunStarted,
 )
+from engine.metrics.best import is_rate
 
 _EVERY_S = 5.0
 _BEST = "best-"

@@ -15,8 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.best import falls
-from engine.counters import Counters
+from engine.config.counters import Counters
 from engine.events import (
     CheckpointSaved,
     Evaluated,
@@ -27,6 +26,7 @@ from engine.events import (
     RunStarted,
     SamplesWritten,
 )
+from engine.metrics.best import falls
 from jobs.sinks.journal import Block, Journal
 from jobs.sinks.pump import Pump, Stamped
 from jobs.store.errors import StoreError

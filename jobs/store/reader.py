@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jobs.processes import is_alive
+from jobs.machine.processes import is_alive
 from jobs.store.curves import SeriesKey, read_curve
 from jobs.store.errors import StoreError, UnknownRun
 from jobs.store.records import (

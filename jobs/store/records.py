@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from engine.best import falls
+from engine.metrics.best import falls
 
 RunState = Literal["queued", "running", "finished", "stopped", "failed"]
 RUN_STATES: tuple[RunState, ...] = get_args(RunState)

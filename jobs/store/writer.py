@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from sqlite_utils import Database
 
-from jobs.private_files import ensure_private
+from jobs.machine.private_files import ensure_private
 from jobs.store.errors import StoreError
 from jobs.store.migrations import migrate
 from jobs.store.points import delete_after, insert_points

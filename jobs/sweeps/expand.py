@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from engine.config.problems import ConfigError, Problem, load_config
+from engine.config.errors import ConfigError, Problem
+from engine.config.loading import load_config
 from engine.config.schema import RunConfig
 from jobs.sweeps.experiment import Experiment
 from presets.merging import merge

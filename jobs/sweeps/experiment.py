@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from engine.config.problems import ConfigError, Problem, expectation, nearest
+from engine.config.errors import ConfigError, Problem, nearest
+from engine.config.loading import expectation
 from models.settings import Section, setting
 
 Match = Literal["none", "updates", "samples", "audio_seconds", "wall_clock"]

@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from engine.batching.sizes import mean_update_size, planned_size
-from engine.config.problems import ConfigError, Problem, load_config
+from engine.config.errors import ConfigError, Problem
+from engine.config.loading import load_config
 from engine.config.schema import RunConfig
 from engine.config.span import Span
-from engine.schedules import total_updates
+from engine.data.checks.update_size import mean_update_size, planned_size
+from engine.training.schedules import total_updates
 from jobs.sweeps.expand import Variant, put
 from jobs.sweeps.experiment import Match
 

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine.batching.sizes import planned_size
+from engine.config.errors import ConfigError, Problem
+from engine.config.loading import load_config
 from engine.config.overrides import applied
-from engine.config.problems import ConfigError, Problem, load_config
 from engine.config.schema import RunConfig
-from engine.schedule_shape import schedule_warnings
-from engine.schedules import total_updates
+from engine.data.checks.update_size import planned_size
+from engine.training.schedule_preview import schedule_warnings
+from engine.training.schedules import total_updates
 from jobs.home import Home
 from jobs.submit import NewRun, check_name, enqueue_all
 from jobs.sweeps.expand import Variant, expand, put

@@ -23,7 +23,7 @@ from engine.batching.exact import ExactPlan
 from engine.batching.open_plan import open_plan
 from engine.batching.plan import Plan
 from engine.batching.report import report_on
-from engine.config.problems import load_config
+from engine.config.loading import load_config
 
 CAP_S = 320.0
 RESUME_AT = 54_321

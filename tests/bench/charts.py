@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 
-from tui.widgets.plot import Line, Plot, compose
+from tui.widgets.charts.plot import Line, Plot, compose
 
 SIZE = (58, 22)
 

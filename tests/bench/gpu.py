@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from engine.config.schema import RunConfig
-from engine.speech.rnnt import Lattices, transducer_loss
-from engine.trainer import Trainer
+from engine.recipes.transducer.rnnt_loss import Lattices, transducer_loss
+from engine.training.trainer import Trainer
 from engine.tuning.law import Probe, fit_law
 from engine.tuning.measuring import Subject, Timed, measure_peaks
 from engine.tuning.trials import Case

@@ -12,7 +12,7 @@ from time import perf_counter
 
 import torch
 
-from engine.speech.rnnt import Lattices, transducer_loss
+from engine.recipes.transducer.rnnt_loss import Lattices, transducer_loss
 from models.speech_configs import ConformerRnntConfig
 from models.transducer import Transducer, build_transducer
 

@@ -19,8 +19,8 @@ import soundfile
 import torch
 
 from engine.batching.items import ItemDraw, MicroBatch
-from engine.config.problems import load_config
-from engine.recipes.separation import SeparationRecipe
+from engine.config.loading import load_config
+from engine.recipes.separation.recipe import SeparationRecipe
 
 RATE_HZ = 44_100
 STEMS = ("vocals", "drums", "bass", "other")

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from engine.data.audio_files import AudioInfo, probe, read_segment
-from engine.data.cache import AudioCopy, copy_of
+from engine.data.files.audio_files import AudioInfo, probe, read_segment
+from engine.data.files.cache import AudioCopy, copy_of
 
 RATE_HZ = 44_100
 Reader = Callable[[int, int], np.ndarray]

@@ -22,11 +22,13 @@ import torch
 from torch import nn
 
 from engine.batching.items import MicroBatch
-from engine.config.problems import load_config
+from engine.config.loading import load_config
 from engine.config.schema import RunConfig
+from engine.data.batch import Batch, Split
+from engine.evaluation.result import Evaluation
 from engine.events import Event, PointsRecorded, RunStarted
-from engine.recipes.base import Batch, Evaluation, Split, StepOutput
-from engine.trainer import Trainer
+from engine.recipes.base import StepOutput
+from engine.training.trainer import Trainer
 from models.configs import AudioUNetConfig
 from models.registry import build_model
 

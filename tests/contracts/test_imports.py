@@ -36,14 +36,14 @@ def test_package_init_files_are_empty(package: str, repository: Path) -> None:
 
 @pytest.mark.parametrize(
     "code",
-    ["import tui.app", "import tui.main", "import tui.feed", "import jobs.store.reader"],
+    ["import tui.app", "import tui.main", "import tui.live.feed", "import jobs.store.reader"],
 )
 def test_start_of_the_dashboard_loads_nothing_heavy(code: str) -> None:
     assert modules_after(code) & HEAVY == set()
 
 
 @pytest.mark.parametrize(
-    "code", ["import jobs.submit", "import engine.config.problems", "import jobs.worker"]
+    "code", ["import jobs.submit", "import engine.config.loading", "import jobs.worker.serve"]
 )
 def test_enqueueing_and_serving_load_no_torch(code: str) -> None:
     assert modules_after(code) & {"torch", "torchaudio", "textual"} == set()

@@ -14,11 +14,13 @@ import torch
 from torch import nn
 
 from engine.batching.items import ItemDraw, MicroBatch
-from engine.config.problems import load_config
+from engine.config.loading import load_config
 from engine.config.schema import RunConfig
+from engine.data.batch import Batch, Split
 from engine.data.synthetic import write_dataset
+from engine.evaluation.result import Evaluation
 from engine.events import Event
-from engine.recipes.base import Batch, Evaluation, Split, StepOutput
+from engine.recipes.base import StepOutput
 
 
 class Recorder:

@@ -9,8 +9,8 @@ from torch import nn
 from engine.config.sections import PrecisionConfig
 from engine.events import Evaluated
 from engine.precision import compiled_parts, place
-from engine.recipes.separation import SeparationRecipe
-from engine.trainer import Trainer
+from engine.recipes.separation.recipe import SeparationRecipe
+from engine.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 SPEC_UNET = {"kind": "spec_unet", "width": 4, "n_fft": 256, "hop_length": 64, "bins": "first:64"}

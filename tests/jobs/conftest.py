@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engine.config.problems import load_config
+from engine.config.loading import load_config
 from engine.config.schema import RunConfig
 from jobs.home import Home
 from jobs.store.reader import StoreReader

@@ -10,11 +10,11 @@ from types import SimpleNamespace
 import pynvml
 import pytest
 
-from jobs.devices import DeviceError, child_environment, open_gpu, resolve_device
-from jobs.lease import DeviceLease, FileLock, LeaseError
-from jobs.private_files import ensure_private
-from jobs.processes import is_alive, own_token, process_token
-from jobs.telemetry import SystemProbe
+from jobs.machine.devices import DeviceError, child_environment, open_gpu, resolve_device
+from jobs.machine.lease import DeviceLease, FileLock, LeaseError
+from jobs.machine.private_files import ensure_private
+from jobs.machine.processes import is_alive, own_token, process_token
+from jobs.worker.system_sampler import SystemProbe
 
 IMPORTS = """
 import sys
@@ -110,7 +110,7 @@ def test_a_device_has_one_holder(tmp_path):
 
 def test_a_lock_ends_with_its_process(tmp_path):
     code = (
-        "import sys, time; from pathlib import Path; from jobs.lease import FileLock\n"
+        "import sys, time; from pathlib import Path; from jobs.machine.lease import FileLock\n"
         "print(FileLock(Path(sys.argv[1])).acquire(), flush=True); time.sleep(60)"
     )
     path = tmp_path / "lock"
@@ -157,7 +157,7 @@ def test_a_private_file_is_made_once(tmp_path):
             ("torch", "numpy", "sqlite_utils", "huey", "pydantic", "psutil", "textual"),
         ),
         ("jobs.submit", ("torch", "textual", "wandb")),
-        ("jobs.worker", ("torch", "textual", "wandb")),
+        ("jobs.worker.serve", ("torch", "textual", "wandb")),
     ],
 )
 def test_what_is_loaded_stays_small(module, unwanted):

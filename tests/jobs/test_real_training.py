@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from engine.config.problems import load_config
+from engine.config.loading import load_config
 from engine.config.schema import RunConfig
 from engine.data.synthetic import write_dataset
 from jobs import submit
@@ -28,7 +28,7 @@ DEADLINE_S = 180.0
 WORKER = """
 import sys
 from jobs.home import Home
-from jobs.worker import serve
+from jobs.worker.serve import serve
 serve(Home(__import__("pathlib").Path(sys.argv[1])), device="cpu", drain=True)
 """
 

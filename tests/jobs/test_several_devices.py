@@ -15,18 +15,18 @@ from pathlib import Path
 import psutil
 import pytest
 
-import jobs.devices
-from engine.config.problems import ConfigError
+import jobs.machine.devices
+from engine.config.errors import ConfigError
 from engine.data.synthetic import write_dataset
 from jobs import submit
-from jobs.devices import DeviceError, child_environment, devices_taken, ranks_environment
 from jobs.home import Home
-from jobs.lease import DeviceLease, LeaseError
+from jobs.machine.devices import DeviceError, child_environment, devices_taken, ranks_environment
+from jobs.machine.lease import DeviceLease, LeaseError
 from jobs.store.errors import StateError
 from jobs.store.reader import StoreReader
 from jobs.store.writer import StoreWriter
-from jobs.supervisor import Child
-from jobs.worker import serve
+from jobs.worker.serve import serve
+from jobs.worker.supervisor import Child
 
 LAUNCHER = (sys.executable, "-P", str(Path(__file__).parent / "fakes" / "launcher.py"))
 FAKE = (sys.executable, "-P", str(Path(__file__).parent / "fakes" / "training.py"))
@@ -36,7 +36,7 @@ DEADLINE_S = 120.0
 
 @pytest.fixture
 def three_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs.devices, "num_gpus", lambda: 3)
+    monkeypatch.setattr(jobs.machine.devices, "num_gpus", lambda: 3)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 
@@ -87,7 +87,7 @@ def test_a_run_without_enough_devices_fails_with_the_reason(home, make_config, m
         raise refused
         yield []
 
-    monkeypatch.setattr("jobs.supervisor.devices_taken", refuse)
+    monkeypatch.setattr("jobs.worker.supervisor.devices_taken", refuse)
     serve(home, device="cpu", drain=True, echo=str, child=Child(FAKE))
     with StoreReader(home.store) as reader:
         assert (reader.run(run_id).state, reader.run(run_id).message) == ("failed", str(refused))
@@ -108,7 +108,7 @@ def test_a_torn_update_goes_back_to_the_last_checkpoint(home, make_config):
 @pytest.fixture
 def two_processes(home, make_config, monkeypatch) -> Callable[..., int]:
     """Return a function that enqueues a run of two processes, which a stand-in for torchrun starts."""
-    monkeypatch.setattr("jobs.supervisor.TORCHRUN", LAUNCHER)
+    monkeypatch.setattr("jobs.worker.supervisor.TORCHRUN", LAUNCHER)
 
     def enqueue(behaviour: int, updates: int) -> int:
         length = {"length": f"{updates} updates"}
@@ -196,7 +196,9 @@ def until(condition: Callable[[], object], what: str) -> None:
 def ranks_below(pid: int) -> list[psutil.Process]:
     """Return the processes that train, of all below a worker."""
     found = psutil.Process(pid).children(recursive=True)
-    return [p for p in found if "jobs.runner" in p.cmdline() and "--no-python" not in p.cmdline()]
+    return [
+        p for p in found if "jobs.child.runner" in p.cmdline() and "--no-python" not in p.cmdline()
+    ]
 
 
 @contextlib.contextmanager

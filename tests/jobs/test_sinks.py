@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.counters import Counters
+from engine.config.counters import Counters
 from engine.events import (
     CheckpointSaved,
     Evaluated,

@@ -11,7 +11,7 @@ import pytest
 from sqlite_utils import Database
 
 from jobs.home import Home
-from jobs.processes import own_token
+from jobs.machine.processes import own_token
 from jobs.store.errors import StoreError, UnknownRun
 from jobs.store.migrations import migrations
 from jobs.store.reader import StoreReader

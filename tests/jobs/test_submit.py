@@ -11,11 +11,11 @@ import time
 import pytest
 
 from engine.batching.open_plan import PlanError
-from engine.config.problems import load_config
-from engine.data.audio_files import DataError
+from engine.config.errors import DataError
+from engine.config.loading import load_config
 from jobs import submit
 from jobs.home import Home
-from jobs.processes import own_token
+from jobs.machine.processes import own_token
 from jobs.queue import RunQueue
 from jobs.store.errors import StateError, StoreError, UnknownRun
 from jobs.store.reader import StoreReader

@@ -16,14 +16,14 @@ import pytest
 
 from jobs import submit
 from jobs.home import Home
-from jobs.lease import LeaseError
-from jobs.processes import is_alive
+from jobs.machine.lease import LeaseError
+from jobs.machine.processes import is_alive
 from jobs.queue import RunQueue
 from jobs.store.reader import StoreReader
 from jobs.store.records import RunRecord
 from jobs.store.writer import StoreWriter
-from jobs.supervisor import Child
-from jobs.worker import serve
+from jobs.worker.serve import serve
+from jobs.worker.supervisor import Child
 
 FAKES = Path(__file__).parent / "fakes"
 COMMAND = (sys.executable, "-P", str(FAKES / "training.py"))

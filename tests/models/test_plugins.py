@@ -80,7 +80,8 @@ def test_an_installed_model_is_a_kind_like_any_other(repository: Path, site: Pat
     code = """
 import json, sys
 from engine.config.fields import list_settings
-from engine.config.problems import ConfigError, load_config
+from engine.config.errors import ConfigError
+from engine.config.loading import load_config
 
 def problem(**model):
     data = {"kind": "denoise", "train": "a", "valid": "b", "noise": "c", "rate_hz": 16000}
@@ -114,11 +115,11 @@ def test_an_installed_model_trains_and_is_loaded_from_its_checkpoint(
     code = f"""
 from pathlib import Path
 import torch
-from engine.checkpoint import find_checkpoint, load_model
-from engine.config.problems import load_config
+from engine.checkpoints.find import find_checkpoint, load_model
+from engine.config.loading import load_config
 from engine.data.synthetic import write_dataset
-from engine.recipes.separation import SeparationRecipe
-from engine.trainer import Trainer
+from engine.recipes.separation.recipe import SeparationRecipe
+from engine.training.trainer import Trainer
 
 class Control:
     def stop_reason(self):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.config.problems import load_config
-from engine.counters import UpdateSize
+from engine.config.counters import UpdateSize
+from engine.config.loading import load_config
 from presets.catalogue import Catalogue, to_toml
 
 NAMES = [info.name for info in Catalogue().list()]

@@ -10,12 +10,12 @@ import pytest
 import soundfile
 
 from engine.batching.open_plan import open_plan
+from engine.config.loading import load_config
 from engine.config.overrides import apply_overrides
-from engine.config.problems import load_config
 from engine.config.schema import RunConfig
 from engine.config.speech import SpeechData
-from engine.data.check import check_data
-from engine.data.digit_strings import WORDS, build_digit_strings
+from engine.data.checks.before_queue import check_data
+from engine.data.speech.digit_strings import WORDS, build_digit_strings
 from engine.recipes.registry import open_recipe
 from presets.catalogue import Catalogue
 

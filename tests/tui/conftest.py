@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jobs.home import Home
-from jobs.processes import process_token
+from jobs.machine.processes import process_token
 from jobs.store.records import RunState, SystemRecord
 from jobs.store.writer import StoreWriter
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from jobs.home import Home
-from tui import formats
 from tui.cli.common import complete_run, json_option, print_json, with_home
+from tui.reports import formats
 
 if TYPE_CHECKING:
     from jobs.store.reader import StoreReader
@@ -62,8 +62,8 @@ def compare(
     Differences are paired by validation item, with 95 % bootstrap intervals over the items and over
     the seeds where a variant has several. "-" as a FILE is standard output.
     """
-    from jobs.compare import METRICS
-    from jobs.compare import compare as judge
+    from jobs.comparison.compare import METRICS
+    from jobs.comparison.compare import compare as judge
     from jobs.store.reader import StoreReader
     from tui.cli import comparison_tables as tables
 

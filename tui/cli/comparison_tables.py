@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 import click
 
-from engine.best import falls
-from jobs.compare import Comparison, Ordering, Row, Spread
-from tui import formats
+from engine.metrics.best import falls
+from jobs.comparison.compare import Comparison, Ordering, Row, Spread
 from tui.cli.common import print_table
-from tui.metrics import style_of
+from tui.reports import formats
+from tui.reports.metric_style import style_of
 
 _CLOCKS = {"updates": "updates", "samples": "samples", "wall_clock": "of training time"}
 _RIGHT = "RUNS BEST FINAL AT DIFFERENCE"

@@ -13,7 +13,7 @@ from jobs.home import Home
 from tui.cli.common import json_option, plain, print_json, with_home
 
 if TYPE_CHECKING:
-    from engine.data.findings import Finding, Survey
+    from engine.data.checks.findings import Finding, Survey
 
 _CHECK_EXAMPLES = """\b
 Examples:
@@ -74,7 +74,7 @@ def check(
 
     Kinds: empty, unreadable, rows, stems, rate, channels, short, silent, clipped, settings.
     """
-    from engine.data.findings import KINDS
+    from engine.data.checks.findings import KINDS
 
     if unknown := set(allow) - set(KINDS):
         raise click.UsageError(f"--allow {min(unknown)}: no such kind; expected {', '.join(KINDS)}")
@@ -91,7 +91,7 @@ def check(
 def _survey(
     target: str, assignments: Sequence[str], *, segment_s: float, headers: bool, home: Home
 ) -> list[Survey]:
-    from engine.data.survey import survey_data, survey_folder
+    from engine.data.checks.survey import survey_data, survey_folder
 
     progress = _show_progress if sys.stderr.isatty() else None
     folder = Path(target).expanduser().absolute()
@@ -137,7 +137,7 @@ def _print(surveys: Sequence[Survey], allow: Sequence[str], *, most: int | None)
 def _print_kind(
     survey: Survey, found: Sequence[Finding], *, allowed: bool, most: int | None
 ) -> None:
-    from engine.data.findings import KINDS
+    from engine.data.checks.findings import KINDS
 
     kind = found[0].kind
     mark = ", allowed" if allowed else ""
@@ -184,7 +184,7 @@ def _hours(seconds: float) -> str:
 @click.option("--verify", is_flag=True, help="Compare with the manifest; exit code 2 on changes.")
 def index(folder: Path, *, manifest: Path | None, hashes: bool, verify: bool) -> None:
     """Write a manifest of the audio files of a folder, or tell what has changed since."""
-    from engine.data.index import index_changes, make_index, read_index, write_index
+    from engine.data.files.index import index_changes, make_index, read_index, write_index
 
     folder = folder.expanduser().absolute()
     path = manifest or folder / _INDEX_NAME
@@ -225,7 +225,7 @@ def digits(folder: Path, *, out: Path, utterances: int, num_valid: int, seed: in
     Writes DIR/train.jsonl and DIR/valid.jsonl: 1 to 15 s of one speaker, with pauses. Takes 00 to 04
     are for validation, and so is one string of digits in four.
     """
-    from engine.data.digit_strings import build_digit_strings
+    from engine.data.speech.digit_strings import build_digit_strings
 
     folder, out = folder.expanduser().absolute(), out.expanduser().absolute()
     show = sys.stderr.isatty()

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import click
 
 from jobs.home import Home
-from tui import formats
 from tui.cli.common import print_table, with_home
+from tui.reports import formats
 
 if TYPE_CHECKING:
     from jobs.store.reader import StoreReader
@@ -66,8 +66,8 @@ def prepare(home: Home, *, seed: int, keep: bool) -> list[int]:
     Raises:
         click.UsageError: when an earlier demo still runs there.
     """
+    from engine.config.loading import load_config
     from engine.config.overrides import apply_overrides
-    from engine.config.problems import load_config
     from engine.data.synthetic import write_dataset
     from jobs.store.reader import StoreReader
     from jobs.submit import enqueue

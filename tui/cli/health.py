@@ -141,7 +141,7 @@ def _paths(home: Home) -> Iterator[Check]:
 
 
 def _presets(home: Home) -> Iterator[Check]:
-    from engine.config.problems import load_config
+    from engine.config.loading import load_config
     from presets.catalogue import Catalogue
 
     catalogue = Catalogue(home.presets)

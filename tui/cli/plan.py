@@ -30,7 +30,7 @@ def plan(
     """Show the batches of a preset: global batch, padding, what is left out."""
     from engine.config.overrides import config_with
     from presets.catalogue import Catalogue
-    from tui.plan_report import plan_report, report_lines
+    from tui.reports.batch_plan import plan_report, report_lines
 
     config = config_with(Catalogue(home.presets).read(preset), assignments)
     report = plan_report(config, world=world)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tui.metrics import style_of
+from tui.reports.metric_style import style_of
 
 if TYPE_CHECKING:
-    from jobs.compare import Comparison
-    from jobs.scores import RunScores
+    from jobs.comparison.compare import Comparison
+    from jobs.comparison.evaluations import RunScores
 
 _SUFFIXES = (".svg", ".png", ".pdf")
 _CLOCKS = {"updates": "updates", "samples": "samples", "wall_clock": "training time (s)"}

@@ -84,7 +84,7 @@ def _print_list(catalogue: Catalogue, *, as_json: bool) -> None:
 
 
 def _print_full(catalogue: Catalogue, preset: str, *, as_json: bool) -> None:
-    from engine.config.problems import load_config
+    from engine.config.loading import load_config
 
     values = load_config(catalogue.read(preset)).to_dict()
     if as_json:
@@ -96,9 +96,9 @@ def _print_full(catalogue: Catalogue, preset: str, *, as_json: bool) -> None:
 def _print_plot(catalogue: Catalogue, preset: str) -> None:
     from shutil import get_terminal_size
 
-    from engine.config.problems import load_config
-    from engine.schedule_shape import schedule_warnings
-    from tui.schedule_plot import schedule_text
+    from engine.config.loading import load_config
+    from engine.training.schedule_preview import schedule_warnings
+    from tui.widgets.charts.schedule import schedule_text
 
     config = load_config(catalogue.read(preset))
     width = min(_PLOT_COLUMNS, get_terminal_size().columns)

@@ -8,9 +8,9 @@ import click
 
 from jobs.home import Home
 from jobs.store.records import RunRecord, RunState
-from tui import formats
 from tui.cli.common import json_option, print_json, print_table, with_home
-from tui.metrics import common_title, style_of
+from tui.reports import formats
+from tui.reports.metric_style import common_title, style_of
 
 _EXAMPLES = """\b
 Examples:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from jobs.home import Home
-from tui import formats
 from tui.cli.common import json_option, print_json, print_table, run_argument, with_home
+from tui.reports import formats
 
 if TYPE_CHECKING:
     from jobs.store.records import RunRecord, SampleRecord

@@ -56,7 +56,7 @@ def separate(
     checkpoint = locate_checkpoint(home, model, kind)
     options = [f"--{name.removesuffix('_s')}={value}" for name, value in settings.items()]
     # `-P` keeps the current folder, which may hold any file, from being imported.
-    child = [sys.executable, "-P", "-m", "engine.separate", *options]
+    child = [sys.executable, "-P", "-m", "engine.programs.separate", *options]
     paths = [str(path) for path in inputs]
     result = subprocess.run([*child, "--out", str(out), "--", str(checkpoint), *paths], check=False)
     code = result.returncode

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from engine.best import is_rate
+from engine.metrics.best import is_rate
 from jobs.home import Home
-from tui import formats
 from tui.cli.common import json_option, print_json, print_table, run_argument, with_home
-from tui.metrics import style_of
+from tui.reports import formats
+from tui.reports.metric_style import style_of
 
 if TYPE_CHECKING:
     from jobs.store.reader import StoreReader

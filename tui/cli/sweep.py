@@ -9,8 +9,8 @@ import click
 from click.shell_completion import CompletionItem
 
 from jobs.home import Home
-from tui import sweep_plan
 from tui.cli.common import home_of, json_option, print_json, print_table, with_home
+from tui.reports import sweep as sweep_plan
 
 if TYPE_CHECKING:
     from jobs.sweeps.plan import Plan

@@ -71,7 +71,7 @@ def transcribe(
     options = [f"--{name}={value}" for name, value in settings.items() if value is not None]
     options += ["--json"] * as_json + ["--stream"] * stream
     # `-P` keeps the current folder, which may hold any file, from being imported.
-    child = [sys.executable, "-P", "-m", "engine.transcribe", *options]
+    child = [sys.executable, "-P", "-m", "engine.programs.transcribe", *options]
     paths = [str(path) for path in inputs]
     result = subprocess.run([*child, "--", str(checkpoint), *paths], check=False)
     code = result.returncode

@@ -70,7 +70,7 @@ def tune(
     from engine.tuning.children import Cancelled
     from jobs.tuning import tunable_config, tune
     from presets.catalogue import Catalogue
-    from tui.tune_report import line, set_lines
+    from tui.reports.tuning import line, set_lines
 
     options = _options(**asked)
     catalogue = Catalogue(home.presets)
@@ -94,8 +94,8 @@ def tune(
 
 
 def _options(*, memory_gib: float | None, keep: tuple[str, ...], **asked: Any) -> Options:
+    from engine.config.errors import nearest
     from engine.config.fields import list_settings
-    from engine.config.problems import nearest
     from engine.tuning.setups import Options
 
     given = [f"--{name}" for name in ("items", "seconds", "tokens") if asked[name] is not None]
@@ -110,7 +110,7 @@ def _options(*, memory_gib: float | None, keep: tuple[str, ...], **asked: Any) -
 
 
 def _print(found: Found) -> None:
-    from tui.tune_report import HEADERS, cells, set_lines, summary
+    from tui.reports.tuning import HEADERS, cells, set_lines, summary
 
     result = found.result
     if found.kept:
@@ -130,7 +130,7 @@ def _save(
     """Write the preset with overrides and chosen settings; it extends `preset` where it can."""
     from engine.config.overrides import apply_overrides
     from presets.merging import difference
-    from tui.tune_report import set_lines
+    from tui.reports.tuning import set_lines
 
     base = catalogue.read(preset)
     values = apply_overrides(base, [*assignments, *set_lines(found)])

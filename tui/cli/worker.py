@@ -23,7 +23,7 @@ Examples:
 @with_home
 def worker(*, device: str, drain: bool, home: Home) -> None:
     """Train the queued runs, one after the other."""
-    from jobs.worker import serve
+    from jobs.worker.serve import serve
 
     num_failed = serve(home, device=device, drain=drain, echo=click.echo)
     if drain and num_failed:

@@ -1,7 +1,7 @@
 """The dashboard: runs, charts, figures and log on one screen.
 
 The screen owns what is shown (the choice, the marks, the axes). Data come from the feed as messages,
-what a person asks for goes out through `tui.actions` in thread workers, and comes back as a message.
+what a person asks for goes out through `tui.live.actions` in thread workers, and comes back as a message.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from textual.worker import get_current_worker
 
 from jobs.home import Home
 from jobs.store.records import RunRecord
-from tui import actions, charts
-from tui.feed import Feed, Reader, Watch
-from tui.messages import (
+from tui.live import actions
+from tui.live.feed import Feed, Reader, Watch
+from tui.live.messages import (
     ActionEnded,
     ChartsChanged,
     FeedFailed,
@@ -32,9 +32,10 @@ from tui.messages import (
     RunData,
     RunsChanged,
 )
-from tui.widgets.charts_grid import ChartsGrid
+from tui.widgets.charts import build as charts
+from tui.widgets.charts.grid import ChartsGrid
+from tui.widgets.charts.plot import PALETTE_SIZE
 from tui.widgets.log_tail import LogTail
-from tui.widgets.plot import PALETTE_SIZE
 from tui.widgets.run_line import RunLine
 from tui.widgets.runs_table import RunsTable
 from tui.widgets.status_line import StatusLine
@@ -286,7 +287,7 @@ class Dashboard(Screen[None]):
         )
 
     def _ask(self, question: str, verb: str, action: Callable[[], str]) -> None:
-        from tui.screens.confirm import ConfirmScreen
+        from tui.dialogs.confirm import ConfirmScreen
 
         def answered(yes: bool | None) -> None:
             if yes:
@@ -368,13 +369,13 @@ class Dashboard(Screen[None]):
 
     def action_events(self) -> None:
         """List what happened to the chosen run."""
-        from tui.screens.events import EventsScreen
+        from tui.dialogs.events import EventsScreen
 
         if (run := self.chosen) is not None:
             self.app.push_screen(EventsScreen(self._home, run))
 
     def action_help(self) -> None:
         """Show the keys."""
-        from tui.screens.help import HelpScreen
+        from tui.dialogs.help import HelpScreen
 
         self.app.push_screen(HelpScreen())

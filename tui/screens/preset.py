@@ -1,6 +1,6 @@
 """The preset screen: pick a preset, edit it in a form made from the schema, enqueue or save it.
 
-What is typed is held by `tui.draft`; this screen shows it. The config schema takes half a second to
+What is typed is held by `tui.live.draft`; this screen shows it. The config schema takes half a second to
 import, so this module is imported when the screen is first opened.
 """
 
@@ -19,17 +19,17 @@ from textual.widgets.option_list import Option
 
 from engine.config.fields import SettingInfo
 from engine.config.schema import RunConfig
-from engine.schedule_shape import schedule_warnings
+from engine.training.schedule_preview import schedule_warnings
 from jobs.home import Home
 from presets.catalogue import Catalogue, PresetError, PresetInfo
-from tui.actions import perform
-from tui.draft import Draft, FieldState, Verdict
-from tui.schedule_plot import schedule_plot
-from tui.screens.batch_plan import BatchPlanScreen
-from tui.screens.save_preset import SavePreset
-from tui.screens.tune import TuneScreen
-from tui.widgets.chart import Chart
-from tui.widgets.plot import Plot
+from tui.dialogs.batch_plan import BatchPlanScreen
+from tui.dialogs.save_preset import SavePreset
+from tui.dialogs.tune import TuneScreen
+from tui.live.actions import perform
+from tui.live.draft import Draft, FieldState, Verdict
+from tui.widgets.charts.chart import Chart
+from tui.widgets.charts.plot import Plot
+from tui.widgets.charts.schedule import schedule_plot
 from tui.widgets.setting_field import FormSection, SettingField, field_id
 
 _KEYS = "^r enqueue  ^g batches  ^t tune  ^s save  ^z undo  ^f find  ^n next  esc back"

@@ -24,10 +24,10 @@ from textual.widgets.option_list import Option
 
 from jobs.home import Home
 from presets.experiment_files import ExperimentFiles
-from tui import sweep_plan
-from tui.actions import perform
-from tui.messages import ActionEnded
-from tui.screens.confirm import ConfirmScreen
+from tui.dialogs.confirm import ConfirmScreen
+from tui.live.actions import perform
+from tui.live.messages import ActionEnded
+from tui.reports import sweep as sweep_plan
 
 if TYPE_CHECKING:
     from jobs.sweeps.plan import Plan

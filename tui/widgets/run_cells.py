@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jobs.store.records import RunRecord
-from tui import formats
-from tui.metrics import common_title, style_of
-from tui.palette import STATE_GLYPHS
+from tui.reports import formats
+from tui.reports.metric_style import common_title, style_of
+from tui.widgets.charts.palette import STATE_GLYPHS
 
 BAR = "bar"
 GAP = 2

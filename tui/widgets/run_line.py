@@ -9,8 +9,8 @@ from textual.reactive import reactive
 from textual.widget import Widget
 
 from jobs.store.records import RunRecord
-from tui import formats
-from tui.palette import STATE_GLYPHS, state_colour
+from tui.reports import formats
+from tui.widgets.charts.palette import STATE_GLYPHS, state_colour
 from tui.widgets.run_cells import state_of
 
 

@@ -18,8 +18,8 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from jobs.store.records import RunRecord
-from tui import palette
-from tui.formats import fit
+from tui.reports.formats import fit
+from tui.widgets.charts import palette
 from tui.widgets.run_cells import BAR, Cell, header, layout, row_cells
 
 EMPTY = ("No runs yet.", "Press n to choose a preset and queue the first one.")

@@ -12,8 +12,8 @@ from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from engine.config.fields import SettingInfo
-from tui import formats
-from tui.draft import FieldState
+from tui.live.draft import FieldState
+from tui.reports import formats
 from tui.widgets.choice import Choice
 
 _NAME_WIDTH = 20

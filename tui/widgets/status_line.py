@@ -7,7 +7,7 @@ from textual.reactive import reactive
 from textual.widget import Widget
 
 from jobs.store.records import RunRecord, SystemRecord, WorkerRecord
-from tui import formats
+from tui.reports import formats
 
 
 class StatusLine(Widget):

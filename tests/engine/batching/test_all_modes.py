@@ -17,7 +17,7 @@ from engine.batching.items import MicroBatch
 from engine.batching.open_plan import PlanError, open_plan
 from engine.batching.plan import Plan
 from engine.batching.report import report_on
-from engine.config.problems import load_config
+from engine.config.loading import load_config
 from engine.config.schema import RunConfig
 from tests.engine.batching.lengths import item_sizes
 

@@ -8,7 +8,7 @@ import pytest
 
 from engine.batching.open_plan import open_plan
 from engine.batching.report import report_on
-from engine.config.problems import load_config
+from engine.config.loading import load_config
 from tests.bench.batch_plans import librispeech_like
 
 DYN = {"mode": "1D-bucketing-dyn", "bins": 100}

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.config.counters import Counters, UpdateSize
 from engine.config.fields import list_settings
 from engine.config.span import CLOCKS, Span
-from engine.counters import Counters, UpdateSize
 
 
 def test_every_setting_has_help() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from engine.config.problems import load_config
+from engine.config.loading import load_config
 from engine.config.schema import RunConfig
 
 WriteAudio = Callable[..., np.ndarray]

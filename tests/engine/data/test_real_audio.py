@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from engine.batching.items import ItemDraw, MicroBatch
-from engine.config.problems import load_config
-from engine.data.dataset import AudioItem, fetch
-from engine.data.open_dataset import open_dataset
+from engine.config.loading import load_config
+from engine.data.separation.dataset import AudioItem, fetch
+from engine.data.separation.open_dataset import open_dataset
 
 SharedData = Callable[[str], Path]
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from engine.config.schema import RunConfig
-from engine.data.audio_files import probe, read_segment
-from engine.data.open_dataset import open_dataset
+from engine.data.files.audio_files import probe, read_segment
+from engine.data.separation.open_dataset import open_dataset
 from engine.data.synthetic import STEMS, write_dataset
 
 

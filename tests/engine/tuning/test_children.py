@@ -131,7 +131,7 @@ def test_a_child_ends_with_the_one_that_waits_for_it(repository: Path) -> None:
     import subprocess
 
     child = subprocess.Popen(
-        [sys.executable, "-P", "-m", "engine.tuning.trial"], cwd=repository,
+        [sys.executable, "-P", "-m", "engine.programs.tuning_trial"], cwd=repository,
         stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     assert child.stdin is not None

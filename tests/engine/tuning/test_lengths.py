@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from engine.config.problems import load_config
+from engine.config.loading import load_config
 from engine.tuning.lengths import cost, count_at
 from engine.tuning.search import search
 from engine.tuning.setups import Options, TuningError

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.config.counters import Counters
 from engine.config.schema import RunConfig
-from engine.counters import Counters
 from engine.events import (
     CheckpointSaved,
     Control,
@@ -28,8 +28,8 @@ from engine.events import (
     RunEnded,
     RunStarted,
 )
-from engine.interruption import Interrupted
-from jobs.runner import main
+from engine.training.interruption import Interrupted
+from jobs.child.runner import main
 
 PLAIN, MISTAKE, BUG, DIES, DEAF, DIES_ONCE, TORN_ONCE = range(7)
 BLOCK, SAVE_EVERY, EVALUATE_EVERY = 7, 50, 20

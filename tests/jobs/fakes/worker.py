@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from jobs.home import Home
-from jobs.supervisor import Child
-from jobs.worker import serve
+from jobs.worker.serve import serve
+from jobs.worker.supervisor import Child
 
 COMMAND = (sys.executable, "-P", str(Path(__file__).with_name("training.py")))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.config.problems import ConfigError
+from engine.config.errors import ConfigError
 from jobs.store.errors import StoreError
 from jobs.sweeps.measured import Measured
 from jobs.sweeps.plan import plan_sweep
@@ -77,7 +77,7 @@ def test_matched_samples_stretch_every_clock(plan) -> None:
 
 
 def test_the_learning_rate_falls_over_the_same_data(plan) -> None:
-    from engine.schedules import lr_factor
+    from engine.training.schedules import lr_factor
 
     baseline, larger = plan(match="samples", variants=BATCHES).runs
     at_end = [

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobs.home import Home
-from jobs.processes import process_token
+from jobs.machine.processes import process_token
 from jobs.store.reader import StoreReader
 from jobs.store.writer import StoreWriter
 from tui.cli.demo import prepare, report

@@ -96,7 +96,7 @@ def test_the_dashboard_refuses_a_store_it_cannot_read(monkeypatch, tmp_path: Pat
 
 def test_a_drained_queue_with_failed_runs_is_no_success(sepdash, monkeypatch) -> None:
     for failed, code in ((0, 0), (2, 1)):
-        monkeypatch.setattr("jobs.worker.serve", lambda *_, count=failed, **__: count)
+        monkeypatch.setattr("jobs.worker.serve.serve", lambda *_, count=failed, **__: count)
         answer = sepdash("worker", "--drain")
         assert (answer.code, answer.err) == (
             code, "2 runs failed; `sepdash runs` lists them\n" if failed else ""

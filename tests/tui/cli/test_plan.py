@@ -8,7 +8,7 @@ import numpy as np
 import soundfile
 
 from engine.batching.report import LeftOut, PlanReport
-from tui.plan_report import report_lines
+from tui.reports.batch_plan import report_lines
 
 REPORT = PlanReport(
     mode="1D-bucketing", hash="0" * 16, world=8, num_items=281_241, audio_s=3_459_264.0,

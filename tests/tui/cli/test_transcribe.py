@@ -52,7 +52,7 @@ def test_the_child_gets_the_best_checkpoint_and_every_option(
     monkeypatch.setattr(module.subprocess, "run", start)
     assert sepdash("transcribe", "one", sound, "--beam", "4", "--longest", "8", "--json").code == 0
     (command,) = commands
-    assert command[1:4] == ["-P", "-m", "engine.transcribe"]
+    assert command[1:4] == ["-P", "-m", "engine.programs.transcribe"]
     assert set(command[4:]) == {
         "--device=auto", "--beam=4", "--longest=8.0", "--confusions=10", "--json", "--",
         str(tmp_path / "best-wer_ema"), sound,

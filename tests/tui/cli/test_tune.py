@@ -13,7 +13,7 @@ import pytest
 from jobs.home import Home
 from jobs.tuning import tunable_config
 from presets.catalogue import Catalogue
-from tests.tui.test_tune_screen import RESULT, finds
+from tests.tui.dialogs.test_tune_screen import RESULT, finds
 
 
 @pytest.fixture

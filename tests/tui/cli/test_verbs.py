@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.processes import process_token
+from jobs.machine.processes import process_token
 from jobs.store.reader import StoreReader
 
 
@@ -186,7 +186,7 @@ def test_show_json_holds_config_and_checkpoints(sepdash, lab) -> None:
 
 
 def test_config_of_a_run_is_a_preset(sepdash, folders) -> None:
-    from engine.config.problems import load_config
+    from engine.config.loading import load_config
 
     sepdash("enqueue", "denoise/small", *folders, "--name", "n")
     config = load_config(tomllib.loads(sepdash("show", "n", "--config").out))

@@ -1,0 +1,123 @@
+"""Log-mel frames of speech, and their global mean and deviation.
+
+Owns how audio becomes frames: windows of 25 ms every 10 ms, the Hann window and mel filters of
+torchaudio, power, natural logarithm. Letters: T samples, L frames, F mel bands.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.config.speech import SpeechData
+
+_FRAME_S, _HOP_S = 0.025, 0.010
+_LOWEST_HZ = 20.0
+# Added to the energy, so that digital silence is not infinitely far from a quiet room.
+_FLOOR = 1e-5
+_SMALLEST_STD = 1e-3
+# Half an hour of speech says all about its mean spectrum.
+MOST_CMVN_S = 1_800.0
+
+
+class AudioSource(Protocol):
+    """What the statistics are measured on: `engine.data.speech.utterances.SpeechDataset`."""
+
+    def durations_s(self) -> np.ndarray:
+        """Return (N,), seconds."""
+
+    def audio(self, index: int) -> np.ndarray:
+        """Return (T,) float32."""
+
+
+class LogMel:
+    """Turns audio (T,) into log-mel frames (L, F), float32; can be sent to a reader process."""
+
+    def __init__(self, data: SpeechData) -> None:
+        self._rate_hz = data.rate_hz
+        self._num_mels = data.num_mels
+        self._window = round(_FRAME_S * data.rate_hz)
+        # A frame reaches as far as the transform, the next power of two.
+        self._reach = 1 << (self._window - 1).bit_length()
+        self._hop = round(_HOP_S * data.rate_hz)
+        self._transform: Any = None
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leave the transform behind: it is made again where it is used."""
+        return {**self.__dict__, "_transform": None}
+
+    def __call__(self, samples_T: np.ndarray) -> Tensor:
+        """Return (L, F); audio shorter than a frame is followed by silence."""
+        samples = torch.from_numpy(np.ascontiguousarray(samples_T, dtype=np.float32))
+        samples = torch.nn.functional.pad(samples, (0, max(0, self._reach - len(samples))))
+        mel_FL: Tensor = self._mel(samples)
+        return torch.log(mel_FL + _FLOOR).T.contiguous()
+
+    def frames(self, num_samples: int) -> int:
+        """Return L for a number of samples, at least 1."""
+        return max(1, 1 + (num_samples - self._reach) // self._hop)
+
+    def frames_in(self, duration_s: float) -> int:
+        """Return L for a duration in seconds."""
+        return self.frames(round(duration_s * self._rate_hz))
+
+    def seconds_to(self, frames: int) -> float:
+        """Return how long a number of frames takes to be heard, from the first to the end of the last."""
+        return ((frames - 1) * self._hop + self._reach) / self._rate_hz
+
+    @property
+    def _mel(self) -> Any:
+        if self._transform is None:
+            from torchaudio.transforms import MelSpectrogram
+
+            # Filters lie on whole frames, none in the middle of padding: nothing is centred.
+            self._transform = MelSpectrogram(
+                self._rate_hz,
+                n_fft=self._reach,
+                win_length=self._window,
+                hop_length=self._hop,
+                f_min=_LOWEST_HZ,
+                n_mels=self._num_mels,
+                center=False,
+            )
+        return self._transform
+
+
+@dataclass(frozen=True, slots=True)
+class Normalisation:
+    """Mean and deviation of each mel band over a training set: float32 (F,) each."""
+
+    mean_F: Tensor
+    std_F: Tensor
+
+    @classmethod
+    def none(cls, num_mels: int) -> Normalisation:
+        """Return that which changes nothing."""
+        return cls(torch.zeros(num_mels), torch.ones(num_mels))
+
+
+def measure(source: AudioSource, log_mel: LogMel, *, most_s: float = MOST_CMVN_S) -> Normalisation:
+    """Measure mean and deviation over a training set, or over an even selection of it.
+
+    Args:
+        source: the utterances.
+        log_mel: how they become frames.
+        most_s: about how many seconds are read; which ones depends on the durations alone.
+    """
+    durations_s = source.durations_s()
+    keep = max(1, round(len(durations_s) * min(1.0, most_s / durations_s.sum())))
+    chosen = np.linspace(0, len(durations_s) - 1, keep).round().astype(int)
+    total_F = square_F = np.zeros(0)
+    count = 0
+    for index in np.unique(chosen).tolist():
+        feat_LF = log_mel(source.audio(index)).double().numpy()
+        total_F = feat_LF.sum(axis=0) + (total_F if count else 0.0)
+        square_F = (feat_LF**2).sum(axis=0) + (square_F if count else 0.0)
+        count += len(feat_LF)
+    mean_F = total_F / count
+    std_F = np.sqrt(np.maximum(square_F / count - mean_F**2, _SMALLEST_STD**2))
+    return Normalisation(torch.from_numpy(mean_F).float(), torch.from_numpy(std_F).float())

@@ -1,0 +1,225 @@
+"""A checkpoint on disk: a directory that is complete or not there.
+
+Owns the format: safetensors files, `state.json` and `manifest.json` with sizes and SHA-256 hashes.
+A directory is written aside, every file fsynced, renamed into place, its parent fsynced. Nothing is
+pickled. What the tensors mean is the business of `engine.checkpoints.find`.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+STATE = "state.json"
+MODEL = "model.safetensors"
+TRAINING = "training.safetensors"
+
+_LIBRARIES = ("torch", "numpy", "safetensors")
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that can't be written or read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a checkpoint says of itself; `values` is the whole of `manifest.json`."""
+
+    folder: Path
+    values: dict[str, Any]
+
+    @property
+    def updates(self) -> int:
+        """Updates made when it was saved."""
+        return int(self.values["counters"]["updates"])
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the files it lists."""
+        return sum(int(entry["size_bytes"]) for entry in self.values["files"].values())
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """Read one of its safetensors files, on the CPU."""
+        return load_file(self.folder / name)
+
+    def state(self) -> dict[str, Any]:
+        """Read `state.json`."""
+        values: dict[str, Any] = json.loads((self.folder / STATE).read_text())
+        return values
+
+
+def write_checkpoint(
+    folder: Path,
+    about: Mapping[str, Any],
+    *,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    state: Mapping[str, Any] | None = None,
+) -> Manifest:
+    """Write the directory `folder`; one that is there already is replaced.
+
+    Args:
+        folder: where it goes; its parent is made when it is missing.
+        about: what the manifest says beside format, versions, time and files.
+        tensors: file name -> tensors by name, on the CPU, contiguous.
+        state: content of `state.json`.
+
+    Raises:
+        CheckpointError: when the disk is full or can't be written; nothing half-written is left, and
+            what `folder` held before is untouched.
+    """
+    aside = folder.with_name(f"{folder.name}.tmp")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir()
+        contents = {name: save(dict(group)) for name, group in tensors.items()}
+        if state is not None:
+            contents[STATE] = _to_json(state)
+        manifest = Manifest(folder, _manifest_values(about, contents))
+        contents[MANIFEST] = _to_json(_signed(manifest.values))
+        for name, data in contents.items():
+            _write_file(aside / name, data)
+        _fsync_folder(aside)
+        _put_in_place(aside, folder)
+    except OSError as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise CheckpointError(_explain(folder, error)) from error
+    return manifest
+
+
+def read_manifest(folder: Path, *, verify: bool = True) -> Manifest:
+    """Read and check a checkpoint.
+
+    Args:
+        folder: its directory.
+        verify: also compare the hash of every file (otherwise only sizes).
+
+    Raises:
+        CheckpointError: saying what is wrong with it.
+    """
+    try:
+        values = json.loads((folder / MANIFEST).read_text())
+        signature = values.pop("signature")
+        intact = signature == _signed(values)["signature"]
+    except FileNotFoundError:
+        raise CheckpointError(f"{folder} is no checkpoint: it has no {MANIFEST}") from None
+    except (ValueError, KeyError, AttributeError, OSError) as error:
+        raise CheckpointError(f"{folder / MANIFEST} is damaged: {error!r}") from None
+    if not intact:
+        raise CheckpointError(f"{folder / MANIFEST} is damaged: its signature does not match")
+    if values["format"] != FORMAT:
+        raise CheckpointError(
+            f"{folder} has checkpoint format {values['format']}, this program reads {FORMAT}; "
+            "use the version of sepdash that wrote it"
+        )
+    for name, entry in values["files"].items():
+        _check_file(folder / name, entry, verify=verify)
+    return Manifest(folder, values)
+
+
+def tidy(parent: Path) -> None:
+    """Clean up after a process that was killed while it saved."""
+    if not parent.is_dir():
+        return
+    for aside in parent.glob("*.tmp"):
+        shutil.rmtree(aside, ignore_errors=True)
+    for old in parent.glob("*.old"):
+        place = old.with_suffix("")
+        if place.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            old.rename(place)
+
+
+def _manifest_values(about: Mapping[str, Any], contents: Mapping[str, bytes]) -> dict[str, Any]:
+    versions = {name: version(name) for name in _LIBRARIES}
+    return {
+        "format": FORMAT,
+        **about,
+        "created_at": time.time(),
+        "versions": {"python": platform.python_version(), **versions},
+        "files": {
+            name: {"size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            for name, data in contents.items()
+        },
+    }
+
+
+def _signed(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {**values, "signature": hashlib.sha256(_to_json(values)).hexdigest()}
+
+
+def _to_json(values: Mapping[str, Any]) -> bytes:
+    return json.dumps(values, sort_keys=True, indent=1).encode()
+
+
+def _check_file(path: Path, entry: Mapping[str, Any], *, verify: bool) -> None:
+    try:
+        size = path.stat().st_size
+        if size != entry["size_bytes"]:
+            raise CheckpointError(
+                f"{path} is damaged: {size} bytes where {entry['size_bytes']} were written"
+            )
+        if verify:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            if digest != entry["sha256"]:
+                raise CheckpointError(f"{path} is damaged: its content is not what was written")
+    except OSError as error:
+        raise CheckpointError(f"{path} can't be read: {error}") from None
+
+
+def _write_file(path: Path, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb", buffering=0) as file:
+        view = memoryview(data)
+        while view:
+            view = view[file.write(view) :]
+        os.fsync(file.fileno())
+
+
+def _put_in_place(aside: Path, folder: Path) -> None:
+    old = folder.with_name(f"{folder.name}.old")
+    if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
+    try:
+        aside.rename(folder)
+    except OSError:
+        if old.exists():
+            old.rename(folder)
+        raise
+    _fsync_folder(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _explain(folder: Path, error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f"no space left to save {folder}: free some space on its disk, then resume the run; "
+            "the checkpoints saved before are intact"
+        )
+    return f"can't save {folder}: {error}"

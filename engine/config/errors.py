@@ -1,0 +1,49 @@
+"""What is wrong with a user's input: one `Problem` each, all of them in one error."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+_MAX_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with a config; `key` is dotted, empty when it concerns several."""
+
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.message}" if self.key else self.message
+
+
+class InputError(ValueError):
+    """Input that can't be used; `problems` holds everything wrong with it, the message the first 20."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        lines = [str(problem) for problem in self.problems[:_MAX_SHOWN]]
+        if len(self.problems) > _MAX_SHOWN:
+            lines.append(f"... and {len(self.problems) - _MAX_SHOWN} more problems")
+        super().__init__("\n".join(lines))
+
+    def __reduce__(self) -> tuple[type[InputError], tuple[tuple[Problem, ...]]]:
+        """Cross a process boundary with the problems, not the text."""
+        return type(self), (self.problems,)
+
+
+class ConfigError(InputError):
+    """Settings that can't be used."""
+
+
+class DataError(InputError):
+    """Data files that can't be used."""
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """Return `", did you mean 'x'?"`, or nothing when no name is close."""
+    names_near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
+    return f", did you mean {names_near[0]!r}?" if names_near else ""

@@ -1,0 +1,165 @@
+"""From raw values to a `RunConfig`, or to a list of everything that is wrong with them.
+
+Owns the wording of config problems: dotted key, what was found, what is expected, the nearest name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from engine.config.errors import ConfigError, Problem, nearest
+from engine.config.fields import BOUNDS, SettingInfo, list_settings
+from engine.config.schema import RunConfig
+from models.configs import PLUGINS, AudioUNetConfig
+
+_TYPES = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "tuple_type": 'a list, like [2, 4, 8] or ["vocals", "drums"]',
+    "list_type": 'a list, like [2, 4, 8] or ["vocals", "drums"]',
+}
+
+
+def load_config(values: Mapping[str, Any]) -> RunConfig:
+    """Check plain nested values, as read from TOML or JSON; a model without a kind is a U-Net.
+
+    Raises:
+        ConfigError: with every problem at once.
+    """
+    model = values.get("model")
+    if isinstance(model, Mapping) and "kind" not in model:
+        values = {**values, "model": {"kind": AudioUNetConfig().kind, **model}}
+    try:
+        text = json.dumps(values)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            [Problem("", f"holds a value that JSON can't express: {error}")]
+        ) from None
+    try:
+        return RunConfig.model_validate_json(text)
+    except ValidationError as error:
+        details = _without_consequences(error.errors(include_url=False))
+        raise ConfigError(_to_problem(detail, values) for detail in details) from None
+
+
+def _to_problem(detail: ErrorDetails, values: Mapping[str, Any]) -> Problem:
+    path = _without_tags(detail["loc"], values)
+    key = ".".join(path)
+    context = detail.get("ctx", {})
+    match detail["type"]:
+        case "extra_forbidden":
+            return Problem(key, f"unknown setting{_hint(path, values)}")
+        case "missing":
+            return Problem(key, "is required and has no default; give it in the preset or by --set")
+        case "union_tag_invalid" | "union_tag_not_found":
+            names = [
+                n for item in list_settings() if item.key == f"{key}.kind" for n in item.choices
+            ]
+            tag = context.get("tag")
+            found = f"{tag!r} is no kind of {key}" if tag is not None else "is missing"
+            expected = f"{found}; expected {', '.join(names)}{nearest(str(tag), names)}"
+            if key == "model" and str(tag) in PLUGINS.broken:
+                expected += f" (an installed model was left out, {PLUGINS.broken[str(tag)]})"
+            return Problem(f"{key}.kind", expected)
+        case "value_error":
+            return Problem(key, _plain(str(context.get("error", detail["msg"])), detail["input"]))
+        case _:
+            info = next((item for item in list_settings(_kinds(values)) if item.key == key), None)
+            return Problem(key, expectation(detail, key, info))
+
+
+def _without_consequences(details: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Leave out that a list is too short where the reason is that its values are wrong."""
+    inner = {detail["loc"][:-1] for detail in details}
+    return [d for d in details if d["type"] != "too_short" or d["loc"] not in inner]
+
+
+def expectation(detail: ErrorDetails, key: str, info: SettingInfo | None = None) -> str:
+    """Word an error of pydantic: what the value has to be, with all its bounds, and what it is.
+
+    Args:
+        detail: the error.
+        key: dotted, of the value.
+        info: the setting, where the value is one and not a part of a list.
+    """
+    expected = _expected(detail, key, info)
+    if not expected:
+        return _plain(detail["msg"], detail["input"])
+    return f"expected {expected}, found {detail['input']!r}"
+
+
+def _expected(detail: ErrorDetails, key: str, info: SettingInfo | None) -> str:
+    kind, context = detail["type"], detail.get("ctx", {})
+    match kind:
+        case "literal_error":
+            return str(context["expected"])
+        case "too_short" | "string_too_short":
+            return f"at least {_count(context['min_length'], kind)}"
+        case "too_long" | "string_too_long":
+            return f"at most {_count(context['max_length'], kind)}"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return f"a section of settings, like {key}.name = value"
+    word = _TYPES.get(kind, "")
+    for name, sign in BOUNDS.items():
+        if name in context:
+            word = f"a number {sign} {context[name]}"
+    if word and info is not None and info.type_name in ("int", "float"):
+        word = word if kind == "finite_number" else _TYPES[f"{info.type_name}_type"]
+        word = f"{word} {info.bounds}".strip()
+    return word
+
+
+def _count(number: int, kind: str) -> str:
+    noun = "character" if kind.startswith("string") else "value"
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _plain(message: str, found: Any) -> str:
+    text = message[0].lower() + message[1:] if message else "is wrong"
+    return text if isinstance(found, Mapping) else f"{text}, found {found!r}"
+
+
+def _without_tags(location: tuple[int | str, ...], values: Mapping[str, Any]) -> list[str]:
+    """Drop the union tags pydantic puts into a location: data.bandwidth.train -> data.train."""
+    path = [str(part) for part in location]
+    if len(path) > 1 and path[0] in {"data", "model"}:
+        section = values.get(path[0])
+        if isinstance(section, Mapping) and section.get("kind") == path[1]:
+            del path[1]
+    return path
+
+
+def _kinds(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return which variant of `data` and `model` the values choose."""
+    return {
+        name: str(section["kind"])
+        for name in ("data", "model")
+        if isinstance(section := values.get(name), Mapping) and "kind" in section
+    }
+
+
+def _hint(path: list[str], values: Mapping[str, Any]) -> str:
+    """Name the setting that was probably meant, first beside the unknown one, then anywhere."""
+    keys = [item.key for item in list_settings(_kinds(values))]
+    *parents, name = path
+    prefix = ".".join(parents)
+    depth = len(parents)
+    siblings = {
+        parts[depth]
+        for key in keys
+        if len(parts := key.split(".")) > depth and ".".join(parts[:depth]) == prefix
+    }
+    if hint := nearest(name, siblings):
+        return hint
+    elsewhere = [key for key in keys if key.split(".")[-1] == name]
+    if elsewhere:
+        return f", did you mean {elsewhere[0]!r}?"
+    return f"; {prefix or 'a config'} has {', '.join(sorted(siblings))}" if siblings else ""

@@ -1,0 +1,108 @@
+"""Folder layouts of well-known datasets, recognised by the names of their folders. Free of torch.
+
+MUSDB18-HQ        {train,test}/<track>/{mixture,vocals,drums,bass,other}.wav
+Libri2Mix         wav{8k,16k}/{min,max}/{train-360,train-100,dev,test}/{mix_clean,s1,s2,...}/<id>.wav
+VoiceBank-DEMAND  {clean,noisy}_{trainset_28spk,trainset_56spk,testset}_wav/<id>.wav
+VCTK              wav48_silence_trimmed/<speaker>/<id>_mic{1,2}.flac, or wav48/<speaker>/<id>.wav
+LibriSpeech       {train-clean-100,dev-clean,...}/<speaker>/<chapter>/<speaker>-<chapter>.trans.txt
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.data.separation.tracks import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class KnownDataset:
+    """A dataset that was recognised.
+
+    Attributes:
+        name: what people call it.
+        folders: those that hold its tracks or files.
+        layout: how tracks lie in them; None where there are only files.
+        stems: what every track has.
+        use: the command that queues a run on it, or what there is to know.
+        has_text: whether its files are utterances with their text.
+    """
+
+    name: str
+    folders: tuple[Path, ...]
+    layout: Layout | None
+    stems: tuple[str, ...]
+    use: str
+    has_text: bool = False
+
+
+def recognise(root: Path) -> KnownDataset | None:
+    """Return the dataset whose top folder this is, None when it is no known one."""
+    for look in (_musdb, _libri2mix, _voicebank, _vctk, _librispeech):
+        if found := look(root):
+            return found
+    return None
+
+
+def _musdb(root: Path) -> KnownDataset | None:
+    stems = ("mixture", "vocals", "drums", "bass", "other")
+    folders = tuple(root / split for split in ("train", "test"))
+    if not all(any(folder.glob("*/mixture.wav")) for folder in folders):
+        return None
+    if not any(folders[0].glob("*/drums.wav")):
+        return None
+    use = f"sepdash enqueue stems/musdb18hq {_sets(*folders)}"
+    return KnownDataset("MUSDB18-HQ", folders, "tracks", stems, use)
+
+
+def _libri2mix(root: Path) -> KnownDataset | None:
+    tops = [*sorted(root.glob("wav8k/*")), *sorted(root.glob("wav16k/*")), root]
+    for top in tops:
+        trains = [top / name for name in ("train-360", "train-100")]
+        folders = tuple(
+            folder for folder in (*trains, top / "dev", top / "test") if (folder / "s2").is_dir()
+        )
+        if len(folders) > 1 and all((folder / "mix_clean").is_dir() for folder in folders):
+            rate = "16000" if top.parent.name == "wav16k" else "8000"
+            use = f"sepdash enqueue speakers/libri2mix {_sets(folders[0], top / 'dev')} --set data.rate_hz={rate}"
+            return KnownDataset("Libri2Mix", folders, "libri2mix", ("mix_clean", "s1", "s2"), use)
+    return None
+
+
+def _voicebank(root: Path) -> KnownDataset | None:
+    names = ("clean_trainset_28spk_wav", "clean_trainset_56spk_wav", "clean_testset_wav")
+    folders = tuple(root / name for name in names if (root / name).is_dir())
+    if len(folders) < 2 or not (root / "noisy_testset_wav").is_dir():
+        return None
+    use = f"sepdash enqueue denoise/voicebank-demand {_sets(folders[0], folders[-1])}"
+    return KnownDataset("VoiceBank-DEMAND", folders, "voicebank_demand", ("clean", "noisy"), use)
+
+
+def _vctk(root: Path) -> KnownDataset | None:
+    for name in ("wav48_silence_trimmed", "wav48"):
+        folder = root / name
+        if any(folder.glob("p*/p*_*.*")):
+            use = (
+                "VCTK has no test set: move the folders of some speakers elsewhere, then "
+                f"sepdash enqueue bandwidth/audio-unet {_sets(folder, Path('ELSEWHERE'))}"
+            )
+            return KnownDataset("VCTK", (folder,), None, (), use)
+    return None
+
+
+def _librispeech(root: Path) -> KnownDataset | None:
+    for pattern in ("*/*/*.trans.txt", "*/*/*/*.trans.txt"):
+        if any(root.glob(pattern)):
+            break
+    else:
+        return None
+    splits = {path.name: path for path in sorted(root.iterdir()) if path.is_dir()}
+    trains = [path for name, path in splits.items() if name.startswith("train-")]
+    valids = [path for name, path in splits.items() if name.startswith("dev-")]
+    sets = _sets(*(trains or [root])[:1], *(valids or [Path("ELSEWHERE")])[:1])
+    use = f"sepdash enqueue transducer/librispeech-published {sets}"
+    return KnownDataset("LibriSpeech", (root,), None, (), use, has_text=True)
+
+
+def _sets(train: Path, valid: Path) -> str:
+    return f"--set data.train={train} --set data.valid={valid}"

@@ -1,0 +1,84 @@
+"""Everything that is wrong with speech and its text, row by row, with counts and hours. Free of torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engine.config.errors import DataError
+from engine.config.speech import SpeechData
+from engine.data.checks.findings import Contents, Finding, Progress, Survey, make_survey, sounds
+from engine.data.checks.speech_before_queue import (
+    Setting,
+    nothing_kept,
+    read_splits,
+    unknown_characters,
+)
+from engine.data.files.rates import check_all_rates
+from engine.data.speech.kept_lengths import LeftOut
+from engine.data.speech.transcripts import Transcripts, read_transcripts
+from engine.text.normalise import vocabulary_of
+
+_MOST_CHARACTERS = 60
+
+
+def survey_speech(
+    data: SpeechData, *, content: bool = True, progress: Progress | None = None
+) -> list[Survey]:
+    """Survey what training and validation name (absolute paths), held to the settings.
+
+    Arguments are those of `engine.data.checks.survey.survey_data`.
+    """
+    splits = read_splits(data)
+    unknown = unknown_characters(splits, data)
+    surveys = []
+    for setting, found in splits.items():
+        findings = _findings(found, data, content=content, progress=progress)
+        if setting == "data.train" and (nothing := nothing_kept(found, data)):
+            findings.append(Finding("empty", nothing))
+        if setting == "data.valid":
+            findings += [Finding("rows", row) for row in unknown]
+        contents = _contents(found, data, setting)
+        surveys.append(make_survey(found.path, setting, contents, findings))
+    return surveys
+
+
+def survey_transcripts(
+    path: Path, *, content: bool = True, progress: Progress | None = None
+) -> Survey:
+    """Survey a manifest or LibriSpeech folder (absolute path) that no preset describes."""
+    data = SpeechData(train=path, valid=path)
+    found = read_transcripts(path, data)
+    findings = _findings(found, data, content=content, progress=progress)
+    return make_survey(path, "", _contents(found, data, "data.valid"), findings)
+
+
+def _findings(
+    found: Transcripts, data: SpeechData, *, content: bool, progress: Progress | None
+) -> list[Finding]:
+    findings = [Finding("rows", row) for row in found.bad_rows]
+    infos = list(found.infos.values())
+    try:
+        check_all_rates(infos, data.rate_hz, setting="")
+    except DataError as error:
+        findings += [Finding("rate", problem.message) for problem in error.problems]
+    return [*findings, *sounds(infos, content=content, progress=progress)]
+
+
+def _contents(found: Transcripts, data: SpeechData, setting: Setting) -> Contents:
+    """Say how much speech there is, in which words and characters, and what is left out."""
+    items = found.utterances
+    infos = list(found.infos.values())
+    if not items:
+        return Contents(infos, [], "no utterances")
+    lengths_s = [item.duration_s for item in items]
+    words = [word for item in items for word in item.text.split()]
+    characters = vocabulary_of(data.model_copy(update={"vocabulary": ""}), words)
+    shown = characters[:_MOST_CHARACTERS] + ("..." if len(characters) > _MOST_CHARACTERS else "")
+    notes = [
+        f"utterances of {min(lengths_s):.1f} to {max(lengths_s):.1f} s, {sum(lengths_s) / 3600:.2f} h",
+        f"{len(words)} words, {len(set(words))} different, {len(characters)} characters: {shown}",
+    ]
+    if setting == "data.train" and (left_out := str(LeftOut.of(items, data))):
+        notes.append(left_out)
+    layout = f"{len(items)} utterance{'s' if len(items) > 1 else ''}"
+    return Contents(infos, [], layout, tuple(notes))

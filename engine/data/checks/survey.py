@@ -1,0 +1,231 @@
+"""Everything that is wrong with folders of audio, file by file, with counts and hours. Free of torch.
+
+A run stops at files that it can't use (`engine.data.checks.before_queue`). This also finds what would spoil it
+quietly, and listens to each file for that (`engine.data.checks.findings`). Owns how a folder that no preset
+describes is understood.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from engine.config.data import AudioData, BandwidthData, DataConfig, SpeakersData, StemsData
+from engine.config.errors import DataError
+from engine.config.speech import SpeechData
+from engine.data.checks.before_queue import folders_of, with_absolute_paths
+from engine.data.checks.findings import Contents, Finding, Progress, Survey, make_survey, sounds
+from engine.data.checks.layouts import KnownDataset, recognise
+from engine.data.checks.speech_survey import survey_speech, survey_transcripts
+from engine.data.files.audio_files import AudioInfo, check_folder, find_audio, probe
+from engine.data.files.rates import channel_problems, check_detours, rate_problems
+from engine.data.separation.speaker_folders import belongs, too_few
+from engine.data.separation.tracks import TrackFiles, file_names, find_tracks, no_tracks, open_track
+
+_MOST_STEMS = 12
+
+
+def survey_data(
+    data: DataConfig, *, content: bool = True, progress: Progress | None = None
+) -> list[Survey]:
+    """Survey the folders of a task, held to its settings.
+
+    Args:
+        data: the settings.
+        content: whether to listen to the files, too.
+        progress: told (files heard, files in all) now and then.
+    """
+    data = with_absolute_paths(data)
+    if isinstance(data, SpeechData):
+        return survey_speech(data, content=content, progress=progress)
+    surveys = [
+        _survey_for(data, folder, setting, content=content, progress=progress)
+        for folder, setting in dict.fromkeys(folders_of(data))
+    ]
+    if isinstance(data, BandwidthData):
+        try:
+            check_detours(data)
+        except DataError as error:
+            findings = tuple(Finding("settings", str(problem)) for problem in error.problems)
+            surveys.append(Survey(data.train, "data.input_rates_hz", "", 0, 0.0, {}, {}, findings))
+    return surveys
+
+
+def survey_folder(
+    folder: Path, *, segment_s: float, content: bool = True, progress: Progress | None = None
+) -> Survey:
+    """Survey a folder that no preset describes: what most of its files have in common is expected.
+
+    A file is taken for a manifest of utterances. Folders side by side that share the names of a few files are taken for tracks and their stems,
+    and so is one alone that has a mixture.
+
+    Raises:
+        DataError: when it is no folder.
+    """
+    if folder.is_file():
+        return survey_transcripts(folder, content=content, progress=progress)
+    check_folder(folder, setting="")
+    known = recognise(folder)
+    if known and known.has_text:
+        survey = survey_transcripts(folder, content=content, progress=progress)
+        return replace(survey, dataset=known.name, use=known.use)
+    found = _contents_of_known(known) if known and known.layout else _contents(folder)
+    odd = [*_odd_ones(found.infos, "rate"), *_odd_ones(found.infos, "channels")]
+    findings = [*found.findings, *odd, *_short(found.infos, segment_s)]
+    findings += sounds(found.infos, content=content, progress=progress)
+    survey = make_survey(folder, "", found, findings)
+    return replace(survey, dataset=known.name, use=known.use) if known else survey
+
+
+def _survey_for(
+    data: AudioData, folder: Path, setting: str, *, content: bool, progress: Progress | None
+) -> Survey:
+    try:
+        check_folder(folder, setting="")
+    except DataError as error:
+        missing = [Finding("empty", problem.message) for problem in error.problems]
+        return make_survey(folder, setting, Contents([], [], ""), missing)
+    found = _contents_for(data, folder, setting)
+    findings = list(found.findings)
+    if found.infos:
+        rates = rate_problems(found.infos, data, setting)
+        findings += [Finding("rate", problem.message) for problem in rates]
+        wide = channel_problems(found.infos, data, setting)
+        findings += [Finding("channels", problem.message) for problem in wide]
+        findings += _odd_ones(found.infos, "channels") if data.channels > 1 and not wide else []
+    if setting == "data.train":
+        findings += _short(found.infos, data.segment_s)
+    findings += sounds(found.infos, content=content, progress=progress)
+    return make_survey(folder, setting, found, findings)
+
+
+def _contents_for(data: AudioData, folder: Path, setting: str) -> Contents:
+    if isinstance(data, StemsData):
+        names = file_names(data)
+        tracks = find_tracks(folder, data.layout)
+        if not tracks:
+            return Contents([], [Finding("empty", no_tracks(folder, names, data.layout))])
+        infos, findings = _of_tracks(tracks, names)
+        return Contents(infos, findings, _tracks_of(len(tracks), names))
+    if isinstance(data, SpeakersData):
+        split: Literal["train", "valid"] = "train" if setting == "data.train" else "valid"
+        paths = [path for path in find_audio(folder) if belongs(path, data, split)]
+        deep = [path for path in paths if len(path.relative_to(folder).parts) > 1]
+        names_found = {path.relative_to(folder).parts[0] for path in deep}
+        infos, findings = _probe(deep)
+        if problem := too_few(folder, names_found, data, split):
+            findings.append(Finding("empty", problem.message))
+        return Contents(infos, findings, f"{len(names_found)} speakers")
+    return _flat(folder)
+
+
+def _flat(folder: Path) -> Contents:
+    paths = find_audio(folder)
+    if not paths:
+        return Contents([], [Finding("empty", f"{folder}: no audio files, at any depth")])
+    return Contents(*_probe(paths))
+
+
+def _contents(folder: Path) -> Contents:
+    """Find tracks anywhere below a folder; what is no stem of a track counts as a file."""
+    paths = find_audio(folder)
+    parents = sorted({path.parent.parent for path in paths if path.parent != folder})
+    infos: list[AudioInfo] = []
+    findings: list[Finding] = []
+    stems: set[str] = set()
+    taken: set[Path] = set()
+    num_tracks = 0
+    for parent in parents:
+        tracks = [track for track in find_tracks(parent) if track.paths]
+        names = _common_stems(tracks)
+        if names:
+            more_infos, more = _of_tracks(tracks, names)
+            infos += more_infos
+            findings += more
+            stems.update(names)
+            num_tracks += len(tracks)
+            taken.update(p for track in tracks for p in track.paths if p.stem in names)
+    if not taken:
+        return _flat(folder)
+    rest, more = _probe([path for path in paths if path not in taken])
+    layout = _tracks_of(num_tracks, sorted(stems))
+    return Contents([*infos, *rest], [*findings, *more], layout)
+
+
+def _contents_of_known(known: KnownDataset) -> Contents:
+    assert known.layout is not None
+    tracks = [track for folder in known.folders for track in find_tracks(folder, known.layout)]
+    infos, findings = _of_tracks(tracks, known.stems)
+    return Contents(infos, findings, _tracks_of(len(tracks), known.stems))
+
+
+def _common_stems(tracks: Sequence[TrackFiles]) -> tuple[str, ...]:
+    """Return the names that most of several folders have, when they are few: those are stems."""
+    few = len(tracks) < 2 and not any(p.stem == "mixture" for t in tracks for p in t.paths)
+    if few or any(len(track.paths) > 2 * _MOST_STEMS for track in tracks):
+        return ()
+    counts = Counter(name for track in tracks for name in {path.stem for path in track.paths})
+    names = tuple(
+        sorted(
+            name
+            for name, number in counts.items()
+            if 2 * number > len(tracks) and not name.isdecimal()
+        )
+    )
+    return names if 2 <= len(names) <= _MOST_STEMS else ()
+
+
+def _tracks_of(number: int, names: Sequence[str]) -> str:
+    return f"{number} track{'s' if number > 1 else ''} of {', '.join(names)}"
+
+
+def _of_tracks(
+    tracks: Sequence[TrackFiles], names: tuple[str, ...]
+) -> tuple[list[AudioInfo], list[Finding]]:
+    infos: list[AudioInfo] = []
+    findings: list[Finding] = []
+    for files in tracks:
+        track, problems = open_track(files, names)
+        infos += track.values()
+        for message in problems:
+            named = any(message.startswith(f"{path}: ") for path in files.paths)
+            findings.append(Finding("unreadable" if named else "stems", message))
+    return infos, findings
+
+
+def _probe(paths: Sequence[Path]) -> tuple[list[AudioInfo], list[Finding]]:
+    infos: list[AudioInfo] = []
+    findings: list[Finding] = []
+    for path in paths:
+        try:
+            infos.append(probe(path))
+        except DataError as error:
+            findings += [Finding("unreadable", problem.message) for problem in error.problems]
+    return infos, findings
+
+
+def _odd_ones(infos: Sequence[AudioInfo], kind: Literal["rate", "channels"]) -> Iterator[Finding]:
+    """Name the files that differ from most."""
+    values = [info.rate_hz if kind == "rate" else info.channels for info in infos]
+    counts = Counter(values).most_common()
+    if len(counts) < 2:
+        return
+    usual, number = counts[0]
+    unit = "Hz" if kind == "rate" else "channels"
+    for info, value in zip(infos, values, strict=True):
+        if value != usual:
+            yield Finding(
+                kind, f"{info.path}: {value} {unit}, where {number} of {len(infos)} have {usual}"
+            )
+
+
+def _short(infos: Sequence[AudioInfo], segment_s: float) -> Iterator[Finding]:
+    for info in infos:
+        if info.duration_s < segment_s:
+            message = (
+                f"{info.path}: {info.duration_s:.2f} s, shorter than a segment of {segment_s:g} s"
+            )
+            yield Finding("short", message)

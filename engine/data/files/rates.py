@@ -1,0 +1,154 @@
+"""Which sampling rates and channel counts a folder of audio may have. Free of torch.
+
+Owns the filter design that resampling uses, what it costs, and the policy of `data.resample`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from math import ceil, gcd
+
+from engine.config.data import AudioData, BandwidthData
+from engine.config.errors import DataError, Problem
+from engine.data.files.audio_files import AudioInfo
+
+ZERO_CROSSINGS = 16
+ROLLOFF = 0.99
+_LARGEST_KERNEL = 2**22
+
+
+def check_policy(infos: Sequence[AudioInfo], data: AudioData, *, setting: str) -> None:
+    """Hold the files of one folder to the policy of `data.resample`, and to the channels.
+
+    Raises:
+        DataError: for mixed or forbidden rates, rates that can't be converted, more than 2 channels,
+            and for bandwidth extension, audio that has no more bandwidth than the narrowest input.
+    """
+    problems = [*rate_problems(infos, data, setting), *channel_problems(infos, data, setting)]
+    if problems:
+        raise DataError(problems)
+
+
+def resampled_length(frames: int, from_hz: int, to_hz: int) -> int:
+    """Return how many samples `frames` become: the ceiling of frames x to_hz / from_hz."""
+    return -(-frames * to_hz // from_hz)
+
+
+def filter_margin(from_hz: int, to_hz: int) -> int:
+    """Return how many source samples to either side have a say in one output sample."""
+    ratio = from_hz / min(from_hz, to_hz)
+    return ceil(ZERO_CROSSINGS * ratio / ROLLOFF) + 1
+
+
+def check_rates(from_hz: int, to_hz: int, *, setting: str) -> None:
+    """Refuse a pair of rates whose filter bank would not fit in memory.
+
+    Raises:
+        DataError: for rates with (almost) no common divisor, such as 44101 and 48000.
+    """
+    divisor = gcd(from_hz, to_hz)
+    source_block, block = from_hz // divisor, to_hz // divisor
+    taps = 2 * filter_margin(from_hz, to_hz) + source_block
+    if from_hz != to_hz and block * taps > _LARGEST_KERNEL:
+        message = (
+            f"can't resample from {from_hz} to {to_hz} Hz: their greatest common divisor is only "
+            f"{divisor}; expected common rates, such as 16000, 44100 or 48000 Hz"
+        )
+        raise DataError([Problem(setting, message)])
+
+
+def check_all_rates(infos: Iterable[AudioInfo], to_hz: int, *, setting: str) -> None:
+    """Refuse files whose rates can't be converted, one problem for each rate.
+
+    Raises:
+        DataError: as `check_rates` does.
+    """
+    problems: list[Problem] = []
+    for rate in dict.fromkeys(info.rate_hz for info in infos):
+        try:
+            check_rates(rate, to_hz, setting=setting)
+        except DataError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise DataError(problems)
+
+
+def check_detours(data: BandwidthData) -> None:
+    """Refuse input rates that can't be reached from the model's rate, all at once.
+
+    Raises:
+        DataError: as `check_rates` does.
+    """
+    problems: list[Problem] = []
+    for rate in data.input_rates_hz:
+        try:
+            check_rates(data.rate_hz, rate, setting="data.input_rates_hz")
+            check_rates(rate, data.rate_hz, setting="data.input_rates_hz")
+        except DataError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise DataError(problems)
+
+
+def rate_problems(infos: Sequence[AudioInfo], data: AudioData, setting: str) -> list[Problem]:
+    """Return what of the files' rates is against the policy; one problem speaks for all of a kind."""
+    counts = Counter(info.rate_hz for info in infos)
+    if data.resample != "any" and len(counts) > 1:
+        message = (
+            f"mixed sample rates: {_describe(infos, counts)}; expected one single rate; convert the "
+            f"files, or set data.resample = 'any' to resample each to {data.rate_hz} Hz"
+        )
+        return [Problem(setting, message)]
+    if data.resample == "never" and data.rate_hz not in counts:
+        found = next(iter(counts))
+        message = (
+            f"the files have {found} Hz, but data.rate_hz is {data.rate_hz} and data.resample is "
+            f"'never'; set data.rate_hz = {found}, or data.resample = 'uniform'"
+        )
+        return [Problem(setting, message)]
+    problems: list[Problem] = []
+    if isinstance(data, BandwidthData):
+        problems.extend(_narrow(infos, data, setting))
+    for rate in counts:
+        try:
+            check_rates(rate, data.rate_hz, setting=setting)
+        except DataError as error:
+            problems.extend(error.problems)
+    return problems
+
+
+def _narrow(infos: Sequence[AudioInfo], data: BandwidthData, setting: str) -> list[Problem]:
+    lowest = min(data.input_rates_hz)
+    narrow = [info for info in infos if info.rate_hz <= lowest]
+    if not narrow or lowest == data.rate_hz:
+        return []
+    message = (
+        f"{_describe(narrow, Counter(info.rate_hz for info in narrow))} hold nothing that an input of "
+        f"{lowest} Hz lacks, so there is nothing to restore; expected a higher rate, {data.rate_hz} "
+        "Hz at best; leave them out, or lower data.input_rates_hz"
+    )
+    return [Problem(setting, message)]
+
+
+def _describe(infos: Sequence[AudioInfo], counts: Counter[int]) -> str:
+    parts = []
+    for rate, number in counts.most_common():
+        example = next(info.path for info in infos if info.rate_hz == rate)
+        parts.append(f"{rate} Hz in {number} file{'s' if number > 1 else ''} (such as {example})")
+    return ", ".join(parts)
+
+
+def channel_problems(infos: Sequence[AudioInfo], data: AudioData, setting: str) -> list[Problem]:
+    """Return a problem for each file with more channels than the model has."""
+    if data.channels == 1:
+        return []
+    return [
+        Problem(
+            setting,
+            f"{info.path}: has {info.channels} channels; expected mono or stereo for data.channels = "
+            f"{data.channels}; mix it down, or set data.channels = 1",
+        )
+        for info in infos
+        if info.channels > data.channels
+    ]

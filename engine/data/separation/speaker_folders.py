@@ -1,0 +1,59 @@
+"""Folders of speakers on disk: a folder for each speaker, audio files below. Free of torch."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Literal
+
+from engine.config.data import SpeakersData
+from engine.config.errors import DataError, Problem
+from engine.data.files.audio_files import AudioInfo, check_folder, scan_folder
+from engine.data.files.headers import Headers
+
+
+def scan_speakers(
+    folder: Path, data: SpeakersData, split: Literal["train", "valid"]
+) -> list[tuple[str, AudioInfo]]:
+    """Find the files of a split, each with the name of its speaker, speakers in order.
+
+    Raises:
+        DataError: with everything that is wrong with any file, or for too few speakers.
+    """
+    setting = f"data.{split}"
+    check_folder(folder, setting=setting)
+    found: list[tuple[str, AudioInfo]] = []
+    headers = Headers(folder)
+    for path in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
+        infos = scan_folder(path, setting=setting, header_of=headers.header_of)
+        found.extend((path.name, info) for info in infos if belongs(info.path, data, split))
+    headers.tell()
+    if problem := too_few(folder, {name for name, _ in found}, data, split):
+        raise DataError([problem])
+    return found
+
+
+def too_few(
+    folder: Path, names: set[str], data: SpeakersData, split: Literal["train", "valid"]
+) -> Problem | None:
+    """Return the problem of a folder with fewer speakers than talk at once."""
+    if len(names) >= data.num_speakers:
+        return None
+    pattern = f" that {_rule(data, split)}" if data.held_out else ""
+    message = (
+        f"{folder}: a mixture has {data.num_speakers} speakers, found files{pattern} of "
+        f"{len(names)} ({', '.join(sorted(names)) or 'none'}); expected <speaker>/<name>.flac"
+    )
+    return Problem(f"data.{split}", message)
+
+
+def belongs(path: Path, data: SpeakersData, split: Literal["train", "valid"]) -> bool:
+    """Tell whether a file is one of the split, by `data.held_out`."""
+    if not data.held_out:
+        return True
+    return fnmatchcase(path.name, data.held_out) == (split == "valid")
+
+
+def _rule(data: SpeakersData, split: Literal["train", "valid"]) -> str:
+    verb = "match" if split == "valid" else "do not match"
+    return f"{verb} data.held_out = {data.held_out!r}"

@@ -1,0 +1,149 @@
+"""Tracks on disk, an audio file for each stem, in the layouts of `data.layout`. Free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from engine.config.data import StemsData
+from engine.config.errors import DataError, Problem
+from engine.data.files.audio_files import AudioInfo, check_folder, is_audio_name, probe
+from engine.data.files.headers import Headers
+
+Layout = Literal["tracks", "libri2mix", "voicebank_demand"]
+Track = dict[str, AudioInfo]
+
+
+@dataclass(frozen=True, slots=True)
+class TrackFiles:
+    """The audio files of one track, each with the name of its stem; `path` names the track."""
+
+    path: Path
+    stems: tuple[tuple[str, Path], ...]
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files."""
+        return tuple(path for _, path in self.stems)
+
+
+def file_names(data: StemsData) -> tuple[str, ...]:
+    """Return the files that are read of each track: targets, then others or the mixture."""
+    return (*data.targets, data.mixture) if data.mixture else (*data.targets, *data.others)
+
+
+def scan_tracks(
+    folder: Path, names: tuple[str, ...], *, setting: str, layout: Layout = "tracks"
+) -> list[Track]:
+    """Find the files of every track, in the order of the folders' names.
+
+    Raises:
+        DataError: with everything that is wrong with any track.
+    """
+    check_folder(folder, setting=setting)
+    found = find_tracks(folder, layout)
+    if not found:
+        raise DataError([Problem(setting, no_tracks(folder, names, layout))])
+    tracks: list[Track] = []
+    problems: list[Problem] = []
+    headers = Headers(folder)
+    for files in found:
+        track, wrong = open_track(files, names, header_of=headers.header_of)
+        tracks.append(track)
+        problems.extend(Problem(setting, message) for message in wrong)
+    headers.tell()
+    if problems:
+        raise DataError(problems)
+    return tracks
+
+
+def no_tracks(folder: Path, names: tuple[str, ...], layout: Layout) -> str:
+    """Say that there are none, and what was expected."""
+    patterns = {
+        "tracks": "<track>/{}.flac",
+        "libri2mix": "{}/<track>.wav",
+        "voicebank_demand": "<track>.wav in folders whose names begin with {}",
+    }
+    expected = ", ".join(patterns[layout].format(name) for name in names)
+    return f"no track folders in {folder}; expected {expected} (or .wav, .ogg, ...)"
+
+
+def find_tracks(folder: Path, layout: Layout = "tracks") -> list[TrackFiles]:
+    """Return the tracks of a folder in the order of their names, whatever files they have."""
+    if layout == "libri2mix":
+        return _by_name(folder, {path.name: path for path in _folders(folder)})
+    if layout == "voicebank_demand":
+        if not folder.name.startswith("clean"):
+            return []
+        noisy = folder.parent / folder.name.replace("clean", "noisy", 1)
+        return _by_name(folder, {"clean": folder, "noisy": noisy})
+    return [
+        TrackFiles(path, tuple((file.stem, file) for file in _audio_in(path)))
+        for path in _folders(folder)
+    ]
+
+
+def _by_name(folder: Path, stems: dict[str, Path]) -> list[TrackFiles]:
+    """Put files of one name in the folders of the stems together as a track."""
+    tracks: dict[str, list[tuple[str, Path]]] = {}
+    for stem, path in stems.items():
+        for file in _audio_in(path):
+            tracks.setdefault(file.stem, []).append((stem, file))
+    return [TrackFiles(folder / name, tuple(tracks[name])) for name in sorted(tracks)]
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _audio_in(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if is_audio_name(path.name))
+
+
+def open_track(
+    files: TrackFiles,
+    names: tuple[str, ...],
+    *,
+    header_of: Callable[[Path], AudioInfo] = probe,
+) -> tuple[Track, list[str]]:
+    """Probe the stems of a track; what is wrong with it is told beside what could be read."""
+    track: Track = {}
+    problems: list[str] = []
+    for name in names:
+        found = [file for stem, file in files.stems if stem == name]
+        if len(found) == 1:
+            try:
+                track[name] = header_of(found[0])
+            except DataError as error:
+                problems.extend(problem.message for problem in error.problems)
+        elif found:
+            problems.append(
+                f"{files.path}: stem {name!r} is there {len(found)} times: {_list(files.path, found)}"
+            )
+        else:
+            have = _list(files.path, files.paths) or "no audio files"
+            problems.append(f"{files.path}: no stem {name!r}, found {have}")
+    return track, problems or _unequal(files.path, track)
+
+
+def _unequal(path: Path, track: Track) -> list[str]:
+    found = [
+        f"{_list(path, [info.path])} {info.frames} samples at {info.rate_hz} Hz"
+        for info in track.values()
+    ]
+    if len({(info.frames, info.rate_hz) for info in track.values()}) == 1:
+        return []
+    return [
+        f"{path}: stems differ in length or rate: {', '.join(found)}; cut them to equal lengths"
+    ]
+
+
+def _list(track: Path, files: Iterable[Path]) -> str:
+    """Name files; those that lie outside the track's folder with the folder of their stem."""
+    return ", ".join(
+        file.name if file.parent == track else f"{file.parent.name}/{file.name}" for file in files
+    )

@@ -1,0 +1,57 @@
+"""Which utterances are long enough and short enough to train on, and what that leaves out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from engine.config.speech import SpeechData
+from engine.data.speech.transcripts import Utterance
+
+
+def in_range(utterances: Sequence[Utterance], data: SpeechData) -> list[Utterance]:
+    """Return the utterances of `data.min_s` to `data.max_s`, in their order."""
+    return [item for item in utterances if data.min_s <= item.duration_s <= data.max_s]
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """What training leaves out, in numbers; as text it is a clause, empty when that is nothing."""
+
+    num_short: int = 0
+    num_long: int = 0
+    duration_s: float = 0.0
+    num_all: int = 0
+    min_s: float = 0.0
+    max_s: float = 0.0
+
+    @classmethod
+    def of(cls, utterances: Sequence[Utterance], data: SpeechData) -> LeftOut:
+        """Count them."""
+        short = [item for item in utterances if item.duration_s < data.min_s]
+        long = [item for item in utterances if item.duration_s > data.max_s]
+        seconds = sum(item.duration_s for item in (*short, *long))
+        return cls(len(short), len(long), seconds, len(utterances), data.min_s, data.max_s)
+
+    def __str__(self) -> str:
+        """Return a clause such as "3 of 200 utterances (12.0 s) are left out: 3 are ..."."""
+        total = self.num_short + self.num_long
+        if not total:
+            return ""
+        why = [
+            f"{number} {'is' if number == 1 else 'are'} {what}"
+            for number, what in (
+                (self.num_short, f"shorter than data.min_s = {self.min_s:g} s"),
+                (self.num_long, f"longer than data.max_s = {self.max_s:g} s"),
+            )
+            if number
+        ]
+        verb = "is" if total == 1 else "are"
+        return (
+            f"{total} of {self.num_all} utterances ({_time(self.duration_s)}) {verb} left out: "
+            f"{', '.join(why)}"
+        )
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds / 3600:.2f} h" if seconds >= 3600 else f"{seconds:.1f} s"

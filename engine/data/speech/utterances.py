@@ -1,0 +1,104 @@
+"""Utterances and their texts as a dataset: what is kept of a split, and the audio of each.
+
+Letters: N utterances, T samples.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from hashlib import sha256
+from os.path import relpath
+from pathlib import Path
+
+import numpy as np
+
+from engine.config.errors import DataError, Problem
+from engine.config.speech import SpeechData
+from engine.data.batch import Split
+from engine.data.files.audio_files import AudioInfo
+from engine.data.files.rates import check_all_rates, resampled_length
+from engine.data.files.resampling import read_resampled
+from engine.data.files.source import with_channels
+from engine.data.speech.kept_lengths import LeftOut, in_range
+from engine.data.speech.transcripts import checked_transcripts
+
+
+class SpeechDataset:
+    """The utterances of a split in a fixed order: the rows of a manifest may be shuffled at will.
+
+    Training keeps those of `data.min_s` to `data.max_s`, validation all. Can be sent to a worker
+    process; holds no open file.
+
+    Attributes:
+        utterances: N of them, by path and start.
+        left_out: what training leaves out.
+
+    Raises:
+        DataError: with every bad row; when no utterance is kept.
+    """
+
+    def __init__(self, data: SpeechData, split: Split) -> None:
+        setting = f"data.{split}"
+        path = data.train if split == "train" else data.valid
+        found = checked_transcripts(path, data, setting=setting)
+        check_all_rates(found.infos.values(), data.rate_hz, setting=setting)
+        kept = in_range(found.utterances, data) if split == "train" else found.utterances
+        self.left_out = LeftOut.of(found.utterances, data) if split == "train" else LeftOut()
+        if not kept:
+            raise DataError([Problem(setting, f"{path}: nothing to train on, {self.left_out}")])
+        self.utterances = sorted(kept, key=lambda item: (item.path, item.start_s, item.duration_s))
+        self._folder = path if path.is_dir() else path.parent
+        self._infos: dict[Path, AudioInfo] = {
+            item.path: found.infos[item.path] for item in self.utterances
+        }
+        self._rate_hz = data.rate_hz
+
+    def __len__(self) -> int:
+        """Return N."""
+        return len(self.utterances)
+
+    @property
+    def texts(self) -> list[str]:
+        """The N normalised texts."""
+        return [item.text for item in self.utterances]
+
+    def durations_s(self) -> np.ndarray:
+        """Return (N,) float64, the length of each utterance in seconds."""
+        return np.array([item.duration_s for item in self.utterances], dtype=np.float64)
+
+    @cached_property
+    def manifest(self) -> str:
+        """Sixteen hex digits over names, places, lengths, rates and texts, in any order of rows."""
+        digest = sha256()
+        for item in self.utterances:
+            info = self._infos[item.path]
+            name = Path(relpath(item.path, self._folder)).as_posix()
+            place = f"{item.start_s:.6f} {item.duration_s:.6f} {info.frames} {info.rate_hz}"
+            digest.update(f"{name} {place} {item.text}\n".encode())
+        return digest.hexdigest()[:16]
+
+    def num_samples(self, index: int) -> int:
+        """Return T, the length of an utterance at the model's rate."""
+        start, end = self._range(index)
+        return end - start
+
+    def audio(self, index: int) -> np.ndarray:
+        """Read one utterance by seeking: float32 (T,) at `data.rate_hz`, its channels averaged.
+
+        Raises:
+            DataError: when the file became unreadable.
+        """
+        start, end = self._range(index)
+        info = self._infos[self.utterances[index].path]
+        read_CT = read_resampled(info, start, end - start, self._rate_hz)
+        samples_T: np.ndarray = with_channels(read_CT, 1)[0]
+        return samples_T
+
+    def _range(self, index: int) -> tuple[int, int]:
+        """Return the first sample and the one after the last, at the model's rate."""
+        item = self.utterances[index]
+        info = self._infos[item.path]
+        length = resampled_length(info.frames, info.rate_hz, self._rate_hz)
+        start = min(round(item.start_s * self._rate_hz), length - 1)
+        end = min(round((item.start_s + item.duration_s) * self._rate_hz), length)
+        return start, max(end, start + 1)

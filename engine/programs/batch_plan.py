@@ -1,0 +1,53 @@
+"""`python -m engine.programs.batch_plan < CONFIG.json`: the process that `sepdash plan` starts.
+
+Reads a config as JSON, looks at the sizes of its training items, and prints the report of its batch
+plan as JSON. A user error is one message on stderr and exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the report of the config on standard input; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m engine.programs.batch_plan", description=__doc__
+    )
+    parser.add_argument("--world", type=int, default=1, help="devices that train together")
+    options = parser.parse_args(arguments)
+    try:
+        report = _report(json.load(sys.stdin), options.world)
+    except KeyboardInterrupt:
+        return 130
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    sys.stdout.write(json.dumps(report))
+    return 0
+
+
+def _report(values: dict[str, object], world: int) -> dict[str, object]:
+    from engine.batching.open_plan import open_plan
+    from engine.batching.report import report_on
+    from engine.config.loading import load_config
+    from engine.data.checks.before_queue import data_warnings
+    from engine.recipes.registry import open_recipe
+
+    config = load_config(values)
+    if "cache" in type(config.data).model_fields:
+        # Copies of the audio are made by runs.
+        config = config.model_copy(update={"data": config.data.model_copy(update={"cache": None})})
+    recipe = open_recipe(config)
+    sizes = recipe.sizes("train")
+    plan = open_plan(config, sizes, manifest=recipe.manifest("train"), world=world)
+    report = report_on(plan, sizes)
+    return asdict(replace(report, notes=(*report.notes, *data_warnings(config.data))))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

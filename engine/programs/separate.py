@@ -1,0 +1,73 @@
+"""`python -m engine.programs.separate CHECKPOINT INPUT...`: the process that `sepdash separate` starts.
+
+A user error is one message on stderr and exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from shutil import get_terminal_size
+
+_NAME_COLUMNS = 24
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Apply a checkpoint to audio files, naming each file written; return the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        from engine.recipes.separation.separator import separate_files
+
+        written = separate_files(
+            options.checkpoint,
+            options.inputs,
+            options.out,
+            device=options.device,
+            chunk_s=options.chunk,
+            overlap=options.overlap,
+            progress=_show_bar if sys.stderr.isatty() else _say_done,
+        )
+    except KeyboardInterrupt:
+        return 130
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"sepdash: {error}\n")
+        return 2
+    for path in written:
+        sys.stdout.write(f"{path}\n")
+    return 0
+
+
+def _show_bar(path: Path, share: float) -> None:
+    """Keep one line of the terminal up to date for each file."""
+    columns = get_terminal_size().columns
+    room = max(10, min(60, columns - _NAME_COLUMNS - 9))
+    done = round(share * room)
+    bar = "#" * done + "-" * (room - done)
+    name = path.name if len(path.name) <= _NAME_COLUMNS else f"{path.name[: _NAME_COLUMNS - 2]}.."
+    end = "\n" if share >= 1 else ""
+    sys.stderr.write(f"\r{name:<{_NAME_COLUMNS}} [{bar}] {share:4.0%}{end}")
+    sys.stderr.flush()
+
+
+def _say_done(path: Path, share: float) -> None:
+    """Name each file that is done, where no terminal would show a bar."""
+    if share >= 1:
+        sys.stderr.write(f"{path.name}: done\n")
+        sys.stderr.flush()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m engine.programs.separate", description=__doc__)
+    parser.add_argument("checkpoint", type=Path, help="folder of a checkpoint")
+    parser.add_argument("inputs", type=Path, nargs="+", help="audio files")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write into")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    parser.add_argument("--chunk", type=float, default=10.0, help="seconds on the device at once")
+    parser.add_argument("--overlap", type=float, default=0.25, help="share blended into the next")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""`python -m engine.programs.transcribe CHECKPOINT INPUT...`: the process that `sepdash transcribe` starts.
+
+An input is an audio file, or a manifest (.jsonl) or LibriSpeech folder, whose texts are compared with
+what was understood. A user error is one message on stderr and exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from engine.metrics.word_errors import ErrorBreakdown
+    from engine.recipes.transducer.transcriber import Stretch, Transcriber
+
+_MANIFEST = ".jsonl"
+# Models of short utterances understand somewhat longer ones better than parts of them.
+_LONGEST_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """Something to transcribe, and what is said there if that is known."""
+
+    path: Path
+    start_s: float
+    duration_s: float
+    reference: str | None
+    stretch: Stretch
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Transcribe, print as it comes, and sum up the errors; return the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        from engine.precision import resolve_device
+        from engine.recipes.transducer.transcriber import load_transcriber
+
+        transcriber = load_transcriber(options.checkpoint, resolve_device(options.device))
+        items = [item for path in options.inputs for item in _items(path, transcriber)]
+        if options.stream:
+            _stream(transcriber, items)
+            return 0
+        longest_s = options.longest or max(_LONGEST_S, transcriber.data.max_s)
+        _transcribe(transcriber, items, options, longest_s)
+    except KeyboardInterrupt:
+        return 130
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"sepdash: {error}\n")
+        return 2
+    return 0
+
+
+def _items(path: Path, transcriber: Transcriber) -> Iterator[_Item]:
+    from engine.data.files.audio_files import probe
+    from engine.data.speech.transcripts import checked_transcripts
+
+    if not (path.is_dir() or path.suffix == _MANIFEST):
+        info = probe(path)
+        yield _Item(path, 0.0, info.duration_s, None, transcriber.whole(info))
+        return
+    found = checked_transcripts(path, transcriber.data, setting="")
+    for item in found.utterances:
+        stretch = transcriber.between(found.infos[item.path], item.start_s, item.duration_s)
+        yield _Item(item.path, item.start_s, item.duration_s, item.text, stretch)
+
+
+def _stream(transcriber: Transcriber, items: Sequence[_Item]) -> None:
+    """Print the text of each item as it grows, after the seconds that had to be heard."""
+    for item in items:
+        sys.stdout.write(f"{item.path}\n")
+        for heard_s, text in transcriber.stream(item.stretch):
+            sys.stdout.write(f"{heard_s:8.2f} s  {text}\n")
+            sys.stdout.flush()
+
+
+def _transcribe(
+    transcriber: Transcriber, items: Sequence[_Item], options: argparse.Namespace, longest_s: float
+) -> None:
+    from engine.metrics.word_errors import ErrorBreakdown
+
+    words, characters = ErrorBreakdown("words"), ErrorBreakdown("characters")
+    rows: list[dict[str, Any]] = []
+    stretches = [item.stretch for item in items]
+    found = transcriber.texts(stretches, beam=options.beam, longest_s=longest_s)
+    for item, (text, parts) in zip(items, found, strict=True):
+        if parts > 1:
+            sys.stderr.write(
+                f"{item.path}: {item.duration_s:.1f} s is longer than {longest_s:g} s; read in {parts} "
+                "parts, cut in quiet places\n"
+            )
+        row = {
+            "path": str(item.path), "start": round(item.start_s, 6),
+            "duration": round(item.duration_s, 6), "text": text, "parts": parts,
+        }  # fmt: skip
+        if item.reference is not None:
+            row["reference"] = item.reference
+            row["errors"] = asdict(words.add(item.reference, text))
+            characters.add(item.reference, text)
+        rows.append(row)
+        if not options.json:
+            _show(item, text)
+    if options.json:
+        _write_json(rows, words, characters, options.confusions)
+    elif words.items:
+        sys.stdout.write(_summary(words, characters, options.confusions))
+
+
+def _show(item: _Item, text: str) -> None:
+    place = "" if item.reference is None else f" at {item.start_s:.2f} s"
+    sys.stdout.write(f"{item.path}{place}: {text}\n")
+    sys.stdout.flush()
+
+
+def _summary(words: ErrorBreakdown, characters: ErrorBreakdown, most: int) -> str:
+    """Return the error rates and the most frequent errors, as lines."""
+    total = words.total
+    lines = [
+        "",
+        f"WER {total.rate:.2%}: {total.edits} errors in {total.length} words ({total.substitutions} "
+        f"replaced, {total.deletions} left out, {total.insertions} added)",
+        f"CER {characters.total.rate:.2%}",
+    ]
+    for reference, hypothesis, times in words.most_frequent(most):
+        if reference is None:
+            what = f"{hypothesis} added"
+        else:
+            what = f"{reference} left out" if hypothesis is None else f"{reference} -> {hypothesis}"
+        lines.append(f"{times:6}  {what}")
+    return "\n".join(lines) + "\n"
+
+
+def _write_json(
+    rows: Sequence[dict[str, Any]], words: ErrorBreakdown, characters: ErrorBreakdown, most: int
+) -> None:
+    values: dict[str, Any] = {"items": rows}
+    if words.items:
+        values |= {
+            "wer": _or_none(words.total.rate),
+            "cer": _or_none(characters.total.rate),
+            "words": asdict(words.total),
+            "characters": asdict(characters.total),
+            "confusions": [
+                {"reference": reference, "hypothesis": hypothesis, "times": times}
+                for reference, hypothesis, times in words.most_frequent(most)
+            ],
+        }
+    sys.stdout.write(json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+
+
+def _or_none(rate: float) -> float | None:
+    return rate if rate == rate else None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m engine.programs.transcribe", description=__doc__
+    )
+    parser.add_argument("checkpoint", type=Path, help="folder of a checkpoint")
+    parser.add_argument("inputs", type=Path, nargs="+", help="audio files, manifests, folders")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    parser.add_argument("--beam", type=int, default=1, help="paths of the search; 1: greedy")
+    parser.add_argument(
+        "--longest", type=float, default=0.0, help="seconds; 0: as in training, or 20"
+    )
+    parser.add_argument("--confusions", type=int, default=10, help="most frequent errors shown")
+    parser.add_argument("--stream", action="store_true", help="print text as it grows")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,213 @@
+"""`python -P -m engine.programs.tuning_trial`: measures the cases of one job, given as a line on stdin.
+
+Answers in lines of JSON on stdout: facts, what is being measured, what was measured. A case that
+runs out of memory is one answer; whatever else goes wrong ends this process and not the search. It
+ends as soon as its standard input does: nobody waits for it then.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from dataclasses import asdict
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, TextIO
+
+from engine.tuning.machine import (
+    cpu_name,
+    limit_allocations,
+    memory_of_machine,
+    resident_bytes,
+)
+from engine.tuning.trials import Case, Facts, Job, Measured
+
+if TYPE_CHECKING:
+    import torch
+
+    from engine.tuning.measuring import Subject, Timed
+
+
+def main() -> int:
+    """Measure one job; return 0, or 2 for a mistake of the user's."""
+    # Libraries print to stdout; only answers may.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    job = read_job(sys.stdin.readline())
+    threading.Thread(target=_end_with_stdin, daemon=True).start()
+    try:
+        _Trial(job, answers).run()
+    except (ValueError, OSError) as error:
+        _say(answers, problem=str(error))
+        return 2
+    return 0
+
+
+def read_job(line: str) -> Job:
+    """Return the job of a line of JSON."""
+    raw = json.loads(line)
+    cases = tuple(Case(**{**case, "shape": tuple(case["shape"])}) for case in raw.pop("cases"))
+    return Job(cases=cases, **raw)
+
+
+_FEWEST_ROUNDS = 2
+
+
+class _Trial:
+    def __init__(self, job: Job, answers: TextIO) -> None:
+        # torch is imported here, when a broken stdin already ends this process.
+        from engine.precision import resolve_device
+
+        self._job = job
+        self._answers = answers
+        self._device = resolve_device(job.device)
+        self._subjects: dict[str, Subject] = {}
+
+    def run(self) -> None:
+        facts = self._facts()
+        _say(self._answers, facts=asdict(facts))
+        if self._job.limit_bytes is not None and self._device.type == "cpu":
+            limit_allocations(self._job.limit_bytes - facts.own_bytes)
+        timed: dict[int, Timed] = {}
+        for index, case in enumerate(self._job.cases):
+            _say(self._answers, started=index)
+            measured = self._measure(case, own_bytes=facts.own_bytes)
+            _say(self._answers, case=index, measured=asdict(measured))
+            if measured.outcome == "measured" and self._job.timing_s:
+                timed[index] = self._prepare(case)
+        self._time(timed)
+        _say(self._answers, done=True)
+
+    def _measure(self, case: Case, *, own_bytes: int) -> Measured:
+        from engine.training.out_of_memory import first_line, is_out_of_memory
+        from engine.tuning.measuring import measure_peaks
+
+        message = ""
+        try:
+            subject = self._subject(case)
+            others = sum(s.static_bytes for s in self._subjects.values() if s is not subject)
+            peaks = measure_peaks(subject, case, others_bytes=others, own_bytes=own_bytes)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            message = first_line(error)
+        for one in self._subjects.values():
+            one.clear()
+        if message:
+            return Measured("oom", message=message)
+        forward, optimizer = peaks
+        peak = max(peaks)
+        budget = self._job.budget_bytes
+        over = budget is not None and peak > budget
+        return Measured("over" if over else "measured", peak, forward, optimizer)
+
+    def _prepare(self, case: Case) -> Timed:
+        from engine.tuning.measuring import Timed
+
+        return Timed(self._subject(case), case)
+
+    def _time(self, timed: dict[int, Timed]) -> None:
+        from engine.training.out_of_memory import first_line, is_out_of_memory
+        from engine.tuning.measuring import rounds_of
+
+        rounds, seconds = rounds_of(self._job.timing_s)
+        started, most_s = perf_counter(), 3 * self._job.timing_s * len(timed)
+        for number in range(rounds + 1):
+            for index, one in list(timed.items()):
+                _say(self._answers, started=index)
+                problem = ""
+                try:
+                    if number == 0:
+                        one.warm_up()
+                    else:
+                        one.run(seconds)
+                except Exception as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    problem = first_line(error)
+                if problem:
+                    del timed[index]
+                    one.subject.clear()
+                    _say(
+                        self._answers, case=index, measured=asdict(Measured("oom", message=problem))
+                    )
+            if number:
+                self._tell_times(timed)
+            # Slow cases have fewer rounds: what is left of the time is for other trials.
+            if number >= _FEWEST_ROUNDS and perf_counter() - started > most_s:
+                return
+
+    def _tell_times(self, timed: dict[int, Timed]) -> None:
+        for index, one in timed.items():
+            _say(self._answers, times=index, update_s=one.update_s, optimizer_s=one.optimizer_s)
+
+    def _subject(self, case: Case) -> Subject:
+        from engine.config.loading import load_config
+        from engine.tuning.measuring import Subject
+
+        key = json.dumps(case.values, sort_keys=True)
+        if key not in self._subjects:
+            self._subjects[key] = Subject(load_config(case.values), self._device)
+        return self._subjects[key]
+
+    def _facts(self) -> Facts:
+        import torch
+
+        device = self._device
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+            free, total = torch.cuda.mem_get_info()
+            name = torch.cuda.get_device_name()
+            own = torch.cuda.memory_reserved()
+        else:
+            free, total = memory_of_machine()
+            name, own = cpu_name(), resident_bytes()
+        config_facts = self._look() if self._job.survey else {}
+        return Facts(
+            device.type, name, total, free, own,
+            formats=number_formats(device), can_compile=has_compiler(device), **config_facts,
+        )  # fmt: skip
+
+    def _look(self) -> dict[str, Any]:
+        """Look at the network of the first case, and at its training items."""
+        subject = self._subject(self._job.cases[0])
+        subject.clear()
+        found: dict[str, Any] = {
+            "has_2d": any(param.dim() == 4 for param in subject.model.parameters())
+        }
+        return found | (subject.item_sizes() if self._job.sizes else {})
+
+
+def number_formats(device: torch.device) -> tuple[str, ...]:
+    """Return the formats a device computes in; whether one is faster is for the trial to say."""
+    import torch
+
+    if device.type == "cpu":
+        return ("fp32", "bf16")
+    major, _ = torch.cuda.get_device_capability(device)
+    return ("fp32", "tf32", "bf16", "fp16") if major >= 8 else ("fp32", "fp16")
+
+
+def has_compiler(device: torch.device) -> bool:
+    """Tell whether `torch.compile` has what it needs."""
+    from importlib.util import find_spec
+    from shutil import which
+
+    if device.type == "cuda":
+        return find_spec("triton") is not None
+    return any(which(name) for name in ("g++", "clang++", "c++"))
+
+
+def _say(answers: TextIO, **values: object) -> None:
+    answers.write(json.dumps(values) + "\n")
+    answers.flush()
+
+
+def _end_with_stdin() -> None:
+    sys.stdin.read()
+    os._exit(3)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""What an evaluation finds out about each item, and the means over the items.
+
+Letters: B batch, N items, S sources, C channels, T samples.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.evaluation.result import Evaluation
+from engine.metrics.signal import LIMIT_DB, log_spectral_distance, sdr, si_sdr
+
+
+class ItemScores:
+    """Gathers the scores of estimates, batch by batch, without waiting for the device.
+
+    A silent reference has no SI-SDR, and an input that is its reference already (bandwidth
+    extension from the full rate) would put 100 dB into the mean: such sources are left out of all
+    but the loss. An item whose sources are all left out counts as excluded.
+    """
+
+    def __init__(self) -> None:
+        self._losses: dict[str, list[Tensor]] = defaultdict(list)
+        self._parts: dict[str, list[Tensor]] = defaultdict(list)
+
+    def add(
+        self, losses: Mapping[str, Tensor], est_BSCT: Tensor, ref_BSCT: Tensor, mix_BCT: Tensor
+    ) -> None:
+        """Judge a batch, of which the losses are known, (B,) each; channels form one signal."""
+        levels = {
+            "si_sdr": si_sdr(est_BSCT, ref_BSCT, joint_channels=True),
+            "input_si_sdr": si_sdr(mix_BCT.unsqueeze(1), ref_BSCT, joint_channels=True),
+            "sdr": sdr(est_BSCT, ref_BSCT, joint_channels=True),
+            "lsd": log_spectral_distance(est_BSCT, ref_BSCT).mean(dim=-1),
+        }
+        self.note(losses, levels)
+
+    def note(self, losses: Mapping[str, Tensor], levels: Mapping[str, Tensor]) -> None:
+        """Take in what was found of some items: losses (B,), levels (B, S) by name."""
+        after_BS, before_BS = levels["si_sdr"], levels["input_si_sdr"]
+        heard_BS = after_BS.isfinite() & before_BS.isfinite() & (before_BS < LIMIT_DB)
+        for name, loss_B in losses.items():
+            self._losses[name].append(loss_B)
+        for name, level_BS in {**levels, "si_sdri": after_BS - before_BS}.items():
+            sum_B = torch.where(heard_BS, level_BS, 0.0).sum(dim=1)
+            self._parts[name].append(sum_B / heard_BS.sum(dim=1))
+
+    def evaluation(self, items_key: str) -> Evaluation:
+        """Return the scores of all items, and their means."""
+        items = {
+            name: torch.cat(parts).double().cpu().numpy()
+            for name, parts in (self._losses | self._parts).items()
+        }
+        left_out_N = np.isnan(items["input_si_sdr"])
+        metrics = {
+            name: _mean(values_N if name in self._losses else values_N[~left_out_N])
+            for name, values_N in items.items()
+        }
+        return Evaluation(metrics, len(left_out_N), int(left_out_N.sum()), items, items_key)
+
+
+def _mean(values_N: np.ndarray) -> float:
+    return float(values_N.mean()) if len(values_N) else float("nan")

@@ -1,0 +1,295 @@
+"""The flagship task: a mixture in, one signal or several out, judged by SI-SDR.
+
+Bandwidth extension, denoising and stem separation differ only in their datasets. Letters: B batch,
+S sources, C channels, T samples.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cached_property
+from hashlib import sha256
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from engine.batching.items import MicroBatch
+from engine.config.data import StemsData
+from engine.config.schema import RunConfig
+from engine.config.sections import LossConfig
+from engine.data.batch import Batch, Split
+from engine.data.separation.dataset import (
+    AudioItem,
+    Dataset,
+    WholeItem,
+    collate,
+    fetch,
+    fetch_padded,
+)
+from engine.data.separation.kept_items import KeptItems
+from engine.data.separation.open_dataset import open_dataset
+from engine.data.separation.remix import mix_stems
+from engine.data.separation.stems import StemsDataset, fetch_unmixed
+from engine.evaluation.result import AudioSample, Evaluation
+from engine.metrics.signal import si_sdr
+from engine.recipes.base import StepOutput
+from engine.recipes.separation.file_scores import BlockLoss, FileScores
+from engine.recipes.separation.item_scores import ItemScores
+from engine.recipes.separation.losses import Loss, adds_sources, build_loss
+from engine.recipes.separation.overlap import Chunking, overlap_add
+from engine.recipes.separation.permutations import best_order, in_order, permutation_invariant
+from models.registry import build_model
+
+# A quarter of a part of a whole file is blended into the next.
+_OVERLAPPED = 4
+
+# Settings of the data that leave the validation items as they are; folders are named by manifests.
+_NO_MATTER_OF_VALIDATION = (
+    "train", "valid", "noise", "noise_valid", "segment_s", "short_files", "cache",
+    "remix", "gain_db", "flip_polarity", "swap_channels", "speed_percent", "mix_on",
+)  # fmt: skip
+
+
+class SeparationRecipe:
+    """Trains any model of `models` on any dataset of `engine.data`; can be sent to a reader process."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self._config = config
+        self._open: dict[Split, Dataset] = {}
+        self._weights: dict[tuple[int, torch.device], Tensor] = {}
+        self._mixes_on_device = _mixes_on_device(config)
+
+    def __getstate__(self) -> dict[str, object]:
+        """Send only what a reader process needs: the config and the datasets found so far."""
+        return {
+            "_config": self._config,
+            "_open": self._open,
+            "_weights": {},
+            "_mixes_on_device": self._mixes_on_device,
+        }
+
+    @property
+    def loss_unit(self) -> str:
+        """Return the unit of the loss."""
+        return "dB" if self._config.loss.kind == "si_sdr" else ""
+
+    def build_model(self) -> nn.Module:
+        """Return the network of the config, freshly initialised, on the CPU."""
+        config = self._config
+        return build_model(
+            config.model, channels=config.audio_data.channels, sources=config.num_sources
+        )
+
+    def sizes(self, split: Split) -> np.ndarray:
+        """Return (N, 1): the duration of each item in seconds; validation heeds max_items."""
+        durations = self._dataset(split).durations_s().reshape(-1, 1)
+        return durations[: self._num_valid] if split == "valid" else durations
+
+    def manifest(self, split: Split) -> str:
+        """Return the hash over the names, lengths and rates of the files."""
+        return self._dataset(split).manifest
+
+    def fetch(self, split: Split, micro_batch: MicroBatch) -> Batch:
+        """Read and collate items: `mix` (B, C, T) and `target` (B, S, C, T), or what `mixed` takes."""
+        dataset = self._dataset(split)
+        if split == "train" and self._mixes_on_device and isinstance(dataset, StemsDataset):
+            return fetch_unmixed(dataset, micro_batch)
+        if split == "train" and self._config.audio_data.short_files == "whole":
+            return fetch_padded(dataset, micro_batch, rate_hz=self._config.data.rate_hz)
+        return fetch(dataset, micro_batch)
+
+    def mixed(self, batch: Batch) -> Batch:
+        """Mix the stems of a batch where they are; one that has its mixture stays as it is."""
+        found = batch.tensors
+        if "mix" in found:
+            return batch
+        mix_BCT, target_BSCT = mix_stems(
+            found["stems"], found["gain"], found["swap"], num_targets=self._config.num_sources
+        )
+        return Batch({"mix": mix_BCT, "target": target_BSCT})
+
+    def step(self, model: nn.Module, batch: Batch) -> StepOutput:
+        """Return the sum of the loss over the items, and their number."""
+        batch = self.mixed(batch)
+        mix_BCT, target_BSCT = batch.tensors["mix"], batch.tensors["target"]
+        est_BSCT = model(mix_BCT)
+        if "length" in batch.tensors:
+            loss_B = self._loss_of_each(est_BSCT, target_BSCT, batch.tensors["length"])
+        else:
+            loss_B = self._loss(est_BSCT, target_BSCT)
+        return StepOutput(loss_B.sum(), self._weight(len(mix_BCT), mix_BCT.device))
+
+    def _loss_of_each(self, est_BSCT: Tensor, target_BSCT: Tensor, length_B: Tensor) -> Tensor:
+        """Return (B,) losses over the samples of each item; what follows them is padding."""
+        losses = [
+            self._loss(
+                est_BSCT[item : item + 1, ..., :frames], target_BSCT[item : item + 1, ..., :frames]
+            )
+            for item, frames in enumerate(length_B.tolist())
+        ]
+        return torch.cat(losses)
+
+    def evaluate(self, model: nn.Module, device: torch.device) -> Evaluation:
+        """Judge excerpts: val_loss, spectral, si_sdr, si_sdri, input_si_sdr, sdr, lsd (`ItemScores`)."""
+        scores = ItemScores()
+        samples: list[AudioSample] = []
+        for items in self._batches():
+            batch = collate(items).to(device)
+            mix_BCT, ref_BSCT = batch.tensors["mix"], batch.tensors["target"]
+            est_BSCT = self._ordered(model(mix_BCT), ref_BSCT)
+            losses = {"val_loss": self._loss(est_BSCT, ref_BSCT)}
+            losses["spectral"] = (
+                losses["val_loss"]
+                if self._judges_by_spectra
+                else self._spectral_loss(est_BSCT, ref_BSCT)
+            )
+            scores.add(losses, est_BSCT, ref_BSCT, mix_BCT)
+            for item, est_SCT in zip(items, est_BSCT, strict=True):
+                if len(samples) < self._config.validation.samples:
+                    samples.append(self._sample(len(samples), item, est_SCT))
+        return replace(scores.evaluation(self._items_key), samples=tuple(samples))
+
+    def evaluate_whole(self, model: nn.Module, device: torch.device) -> Evaluation:
+        """Judge whole files by the same metrics; no more than a part of a file is in memory."""
+        scores = ItemScores()
+        for index in range(self._num_valid):
+            found = self._judged(model, self._dataset("valid").whole(index), device)
+            losses = found.losses()
+            scores.note(
+                {**losses, "spectral": losses.get("spectral", losses["val_loss"])}, found.levels()
+            )
+        return scores.evaluation(self._items_key)
+
+    def _judged(self, model: nn.Module, item: WholeItem, device: torch.device) -> FileScores:
+        """Walk over a file as `sepdash separate` does; a part is on the device at a time."""
+        data = self._config.audio_data
+        length = max(64, round(self._config.validation.segment_s * data.rate_hz))
+        chunking = Chunking(length, length // _OVERLAPPED)
+        total = adds_sources(self._config.loss)
+        losses = {"val_loss": BlockLoss(build_loss(self._config.loss), total, own_order=True)}
+        if not self._judges_by_spectra:
+            losses["spectral"] = BlockLoss(build_loss(LossConfig()))
+        scores = FileScores(losses, interchangeable=data.interchangeable)
+        waiting: deque[AudioItem] = deque()
+
+        def estimates() -> Iterator[np.ndarray]:
+            for start, end in chunking.spans(item.frames):
+                part = item.read(start, end - start)
+                waiting.append(part)
+                mix_BCT = torch.from_numpy(part.mix_CT).unsqueeze(0).to(device)
+                yield model(mix_BCT).float()[0].cpu().numpy()
+
+        # Each block begins where a part does, and is that part up to the beginning of the next.
+        for block_SCT in overlap_add(
+            estimates(), chunking.overlap, interchangeable=data.interchangeable
+        ):
+            part, frames = waiting.popleft(), block_SCT.shape[-1]
+            signals = (block_SCT, part.target_SCT[..., :frames], part.mix_CT[..., :frames])
+            scores.add(*(torch.from_numpy(x).to(device) for x in signals))
+        return scores
+
+    def worst_batch(self, count: int, shape: tuple[float, ...] = ()) -> Batch:
+        """Return `count` items of noise, `shape` (seconds,) long or as long as a training segment."""
+        data = self._config.audio_data
+        frames = round(shape[0] * data.rate_hz) if shape else data.segment_samples
+        size = (data.channels, frames)
+        generator = torch.Generator().manual_seed(0)
+        mix_BCT = torch.randn(count, *size, generator=generator) * 0.1
+        target_BSCT = torch.randn(count, self._config.num_sources, *size, generator=generator) * 0.1
+        return Batch({"mix": mix_BCT, "target": target_BSCT})
+
+    def _sample(self, index: int, item: AudioItem, est_SCT: Tensor) -> AudioSample:
+        data = self._config.audio_data
+        names = data.source_names
+        ends = [f".{name}" for name in names] if len(names) > 1 else [""]
+        estimates_SCT = est_SCT.float().cpu().numpy()
+        signals = {"input": item.mix_CT}
+        signals |= {f"target{end}": item.target_SCT[i] for i, end in enumerate(ends)}
+        signals |= {f"estimate{end}": estimates_SCT[i] for i, end in enumerate(ends)}
+        return AudioSample(index, data.rate_hz, signals)
+
+    @cached_property
+    def _loss(self) -> Loss:
+        loss = build_loss(self._config.loss)
+        if not self._config.audio_data.interchangeable:
+            return loss
+        return permutation_invariant(loss, total=adds_sources(self._config.loss))
+
+    @cached_property
+    def _spectral_loss(self) -> Loss:
+        """The spectral loss as a metric, the same whatever a run minimises."""
+        return build_loss(LossConfig())
+
+    @property
+    def _judges_by_spectra(self) -> bool:
+        """Whether the loss is that metric already; the best order by it may not be that by SI-SDR."""
+        return self._config.loss == LossConfig() and not self._config.audio_data.interchangeable
+
+    def _ordered(self, est_BSCT: Tensor, ref_BSCT: Tensor) -> Tensor:
+        """Put interchangeable estimates in the order of the references, the best by SI-SDR."""
+        if not self._config.audio_data.interchangeable:
+            return est_BSCT
+        score_BSS = si_sdr(est_BSCT.unsqueeze(2), ref_BSCT.unsqueeze(1), joint_channels=True)
+        return in_order(est_BSCT, best_order(score_BSS))
+
+    @cached_property
+    def _items_key(self) -> str:
+        """Sixteen hex digits that name the validation items: files, excerpts, and how they mix.
+
+        Where they are equal, so are the whole files and the parts they are judged in.
+        """
+        config = self._config
+        how = config.data.model_dump(mode="json", exclude=set(_NO_MATTER_OF_VALIDATION))
+        where = (config.validation.segment_s, self._num_valid)
+        about = json.dumps([self.manifest("valid"), how, where], sort_keys=True)
+        return sha256(about.encode()).hexdigest()[:16]
+
+    @cached_property
+    def _valid_items(self) -> KeptItems:
+        return KeptItems(self._dataset("valid"))
+
+    @property
+    def _num_valid(self) -> int:
+        most = self._config.validation.max_items
+        total = len(self._dataset("valid"))
+        return min(most, total) if most else total
+
+    def _dataset(self, split: Split) -> Dataset:
+        if split not in self._open:
+            self._open[split] = open_dataset(self._config, split)
+        return self._open[split]
+
+    def _weight(self, count: int, device: torch.device) -> Tensor:
+        key = (count, device)
+        if key not in self._weights:
+            self._weights[key] = torch.full((), float(count), device=device)
+        return self._weights[key]
+
+    def _batches(self) -> Iterator[list[AudioItem]]:
+        """Yield items in order; only neighbours of one length share a batch, so none is padded."""
+        group = list[AudioItem]()
+        most = self._config.validation.batch_items
+        for index in range(self._num_valid):
+            item = self._valid_items[index]
+            full = len(group) == most
+            if group and (full or item.mix_CT.shape != group[0].mix_CT.shape):
+                yield group
+                group = []
+            group.append(item)
+        if group:
+            yield group
+
+
+def _mixes_on_device(config: RunConfig) -> bool:
+    data = config.data
+    if not isinstance(data, StemsData) or not data.changes_stems:
+        return False
+    if data.mix_on == "auto":
+        # Stems in place of mixture and targets are no more to send: then readers save a fifth.
+        no_larger = len(data.others) <= 1
+        return no_larger and config.precision.device != "cpu" and torch.cuda.is_available()
+    return data.mix_on == "device"

@@ -1,0 +1,248 @@
+"""Speech in, text out: transducers (RNN-T), judged by word and character error rates.
+
+Letters: B batch, N validation items, T samples, L frames, F mel bands, U tokens, D channels.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from hashlib import sha256
+from math import ceil
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from engine.audio.log_mel import LogMel, Normalisation, measure
+from engine.batching.items import ItemDraw, MicroBatch
+from engine.config.schema import RunConfig
+from engine.config.speech import SpeechData
+from engine.data.batch import Batch, Split
+from engine.data.speech.utterances import SpeechDataset
+from engine.evaluation.result import Evaluation
+from engine.item_random import item_generator
+from engine.metrics.word_errors import ErrorBreakdown
+from engine.recipes.base import StepOutput
+from engine.recipes.transducer.decoding import greedy, most_tokens
+from engine.recipes.transducer.rnnt_loss import Lattices, item_losses, transducer_loss
+from engine.recipes.transducer.specaugment import spec_augment
+from engine.text.tokens import Tokenizer, build_tokenizer
+from models.speech_configs import ConformerRnntConfig, EmformerRnntConfig
+from models.transducer import Transducer, build_transducer
+
+# Frames of the validation items are kept up to here: 4.6 hours of 80 mel bands.
+_MOST_KEPT_BYTES = 2**29
+
+
+class TransducerRecipe:
+    """Trains any transducer of `models.transducer` on utterances; can be sent to a reader process."""
+
+    def __init__(self, config: RunConfig) -> None:
+        assert isinstance(config.data, SpeechData)
+        assert isinstance(config.model, ConformerRnntConfig | EmformerRnntConfig)
+        self._config = config
+        self._data = config.data
+        self._model_config = config.model
+        self._log_mel = LogMel(config.data)
+        self._open: dict[Split, SpeechDataset] = {}
+        self._kept: dict[int, tuple[Tensor, Tensor]] = {}
+        self._room = _MOST_KEPT_BYTES
+
+    def __getstate__(self) -> dict[str, object]:
+        """Send what a reader process needs, statistics and tokens included; nothing is measured again."""
+        return {**self.__dict__, "_kept": {}, "_room": _MOST_KEPT_BYTES}
+
+    @property
+    def loss_unit(self) -> str:
+        """Return the unit of the loss: that of a natural logarithm."""
+        return "nats"
+
+    def build_model(self) -> Transducer:
+        """Return the network, freshly initialised, with the tokens and the mean spectrum it knows."""
+        model = build_transducer(
+            self._model_config,
+            num_mels=self._data.num_mels,
+            num_tokens=self._tokenizer.num_tokens,
+            vocabulary=self._tokenizer.to_bytes(),
+        )
+        model.normalise_by(self._normalisation.mean_F, self._normalisation.std_F)
+        return model
+
+    def sizes(self, split: Split) -> np.ndarray:
+        """Return (N, 2): seconds and tokens of each utterance; validation heeds max_items."""
+        tokens = (
+            [len(some) for some in self._train_tokens]
+            if split == "train"
+            else [len(self._tokens("valid", index)) for index in range(self._num_valid)]
+        )
+        durations = self._dataset(split).durations_s()[: len(tokens)]
+        return np.stack([durations, np.array(tokens, dtype=np.float64)], axis=1)
+
+    def manifest(self, split: Split) -> str:
+        """Return the hash over names, places, lengths and texts of the utterances."""
+        return self._dataset(split).manifest
+
+    def fetch(self, split: Split, micro_batch: MicroBatch) -> Batch:
+        """Read utterances: `feat` (B, L, F), `feat_length` (B,), `token` (B, U), `token_length` (B,).
+
+        Frames are log-mel, with SpecAugment in training; they and tokens are padded to the shape of
+        the micro-batch, (seconds,) or (seconds, tokens), or to the longest where it has none.
+        """
+        feats = [self._frames(split, draw) for draw in micro_batch.draws]
+        tokens = [self._tokens(split, draw.index) for draw in micro_batch.draws]
+        return self._collate(feats, tokens, micro_batch.shape)
+
+    def step(self, model: nn.Module, batch: Batch) -> StepOutput:
+        """Return the sum of the loss over the utterances, and their number."""
+        assert isinstance(model, Transducer)
+        loss_sum = transducer_loss(
+            model, self._lattices(model, batch), slices=self._config.batch.split
+        )
+        count = len(batch.tensors["feat_length"])
+        return StepOutput(loss_sum, torch.full((), float(count), device=loss_sum.device))
+
+    def evaluate(self, model: nn.Module, device: torch.device) -> Evaluation:
+        """Judge the items by val_loss, and greedy decoding by wer and cer.
+
+        Rates are edits over the length of all references. The values of single items average to them:
+        they are edits over the mean length of a reference, so that items weigh by their length.
+        """
+        assert isinstance(model, Transducer)
+        losses_N = np.zeros(self._num_valid)
+        texts = [""] * self._num_valid
+        for rows in self._valid_rows:
+            batch = self._valid_batch(rows).to(device)
+            lattices = self._lattices(model, batch)
+            losses_B = item_losses(model, lattices, slices=self._config.batch.split)
+            losses_N[rows] = losses_B.double().cpu().numpy()
+            found = greedy(model, lattices.enc_BTD, lattices.enc_lengths, self._most(rows))
+            for row, tokens in zip(rows, found, strict=True):
+                texts[row] = self._tokenizer.decode(tokens)
+        words, characters = ErrorBreakdown("words"), ErrorBreakdown("characters")
+        for utterance, text in zip(self._dataset("valid").utterances, texts, strict=False):
+            words.add(utterance.text, text)
+            characters.add(utterance.text, text)
+        items = {"val_loss": losses_N, "wer": words.per_item(), "cer": characters.per_item()}
+        metrics = {
+            "val_loss": float(losses_N.mean()), "wer": words.total.rate, "cer": characters.total.rate,
+        }  # fmt: skip
+        return Evaluation(metrics, self._num_valid, 0, items, self._items_key)
+
+    def worst_batch(self, count: int, shape: tuple[float, ...] = ()) -> Batch:
+        """Return `count` utterances of noise of `shape` (seconds, tokens), or of the largest of each."""
+        sizes = self.sizes("train")
+        seconds = shape[0] if shape else float(sizes[:, 0].max())
+        num_tokens = ceil(shape[1]) if len(shape) > 1 else int(sizes[:, 1].max())
+        generator = torch.Generator().manual_seed(0)
+        frames = self._log_mel.frames_in(seconds)
+        noise_BLF = torch.randn(count, frames, self._data.num_mels, generator=generator)
+        feat_BLF = noise_BLF * self._normalisation.std_F + self._normalisation.mean_F
+        token_BU = torch.randint(
+            1, self._tokenizer.num_tokens, (count, num_tokens), generator=generator
+        )
+        return self._collate(list(feat_BLF), list(token_BU), ())
+
+    def _lattices(self, model: Transducer, batch: Batch) -> Lattices:
+        """Run encoder and predictor; lengths become plain numbers, since the loss cuts by them."""
+        tensors = batch.tensors
+        enc_BTD, enc_lengths_B, pred_BUD = model(
+            tensors["feat"], tensors["feat_length"], tensors["token"]
+        )
+        lengths = torch.stack([enc_lengths_B, tensors["token_length"]]).tolist()
+        return Lattices(enc_BTD, pred_BUD, tensors["token"], *lengths)
+
+    def _frames(self, split: Split, draw: ItemDraw) -> Tensor:
+        feat_LF = self._log_mel(self._dataset(split).audio(draw.index))
+        if split == "valid" or not (self._data.time_masks or self._data.freq_masks):
+            return feat_LF
+        generator = item_generator(self._config.seed, draw.epoch, draw.index, "specaugment")
+        return spec_augment(feat_LF, self._data, generator, hidden_F=self._normalisation.mean_F)
+
+    def _collate(
+        self, feats: Sequence[Tensor], tokens: Sequence[Tensor], shape: tuple[float, ...]
+    ) -> Batch:
+        """Pad with zeros; an utterance that rounding made longer than the shape is never cut."""
+        feat_BLF = pad_sequence(list(feats), batch_first=True)
+        token_BU = pad_sequence(list(tokens), batch_first=True)
+        if shape:
+            more = self._log_mel.frames_in(shape[0]) - feat_BLF.shape[1]
+            feat_BLF = nn.functional.pad(feat_BLF, (0, 0, 0, max(0, more)))
+        if len(shape) > 1:
+            more = ceil(shape[1]) - token_BU.shape[1]
+            token_BU = nn.functional.pad(token_BU, (0, max(0, more)))
+        return Batch(
+            {
+                "feat": feat_BLF,
+                "feat_length": torch.tensor([len(feat) for feat in feats]),
+                "token": token_BU,
+                "token_length": torch.tensor([len(some) for some in tokens]),
+            }
+        )
+
+    def _valid_batch(self, rows: Sequence[int]) -> Batch:
+        items = [self._valid_item(row) for row in rows]
+        return self._collate([feat for feat, _ in items], [tokens for _, tokens in items], ())
+
+    def _valid_item(self, row: int) -> tuple[Tensor, Tensor]:
+        """Return frames and tokens; kept, so that only the first evaluation reads files."""
+        if row in self._kept:
+            return self._kept[row]
+        item = self._frames("valid", ItemDraw(0, row)), self._tokens("valid", row)
+        if item[0].nbytes <= self._room:
+            self._room -= item[0].nbytes
+            self._kept[row] = item
+        return item
+
+    @cached_property
+    def _valid_rows(self) -> list[list[int]]:
+        """Items in batches, longest first, so that little is padded."""
+        order = np.argsort(-self.sizes("valid")[:, 0], kind="stable").tolist()
+        most = self._config.validation.batch_items
+        return [order[start : start + most] for start in range(0, len(order), most)]
+
+    def _most(self, rows: Sequence[int]) -> list[int]:
+        durations_s = self._dataset("valid").durations_s()
+        return [most_tokens(durations_s[row]) for row in rows]
+
+    @cached_property
+    def _items_key(self) -> str:
+        """Sixteen hex digits that name the validation items and how they are scored."""
+        how = {"case": self._data.case, "punctuation": self._data.punctuation}
+        about = json.dumps([self.manifest("valid"), how, self._num_valid, self._data.rate_hz])
+        return sha256(about.encode()).hexdigest()[:16]
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        return build_tokenizer(self._data, self._dataset("train").texts)
+
+    @cached_property
+    def _normalisation(self) -> Normalisation:
+        if not self._data.cmvn:
+            return Normalisation.none(self._data.num_mels)
+        return measure(self._dataset("train"), self._log_mel)
+
+    @cached_property
+    def _train_tokens(self) -> list[np.ndarray]:
+        texts = self._dataset("train").texts
+        return [np.array(self._tokenizer.encode(text), dtype=np.int32) for text in texts]
+
+    def _tokens(self, split: Split, index: int) -> Tensor:
+        """Return the tokens of an utterance, (U,) int64."""
+        if split == "train":
+            return torch.from_numpy(self._train_tokens[index].astype(np.int64))
+        text = self._dataset("valid").utterances[index].text
+        return torch.tensor(self._tokenizer.encode(text), dtype=torch.int64)
+
+    @property
+    def _num_valid(self) -> int:
+        most = self._config.validation.max_items
+        total = len(self._dataset("valid"))
+        return min(most, total) if most else total
+
+    def _dataset(self, split: Split) -> SpeechDataset:
+        if split not in self._open:
+            self._open[split] = SpeechDataset(self._data, split)
+        return self._open[split]

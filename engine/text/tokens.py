@@ -1,0 +1,170 @@
+"""Text as tokens and back: characters, or pieces of words learnt by SentencePiece.
+
+Token 0 is the transducer's blank. A tokenizer is a pure function of (settings, training texts), and
+is kept in a checkpoint as bytes of JSON, so that transcribing needs nothing else. Normalisation of
+the text is not done here (`engine.text.normalise`).
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, Protocol
+
+from engine.config.errors import DataError, Problem
+from engine.config.speech import SpeechData
+from engine.text.normalise import vocabulary_of
+
+# SentencePiece shuffles what it can't hold; so many texts are enough, and are taken evenly.
+_MOST_TEXTS = 500_000
+
+
+class Tokenizer(Protocol):
+    """Turns text into token numbers from 1 to num_tokens - 1, and back."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Number of tokens, blank included."""
+
+    def encode(self, text: str) -> list[int]:
+        """Return the tokens of a text; what the tokenizer does not know raises ValueError."""
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Return the text of tokens."""
+
+    def to_bytes(self) -> bytes:
+        """Return all that `from_bytes` needs."""
+
+
+class CharTokenizer:
+    """One token for each character, the space included."""
+
+    def __init__(self, characters: str) -> None:
+        self._characters = characters
+        self._tokens = {char: number for number, char in enumerate(characters, start=1)}
+
+    @property
+    def num_tokens(self) -> int:
+        """Characters and the blank."""
+        return len(self._characters) + 1
+
+    def encode(self, text: str) -> list[int]:
+        """Return a token for each character.
+
+        Raises:
+            ValueError: naming the characters that are not in the vocabulary.
+        """
+        unknown = sorted(set(text) - set(self._tokens))
+        if unknown:
+            raise ValueError(
+                f"text {text!r:.60} has {', '.join(map(repr, unknown))}, which no token stands for; "
+                "name them in data.vocabulary, or take them out of the text"
+            )
+        return [self._tokens[char] for char in text]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Return the characters, spaces at the ends and next to spaces left out."""
+        return " ".join("".join(self._characters[token - 1] for token in tokens).split())
+
+    def to_bytes(self) -> bytes:
+        """Return the characters as JSON."""
+        return _to_json({"kind": "char", "characters": self._characters})
+
+
+class SentencePieceTokenizer:
+    """Pieces of words; the pieces of SentencePiece follow the blank."""
+
+    def __init__(self, model: bytes) -> None:
+        self._model = model
+
+    def __getstate__(self) -> dict[str, object]:
+        """Send the model alone; the processor is made again."""
+        return {"_model": self._model}
+
+    @property
+    def num_tokens(self) -> int:
+        """Pieces and the blank."""
+        return int(self._processor.get_piece_size()) + 1
+
+    def encode(self, text: str) -> list[int]:
+        """Return the best pieces; unknown characters become the piece that stands for them."""
+        return [piece + 1 for piece in self._processor.encode(text)]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Return the text of the pieces."""
+        return str(self._processor.decode([int(token) - 1 for token in tokens])).strip()
+
+    def to_bytes(self) -> bytes:
+        """Return the model of SentencePiece in JSON."""
+        return _to_json(
+            {"kind": "sentencepiece", "model": base64.b64encode(self._model).decode("ascii")}
+        )
+
+    @cached_property
+    def _processor(self) -> Any:
+        from sentencepiece import SentencePieceProcessor
+
+        return SentencePieceProcessor(model_proto=self._model)
+
+
+def build_tokenizer(data: SpeechData, texts: Sequence[str]) -> Tokenizer:
+    """Return the tokenizer that the settings and the (normalised) training texts define.
+
+    Raises:
+        DataError: when the texts are too few for the pieces asked for.
+    """
+    if data.tokens == "char":
+        return CharTokenizer(" " + vocabulary_of(data, texts))
+    return SentencePieceTokenizer(_train_pieces(texts, data.vocab_size))
+
+
+def from_bytes(state: bytes) -> Tokenizer:
+    """Return the tokenizer that `to_bytes` wrote.
+
+    Raises:
+        ValueError: when it is of no kind this program knows.
+    """
+    values = json.loads(state)
+    match values.get("kind"):
+        case "char":
+            return CharTokenizer(values["characters"])
+        case "sentencepiece":
+            return SentencePieceTokenizer(base64.b64decode(values["model"]))
+    raise ValueError(f"no tokenizer is of kind {values.get('kind')!r}")
+
+
+def _train_pieces(texts: Sequence[str], size: int) -> bytes:
+    """Train a unigram model on one thread; the same texts in the same order give the same bytes."""
+    from sentencepiece import SentencePieceTrainer
+
+    step = -(-len(texts) // _MOST_TEXTS)
+    model = io.BytesIO()
+    try:
+        SentencePieceTrainer.train(
+            sentence_iterator=iter(texts[::step]),
+            model_writer=model,
+            model_type="unigram",
+            vocab_size=size,
+            character_coverage=1.0,
+            hard_vocab_limit=False,
+            num_threads=1,
+            unk_id=0,
+            bos_id=-1,
+            eos_id=-1,
+            pad_id=-1,
+            minloglevel=2,
+        )
+    except (RuntimeError, OSError) as error:
+        text = (
+            f"{size} pieces can't be learnt from {len(texts)} training texts ({error}); ask for "
+            "another number, or take char tokens"
+        )
+        raise DataError([Problem("data.vocab_size", text)]) from None
+    return model.getvalue()
+
+
+def _to_json(values: dict[str, str]) -> bytes:
+    return json.dumps(values, sort_keys=True, ensure_ascii=True).encode()

@@ -1,0 +1,200 @@
+"""Training curves, from device scalars to blocks of points.
+
+The hot path only keeps references to () tensors; they are read together when a block is full or
+old enough. Owns the count of skipped updates and the decision that a run has diverged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from time import perf_counter
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.config.counters import Counters, UpdateSize
+from engine.config.sections import LoggingConfig
+from engine.events import Event, Noticed, PointsRecorded
+from engine.training.schedules import is_due
+from engine.training.updates import UpdateResult
+
+MAX_BLOCK = 512
+MAX_SKIPPED_IN_A_ROW = 20
+
+
+class TrainingDiverged(ValueError):
+    """Too many updates in a row had a loss or gradient that is not finite."""
+
+
+class Telemetry:
+    """Collects what updates measured and tells it in blocks of points.
+
+    A point covers the updates since the one before it: loss is the mean over their items, grad_norm
+    the mean over their updates, both over the finite updates only; lr is that of the last one.
+    """
+
+    def __init__(
+        self,
+        config: LoggingConfig,
+        size: UpdateSize,
+        *,
+        loss_unit: str,
+        emit: Callable[[Event], None],
+    ) -> None:
+        self._config = config
+        self._size = size
+        self._emit = emit
+        self._units = {
+            "loss": loss_unit, "grad_norm": "", "lr": "", "skipped": "",
+            "audio_s_per_s": "s/s", "updates_per_s": "1/s",
+        }  # fmt: skip
+        self._update = 0
+        self._fresh: list[Tensor] = []
+        self._lrs: list[float] = []
+        self._sizes: list[UpdateSize] = []
+        # Rows that belong to no point yet: (R, 7) loss sum, weight, gradient norm, lr, and what the
+        # update added to the counters: micro-batches, samples, audio seconds.
+        self._pending = np.zeros((0, 7))
+        # The counters before the first of those rows.
+        self._counters = Counters()
+        self._skipped = 0
+        self._in_a_row = 0
+        self.restart_clock()
+
+    def start_at(self, counters: Counters) -> None:
+        """Count on from `counters`, those after the rows that were restored."""
+        self._update = counters.updates
+        self._counters = _advanced(counters, self._pending, sign=-1)
+
+    def restart_clock(self) -> None:
+        """Leave out of the throughput the time since the last flush (evaluation, saving)."""
+        self._since = perf_counter()
+        self._deadline = self._since + self._config.flush_s
+
+    def add(self, result: UpdateResult, lr: float, size: UpdateSize) -> None:
+        """Keep the measurements of the next update, of `size`; they stay on the device."""
+        self._fresh += (result.loss_sum, result.weight, result.grad_norm)
+        self._lrs.append(lr)
+        self._sizes.append(size)
+
+    def is_full(self) -> bool:
+        """Tell whether it is time to flush."""
+        return len(self._lrs) >= MAX_BLOCK or (bool(self._lrs) and perf_counter() >= self._deadline)
+
+    def flush(self) -> None:
+        """Read the device, tell the points that are complete, and check the run's health.
+
+        Raises:
+            TrainingDiverged: after 20 updates in a row that were not finite.
+        """
+        count = len(self._lrs)
+        if not count:
+            return
+        block = torch.stack(self._fresh).to("cpu", torch.float64).numpy().reshape(count, 3)
+        elapsed = max(perf_counter() - self._since, 1e-9)
+        sizes = [(size.micro_batches, size.samples, size.audio_seconds) for size in self._sizes]
+        rows = np.column_stack([block, self._lrs, np.asarray(sizes, dtype=np.float64)])
+        self._fresh, self._lrs, self._sizes = [], [], []
+        first = self._update - len(self._pending) + 1
+        self._update += count
+        self._pending = np.concatenate([self._pending, rows])
+        skipped_before = self._skipped
+        self._tell_points(first, count / elapsed, float(rows[:, 6].sum()) / elapsed)
+        self.restart_clock()
+        self._check_health(rows, skipped_before)
+
+    def _tell_points(self, first: int, updates_per_s: float, audio_s_per_s: float) -> None:
+        rows = self._pending
+        numbers = np.arange(first, first + len(rows))
+        every = self._config.every
+        ends = [i for i, n in enumerate(numbers) if is_due(every, int(n), self._size)]
+        if not ends:
+            return
+        end = ends[-1] + 1
+        starts = [0, *(i + 1 for i in ends[:-1])]
+        finite = _finite_rows(rows[:end])
+        sums = np.add.reduceat(np.where(finite[:, None], rows[:end, :3], 0.0), starts)
+        counts = np.add.reduceat(finite.astype(np.int64), starts)
+        skipped = self._skipped + np.cumsum(np.diff([*starts, end]) - counts)
+        self._skipped = int(skipped[-1])
+        self._pending = rows[end:]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            loss, grad_norm = sums[:, 0] / sums[:, 1], sums[:, 2] / counts
+        series = {
+            "loss": loss,
+            "grad_norm": grad_norm,
+            "lr": rows[ends, 3],
+            "skipped": skipped.astype(np.float64),
+            "audio_s_per_s": np.full(len(ends), audio_s_per_s),
+            "updates_per_s": np.full(len(ends), updates_per_s),
+        }
+        self._counters = _advanced(self._counters, rows[:end])
+        self._emit(PointsRecorded(numbers[ends], series, dict(self._units), self._counters))
+
+    def _check_health(self, rows: np.ndarray, skipped_before: int) -> None:
+        finite = _finite_rows(rows)
+        if finite.all():
+            self._in_a_row = 0
+            return
+        first = self._update - len(rows) + 1
+        numbers = [first + int(i) for i in np.flatnonzero(~finite)]
+        for index, good in enumerate(finite):
+            self._in_a_row = 0 if good else self._in_a_row + 1
+            if self._in_a_row == MAX_SKIPPED_IN_A_ROW:
+                last = first + index
+                raise TrainingDiverged(
+                    f"updates {last - MAX_SKIPPED_IN_A_ROW + 1} to {last}: loss or gradient not "
+                    f"finite {MAX_SKIPPED_IN_A_ROW} times in a row; the weights are those before. "
+                    "Lower optimizer.lr, set a schedule.warmup or use precision.dtype = bf16 or fp32"
+                )
+        counters = _advanced(self._counters, self._pending)
+        self._emit(
+            Noticed(
+                "warning",
+                "updates-skipped",
+                f"{len(numbers)} update(s) skipped, loss or gradient not finite: {_shorten(numbers)}",
+                counters,
+                {"count": len(numbers), "first": numbers[0], "last": numbers[-1]},
+            )
+        )
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what the next points depend on; flush first."""
+        assert not self._lrs, "flush before saving"
+        counts = torch.tensor([self._skipped, self._in_a_row], dtype=torch.int64)
+        return {"pending": torch.from_numpy(self._pending.copy()), "counts": counts}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take it from `state`."""
+        self._pending = state["pending"].numpy().copy()
+        self._skipped, self._in_a_row = (int(n) for n in state["counts"])
+
+
+class SilentTelemetry(Telemetry):
+    """Telemetry of a process that tells nothing, since the first one of the run speaks for all."""
+
+    def add(self, result: UpdateResult, lr: float, size: UpdateSize) -> None:
+        """Keep nothing."""
+
+
+def _advanced(counters: Counters, rows: np.ndarray, *, sign: int = 1) -> Counters:
+    """Return the counters after (or, with sign -1, before) the updates of `rows`."""
+    micro_batches, samples, audio_seconds = (rows[:, 4:].sum(axis=0) * sign).tolist()
+    return Counters(
+        counters.updates + sign * len(rows),
+        counters.micro_batches + round(micro_batches),
+        counters.samples + round(samples),
+        round(counters.audio_seconds + audio_seconds, 9),
+    )
+
+
+def _finite_rows(rows: np.ndarray) -> np.ndarray:
+    """Return (R,) bool: where loss sum, weight and gradient norm are all finite."""
+    flags: np.ndarray = np.isfinite(rows[:, :3]).all(axis=1)
+    return flags
+
+
+def _shorten(numbers: list[int]) -> str:
+    text = ", ".join(map(str, numbers[:10]))
+    return text if len(numbers) <= 10 else f"{text}, ... {numbers[-1]}"

@@ -1,0 +1,88 @@
+"""The exponential moving average of the weights.
+
+Owns the averaged tensors and how they stand in for the weights. When it decays how fast is a pure
+function in `engine.training.schedules`; so the only state here is the average itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from engine.config.counters import UpdateSize
+from engine.config.sections import EmaConfig
+from engine.training.schedules import ema_decay, ema_restart
+
+
+class Ema:
+    """An average of the parameters of a model; buffers are not averaged."""
+
+    def __init__(self, model: nn.Module, config: EmaConfig, size: UpdateSize) -> None:
+        named = dict(model.named_parameters())
+        self._names = list(named)
+        self._params = [param.detach() for param in named.values()]
+        self._holders = list(named.values())
+        self._averages = [param.clone() for param in self._params]
+        self._config = config
+        self._size = size
+        self._restart = ema_restart(config, size)
+
+    @torch.no_grad()
+    def update(self, update: int, *, skipped: Tensor, one_by_one: bool = False) -> None:
+        """Take in the weights after update number `update`, unless it was skipped.
+
+        Nothing has changed when memory runs out in here, but with `one_by_one`.
+
+        Args:
+            update: number of the update, from 1.
+            skipped: () 1.0 where the update was not finite, else 0.0, on the device of the weights.
+            one_by_one: take memory for one parameter at a time, not for all; slower on a GPU.
+        """
+        if update == self._restart:
+            torch._foreach_copy_(self._averages, self._params)
+            return
+        share = 1.0 - ema_decay(self._config, update, self._size)
+        if skipped.is_cpu:
+            if not skipped.item():
+                torch._foreach_lerp_(self._averages, self._params, share)
+            return
+        # On a GPU the flag must stay on the device: a share of 0 leaves the average as it is.
+        gated = (1.0 - skipped) * share
+        if one_by_one:
+            for average, param in zip(self._averages, self._params, strict=True):
+                average.add_((param - average).mul_(gated))
+            return
+        moves = torch._foreach_sub(self._params, self._averages)
+        torch._foreach_mul_(moves, gated)
+        torch._foreach_add_(self._averages, moves)
+
+    @contextmanager
+    def swapped(self) -> Iterator[None]:
+        """Let the model hold the average; the weights are back at the end, whatever happens."""
+        self._exchange()
+        try:
+            yield
+        finally:
+            self._exchange()
+
+    def _exchange(self) -> None:
+        for index, holder in enumerate(self._holders):
+            holder.data, self._averages[index] = self._averages[index], holder.data
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the averages by parameter name (no copies)."""
+        return dict(zip(self._names, self._averages, strict=True))
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take the averages from `state`.
+
+        Raises:
+            ValueError: when its names are not those of the model.
+        """
+        if set(state) != set(self._names):
+            raise ValueError(f"the average has other parameters: {set(state) ^ set(self._names)}")
+        for name, average in zip(self._names, self._averages, strict=True):
+            average.copy_(state[name])

@@ -1,0 +1,73 @@
+"""The learning rate over a whole run, for people to look at before it starts. Free of torch.
+
+Owns the curve that is drawn of a schedule, and the warnings about one that is probably not meant.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+
+from engine.config.counters import UpdateSize
+from engine.config.schema import RunConfig
+from engine.config.sections import ScheduleConfig
+from engine.training.schedules import lr_factor, total_updates
+
+# Below this share of its peak a learning rate changes nothing any more.
+_SPENT = 1e-3
+_MOST_OF_THE_RUN = 0.9
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleCurve:
+    """The learning rate at some updates, numbered from 1, the first and the last among them."""
+
+    updates: list[int]
+    lr: list[float]
+
+
+def schedule_curve(config: RunConfig, *, points: int = 2000) -> ScheduleCurve:
+    """Return the learning rate over the run, at most `points` + 1 values of it."""
+    return _curve(config.schedule, config.update_size, config.optimizer.lr, points)
+
+
+# A form asks again at each key, mostly for the same curve.
+@lru_cache(maxsize=8)
+def _curve(schedule: ScheduleConfig, size: UpdateSize, peak: float, points: int) -> ScheduleCurve:
+    total = total_updates(schedule.length, size)
+    numbers = [*range(1, total, -(-total // points)), total]
+    lrs = [peak * lr_factor(schedule, size.after(number - 1), size) for number in numbers]
+    return ScheduleCurve(numbers, lrs)
+
+
+def schedule_warnings(config: RunConfig) -> list[str]:
+    """Return what is odd about the learning rate of a run, a sentence for each thing."""
+    curve = schedule_curve(config)
+    total = curve.updates[-1]
+    warmup = config.schedule.warmup
+    risen = config.update_size.updates_in(warmup) if warmup is not None else 0.0
+    if risen > total:
+        return [f"schedule.warmup takes {risen:.0f} updates, but the run ends after {total}"]
+    found: list[str] = []
+    after = [(at, lr) for at, lr in zip(curve.updates, curve.lr, strict=True) if at >= risen]
+    rises = [at for (_, before), (at, lr) in pairwise(after) if lr > before * (1 + _ROUNDING)]
+    if rises:
+        found.append(
+            f"schedule.kind = {config.schedule.kind}: the learning rate rises again, first at update "
+            f"{rises[0]} of {total}"
+        )
+    # From the end backwards: where the learning rate is spent for good.
+    spent = total + 1
+    for at, lr in reversed(after):
+        if lr >= _SPENT * config.optimizer.lr:
+            break
+        spent = at
+    if spent < _MOST_OF_THE_RUN * total:
+        found.append(
+            f"schedule.kind = {config.schedule.kind}: the learning rate is below {_SPENT:g} of its "
+            f"peak from update {spent} of {total} on, so the last {1 - spent / total:.0%} of the run "
+            "change next to nothing"
+        )
+    return found

@@ -1,0 +1,150 @@
+"""Everything that moves in a training run, as one thing that is saved and restored.
+
+Tensor names: `model.*`, `ema.*`, `optimizer.*`, `loss_scale.*`, `telemetry.*`, `rng.*`. What
+is a pure function of the counters (schedule, plan position, EMA decay) is not state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from engine.checkpoints.files import MODEL, TRAINING, CheckpointError, Manifest
+from engine.checkpoints.writer import Save, SnapshotBuffers
+from engine.metrics.best import BestMetrics
+from engine.precision import LossScale
+from engine.torch_random import RngState, rng_state, set_rng_state
+from engine.training.curves import Telemetry
+from engine.training.ema import Ema
+from engine.training.optimizer import FusedAdamW
+from engine.training.out_of_memory import MemoryLimits
+
+
+@dataclass(slots=True)
+class TrainingState:
+    """The moving parts of a run."""
+
+    model: nn.Module
+    optimizer: FusedAdamW
+    ema: Ema | None
+    loss_scale: LossScale | None
+    telemetry: Telemetry
+    best: BestMetrics
+    limits: MemoryLimits
+
+    def weights(self, *, average: bool) -> dict[str, Tensor]:
+        """Return the state of the model, with the averaged parameters in place if asked."""
+        weights = dict(self.model.state_dict())
+        if average:
+            assert self.ema is not None
+            weights |= self.ema.state_dict()
+        return weights
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return every tensor of the state but the model's own (no copies)."""
+        groups: dict[str, Mapping[str, Tensor]] = {
+            "optimizer": self.optimizer.state_dict(),
+            "telemetry": self.telemetry.state_dict(),
+            "rng": rng_state().tensors,
+        }
+        if self.ema is not None:
+            groups["ema"] = self.ema.state_dict()
+        if self.loss_scale is not None:
+            groups["loss_scale"] = self.loss_scale.state_dict()
+        return {
+            f"{group}.{name}": tensor
+            for group, some in groups.items()
+            for name, tensor in some.items()
+        }
+
+    def values(self) -> dict[str, Any]:
+        """Return what is not a tensor, fit for JSON."""
+        return {
+            "best": self.best.state_dict(),
+            "rng": rng_state().values,
+            "memory_limits": self.limits.state_dict(),
+        }
+
+    def restore(self, manifest: Manifest) -> None:
+        """Take everything from a checkpoint.
+
+        Raises:
+            CheckpointError: when it lacks something, or holds something this run has no use for.
+        """
+        state = manifest.state()
+        tensors = manifest.tensors(TRAINING)
+        try:
+            self.model.load_state_dict(manifest.tensors(MODEL))
+            self.optimizer.load_state_dict(_pop_group(tensors, "optimizer"))
+            self.telemetry.load_state_dict(_pop_group(tensors, "telemetry"))
+            if self.ema is not None:
+                self.ema.load_state_dict(_pop_group(tensors, "ema"))
+            if self.loss_scale is not None:
+                self.loss_scale.load_state_dict(_pop_group(tensors, "loss_scale"))
+            self.best.load_state_dict(state["best"])
+            # Checkpoints of earlier versions know no limits.
+            self.limits.load_state_dict(state.get("memory_limits", {}))
+            set_rng_state(RngState(_pop_group(tensors, "rng"), state["rng"]))
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise CheckpointError(f"{manifest.folder} does not fit this run: {error}") from error
+        if tensors:
+            odd = ", ".join(sorted(tensors)[:4])
+            raise CheckpointError(
+                f"{manifest.folder} holds state that this run has no use for: {odd}"
+            )
+
+
+class StateSaver:
+    """Makes the saves of a run from snapshots of its state."""
+
+    def __init__(self, state: TrainingState, about: Mapping[str, Any]) -> None:
+        self._state = state
+        self._about = dict(about)
+        self._buffers = SnapshotBuffers()
+
+    def snapshot(
+        self,
+        *,
+        update: int,
+        counters: Mapping[str, Any],
+        best: Sequence[str],
+        last: bool,
+        metrics: Mapping[str, float],
+    ) -> list[Save]:
+        """Copy the state; return a `best-<metric>` for each of `best`, and `last-<update>` if asked.
+
+        Only the tensors are copied; nothing is written. The last snapshot must be on disk.
+        """
+        state = self._state
+        own = {f"model.{name}": tensor for name, tensor in state.weights(average=False).items()}
+        copies = self._buffers.take({**own, **state.tensors()})
+        raw = _pop_group(copies, "model")
+        average = {**raw, **{n[4:]: t for n, t in copies.items() if n.startswith("ema.")}}
+        about = {**self._about, "counters": dict(counters)}
+        saves = [
+            Save(
+                f"best-{metric}",
+                {**about, "kind": f"best-{metric}", "metrics": dict(metrics)},
+                {MODEL: average if metric.endswith("_ema") else raw},
+            )
+            for metric in best
+        ]
+        if not last:
+            return saves
+        whole = Save(
+            f"last-{update:06d}",
+            {**about, "kind": "last", "metrics": dict(metrics)},
+            {MODEL: raw, TRAINING: copies},
+            state.values(),
+        )
+        return [*saves, whole]
+
+
+def _pop_group(tensors: dict[str, Tensor], group: str) -> dict[str, Tensor]:
+    """Take the tensors named `group.*` out of `tensors`."""
+    prefix = f"{group}."
+    names = [name for name in tensors if name.startswith(prefix)]
+    return {name.removeprefix(prefix): tensors.pop(name) for name in names}

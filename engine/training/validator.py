@@ -1,0 +1,102 @@
+"""Judging the model without touching its training: raw weights and their average.
+
+Owns what surrounds a recipe's `evaluate`: no dropout, no gradients, every generator put back, the
+average swapped in and out, and the names of the metrics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from engine.config.schema import RunConfig
+from engine.evaluation.result import Evaluation
+from engine.precision import autocast, eagerly, without_benchmark
+from engine.recipes.base import JudgesWholeFiles, Recipe
+from engine.torch_random import rng_state, seed_torch, set_rng_state
+from engine.training.ema import Ema
+
+# Metrics of the data alone: the same for the weights and their average.
+_OF_INPUT = ("input_si_sdr", "input_si_sdr_full")
+
+T = TypeVar("T")
+
+
+class Validator:
+    """Runs evaluations of one model."""
+
+    def __init__(
+        self, recipe: Recipe, config: RunConfig, *, device: torch.device, ema: Ema | None
+    ) -> None:
+        self._recipe = recipe
+        self._config = config
+        self._device = device
+        self._ema = ema
+
+    def run(self, model: nn.Module, *, whole: bool = False) -> Evaluation:
+        """Return the metrics of the weights by name, and those of the average as `<name>_ema`.
+
+        With `whole`, whole files are judged, too: `<name>_full`. Audio samples are those of the
+        average, where there is one.
+        """
+        with evaluation_mode(model, seed=self._config.seed), without_benchmark():
+            raw = self._measure(model, whole=whole)
+            if self._ema is None:
+                return raw
+            with self._ema.swapped():
+                average = self._measure(model, whole=whole)
+        return replace(
+            raw,
+            metrics=raw.metrics | _of_average(average.metrics),
+            items=raw.items | _of_average(average.items),
+            samples=average.samples,
+        )
+
+    def _measure(self, model: nn.Module, *, whole: bool) -> Evaluation:
+        precision = self._config.precision
+        with autocast(precision, self._device), eagerly(precision):
+            found = self._recipe.evaluate(model, self._device)
+            if not (whole and isinstance(self._recipe, JudgesWholeFiles)):
+                return found
+            full = self._recipe.evaluate_whole(model, self._device)
+        return replace(
+            found,
+            metrics=found.metrics | _of_whole_files(full.metrics),
+            items=found.items | _of_whole_files(full.items),
+        )
+
+
+def _of_whole_files(values: Mapping[str, T]) -> dict[str, T]:
+    return {f"{name}_full": value for name, value in values.items()}
+
+
+def _of_average(values: Mapping[str, T]) -> dict[str, T]:
+    return {f"{name}_ema": value for name, value in values.items() if name not in _OF_INPUT}
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module, *, seed: int) -> Iterator[None]:
+    """Switch dropout and gradients off and seed the generators; all is put back at the end."""
+    training = {module: module.training for module in model.modules()}
+    state = rng_state()
+    model.eval()
+    seed_torch(seed)
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        set_rng_state(state)
+        for module, mode in training.items():
+            module.training = mode
+
+
+def metric_unit(name: str, loss_unit: str) -> str:
+    """Return the unit of a validation metric."""
+    if name.startswith(("spectral", "wer", "cer")):
+        return ""
+    return loss_unit if name.startswith("val_loss") else "dB"

@@ -1,0 +1,151 @@
+"""The child process of one run: `python -P -m jobs.child.runner --home H --run ID --device D`.
+
+Loads the run's config, trains, and moves the run to the state it ended in. Exit status: 0 when the
+run finished or was stopped, 2 for a mistake of the user's, 75 when another process has to go on from
+the last checkpoint, 1 for any other error. Of several processes that torchrun started, the first one
+tells and settles; the others only speak up when they fail.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.config.loading import load_config
+from engine.config.schema import RunConfig
+from engine.events import Control, Observer, RunEnded
+from engine.training.interruption import Interrupted
+from jobs.child.control import RunControl, die_with_parent
+from jobs.home import Home
+from jobs.machine.lease import FileLock, LeaseError
+from jobs.sinks.lines import LogSink
+from jobs.sinks.store import StoreSink
+from jobs.sinks.wandb import open_wandb
+from jobs.store.outcomes import TRY_AGAIN, end, requeue
+from jobs.store.reader import StoreReader
+from jobs.store.writer import StoreWriter
+
+# An earlier process of the same run, left by a killed worker, may still be saving its checkpoint.
+_LOCK_WAIT_S = 90.0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What there is to do: the run, its config and its folder."""
+
+    home: Home
+    run_id: int
+    name: str
+    config: RunConfig
+
+    @property
+    def folder(self) -> Path:
+        """The run's own folder."""
+        return self.home.run_folder(self.run_id)
+
+
+Train = Callable[[RunConfig, Path, Sequence[Observer], Control], RunEnded]
+
+
+def train_run(
+    config: RunConfig, folder: Path, observers: Sequence[Observer], control: Control
+) -> RunEnded:
+    """Train with the engine; torch is imported here, when signals are handled and life is shown."""
+    from engine.recipes.registry import open_recipe
+    from engine.training.ranks import open_ranks
+    from engine.training.trainer import Trainer
+
+    with open_ranks(config.precision) as ranks:
+        return Trainer(
+            config, open_recipe(config), folder, observers=observers, control=control, ranks=ranks
+        ).fit()
+
+
+def main(arguments: Sequence[str] | None = None, *, train: Train = train_run) -> int:
+    """Make one run and return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="jobs.child.runner", description="The child process of one run."
+    )
+    parser.add_argument("--home", required=True, help="folder of sepdash")
+    parser.add_argument("--run", required=True, type=int, help="id of the run")
+    parser.add_argument("--device", required=True, help="what the worker holds")
+    options = parser.parse_args(arguments)
+    os.umask(0o077)
+    if "LOCAL_RANK" in os.environ:
+        die_with_parent()
+    control = RunControl()
+    control.listen()
+    home = Home(Path(options.home))
+    if os.environ.get("RANK", "0") != "0":
+        return _follow(home, options.run, train, control)
+    lock = FileLock(home.run_folder(options.run) / "run.lock")
+    try:
+        if not lock.acquire(timeout_s=_LOCK_WAIT_S):
+            raise LeaseError(f"another process ({lock.holder()}) is making run {options.run}")
+        return _make(_load(home, options.run), train, control)
+    except Exception as error:  # noqa: BLE001 (the child's boundary: logged with its traceback)
+        return _fail(home, options.run, error)
+    finally:
+        lock.release()
+
+
+def _follow(home: Home, run_id: int, train: Train, control: RunControl) -> int:
+    """Train along, telling nobody."""
+    try:
+        job = _load(home, run_id)
+        train(job.config, job.folder, [], control)
+    except Exception as error:  # noqa: BLE001 (the child's boundary: logged with its traceback)
+        return _fail(home, run_id, error)
+    return 0
+
+
+def _load(home: Home, run_id: int) -> Job:
+    with StoreReader(home.store) as reader:
+        return Job(home, run_id, reader.run(run_id).name, load_config(reader.config(run_id)))
+
+
+def _make(job: Job, train: Train, control: RunControl) -> int:
+    lines = LogSink(sys.stdout)
+    lines.say(
+        f"run {job.name} (id {job.run_id}), config {job.config.fingerprint}, process {os.getpid()}"
+    )
+    sink = StoreSink(job.home.store, job.run_id, job.folder)
+    try:
+        wandb = open_wandb(job.config, name=job.name, run_id=job.run_id, folder=job.folder)
+        try:
+            ended = train(job.config, job.folder, [lines, sink, wandb], control)
+        finally:
+            wandb.close()
+    finally:
+        sink.close()
+    with StoreWriter(job.home.store) as store:
+        if ended.outcome == "finished":
+            end(store, job.run_id, "finished")
+        else:
+            requeue(store, job.run_id, message=ended.reason, counts=False)
+    return 0
+
+
+def _fail(home: Home, run_id: int, error: Exception) -> int:
+    """Tell what went wrong: in the log, in the run's row, as an event."""
+    if isinstance(error, Interrupted):
+        LogSink(sys.stderr).say(f"interrupted: {error}")
+        return TRY_AGAIN
+    mistake = isinstance(error, ValueError)
+    message = str(error) if mistake else f"{type(error).__name__}: {error}"
+    if not mistake or type(error) is ValueError:
+        traceback.print_exception(error)
+    LogSink(sys.stderr).say(f"failed: {message}")
+    with StoreWriter(home.store) as store, store.transaction():
+        if end(store, run_id, "failed", message=message):
+            store.add_event(run_id, "error", "failed", message=message)
+    return 2 if mistake else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

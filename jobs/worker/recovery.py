@@ -1,0 +1,51 @@
+"""Finds the runs that a dead worker left behind and puts them back into the queue."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+
+from jobs.machine.processes import is_alive
+from jobs.store.outcomes import requeue
+from jobs.store.writer import StoreWriter
+
+_RUNNING = """
+    SELECT runs.id, name, runs.pid, runs.pid_token, workers.id, workers.pid, workers.pid_token
+    FROM runs LEFT JOIN workers ON workers.id = runs.worker WHERE state = 'running'
+"""
+
+
+def recover(
+    store: StoreWriter, *, worker: int, grace_s: float, echo: Callable[[str], None]
+) -> None:
+    """Requeue each run marked running that no other living worker has in hand.
+
+    Called by `worker` while it has none in hand itself. A child that outlived its worker is asked to
+    save a checkpoint and end, then killed.
+    """
+    for run_id, name, pid, token, owner, owner_pid, owner_token in store.rows(_RUNNING):
+        if owner != worker and is_alive(owner_pid, owner_token or ""):
+            continue
+        if is_alive(pid, token):
+            echo(f"run {name} was left behind by a worker that died: ending it")
+            _end(pid, token, grace_s)
+        message = "its worker died; it will go on from its last checkpoint"
+        store.add_event(run_id, "warning", "recovered", message=message)
+        requeue(store, run_id, message=message, counts=False)
+        echo(f"run {name}: {message}")
+
+
+def _end(pid: int, token: str, grace_s: float) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            # The child leads its own group; only the last call is for its data loaders, too.
+            (os.killpg if number is signal.SIGKILL else os.kill)(pid, number)
+        except ProcessLookupError:
+            return
+        deadline = time.monotonic() + grace_s
+        while is_alive(pid, token) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if not is_alive(pid, token):
+            return

@@ -1,0 +1,241 @@
+"""The worker: holds a device, takes runs off the queue one at a time, each in a child process.
+
+Huey's consumer lives inside this process with one thread; signals are ours. Whatever kills the
+worker, the next one finds what it left behind (`jobs.worker.recovery`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from huey.consumer import Consumer
+
+from jobs.home import Home
+from jobs.machine.devices import resolve_device
+from jobs.machine.lease import DeviceLease
+from jobs.machine.processes import own_token
+from jobs.queue import RunQueue
+from jobs.store.errors import StoreError
+from jobs.store.outcomes import end
+from jobs.store.reader import StoreReader
+from jobs.store.writer import StoreWriter
+from jobs.worker.recovery import recover
+from jobs.worker.supervisor import Child, Supervisor
+
+logger = logging.getLogger(__name__)
+
+_LOOP_S = 0.25
+_BEAT_S = 2.0
+_KEEP_SYSTEM_S = 14 * 24 * 3600.0
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def serve(
+    home: Home,
+    *,
+    device: str = "auto",
+    drain: bool = False,
+    echo: Callable[[str], None] = print,
+    stop: threading.Event | None = None,
+    child: Child | None = None,
+) -> int:
+    """Make queued runs until a signal comes, or with `drain` until the queue is empty.
+
+    Args:
+        home: where the store and the queue are.
+        device: `auto`, `cpu` or `cuda:0`; one worker can hold it.
+        drain: return when no run is queued any more.
+        echo: receives one line for each thing that happens.
+        stop: set to end the worker, as SIGTERM and SIGINT do.
+        child: how children are started.
+
+    Returns:
+        How many runs failed.
+
+    Raises:
+        LeaseError: when another worker holds the device.
+        DeviceError: when there is no such device.
+        StoreError: when the store can't be used.
+    """
+    home.create()
+    name = resolve_device(device)
+    stop = stop or threading.Event()
+    with DeviceLease(home.locks, name), _signals_set(stop):
+        worker = Worker(home, name, echo=echo, stop=stop, child=child or Child())
+        return worker.work(drain=drain)
+
+
+class Worker:
+    """One worker on one device; `work` is its life."""
+
+    def __init__(
+        self,
+        home: Home,
+        device: str,
+        *,
+        echo: Callable[[str], None],
+        stop: threading.Event,
+        child: Child,
+    ) -> None:
+        self._home = home
+        self._device = device
+        self._echo = echo
+        self._stop = stop
+        self._child = child
+        self._supervisor = Supervisor(home, device, shutdown=stop, child=child)
+        self._id = 0
+        # Held by the consumer's thread while it has a ticket in hand.
+        self._busy = threading.Lock()
+        self._run: int | None = None
+        self._num_failed = 0
+
+    def work(self, *, drain: bool) -> int:
+        """Recover what was left behind, make runs until it is time to end; return how many failed."""
+        queue = RunQueue(self._home.queue, self._on_ticket)
+        with StoreWriter(self._home.store) as store:
+            self._id = store.add_worker(self._device, pid=os.getpid(), token=own_token())
+            consumer = QuietConsumer(
+                queue.huey, workers=1, periodic=False, check_worker_health=False,
+                initial_delay=0.1, max_delay=0.1, backoff=1.0, scheduler_interval=60,
+            )  # fmt: skip
+            try:
+                self._begin(store, queue)
+                consumer.start()
+                self._loop(store, queue, drain=drain)
+            finally:
+                self._stop.set()
+                consumer.end()
+                store.remove_worker(self._id)
+                queue.close()
+        self._echo("worker ended")
+        return self._num_failed
+
+    def _begin(self, store: StoreWriter, queue: RunQueue) -> None:
+        store.forget_system(time.time() - _KEEP_SYSTEM_S)
+        self._recover(store)
+        text = f"worker {os.getpid()} started on {self._device}"
+        if self._device == "cpu":
+            text += ": no GPU was found, or none is to be used; CPU and memory are sampled"
+        store.add_event(None, "info", "worker-started", message=text)
+        self._echo(text)
+        queue.top_up(self._queued())
+
+    def _loop(self, store: StoreWriter, queue: RunQueue, *, drain: bool) -> None:
+        next_beat = 0.0
+        while not self._stop.wait(_LOOP_S):
+            beat = time.monotonic() >= next_beat
+            if beat:
+                next_beat = time.monotonic() + _BEAT_S
+            try:
+                if self._tend(store, queue, beat=beat) and drain:
+                    return
+            except StoreError:
+                logger.exception("the store can't be used at the moment; the worker goes on")
+        self._echo("ending; a run in hand saves a checkpoint first")
+
+    def _tend(self, store: StoreWriter, queue: RunQueue, *, beat: bool) -> bool:
+        """Show life, keep tickets coming; tell whether there is nothing left to do."""
+        queued = self._queued()
+        with self._if_idle() as idle:
+            if idle and queued:
+                queue.top_up(queued)
+            if idle and beat:
+                self._recover(store)
+            if beat:
+                store.beat(self._id, run_id=self._run)
+            return idle and not queued
+
+    def _recover(self, store: StoreWriter) -> None:
+        recover(store, worker=self._id, grace_s=self._child.grace_s, echo=self._echo)
+
+    def _beat(self, store: StoreWriter) -> None:
+        try:
+            store.beat(self._id, run_id=self._run)
+        except StoreError:
+            logger.exception("the heartbeat can't be written; the worker goes on")
+
+    @contextmanager
+    def _if_idle(self) -> Iterator[bool]:
+        idle = self._busy.acquire(blocking=False)
+        try:
+            yield idle
+        finally:
+            if idle:
+                self._busy.release()
+
+    def _queued(self) -> list[int]:
+        with StoreReader(self._home.store) as reader:
+            return [run.id for run in reader.runs() if run.state == "queued"]
+
+    def _on_ticket(self, run_id: int) -> None:
+        """Make the first queued run, whichever the ticket was written for."""
+        with self._busy, StoreWriter(self._home.store) as store:
+            if self._stop.is_set():
+                return
+            claimed = store.claim(self._id)
+            if claimed is None:
+                return
+            self._run = claimed
+            try:
+                self._beat(store)
+                self._make(store, claimed)
+            finally:
+                self._run = None
+                self._beat(store)
+
+    def _make(self, store: StoreWriter, run_id: int) -> None:
+        with StoreReader(self._home.store) as reader:
+            name = reader.run(run_id).name
+        self._echo(f"run {name} (id {run_id}) started")
+        try:
+            state = self._supervisor.run(store, run_id)
+        except Exception as error:
+            # The supervisor of a child: a fault of ours costs this run, not the night.
+            logger.exception("run %s could not be supervised", run_id)
+            end(store, run_id, "failed", message=f"could not be supervised: {error}")
+            state = "failed"
+        self._num_failed += state == "failed"
+        with StoreReader(self._home.store) as reader:
+            message = reader.run(run_id).message
+        self._echo(f"run {name} (id {run_id}) {state}{': ' + message if message else ''}")
+
+
+class QuietConsumer(Consumer):  # type: ignore[misc]
+    """Huey's consumer without its signal handlers."""
+
+    def _set_signal_handlers(self) -> None:
+        """Leave the signals to the worker."""
+
+    def end(self) -> None:
+        """Let the thread finish the ticket in its hand, and wait for it."""
+        self.stop_flag.set()
+        for _, thread in self.worker_threads:
+            if thread.is_alive():
+                thread.join()
+
+
+@contextmanager
+def _signals_set(stop: threading.Event) -> Iterator[None]:
+    """Let SIGTERM, SIGINT and SIGHUP set `stop`; only a main thread can."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def note(number: int, frame: Any) -> None:
+        stop.set()
+
+    # What is ignored stays ignored: nohup.
+    heard = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in heard}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

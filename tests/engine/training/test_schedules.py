@@ -1,0 +1,184 @@
+"""Clocks, learning rates and the decay of the average, against answers by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.config.counters import UpdateSize
+from engine.config.loading import load_config
+from engine.config.schema import RunConfig
+from engine.config.sections import EmaConfig, ScheduleConfig
+from engine.config.span import Span
+from engine.training.schedule_preview import schedule_curve, schedule_warnings
+from engine.training.schedules import ema_decay, is_due, lr_factor, total_updates
+
+SIZE = UpdateSize(micro_batches=2, samples=32, audio_seconds=64.0)
+
+
+@pytest.mark.parametrize(
+    ("span", "updates"),
+    [("10 updates", 10), ("10 micro_batches", 5), ("33 samples", 2), ("6400 audio_seconds", 100)],
+)
+def test_length_in_any_clock(span, updates):
+    assert total_updates(Span.parse(span), SIZE) == updates
+
+
+def test_due_is_true_once_per_multiple():
+    every = Span.parse("100 samples")
+    assert [k for k in range(1, 14) if is_due(every, k, SIZE)] == [4, 7, 10, 13]
+    assert [k for k in range(1, 8) if is_due(Span(3, "updates"), k, SIZE)] == [3, 6]
+    assert all(is_due(Span.parse("1 samples"), k, SIZE) for k in range(1, 8))
+
+
+def _factors(config: ScheduleConfig, updates: range) -> list[float]:
+    return [lr_factor(config, SIZE.after(done), SIZE) for done in updates]
+
+
+def test_warmup_then_constant():
+    config = ScheduleConfig(warmup=Span(4, "updates"))
+    assert _factors(config, range(6)) == [0.25, 0.5, 0.75, 1, 1, 1]
+
+
+def test_exponential_decays_on_its_own_clock():
+    config = ScheduleConfig(kind="exponential", gamma=0.5, per=Span(64, "samples"))
+    assert _factors(config, range(5)) == pytest.approx([1, 0.5**0.5, 0.5, 0.5**1.5, 0.25])
+
+
+def test_cosine_goes_down_only_and_stays():
+    config = ScheduleConfig(kind="cosine", length=Span(8, "updates"), final_ratio=0.2)
+    factors = _factors(config, range(30))
+    assert factors[0] == 1
+    assert factors[4] == pytest.approx(0.6)
+    assert factors == sorted(factors, reverse=True)
+    assert factors[8:] == [pytest.approx(0.2)] * 22
+
+
+def test_cosine_starts_where_warmup_ends():
+    config = ScheduleConfig(
+        kind="cosine", length=Span(10, "updates"), warmup=Span(128, "micro_batches")
+    )
+    assert _factors(config, range(3)) == [1 / 64, 2 / 64, 3 / 64]
+
+
+def test_ema_warms_up_and_starts_again():
+    config = EmaConfig(decay=0.5, restart_at=Span(4, "updates"))
+    assert ema_decay(config, 1, SIZE) == pytest.approx(2 / 11)
+    assert ema_decay(config, 3, SIZE) == pytest.approx(4 / 13)
+    assert ema_decay(config, 5, SIZE) == pytest.approx(2 / 11)
+    assert ema_decay(config, 400, SIZE) == 0.5
+
+
+def test_ema_decay_follows_its_clock():
+    config = EmaConfig(decay=0.9, per=Span(16, "samples"))
+    assert ema_decay(config, 10_000, SIZE) == pytest.approx(0.81)
+
+
+def _run_of(updates: int, **schedule) -> RunConfig:
+    data = {"kind": "bandwidth", "train": "a", "valid": "b"}
+    batch = {"items": 32, "micro_batch": 16}
+    return load_config(
+        {"data": data, "batch": batch, "schedule": {"length": f"{updates} updates", **schedule}}
+    )
+
+
+def test_linear_falls_in_equal_steps_to_its_end():
+    config = ScheduleConfig(kind="linear", length=Span(8, "updates"), final_ratio=0.2)
+    assert _factors(config, range(10)) == pytest.approx(
+        [1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.2]
+    )
+
+
+def test_hold_decay_holds_then_falls_straight():
+    config = ScheduleConfig(kind="hold_decay", length=Span(10, "updates"), hold=0.6)
+    assert _factors(config, range(11)) == pytest.approx([1, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25, 0])
+
+
+def test_hold_exponential_holds_then_halves_down_to_its_floor():
+    config = ScheduleConfig(
+        kind="hold_exponential", warmup=Span(2, "updates"), hold_for=Span(64, "samples"),
+        half_life=Span(128, "audio_seconds"), final_ratio=0.2,
+    )  # fmt: skip
+    # Of 32 samples and 64 seconds an update: hold for 2 updates, halve every 2.
+    assert _factors(config, range(11)) == pytest.approx(
+        [0.5, 1, 1, 1, 1, 0.5**0.5, 0.5, 0.5**1.5, 0.25, 0.2, 0.2]
+    )
+
+
+def test_the_published_schedule_of_a_transducer():
+    config = ScheduleConfig(
+        kind="hold_exponential", warmup=Span(1632, "updates"), hold_for=Span(18_000, "updates"),
+        half_life=Span(10_880, "updates"), final_ratio=0.1, length=Span(100_000, "updates"),
+    )  # fmt: skip
+    lrs = {
+        at: 4e-3 * lr_factor(config, SIZE.after(at), SIZE) for at in (0, 815, 1631, 19_632, 30_512)
+    }
+    assert lrs == pytest.approx({0: 4e-3 / 1632, 815: 2e-3, 1631: 4e-3, 19_632: 4e-3, 30_512: 2e-3})
+    # The floor of 4e-4 is a tenth: log2(10) half-lives after the hold, 36 142 updates.
+    assert lr_factor(config, SIZE.after(19_632 + 36_143), SIZE) == 0.1
+    assert lr_factor(config, SIZE.after(19_632 + 36_142), SIZE) > 0.1
+
+
+def test_multi_step_falls_at_each_milestone_on_its_clock():
+    milestones = (Span(2, "updates"), Span(128, "samples"))
+    config = ScheduleConfig(kind="multi_step", milestones=milestones, factor=0.5)
+    assert _factors(config, range(6)) == [1, 1, 0.5, 0.5, 0.25, 0.25]
+
+
+def test_multi_step_without_steps_is_refused():
+    with pytest.raises(ValueError, match="multi_step needs milestones"):
+        ScheduleConfig(kind="multi_step")
+
+
+def test_inverse_sqrt_falls_from_the_end_of_the_warmup():
+    config = ScheduleConfig(kind="inverse_sqrt", warmup=Span(4, "updates"))
+    factors = _factors(config, range(65))
+    assert factors[:5] == [0.25, 0.5, 0.75, 1, 1]
+    assert (factors[16], factors[64]) == (0.5, 0.25)
+
+
+def test_cosine_restarts_go_down_in_equal_cycles_and_end_low():
+    config = ScheduleConfig(
+        kind="cosine_restarts", cycles=2, length=Span(8, "updates"), final_ratio=0.2
+    )
+    factors = _factors(config, range(10))
+    assert factors[:4] == pytest.approx(factors[4:8])
+    assert (factors[0], factors[2], factors[8]) == (1, pytest.approx(0.6), pytest.approx(0.2))
+
+
+def test_curve_has_the_first_and_the_last_update():
+    curve = schedule_curve(_run_of(10, kind="linear"), points=4)
+    assert curve.updates == [1, 4, 7, 10]
+    assert curve.lr == pytest.approx([3e-4, 3e-4 * 0.7, 3e-4 * 0.4, 3e-4 * 0.1])
+
+
+QUIET = [
+    "constant",
+    "exponential",
+    "linear",
+    "cosine",
+    "inverse_sqrt",
+    "hold_decay",
+    "hold_exponential",
+]
+
+
+@pytest.mark.parametrize("kind", QUIET)
+def test_no_kind_but_restarts_rises_after_warmup(kind):
+    assert schedule_warnings(_run_of(5000, kind=kind, warmup="1600 samples")) == []
+
+
+def test_restarts_are_warned_about():
+    (warning,) = schedule_warnings(_run_of(400, kind="cosine_restarts", warmup="40 updates"))
+    assert "rises again, first at update 131 of 400" in warning
+
+
+def test_a_schedule_that_is_spent_early_is_warned_about():
+    # 0.995 ** 1379 is the first power of 0.995 below 1e-3: update 1380 is the first with it.
+    (warning,) = schedule_warnings(_run_of(2000, kind="exponential", gamma=0.995))
+    assert "below 0.001 of its peak from update 1380 of 2000 on, so the last 31%" in warning
+    assert schedule_warnings(_run_of(1500, kind="exponential", gamma=0.995)) == []
+
+
+def test_a_warmup_longer_than_the_run_is_warned_about():
+    (warning,) = schedule_warnings(_run_of(100, warmup="6400 samples"))
+    assert "takes 200 updates, but the run ends after 100" in warning

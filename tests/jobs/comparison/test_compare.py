@@ -1,0 +1,233 @@
+"""Comparisons of runs whose every value is known: who wins, by how much, and when nobody does."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from jobs.comparison.compare import Comparison, compare
+from jobs.store.records import EvaluationRecord
+from jobs.store.writer import StoreWriter
+
+ITEMS = 40
+# How hard each item is: differences between items are far larger than those between variants.
+HARD = np.random.default_rng(0).normal(10, 5, ITEMS)
+
+
+def add_run(
+    store: StoreWriter, name: str, levels: dict[int, float], *, seed: int = 0, batch: int = 4,
+    key: str = "items", items: bool = True, noise: float = 0.1, **fields,
+) -> int:  # fmt: skip
+    """Add a finished run: update -> mean SI-SDR over the level of the items; val_loss is its negative."""
+    config = {"batch": {"items": batch}, "loss": fields.pop("loss", {"kind": "l1"}), "seed": seed}
+    config |= fields.pop("config", {"about": name.rstrip("0123456789")})
+    run_id = store.insert_run(
+        {"name": name, "config": json.dumps(config), "fingerprint": "", "seed": seed, **fields}
+    )
+    generator = np.random.default_rng(run_id)
+    for updates, level in levels.items():
+        deviation = generator.normal(0, noise, ITEMS)
+        values = HARD + level + deviation - deviation.mean()
+        means = {"si_sdr": values.mean(), "val_loss": -values.mean()}
+        store.add_points(
+            run_id, steps=[updates], series={n: [v] for n, v in means.items()}, units={}
+        )
+        if items:
+            record = EvaluationRecord(run_id, updates, 2.0 * updates, key)
+            store.add_results(record, {"si_sdr": values.tolist(), "val_loss": (-values).tolist()})
+    last = max(levels, default=0)
+    store.update_run(
+        run_id, updates=last, samples=last * batch, audio_seconds=last, train_seconds=2.0 * last
+    )
+    store.move(run_id, "finished", ("queued",))
+    return run_id
+
+
+def judge(reader, *ids: int, **options) -> Comparison:
+    return compare(reader, [reader.run(run_id) for run_id in ids], **options)
+
+
+def test_best_final_and_difference_by_hand(store, reader):
+    first = add_run(store, "first", {10: 0.0, 20: 3.0, 30: 2.0})
+    second = add_run(store, "second", {10: 0.0, 20: 3.2, 30: 3.5})
+
+    found = judge(reader, first, second)
+
+    base = HARD.mean()
+    reference, other = found.tables["si_sdr"]
+    assert (reference.variant, other.variant, found.reference) == ("first", "second", "first")
+    assert reference.best.mean == pytest.approx(base + 3)
+    assert reference.final.mean == pytest.approx(base + 2)
+    assert (reference.best_at, other.best_at, found.budget) == (80, 120, 120)
+    assert reference.best.deviation is None
+    assert other.difference.mean == pytest.approx(0.5, abs=1e-5)
+    assert 0.4 < other.difference.low < 0.5 < other.difference.high < 0.6
+    assert other.verdict == "better"
+    assert found.orderings[0].variants == ["second", "first"]
+    assert found.orderings[0].apart == [True]
+    assert any("another seed" in note for note in found.notes)
+
+
+def test_a_loss_that_falls_is_better(store, reader):
+    ids = [add_run(store, "a", {10: 0.0}), add_run(store, "b", {10: 1.0})]
+
+    row = judge(reader, *ids).tables["val_loss"][1]
+
+    assert row.difference.mean == pytest.approx(-1, abs=1e-5)
+    assert row.verdict == "better"
+    assert judge(reader, *reversed(ids)).tables["val_loss"][1].verdict == "worse"
+
+
+def test_no_difference_is_said_to_be_none(store, reader):
+    ids = [add_run(store, name, {10: 1.0}, noise=0.5) for name in "ab"]
+
+    found = judge(reader, *ids)
+
+    assert found.tables["si_sdr"][1].verdict == "no difference shown"
+    assert found.orderings[0].apart == [False]
+
+
+def test_few_items_tell_nothing(store, reader):
+    ids = [store.insert_run(
+        {"name": name, "config": "{}", "fingerprint": "", "seed": 0}
+    ) for name in "ab"]  # fmt: skip
+    for level, run_id in enumerate(ids):
+        store.add_points(run_id, steps=[10], series={"si_sdr": [float(level)]}, units={})
+        store.add_results(EvaluationRecord(run_id, 10, 1.0, "key"), {"si_sdr": [float(level)] * 3})
+
+    row = judge(reader, *ids).tables["si_sdr"][1]
+
+    assert (row.difference.mean, row.verdict) == (1.0, "3 items are too few to tell")
+
+
+def test_seeds_of_a_variant_are_averaged_and_their_spread_is_told(store, reader):
+    """0.3 dB between means, but seeds are 1 dB apart: nothing is shown."""
+    ids = [
+        add_run(store, f"{name}{seed}", {10: mean + shift}, seed=seed, noise=0.02)
+        for name, mean in (("a", 0.0), ("b", 0.3))
+        for seed, shift in enumerate((-1.0, 0.0, 1.0))
+    ]
+
+    found = judge(reader, *ids)
+
+    first, second = found.tables["si_sdr"]
+    assert [first.variant, second.variant] == ["a0", "b0"]
+    assert first.best.deviation == pytest.approx(1.0)
+    assert second.difference.num_runs == (3, 3)
+    assert second.difference.mean == pytest.approx(0.3, abs=1e-5)
+    assert second.verdict == "no difference shown"
+    assert judge(reader, ids[0], ids[3]).tables["si_sdr"][1].verdict == "better"
+    assert found.notes == []
+
+
+def test_runs_are_judged_where_all_of_them_have_been(store, reader):
+    """Batch 8 sees twice the samples in an update, and took longer for each."""
+    small = add_run(store, "small", {10: 1.0, 20: 2.0, 40: 9.0}, batch=4)
+    large = add_run(store, "large", {5: 1.0, 10: 3.0}, batch=8)
+
+    by_samples = judge(reader, small, large)
+    assert by_samples.budget == 80
+    assert [row.best_at for row in by_samples.tables["si_sdr"]] == [80, 80]
+    assert by_samples.tables["si_sdr"][1].difference.mean == pytest.approx(1, abs=1e-5)
+    assert "counted up to where large" in by_samples.notes[0]
+
+    by_updates = judge(reader, small, large, by="updates")
+    assert by_updates.budget == 10
+    assert by_updates.tables["si_sdr"][1].difference.mean == pytest.approx(2, abs=1e-5)
+
+    by_time = judge(reader, small, large, by="wall_clock")
+    assert by_time.budget == 20
+    assert [row.best_at for row in by_time.tables["si_sdr"]] == [20, 20]
+
+
+def test_the_final_evaluation_can_be_asked_about(store, reader):
+    ids = [add_run(store, "a", {10: 5.0, 20: 0.0}), add_run(store, "b", {10: 4.0, 20: 1.0})]
+
+    assert judge(reader, *ids).tables["si_sdr"][1].verdict == "worse"
+    assert judge(reader, *ids, when="final").tables["si_sdr"][1].verdict == "better"
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict"),
+    [
+        ({"key": "others"}, "not paired: judged on different items"),
+        ({"items": False}, "not paired: no values of single items"),
+    ],
+)
+def test_what_can_not_be_paired_has_no_interval(store, reader, change, verdict):
+    ids = [add_run(store, "a", {10: 1.0}), add_run(store, "b", {10: 9.0}, **change)]
+
+    found = judge(reader, *ids)
+
+    row = found.tables["si_sdr"][1]
+    assert (row.difference, row.verdict) == (None, verdict)
+    assert row.best.mean == pytest.approx(HARD.mean() + 9)
+    assert found.orderings[0].apart == [False]
+
+
+def test_losses_of_different_kinds_are_not_compared(store, reader):
+    ids = [add_run(store, "a", {10: 1.0}), add_run(store, "b", {10: 1.0}, loss={"kind": "si_sdr"})]
+
+    found = judge(reader, *ids)
+
+    assert set(found.tables) == {"si_sdr"}
+    assert "val_loss is left out: the runs minimise different losses" in found.notes
+
+
+def test_variants_of_an_experiment_go_by_their_names(store, reader):
+    ids = [
+        add_run(store, f"run-{number}", {10: 1.0}, experiment="e", variant=variant, seed=number)
+        for number, variant in enumerate(["base", "twice", "base"])
+    ]
+
+    rows = judge(reader, *ids).tables["si_sdr"]
+
+    assert [row.variant for row in rows] == ["base", "twice"]
+
+
+def test_a_run_without_an_evaluation_is_left_out_by_name(store, reader):
+    ids = [add_run(store, "a", {10: 1.0}), add_run(store, "empty", {})]
+
+    found = judge(reader, *ids)
+
+    assert len(found.tables["si_sdr"]) == 1
+    assert found.notes == ["empty (finished) has no evaluation: left out"]
+    with pytest.raises(ValueError, match=r"nothing to compare: no evaluation of .* in empty"):
+        judge(reader, ids[1])
+
+
+def test_repeats_of_one_seed_are_no_seeds(store, reader):
+    ids = [add_run(store, f"a{number}", {10: 1.0}, seed=7) for number in range(2)]
+
+    assert "a0: runs with equal seeds, so their spread says little" in judge(reader, *ids).notes
+
+
+def test_error_rates_weigh_items_by_their_length(store, reader):
+    """Errors of 30 items of 1 to 30 words; the second run makes one error less in each long one."""
+    words = np.arange(1, 31)
+    errors = {"first": np.minimum(words, 5), "second": np.minimum(words, 5) - (words > 15)}
+    ids = []
+    for name, found in errors.items():
+        config = json.dumps({"about": name, "loss": {"kind": "rnnt"}})
+        fields = {"name": name, "config": config, "fingerprint": "", "seed": 0, "metric": "wer"}
+        ids.append(run_id := store.insert_run(fields))
+        store.add_points(
+            run_id, steps=[10], series={"wer": [float(found.sum() / words.sum())]}, units={}
+        )
+        record = EvaluationRecord(run_id, 10, 1.0, "items")
+        store.add_results(record, {"wer": (found / words.mean()).tolist()})
+        store.update_run(run_id, updates=10, samples=40, train_seconds=1.0)
+
+    found = judge(reader, *ids)
+
+    assert set(found.tables) == {"wer"}
+    row = found.tables["wer"][1]
+    assert row.difference.mean == pytest.approx(-15 / words.sum(), abs=1e-6)
+    assert row.difference.mean == pytest.approx(
+        row.best.mean - found.tables["wer"][0].best.mean, abs=1e-6
+    )
+    assert row.verdict == "better"
+    assert found.orderings[0].variants == ["second", "first"]
+    assert any("items weigh by their length" in note for note in found.notes)

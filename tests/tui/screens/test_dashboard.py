@@ -1,0 +1,319 @@
+"""The dashboard driven by keys, on a store written by the real writer."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from contextlib import asynccontextmanager
+
+import pytest
+
+from jobs.store.reader import StoreReader
+from tui.app import SepdashApp
+from tui.dialogs.confirm import ConfirmScreen
+from tui.dialogs.help import HelpScreen
+from tui.live import actions
+from tui.widgets.charts.chart import Chart
+from tui.widgets.log_tail import LogTail
+from tui.widgets.run_line import RunLine
+from tui.widgets.runs_table import RunsTable
+from tui.widgets.status_line import StatusLine
+
+
+async def until(pilot, condition, *, within_s: float = 10.0):
+    """Wait for a condition on the app, with a deadline."""
+    end = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < end, f"still not true after {within_s} s"
+        await pilot.pause()
+        await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def opened(lab, clock):
+    """Return a context manager that opens the dashboard and waits for the first chart."""
+
+    @asynccontextmanager
+    async def open_app(*, size=(80, 24), select=(), charts=True):
+        app = SepdashApp(lab.home, select=select, clock=clock)
+        async with app.run_test(size=size) as pilot:
+            if charts:
+                await until(pilot, lambda: app.screen.query_one("#loss", Chart).plot.lines)
+            yield app, pilot
+
+    return open_app
+
+
+def text_of(app) -> str:
+    return "\n".join(
+        "".join(part.text for part in row) for row in app.screen._compositor.render_strips()
+    )
+
+
+def state_of(lab, run_id: int) -> str:
+    with StoreReader(lab.home.store) as reader:
+        return reader.run(run_id).state
+
+
+async def test_an_empty_home_says_what_to_do_next(opened):
+    async with opened(charts=False) as (app, pilot):
+        await until(pilot, lambda: "no worker" in text_of(app))
+        screen = text_of(app)
+    assert "No runs yet." in screen
+    assert "Press n to choose a preset" in screen
+    assert "press w to start one" in screen
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 50), (40, 12)])
+async def test_runs_charts_figures_and_log_are_on_the_screen(opened, lab, size):
+    ids = lab.night()
+    lab.worker(pid=os.getpid(), run=ids[4])
+    async with opened(size=size) as (app, pilot):
+        await until(pilot, lambda: app.screen.query_one(LogTail).lines)
+        await pilot.pause()
+        screen = text_of(app)
+    assert "denoise-weight-norm-1" in screen
+    if size[0] >= 80:
+        for words in ("cuda:0", "GPU 94%", "45%", "+7.31", "queued #1", "EMA 13.1", "valid",
+                      "audio s/s", "VRAM 31.4", "9,130 of 20,000", "update 9000"):  # fmt: skip
+            assert words in screen, words
+
+
+async def test_the_charts_follow_the_choice(opened, lab):
+    ids = lab.night()
+    async with opened() as (app, pilot):
+        table = app.screen.query_one(RunsTable)
+        assert table.selected == ids[4]
+        await pilot.press("end")
+        await until(
+            pilot, lambda: app.screen.query_one("#loss", Chart).plot.lines[0].x[-1] == 20_000
+        )
+        await until(pilot, lambda: "update 20000" in app.screen.query_one(LogTail).lines[-1])
+        assert app.screen.query_one(RunLine).run.name == table.runs[-1].name
+        assert table.cursor_row == 7
+        await pilot.press("home", "down")
+        chart = app.screen.query_one("#loss", Chart)
+        await until(pilot, lambda: chart.plot.empty == "waiting in the queue")
+
+
+async def test_a_click_chooses_a_run(opened, lab):
+    lab.night()
+    async with opened() as (app, pilot):
+        await pilot.click(RunsTable, offset=(10, 3))
+        assert app.screen.query_one(RunsTable).cursor_row == 2
+
+
+async def test_the_cursor_keeps_to_its_run_when_the_order_changes(opened, lab):
+    ids = lab.night()
+    async with opened() as (app, pilot):
+        await pilot.press("down", "down")
+        table = app.screen.query_one(RunsTable)
+        assert (table.selected, table.cursor_row) == (ids[6], 2)
+        lab.writer.move(ids[6], "stopped", ["queued"], ended_at=1.0)
+        await until(pilot, lambda: table.cursor_row == 7)
+        assert table.selected == ids[6]
+
+
+async def test_the_running_run_is_followed_until_another_is_chosen(opened, lab):
+    ids = lab.night()
+    async with opened() as (app, pilot):
+        table = app.screen.query_one(RunsTable)
+        lab.writer.move(ids[4], "finished", ["running"], ended_at=2e9)
+        lab.writer.move(ids[5], "running", ["queued"])
+        await until(pilot, lambda: table.selected == ids[5])
+        await pilot.press("end")
+        lab.writer.move(ids[5], "finished", ["running"], ended_at=2e9)
+        lab.writer.move(ids[6], "running", ["queued"])
+        await until(pilot, lambda: table.runs[0].id == ids[6])
+        assert table.selected != ids[6]
+        await pilot.press("f")
+        assert table.selected == ids[6]
+
+
+async def test_marked_runs_share_the_charts_each_in_its_colour(opened, lab):
+    ids = lab.night()
+    async with opened(size=(200, 50)) as (app, pilot):
+        await pilot.press("end", "space", "up", "space")
+        chart = app.screen.query_one("#score", Chart)
+        await until(pilot, lambda: len({line.label for line in chart.plot.lines}) == 3)
+        names = {line.label: line.colour for line in chart.plot.lines}
+        assert names == {"small-1": 0, "batch2x-1": 1, "input": 7}
+        assert text_of(app).count("● ") >= 2
+        await pilot.press("c")
+        await until(pilot, lambda: chart.plot.lines[0].label == "EMA")
+    assert ids
+
+
+async def test_runs_can_be_compared_from_the_start(opened, lab):
+    ids = lab.night()
+    async with opened(select=ids[:2]) as (app, pilot):
+        chart = app.screen.query_one("#loss", Chart)
+        await until(pilot, lambda: len(chart.plot.lines) == 2)
+        assert [line.label for line in chart.plot.lines] == ["small-1", "batch2x-1"]
+
+
+async def test_axes_change_by_key(opened, lab):
+    lab.night()
+    async with opened() as (app, pilot):
+        chart = app.screen.query_one("#loss", Chart)
+        await pilot.press("x")
+        assert chart.plot.x_unit == "samples"
+        assert chart.plot.lines[0].x[-1] == 9130 * 16
+        await pilot.press("x", "x", "x")
+        assert chart.plot.x_unit == "updates"
+        await pilot.press("y")
+        assert chart.plot.log
+
+
+async def test_one_chart_or_the_log_alone(opened, lab):
+    lab.night()
+    async with opened() as (app, pilot):
+        await pilot.press("2")
+        assert [chart.id for chart in app.screen.query(Chart) if chart.display] == ["score"]
+        await pilot.press("3")
+        assert [chart.id for chart in app.screen.query(Chart) if chart.display] == ["throughput"]
+        await pilot.press("3")
+        assert len([chart for chart in app.screen.query(Chart) if chart.display]) == 4
+        await pilot.press("l")
+        await pilot.pause()
+        assert app.screen.query_one(LogTail).size.height > 15
+        await pilot.press("l")
+        assert app.screen.query_one(RunsTable).display
+
+
+async def test_the_crosshair_reads_all_charts_at_one_place(opened, lab):
+    lab.night()
+    async with opened(size=(200, 50)) as (app, pilot):
+        await pilot.press("tab", "left", "left")
+        cursors = {chart.id: chart.cursor for chart in app.screen.query(Chart)}
+        assert cursors["loss"] == cursors["score"] == cursors["throughput"] is not None
+        assert cursors["memory"] is None
+        assert f" at {cursors['loss']:.0f}" in text_of(app)
+        await pilot.press("escape")
+        assert app.screen.query_one("#loss", Chart).cursor is None
+        await pilot.hover("#score", offset=(30, 8))
+        assert app.screen.query_one("#loss", Chart).cursor is not None
+
+
+async def test_the_log_stays_where_the_person_scrolled(opened, lab):
+    ids = lab.night()
+    async with opened() as (app, pilot):
+        tail = app.screen.query_one(LogTail)
+        await until(pilot, lambda: tail.lines)
+        await pilot.pause()
+        assert tail.is_vertical_scroll_end
+        tail.scroll_to(y=2, animate=False)
+        await pilot.pause()
+        with (lab.home.run_folder(ids[4]) / "log.txt").open("a") as file:
+            file.write("a new line\n")
+        await until(pilot, lambda: tail.lines[-1] == "a new line")
+        assert tail.scroll_offset.y == 2
+
+
+async def test_stop_resume_and_move_go_through_the_store(opened, lab):
+    ids = lab.night()
+    async with opened() as (app, pilot):
+        await pilot.press("down", "J")
+        table = app.screen.query_one(RunsTable)
+        await until(pilot, lambda: [run.id for run in table.runs][1:4] == [ids[6], ids[5], ids[7]])
+        assert table.selected == ids[5]
+        await pilot.press("s")
+        await until(pilot, lambda: state_of(lab, ids[5]) == "stopped")
+        await until(
+            pilot,
+            lambda: table.selected == ids[5] and table.runs[table.cursor_row].state == "stopped",
+        )
+        await pilot.press("r")
+        await until(pilot, lambda: state_of(lab, ids[5]) == "queued")
+
+
+async def test_remove_asks_first_and_never_takes_a_running_run(opened, lab):
+    ids = lab.night()
+    async with opened() as (app, pilot):
+        await pilot.press("d")
+        assert not isinstance(app.screen, ConfirmScreen)
+        await pilot.press("end", "d")
+        assert isinstance(app.screen, ConfirmScreen)
+        await pilot.press("n")
+        table = app.screen.query_one(RunsTable)
+        assert len(table.runs) == 8
+        await pilot.press("d", "y")
+        await until(pilot, lambda: len(table.runs) == 7)
+        assert table.selected == table.runs[-1].id
+    assert not lab.home.run_folder(ids[0]).exists()
+
+
+async def test_what_can_not_be_done_is_said(opened, lab):
+    lab.night()
+    async with opened() as (app, pilot):
+        await pilot.press("end", "s")
+        await until(pilot, lambda: app._notifications)
+        notes = list(app._notifications)
+        assert notes[0].severity == "error"
+        assert "finished" in notes[0].message
+
+
+async def test_help_and_palette_name_every_action(opened, lab):
+    lab.night()
+    async with opened(size=(100, 40)) as (app, pilot):
+        await pilot.press("question_mark")
+        assert isinstance(app.screen, HelpScreen)
+        await pilot.pause()
+        assert "mark the run" in text_of(app)
+        await pilot.press("escape")
+        titles = [command.title for command in app.get_system_commands(app.screen)]
+        assert {"New run", "Stop run", "Resume run", "Worker", "Follow"} <= set(titles)
+
+
+async def test_a_store_that_can_not_be_read_is_said_in_the_status_line(home, clock):
+    home.create()
+    home.store.write_bytes(b"this is no database, whatever its name says" * 100)
+    app = SepdashApp(home, clock=clock)
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: app.screen.query_one(StatusLine).problem)
+        assert str(home.store) in app.screen.query_one(StatusLine).problem
+
+
+def test_actions_turn_errors_into_messages(home):
+    def refused() -> str:
+        raise ValueError("no such run")
+
+    def defect() -> str:
+        raise KeyError("oops")
+
+    home.create()
+    assert actions.perform(home, refused).text == "no such run"
+    answer = actions.perform(home, defect)
+    assert answer.failed
+    assert "KeyError" in (home.root / "dashboard.log").read_text()
+
+
+def test_the_dashboard_loads_nothing_slow():
+    code = (
+        "import sys, tui.app; "
+        "print([name for name in ('torch', 'torchaudio', 'sqlite_utils', 'pydantic', 'huey', 'wandb') "
+        "if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_an_app_that_fails_while_it_starts_leaves_no_thread_behind(home):
+    code = f"""
+from jobs.home import Home
+from tui.app import SepdashApp
+
+async def fail(pilot):
+    raise RuntimeError("at once")
+
+SepdashApp(Home.locate({str(home.root)!r})).run(headless=True, auto_pilot=fail)
+"""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode != 0

@@ -1,0 +1,114 @@
+"""The sweep screen, driven by keys as a person would."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+
+import numpy as np
+import pytest
+import soundfile
+from textual.app import App
+from textual.widgets import Input, OptionList
+
+from jobs.home import Home
+from jobs.store.reader import StoreReader
+from tests.tui.screens.test_preset_screen import until
+from tui.dialogs.confirm import ConfirmScreen
+from tui.screens.sweep import SweepScreen
+
+EXPERIMENT = """
+description = "two batches"
+base = "bandwidth/small"
+match = "samples"
+[set]
+schedule.length = "100 updates"
+batch.items = 8
+[variants.baseline]
+[variants.batch2x]
+batch.items = 16
+"""
+
+
+@pytest.fixture
+def folder(home: Home, tmp_path):
+    path = home.presets / "experiments"
+    path.mkdir(parents=True)
+    (path / "aa-mine.toml").write_text(EXPERIMENT)
+    (path / "ab-broken.toml").write_text('base = "bandwidth/smal"\n[variants.x]\n')
+    audio = tmp_path / "audio"
+    audio.mkdir()
+    soundfile.write(audio / "a.wav", np.random.default_rng(0).normal(0, 0.1, 96_000), 16_000)
+    return audio
+
+
+@asynccontextmanager
+async def opened(home: Home, *, size: tuple[int, int] = (130, 30)):
+    app: App[None] = App()
+    screen = SweepScreen(home)
+    returned: list[bool | None] = []
+    async with app.run_test(size=size) as pilot:
+        await app.push_screen(screen, returned.append)
+        yield screen, returned, pilot
+
+
+async def test_plan_settings_and_queue(home, folder):
+    async with opened(home) as (screen, returned, pilot):
+        await until(pilot, lambda: screen._plan is not None)
+        lengths = [(run.variant, run.updates, run.samples) for run in screen._plan.runs]
+        assert lengths == [("baseline", 100, 800), ("batch2x", 50, 800)]
+        settings = screen.query_one(Input)
+        settings.focus()
+        rates = "data.input_rates_hz=[8000] data.rate_hz=16000"
+        settings.value = f"data.train={folder} data.valid={folder} {rates}"
+        await pilot.press("enter")
+        await until(pilot, lambda: screen._plan is not None)
+        assert screen._plan.runs[0].config.data.train == folder
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmScreen))
+        await pilot.press("y")
+        await until(pilot, lambda: returned == [True])
+    with StoreReader(home.store) as reader:
+        runs = reader.runs()
+    assert sorted((run.variant, run.state) for run in runs) == [
+        ("baseline", "queued"), ("batch2x", "queued")
+    ]  # fmt: skip
+    assert {run.experiment for run in runs} == {"aa-mine"}
+
+
+async def test_a_small_terminal_shows_the_whole_plan(home, folder):
+    async with opened(home, size=(80, 24)) as (screen, _, pilot):
+        await until(pilot, lambda: screen._plan is not None)
+        await pilot.pause()
+        plan, experiments = screen.query_one("#plan"), screen.query_one(OptionList)
+        lines = ["".join(s.text for s in plan.render_line(y)) for y in range(plan.size.height)]
+        row = next(line.split() for line in lines if line.startswith("batch2x"))
+        assert row[:5] == ["batch2x", "0", "16", "50", "800"]
+        assert plan.region.y > experiments.region.y + 4
+        assert plan.region.right <= 80
+
+
+async def test_a_broken_experiment_says_why_and_can_not_be_queued(home, folder):
+    async with opened(home) as (screen, returned, pilot):
+        await until(pilot, lambda: screen._plan is not None)
+        screen.query_one(OptionList).focus()
+        await pilot.press("down")
+        plan = screen.query_one("#plan")
+        await until(pilot, lambda: "bandwidth/small" in str(plan.render()))
+        await pilot.press("ctrl+r")
+        assert pilot.app.screen is screen
+        await pilot.press("escape")
+        await until(pilot, lambda: returned == [False])
+
+
+async def test_missing_data_is_told_and_queues_nothing(home, folder):
+    async with opened(home) as (screen, returned, pilot):
+        settings = screen.query_one(Input)
+        settings.focus()
+        settings.value = "data.train=/nowhere/a data.valid=/nowhere/b"
+        await pilot.press("enter")
+        await until(pilot, lambda: screen._plan is not None)
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmScreen))
+        await pilot.press("y")
+        await until(pilot, lambda: any("/nowhere/a" in n.message for n in pilot.app._notifications))
+        assert returned == []

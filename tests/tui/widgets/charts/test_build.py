@@ -1,0 +1,119 @@
+"""What the feed read becomes four charts."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from jobs.store.reader import StoreReader
+from jobs.store.records import Curve
+from tui.live.messages import RunData
+from tui.widgets.charts import build as charts
+
+
+@pytest.fixture
+def data(lab):
+    """Two runs with curves and one that waits."""
+    ids = [
+        lab.run("a", "finished", updates=2000),
+        lab.run("b", "running", updates=1000),
+        lab.run("c"),
+    ]
+    with StoreReader(lab.home.store) as reader:
+        return [
+            RunData(
+                reader.run(run),
+                reader.curves(run, ["loss", "val_loss", "si_sdr", "si_sdr_ema", "audio_s_per_s", "updates_per_s"]),
+                reader.latest(run),
+                tuple(reader.system(run)),
+            )
+            for run in ids
+        ]  # fmt: skip
+
+
+def labels(plot) -> list[str]:
+    return [line.label for line in plot.lines]
+
+
+def test_one_run_has_all_its_curves(data):
+    plots = charts.build(data[:1], {})
+    assert {name: labels(plot) for name, plot in plots.items()} == {
+        "loss": ["train", "valid"],
+        "score": ["EMA", "raw", "input"],
+        "throughput": ["audio s/s", "updates/s"],
+        "memory": ["RAM", "VRAM"],
+    }
+    assert plots["score"].lines[2].mean.tolist() == [6.02, 6.02]
+
+
+def test_a_run_judged_on_whole_files_has_a_curve_of_them(data):
+    whole = Curve("si_sdr_full_ema", "dB", 1, [2000], [9.0], [9.0], [9.0], [9.0])
+    item = dataclasses.replace(data[0], curves={**data[0].curves, whole.name: whole})
+    plot = charts.build([item], {})["score"]
+    assert labels(plot) == ["EMA", "raw", "whole", "input"]
+    assert plot.lines[2].mean.tolist() == [9.0]
+
+
+def test_several_runs_have_one_curve_each(data):
+    plots = charts.build(data, {data[0].run.id: 2, data[1].run.id: 4, data[2].run.id: 5})
+    assert [(line.label, line.colour) for line in plots["score"].lines] == [
+        ("a", 2), ("b", 4), ("c", 5), ("input", 7),
+    ]  # fmt: skip
+    assert plots["loss"].x_range == (0.0, 2000.0) == plots["throughput"].x_range
+
+
+def test_a_run_compared_with_one_that_has_not_started_keeps_all_its_curves(data):
+    assert labels(charts.build([data[1], data[2]], {})["loss"]) == ["train", "valid"]
+
+
+def test_a_waiting_run_says_so(data):
+    assert charts.build(data[2:], {})["loss"].empty == "waiting in the queue"
+
+
+@pytest.mark.parametrize(
+    ("clock", "last"), [("updates", 2000), ("samples", 32_000), ("train time", 160)]
+)
+def test_clocks_scale_the_axis(data, clock, last):
+    assert charts.build(data[:1], {}, clock=clock)["loss"].lines[0].x[-1] == pytest.approx(last)
+
+
+def test_an_input_level_that_differs_between_runs_is_left_out(data):
+    other = dataclasses.replace(data[1], run=dataclasses.replace(data[1].run, input_score=3.0))
+    assert labels(charts.build([data[0], other], {})["score"]) == ["a", "b"]
+
+
+def test_the_running_mean_ignores_what_is_missing():
+    values = np.array([1.0, 3.0, np.nan, 5.0, 7.0])
+    np.testing.assert_allclose(charts.running_mean(values, 2), [1.0, 2.0, np.nan, 5.0, 6.0])
+    np.testing.assert_array_equal(charts.running_mean(values, 1), values)
+
+
+def test_names_lose_the_words_they_have_in_common(data):
+    def named(*names):
+        items = [
+            dataclasses.replace(data[0], run=dataclasses.replace(data[0].run, id=index, name=name))
+            for index, name in enumerate(names)
+        ]
+        return list(charts.short_names(items).values())
+
+    assert named("denoise-small-1", "denoise-batch2x-1") == ["small-1", "batch2x-1"]
+    assert named("a-1", "a-10") == ["1", "10"]
+    assert named("same", "other") == ["same", "other"]
+    assert named("run-", "run-x") == ["run-", "run-x"]
+
+
+def test_speech_recognition_is_charted_by_its_word_error_rate_in_percent(lab, data):
+    speech = lab.run("digits", "finished", updates=2000, metric="wer", level=4.0)
+    with StoreReader(lab.home.store) as reader:
+        curves = reader.curves(speech, ["loss", "wer", "wer_ema"])
+        item = RunData(reader.run(speech), curves, {}, ())
+    plot = charts.build([item], {})["score"]
+    assert (plot.title, plot.unit, labels(plot)) == ("WER", "%", ["EMA", "raw"])
+    assert plot.lines[1].mean[-1] == pytest.approx(100 * (0.04 + 0.9 * np.exp(-2000 / 1500)))
+    mixed = charts.build([item, data[0]], {})
+    assert labels(mixed["score"]) == ["digits"]
+    assert labels(mixed["loss"]) == ["digits", "a"]
+    first = charts.build([data[0], item], {})["score"]
+    assert (first.title, labels(first)) == ("SI-SDR", ["a", "input"])

@@ -1,0 +1,48 @@
+"""Shows what the batches of a config come to, counted in a child process while the person waits."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.widgets import Static
+
+from engine.config.schema import RunConfig
+from tui.dialogs.box import BoxScreen
+from tui.reports.batch_plan import plan_report, report_lines
+
+
+class BatchPlanScreen(BoxScreen[None]):
+    """The report of a plan; Escape closes it, planned or not."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,enter", "dismiss", "close")]
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__()
+        self._config = config
+
+    def compose(self) -> ComposeResult:
+        """Lay out a box that grows with what is found."""
+        with VerticalScroll() as box:
+            box.border_title = "batches"
+            box.border_subtitle = "esc closes"
+            yield Static("reading the sizes of the training data ...", id="plan", markup=False)
+
+    def on_mount(self) -> None:
+        """Start planning."""
+        self._plan()
+
+    @work(thread=True, exclusive=True)
+    def _plan(self) -> None:
+        try:
+            text = "\n".join(report_lines(plan_report(self._config)))
+        except (ValueError, OSError) as error:
+            text = str(error)
+        self.app.call_from_thread(self._show, text)
+
+    def _show(self, text: str) -> None:
+        if self.is_mounted:
+            self.query_one("#plan", Static).update(text)

@@ -1,0 +1,64 @@
+"""What happened to a run beside its training: skipped updates, broken checkpoints, short memory, restarts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.widgets import Static
+
+from jobs.home import Home
+from jobs.store.records import EventRecord, RunRecord
+from tui.dialogs.box import BoxScreen
+from tui.reports.formats import clean
+
+_MOST = 500
+
+
+class EventsScreen(BoxScreen[None]):
+    """Lists the events of a run, the newest first; any of the usual keys closes it."""
+
+    DEFAULT_CSS = "EventsScreen > VerticalScroll { width: 110; }"
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,v,enter", "dismiss", "close")]
+
+    def __init__(self, home: Home, run: RunRecord) -> None:
+        super().__init__()
+        self._home = home
+        self._run = run
+
+    def compose(self) -> ComposeResult:
+        """Put up the box; the events come from a thread."""
+        with VerticalScroll() as box:
+            box.border_title = f"events of {clean(self._run.name)}"
+            box.border_subtitle = "esc closes"
+            yield Static("reading ...", markup=False)
+
+    def on_mount(self) -> None:
+        """Read the events."""
+        self.run_worker(self._read, thread=True, name="events")
+
+    def _read(self) -> None:
+        from jobs.store.reader import StoreReader
+
+        try:
+            with StoreReader(self._home.store) as reader:
+                text = self._lines(reader.events(self._run.id, limit=_MOST))
+        except ValueError as error:
+            text = Text(str(error))
+        self.app.call_from_thread(self.query_one(Static).update, text)
+
+    def _lines(self, events: Sequence[EventRecord]) -> Text:
+        colours = self.app.theme_variables
+        text = Text()
+        for event in reversed(events):
+            moment = time.strftime("%m-%d %H:%M:%S", time.localtime(event.time))
+            style = "" if event.level == "info" else colours[event.level]
+            text.append(f"{moment}  ", style=colours["secondary"])
+            text.append(f"{event.level:<8}", style=style)
+            text.append(f"{clean(event.message)}\n")
+        return text or Text("nothing happened that a person should know of")

@@ -1,0 +1,112 @@
+"""Finds the fastest way to run a config while the person watches; Escape calls the search off."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from threading import Event
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from rich.table import Table
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.widgets import Static
+
+from engine.tuning.children import Cancelled
+from engine.tuning.setups import Options
+from jobs.home import Home
+from jobs.tuning import tunable_config, tune
+from tui.dialogs.box import BoxScreen
+from tui.reports.tuning import HEADERS, cells, set_lines, summary
+
+if TYPE_CHECKING:
+    from engine.tuning.setups import Row, Tuning
+
+
+class TuneScreen(BoxScreen[dict[str, Any] | None]):
+    """Returns the settings that were found, None when the person wants none of them."""
+
+    DEFAULT_CSS = "TuneScreen > VerticalScroll { width: 120; max-width: 98%; padding: 0 1; }"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "take", "Take"),
+        Binding("escape", "leave", "Leave"),
+    ]
+
+    def __init__(self, home: Home, values: Mapping[str, Any]) -> None:
+        super().__init__()
+        self._home = home
+        self._values = values
+        self._cancel = Event()
+        self._rows: list[Row] = []
+        self._found: Tuning | None = None
+
+    def compose(self) -> ComposeResult:
+        """Lay out a box: the table of what was tried, and what came of it."""
+        with VerticalScroll() as box:
+            box.border_title = "the fastest way to run this here"
+            box.border_subtitle = "esc calls it off"
+            yield Static(id="tried")
+            yield Static("measuring what fits ...", id="found", markup=False)
+
+    def on_mount(self) -> None:
+        """Start the search."""
+        self._search()
+
+    def on_unmount(self) -> None:
+        """Leave no child behind, however the screen was closed."""
+        self._cancel.set()
+
+    def action_leave(self) -> None:
+        """Call the search off, or drop its result."""
+        self._cancel.set()
+        self.dismiss(None)
+
+    def action_take(self) -> None:
+        """Return the settings, once they are there."""
+        if self._found is not None:
+            self.dismiss(self._found.settings)
+
+    @work(thread=True, exclusive=True)
+    def _search(self) -> None:
+        def tell(row: Row) -> None:
+            self.app.call_from_thread(self._add, row)
+
+        try:
+            config = tunable_config(self._values)
+            found = tune(self._home, config, Options(), tell=tell, cancel=self._cancel)
+        except Cancelled:
+            return
+        except (ValueError, OSError) as error:
+            self.app.call_from_thread(self._fail, str(error))
+            return
+        self.app.call_from_thread(self._end, found.result)
+
+    def _add(self, row: Row) -> None:
+        self._rows.append(row)
+        self._show(self._rows, "measuring ...")
+
+    def _fail(self, reason: str) -> None:
+        self._show(self._rows, reason)
+        self._close_with("esc closes")
+
+    def _end(self, result: Tuning) -> None:
+        self._found = result
+        chosen = "\n".join(set_lines(result)) or "nothing that was tried is faster"
+        self._show(result.rows, "\n".join([*summary(result), "", chosen]))
+        self._close_with("enter takes the settings, esc leaves them")
+
+    def _show(self, rows: list[Row] | tuple[Row, ...], text: str) -> None:
+        if not self.is_mounted:
+            return
+        table = Table(*HEADERS, box=None, pad_edge=False)
+        for column in table.columns[1:-1]:
+            column.justify, column.no_wrap = "right", True
+        for row in rows:
+            table.add_row(*cells(row))
+        self.query_one("#tried", Static).update(table if rows else "")
+        self.query_one("#found", Static).update(text)
+
+    def _close_with(self, keys: str) -> None:
+        if self.is_mounted:
+            self.query_one(VerticalScroll).border_subtitle = keys

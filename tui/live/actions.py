@@ -1,0 +1,113 @@
+"""Everything the dashboard can do to runs and workers; each returns what to tell the person.
+
+Called in thread workers only. `jobs.submit` is imported here on first use: it loads sqlite-utils and
+huey, which the first frame can't wait for.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from datetime import datetime
+from typing import Literal
+
+from jobs.home import Home
+from jobs.store.records import RunRecord, WorkerRecord
+from tui.live.messages import ActionEnded
+
+Where = Literal["up", "down", "top", "bottom"]
+START_S = 20.0
+
+
+def perform(home: Home, action: Callable[[], str]) -> ActionEnded:
+    """Run an action at the boundary of a thread worker: errors become messages."""
+    try:
+        return ActionEnded(action())
+    except (ValueError, OSError) as error:
+        return ActionEnded(str(error) or type(error).__name__, failed=True)
+    except Exception as error:  # noqa: BLE001  a defect of ours: the dashboard lives on, the trace is kept
+        path = home.root / "dashboard.log"
+        with path.open("a", encoding="utf-8") as file:
+            file.write(f"{datetime.now().astimezone():%F %T}\n{traceback.format_exc()}\n")
+        return ActionEnded(f"internal error: {error!r}; details in {path}", failed=True)
+
+
+def stop(home: Home, run: RunRecord) -> str:
+    """Ask a run to checkpoint and end; a queued run leaves the queue."""
+    from jobs import submit
+
+    submit.stop(home, run.id)
+    return (
+        f"stopping {run.name}: it saves a checkpoint first"
+        if run.state == "running"
+        else (f"stopped {run.name}")
+    )
+
+
+def resume(home: Home, run: RunRecord) -> str:
+    """Put a stopped or failed run back in the queue."""
+    from jobs import submit
+
+    submit.resume(home, run.id)
+    return f"queued {run.name} to go on from update {run.updates}"
+
+
+def remove(home: Home, run: RunRecord) -> str:
+    """Remove a run with its files."""
+    from jobs import submit
+
+    submit.remove(home, run.id)
+    return f"removed {run.name}"
+
+
+def move(home: Home, run: RunRecord, to: Where) -> str:
+    """Move a queued run in the queue."""
+    from jobs import submit
+
+    submit.move(home, run.id, to=to)
+    return ""
+
+
+def start_worker(home: Home) -> str:
+    """Start a worker that outlives the dashboard; returns once it is at work.
+
+    Raises:
+        OSError: when it ended at once, with the last line of its log.
+    """
+    from jobs.store.reader import StoreReader
+
+    home.create()
+    path = home.root / "worker.log"
+    with path.open("ab") as log:
+        child = subprocess.Popen(
+            [sys.executable, "-P", "-m", "tui.main", "--home", str(home.root), "worker"],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    end = time.monotonic() + START_S
+    with StoreReader(home.store) as reader:
+        while time.monotonic() < end:
+            if child.poll() is not None:
+                raise OSError(f"the worker ended at once: {_last_line(path.read_bytes())}")
+            if any(worker.pid == child.pid for worker in reader.workers()):
+                return f"worker started (process {child.pid})"
+            time.sleep(0.1)
+    return f"worker starting (process {child.pid}); its log is {path}"
+
+
+def stop_worker(worker: WorkerRecord) -> str:
+    """Ask a worker to end; the run it has is saved and goes back to the queue."""
+    os.kill(worker.pid, signal.SIGTERM)
+    return "stopping the worker: its run is saved and goes back to the queue"
+
+
+def _last_line(log: bytes) -> str:
+    lines = log.decode("utf-8", "replace").strip().splitlines()
+    return lines[-1] if lines else "it said nothing"

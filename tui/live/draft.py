@@ -1,0 +1,213 @@
+"""A preset being edited: typed text in, checked config out. No screen, no store.
+
+Owns how a setting is written as text and read back. What is right and wrong is `engine.config`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine.config.errors import ConfigError
+from engine.config.fields import SettingInfo, list_settings
+from engine.config.loading import load_config
+from engine.config.overrides import change_kind, parse_value
+from engine.config.schema import RunConfig
+from presets.merging import difference
+
+_ABSENT = object()
+
+
+@dataclass(frozen=True, slots=True)
+class FieldState:
+    """One setting as the form shows it; `changed` is against the preset."""
+
+    info: SettingInfo
+    text: str
+    changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The outcome of a check: a config, or problems by the key of their field.
+
+    `general` holds problems that no field of the form owns.
+    """
+
+    config: RunConfig | None
+    problems: Mapping[str, str] = field(default_factory=dict)
+    general: tuple[str, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """Number of problems."""
+        return len(self.problems) + len(self.general)
+
+
+class Draft:
+    """The settings of one preset with a person's edits."""
+
+    def __init__(self, preset: str, base: Mapping[str, Any]) -> None:
+        self.preset = preset
+        self._base = deepcopy(dict(base))
+        self._values = deepcopy(self._base)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Nested plain values, as a preset holds them."""
+        return deepcopy(self._values)
+
+    @property
+    def changes(self) -> list[str]:
+        """Keys whose value differs from the preset's, in schema order."""
+        return [state.info.key for state in self.fields() if state.changed]
+
+    def fields(self) -> list[FieldState]:
+        """List the settings of the chosen kinds, each section's `kind` first."""
+        infos = list_settings(self._kinds())
+        order = {name: index for index, name in enumerate(dict.fromkeys(map(_section, infos)))}
+        infos.sort(key=lambda info: (order[_section(info)], not info.key.endswith(".kind")))
+        return [self._state(info) for info in infos]
+
+    def edit(self, info: SettingInfo, text: str) -> None:
+        """Put the text of one setting in place; empty text takes the setting out of the preset.
+
+        A new `kind` starts its section afresh, keeping the settings both kinds have.
+        """
+        if info.key.endswith(".kind"):
+            change_kind(self._values, info.key.partition(".")[0], text)
+        else:
+            self._put(info.key, read_text(info, text))
+
+    def fill(self, settings: Mapping[str, Any]) -> None:
+        """Put values in place by dotted key; None takes a setting out of the preset."""
+        for key, value in settings.items():
+            self._put(key, _ABSENT if value is None else value)
+
+    def reset(self, info: SettingInfo) -> None:
+        """Take the preset's own value of one setting back."""
+        if info.key.endswith(".kind"):
+            section = info.key.partition(".")[0]
+            self._values[section] = deepcopy(self._base.get(section, {}))
+        else:
+            self._put(info.key, _get(self._base, info.key))
+
+    def check(self) -> Verdict:
+        """Check all settings together."""
+        try:
+            return Verdict(load_config(self._values))
+        except ConfigError as error:
+            return self._sort(error)
+
+    def to_save(
+        self, below: Mapping[str, Any] | None = None, extends: str = ""
+    ) -> tuple[dict[str, Any], str | None]:
+        """Return what to save, and the preset it extends, None when it must stand alone.
+
+        Args:
+            below: the values to extend, those of the edited preset when left out.
+            extends: the name of the preset that holds them.
+        """
+        changed = difference(self._base if below is None else below, self._values)
+        return (self.values, None) if changed is None else (changed, extends or self.preset)
+
+    def _kinds(self) -> dict[str, str]:
+        found = list_settings()
+        kinds = {}
+        for section in ("data", "model"):
+            key = f"{section}.kind"
+            info = next(item for item in found if item.key == key)
+            kind = _get(self._values, key)
+            kinds[section] = kind if kind in info.choices else str(info.choices[0])
+        return kinds
+
+    def _state(self, info: SettingInfo) -> FieldState:
+        value = _get(self._values, info.key)
+        before = _get(self._base, info.key)
+        shown = self._effective(info, value)
+        return FieldState(info, write_text(info, shown), shown != self._effective(info, before))
+
+    def _effective(self, info: SettingInfo, value: Any) -> Any:
+        if value is not _ABSENT:
+            return value
+        if info.key.endswith(".kind"):
+            return info.choices[0]
+        return _as_plain(info.default)
+
+    def _put(self, key: str, value: Any) -> None:
+        section, _, name = key.rpartition(".")
+        target = self._values.setdefault(section, {}) if section else self._values
+        if value is _ABSENT:
+            target.pop(name, None)
+        else:
+            target[name] = value
+
+    def _sort(self, error: ConfigError) -> Verdict:
+        keys = {state.info.key for state in self.fields()}
+        problems: dict[str, str] = {}
+        general: list[str] = []
+        for problem in error.problems:
+            key = problem.key
+            while key and key not in keys:
+                key = key.rpartition(".")[0]
+            if key:
+                problems.setdefault(key, problem.message)
+            else:
+                general.append(str(problem))
+        return Verdict(None, problems, tuple(general))
+
+
+def read_text(info: SettingInfo, text: str) -> Any:
+    """Read what a person typed; text that can't be read stays text, for the check to refuse."""
+    stripped = text.strip()
+    if not stripped and not (info.type_name == "text" and info.default == ""):
+        return [] if info.type_name == "list" and not info.optional else _ABSENT
+    match info.type_name:
+        case "int" | "float" | "bool":
+            value = parse_value(stripped)
+            return value if isinstance(value, bool | int | float) else stripped
+        case "list":
+            return _read_list(info, stripped)
+        case _:
+            return stripped
+
+
+def write_text(info: SettingInfo, value: Any) -> str:
+    """Return a value as a person would type it; `read_text` reads it back."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return ", ".join(str(item) for item in value)
+    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
+
+
+def _read_list(info: SettingInfo, text: str) -> Any:
+    if text.startswith("["):
+        return parse_value(text)
+    items = [item.strip() for item in text.split(",") if item.strip()]
+    numbers = bool(info.default) and not isinstance(info.default[0], str)
+    return [parse_value(item) for item in items] if numbers else items
+
+
+def _section(info: SettingInfo) -> str:
+    return info.key.rpartition(".")[0]
+
+
+def _as_plain(value: Any) -> Any:
+    """Return a default of the schema as a preset would hold it."""
+    if isinstance(value, tuple):
+        return [_as_plain(item) for item in value]
+    return value if isinstance(value, bool | int | float | str | None) else str(value)
+
+
+def _get(values: Mapping[str, Any], key: str) -> Any:
+    found: Any = values
+    for part in key.split("."):
+        if not isinstance(found, Mapping) or part not in found:
+            return _ABSENT
+        found = found[part]
+    return found

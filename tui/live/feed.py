@@ -1,0 +1,222 @@
+"""The one way from the store to the screen: a thread that polls for change and posts messages.
+
+It asks `PRAGMA data_version` a few times a second, reads only what is watched, keeps what ended runs
+gave it, and posts messages of which an older one is replaced while it waits. It never touches a
+widget. The log of the watched run is followed by its file size.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from textual.message import Message
+
+from jobs.home import Home
+from jobs.store.records import Curve, RunRecord, SystemRecord, WorkerRecord
+from tui.live.messages import (
+    ChartsChanged,
+    FeedFailed,
+    LogChanged,
+    MachineSampled,
+    RunData,
+    RunsChanged,
+)
+from tui.reports.formats import clean
+
+SERIES = ("loss", "val_loss", "audio_s_per_s", "updates_per_s")
+POLL_S = 0.25
+CHARTS_S = 1.0
+WORKERS_S = 2.0
+MAX_POINTS = 1000
+LOG_LINES = 400
+LOG_BYTES = 64 * 1024
+
+
+class Reader(Protocol):
+    """The part of `jobs.store.reader.StoreReader` that the feed uses."""
+
+    def data_version(self) -> int:
+        """Return a number that changes when the store has changed."""
+
+    def runs(self) -> list[RunRecord]:
+        """List all runs in queue order."""
+
+    def workers(self) -> list[WorkerRecord]:
+        """List the workers."""
+
+    def curves(
+        self, run_id: int, names: Sequence[str], *, max_points: int = ...
+    ) -> dict[str, Curve]:
+        """Return curves of a run by name."""
+
+    def latest(self, run_id: int) -> dict[str, float]:
+        """Return the newest value of each series of a run."""
+
+    def system(
+        self, run_id: int | None = ..., *, since: float = ..., max_points: int = ...
+    ) -> list[SystemRecord]:
+        """List samples of the machine."""
+
+    def close(self) -> None:
+        """Let go of the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What the screen shows: curves of `runs`, and the log of the first of them.
+
+    Nothing chosen yet means the first run of the store, so that the first chart needs no round trip.
+    """
+
+    runs: tuple[int, ...] = ()
+
+
+class LogTail:
+    """The last lines of a growing file; reads only what was added."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lines: list[str] = []
+        self._position = 0
+        self._rest = ""
+
+    def poll(self) -> bool:
+        """Read what was added; True when the lines changed."""
+        try:
+            size = self.path.stat().st_size
+        except OSError:
+            return False
+        if size == self._position:
+            return False
+        if size < self._position:
+            self._position, self._rest, self.lines = 0, "", []
+        start = max(self._position, size - LOG_BYTES)
+        with self.path.open("rb") as file:
+            file.seek(start)
+            text = file.read(size - start).decode("utf-8", "replace")
+        if start > self._position:
+            self._rest = ""
+            text = text.partition("\n")[2]
+        self._position = size
+        *whole, self._rest = (self._rest + text).split("\n")
+        fresh = [clean(line.rpartition("\r")[2] or line) for line in whole]
+        self.lines = (self.lines + fresh)[-LOG_LINES:]
+        return True
+
+
+class Feed:
+    """Polls the store for one screen; `run` is the body of a thread worker."""
+
+    def __init__(
+        self,
+        home: Home,
+        open_reader: Callable[[], Reader],
+        post: Callable[[Message], object],
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._home = home
+        self._open_reader = open_reader
+        self._post = post
+        self._clock = clock
+        self._wake = threading.Event()
+        self._closed = threading.Event()
+        self._watch = Watch()
+        self._seen_version = -1
+        self._seen_watch: Watch | None = None
+        self._workers_at = 0.0
+        self._charts_at = 0.0
+        self._stale = True
+        self._runs: tuple[RunRecord, ...] = ()
+        self._kept: dict[int, RunData] = {}
+        self._log: LogTail | None = None
+
+    def watch(self, watch: Watch) -> None:
+        """Say what to read from now on; takes effect at once."""
+        if watch != self._watch:
+            self._watch = watch
+            self._wake.set()
+
+    def wake(self) -> None:
+        """Look for changes at once."""
+        self._wake.set()
+
+    def close(self) -> None:
+        """Let `run` return."""
+        self._closed.set()
+        self._wake.set()
+
+    def run(self, cancelled: Callable[[], bool]) -> None:
+        """Poll until closed or cancelled; a store that can't be read is said once and tried again."""
+        failed = ""
+        while not (self._closed.is_set() or cancelled()):
+            try:
+                with closing(self._open_reader()) as reader:
+                    self._seen_version = -1
+                    while not (self._closed.is_set() or cancelled()):
+                        self.poll(reader)
+                        failed = ""
+                        self._wake.wait(POLL_S)
+                        self._wake.clear()
+            except (sqlite3.Error, OSError, ValueError) as error:
+                if str(error) != failed:
+                    failed = str(error)
+                    self._post(FeedFailed(failed))
+                self._wake.wait(4 * POLL_S)
+                self._wake.clear()
+
+    def poll(self, reader: Reader) -> None:
+        """Read what changed since the last time and post it."""
+        version, watch = reader.data_version(), self._watch
+        now = self._clock()
+        changed = version != self._seen_version
+        if changed or now - self._workers_at >= WORKERS_S:
+            self._read_runs(reader, changed=changed)
+        if not watch.runs and self._runs:
+            watch = Watch((self._runs[0].id,))
+        self._stale = self._stale or changed
+        if watch != self._seen_watch or (self._stale and now - self._charts_at >= CHARTS_S):
+            self._charts_at, self._stale = now, False
+            self._read_charts(reader, watch)
+        self._follow_log(watch)
+        self._seen_version, self._seen_watch = version, watch
+
+    def _read_runs(self, reader: Reader, *, changed: bool) -> None:
+        self._workers_at = self._clock()
+        if changed or not self._runs:
+            self._runs = tuple(reader.runs())
+        self._post(RunsChanged(self._runs, tuple(reader.workers())))
+        samples = reader.system(since=self._clock() - 30.0, max_points=1000)
+        self._post(MachineSampled(samples[-1] if samples else None))
+
+    def _read_charts(self, reader: Reader, watch: Watch) -> None:
+        records = {run.id: run for run in self._runs}
+        data = [self._read_run(reader, records[run]) for run in watch.runs if run in records]
+        self._kept = {item.run.id: item for item in data}
+        self._post(ChartsChanged(tuple(data)))
+
+    def _read_run(self, reader: Reader, run: RunRecord) -> RunData:
+        kept = self._kept.get(run.id)
+        if kept is not None and kept.run == run and run.state != "running":
+            return kept
+        names = (*SERIES, *(f"{run.metric}{of}" for of in ("", "_ema", "_full", "_full_ema")))
+        curves = reader.curves(run.id, names, max_points=MAX_POINTS)
+        since = run.started_at or 0.0
+        system = reader.system(run.id, since=since, max_points=MAX_POINTS // 2)
+        return RunData(run, curves, reader.latest(run.id), tuple(system))
+
+    def _follow_log(self, watch: Watch) -> None:
+        run = watch.runs[0] if watch.runs else None
+        path = self._home.run_folder(run or 0) / "log.txt"
+        fresh = self._log is None or self._log.path != path
+        if self._log is None or fresh:
+            self._log = LogTail(path)
+        if self._log.poll() or fresh:
+            self._post(LogChanged(run, tuple(self._log.lines), str(path)))

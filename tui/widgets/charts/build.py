@@ -1,0 +1,255 @@
+"""Turns what the feed read into the four charts of the dashboard. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import takewhile
+
+import numpy as np
+
+from jobs.store.records import Curve, RunRecord, SystemRecord
+from tui.live.messages import RunData
+from tui.reports.metric_style import style_of
+from tui.widgets.charts.braille import FloatArray
+from tui.widgets.charts.plot import PALETTE_SIZE, Line, Plot, x_range
+
+CLOCKS = ("updates", "samples", "audio time", "train time")
+CHARTS = ("loss", "score", "throughput", "memory")
+_GREY = PALETTE_SIZE - 1
+# A drawn line of a noisy curve is a running mean over this share of its points.
+_SMOOTH = 1 / 40
+_NOISY = ("loss", "audio_s_per_s", "updates_per_s")
+_GIB = float(1024**3)
+
+
+def build(
+    data: Sequence[RunData],
+    colours: Mapping[int, int],
+    *,
+    clock: str = "updates",
+    log: bool = False,
+) -> dict[str, Plot]:
+    """Return the plots by name; with several runs each has its colour and its name."""
+    if not data:
+        return {name: Plot(*_titles(name), x_unit=clock, empty="") for name in CHARTS}
+    if not any(_has_points(item) for item in data[1:]):
+        data = data[:1]
+    many = len(data) > 1
+    lines = {
+        "loss": _loss(data, colours, clock, many=many),
+        "score": _score(data, colours, clock, many=many),
+        "throughput": _throughput(data, colours, clock, many=many),
+    }
+    drawn = [line for group in lines.values() for line in group if line.drawn and len(line.x)]
+    shared = x_range(drawn) if drawn else None
+    waiting = _waiting(data[0].run)
+    plots = {
+        name: Plot(
+            *_titles(name, data[0]),
+            lines=tuple(group),
+            x_unit=clock,
+            x_range=shared,
+            log=log and name == "loss",
+            from_zero=name == "throughput",
+            empty="no evaluation yet" if name == "score" and not waiting else waiting,
+        )
+        for name, group in lines.items()
+    }
+    memory = tuple(_memory(data, colours, many=many))
+    plots["memory"] = Plot(
+        *_titles("memory"),
+        lines=memory,
+        x_unit="time",
+        from_zero=True,
+        empty=waiting or "no samples yet",
+    )
+    if many:
+        plots["throughput"] = replace(plots["throughput"], unit="audio s/s")
+    return {name: plots[name] for name in CHARTS}
+
+
+def short_names(data: Sequence[RunData]) -> dict[int, str]:
+    """Return the names of runs by id, without the words at the front that all have in common."""
+    names = [item.run.name for item in data]
+    same = takewhile(lambda chars: len(set(chars)) == 1, zip(*names, strict=False))
+    common = "".join(chars[0] for chars in same)[: min(map(len, names)) - 1]
+    cut = common.rfind("-") + 1
+    return {item.run.id: item.run.name[cut:] for item in data}
+
+
+def _has_points(item: RunData) -> bool:
+    return any(curve.updates for curve in item.curves.values())
+
+
+def _titles(name: str, item: RunData | None = None) -> tuple[str, str]:
+    loss = item.curves.get("loss") if item else None
+    score = style_of(item.run.metric if item else "si_sdr")
+    return {
+        "loss": ("Loss", loss.unit if loss else ""),
+        "score": (score.title, score.unit),
+        "throughput": ("Speed", ""),
+        "memory": ("Memory", "GiB"),
+    }[name]
+
+
+def _waiting(run: RunRecord) -> str:
+    if run.state == "queued":
+        return "waiting in the queue"
+    return "" if run.updates else "no points yet"
+
+
+def _loss(
+    data: Sequence[RunData], colours: Mapping[int, int], clock: str, *, many: bool
+) -> list[Line]:
+    lines = _one_each(data, "loss", "train", colours, clock=clock, many=many)
+    if not many:
+        lines.append(line_of(data[0], "val_loss", "valid", 1, clock=clock))
+    return lines
+
+
+def _one_each(
+    data: Sequence[RunData],
+    series: str,
+    label: str,
+    colours: Mapping[int, int],
+    *,
+    clock: str,
+    many: bool,
+) -> list[Line]:
+    """Return a line for each run, named after it; a single run's is named `label` and has a band."""
+    names = short_names(data)
+    return [
+        line_of(
+            item,
+            series,
+            names[item.run.id] if many else label,
+            colours.get(item.run.id, 0) if many else 0,
+            clock=clock,
+            band=not many,
+        )
+        for item in data
+    ]
+
+
+def _score(
+    data: Sequence[RunData], colours: Mapping[int, int], clock: str, *, many: bool
+) -> list[Line]:
+    """Return the metric that the first run is judged by; runs of another task are left out."""
+    names = short_names(data)
+    metric = data[0].run.metric
+    data = [item for item in data if item.run.metric == metric]
+    if many:
+        lines = [
+            line_of(
+                item, _judged(item), names[item.run.id], colours.get(item.run.id, 0), clock=clock
+            )
+            for item in data
+        ]
+    else:
+        lines = [
+            line_of(data[0], f"{metric}_ema", "EMA", 1, clock=clock),
+            line_of(data[0], metric, "raw", 0, clock=clock),
+        ]
+        if (whole := _whole(data[0])) is not None:
+            lines.append(line_of(data[0], whole, "whole", 2, clock=clock))
+    scale = style_of(metric).scale
+    if scale != 1:
+        lines = [replace(line, mean=line.mean * scale) for line in lines]
+    inputs = {item.run.input_score for item in data} - {None}
+    found = [line.x for line in lines if len(line.x)]
+    if len(inputs) == 1 and found:
+        ends = np.array([min(x[0] for x in found), max(x[-1] for x in found)])
+        level = np.full(2, float(inputs.pop() or 0.0))
+        lines.append(Line("input", _GREY, ends, level, dotted=True))
+    return lines
+
+
+def _judged(item: RunData) -> str:
+    """Return the series that the run is judged by: EMA where it has one."""
+    metric = item.run.metric
+    curve = item.curves.get(f"{metric}_ema")
+    return f"{metric}_ema" if curve is not None and curve.updates else metric
+
+
+def _whole(item: RunData) -> str | None:
+    """Return the series of the run judged on whole files, of the average where there is one."""
+    names = (f"{item.run.metric}_full_ema", f"{item.run.metric}_full")
+    return next((name for name in names if (c := item.curves.get(name)) and c.updates), None)
+
+
+def _throughput(
+    data: Sequence[RunData], colours: Mapping[int, int], clock: str, *, many: bool
+) -> list[Line]:
+    lines = _one_each(data, "audio_s_per_s", "audio s/s", colours, clock=clock, many=many)
+    if not many:
+        rate = line_of(data[0], "updates_per_s", "updates/s", 1, clock=clock)
+        lines.append(Line(rate.label, 1, rate.x, rate.mean, drawn=False))
+    return lines
+
+
+def _memory(data: Sequence[RunData], colours: Mapping[int, int], *, many: bool) -> list[Line]:
+    lines, names = [], short_names(data)
+    for item in data:
+        samples = item.system
+        if not samples:
+            continue
+        time = np.array([sample.time - samples[0].time for sample in samples])
+        vram = _gib([sample.vram_bytes for sample in samples])
+        ram = _gib([_ram(sample) for sample in samples])
+        colour = colours.get(item.run.id, 0)
+        if many:
+            on_gpu = bool(np.isfinite(vram).any())
+            lines.append(Line(names[item.run.id], colour, time, vram if on_gpu else ram))
+        else:
+            lines += [Line("RAM", 0, time, ram), Line("VRAM", 1, time, vram)]
+    return lines
+
+
+def _ram(sample: SystemRecord) -> int:
+    return sample.ram_bytes if sample.process_ram_bytes is None else sample.process_ram_bytes
+
+
+def _gib(sizes: Sequence[int | None]) -> FloatArray:
+    return np.array(sizes, dtype=np.float64) / _GIB
+
+
+def line_of(
+    item: RunData, name: str, label: str, colour: int, *, clock: str, band: bool = False
+) -> Line:
+    """Return one curve of a run on a clock; empty where the run has no such series.
+
+    A noisy curve is drawn as its running mean; with `band`, over the range of its points.
+    """
+    curve = item.curves.get(name) or Curve(name, "", 1, [], [], [], [], [])
+    x = np.array(curve.updates, dtype=np.float64) * _per_update(item.run, clock)
+    mean = np.array(curve.mean, dtype=np.float64)
+    if name in _NOISY:
+        mean = running_mean(mean, round(len(mean) * _SMOOTH))
+    if not band:
+        return Line(label, colour, x, mean)
+    low, high = (np.array(part, dtype=np.float64) for part in (curve.low, curve.high))
+    return Line(label, colour, x, mean, low, high)
+
+
+def running_mean(values: FloatArray, window: int) -> FloatArray:
+    """Return the mean of each value and the `window` - 1 before it; NaN counts as no value."""
+    if window < 2:
+        return values
+    finite = np.isfinite(values)
+    total = np.cumsum(np.where(finite, values, 0.0))
+    number = np.cumsum(finite).astype(np.float64)
+    total[window:] -= total[:-window].copy()
+    number[window:] -= number[:-window].copy()
+    mean = np.divide(total, number, out=np.full_like(total, np.nan), where=number > 0)
+    return np.where(finite, mean, np.nan)
+
+
+def _per_update(run: RunRecord, clock: str) -> float:
+    amount = {
+        "updates": float(run.updates),
+        "samples": float(run.samples),
+        "audio time": run.audio_seconds,
+        "train time": run.train_seconds,
+    }[clock]
+    return amount / run.updates if run.updates else 1.0

@@ -1,0 +1,23 @@
+"""The learning rate of a run over its updates, as a plot and as plain text."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from engine.config.schema import RunConfig
+from engine.training.schedule_preview import schedule_curve
+from tui.widgets.charts.plot import Line, Plot, compose
+
+
+def schedule_plot(config: RunConfig) -> Plot:
+    """Return the plot of the learning rate of a run."""
+    curve = schedule_curve(config)
+    x, y = np.array(curve.updates, dtype=np.float64), np.array(curve.lr)
+    line = Line(config.schedule.kind, 0, x, y)
+    return Plot("learning rate", lines=(line,), from_zero=True)
+
+
+def schedule_text(config: RunConfig, *, width: int, height: int) -> str:
+    """Return the plot in lines of text without colours."""
+    rows = compose(schedule_plot(config), width, height)
+    return "\n".join("".join(text for text, _ in row).rstrip() for row in rows)
