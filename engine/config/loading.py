@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from engine.config.errors import ConfigError, Problem, nearest
 from engine.config.fields import BOUNDS, SettingInfo, list_settings
+from engine.config.old_names import upgraded
 from engine.config.schema import RunConfig
 from models.configs import PLUGINS, AudioUNetConfig
 
@@ -31,9 +32,12 @@ _TYPES = {
 def load_config(values: Mapping[str, Any]) -> RunConfig:
     """Check plain nested values, as read from TOML or JSON; a model without a kind is a U-Net.
 
+    Values of an older version are upgraded first.
+
     Raises:
         ConfigError: with every problem at once.
     """
+    values = upgraded(values)
     model = values.get("model")
     if isinstance(model, Mapping) and "kind" not in model:
         values = {**values, "model": {"kind": AudioUNetConfig().kind, **model}}
