@@ -5,7 +5,9 @@ A recipe knows data, model and loss. It never sees a rank, an optimiser, a sched
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -13,8 +15,43 @@ import torch
 from torch import Tensor, nn
 
 from engine.batching.items import MicroBatch
+from engine.config.counters import Counters
 from engine.data.batch import Batch, Split
 from engine.evaluation.result import Evaluation
+
+_START = Counters()
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a recipe is opened with beside its config.
+
+    Attributes:
+        folder: the run's own folder; None where no run is made (a trial, a trained model).
+        needs: key of a setting that refers to another run -> the checkpoint it was resolved to. Empty
+            where a trained model is loaded: what a recipe takes from another run has to be in its state.
+    """
+
+    folder: Path | None = None
+    needs: Mapping[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StepContext:
+    """Where in the run a step is made; the same whatever the device, and when the step is repeated.
+
+    Attributes:
+        counters: what was done before this update.
+        update: number of the update, from 1; 0 outside of training.
+        key: names the micro-batch, or the part of one that memory has room for, within the update,
+            over all ranks. Torch's generators are seeded with (seed of the run, update, key).
+        split: the data the batch is of.
+    """
+
+    counters: Counters = _START
+    update: int = 0
+    key: int = 0
+    split: Split = "train"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +85,7 @@ class Recipe(Protocol):
         A pure function of (config, split, micro_batch).
         """
 
-    def step(self, model: nn.Module, batch: Batch) -> StepOutput:
+    def step(self, model: nn.Module, batch: Batch, *, context: StepContext) -> StepOutput:
         """Run the forward pass and the loss."""
 
     def evaluate(self, model: nn.Module, device: torch.device) -> Evaluation:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from engine.config.schema import RunConfig
-from engine.recipes.base import Recipe
+from engine.recipes.base import Opening, Recipe
 
 
-def open_recipe(config: RunConfig) -> Recipe:
-    """Return the recipe that the data of `config` are for."""
+def open_recipe(config: RunConfig, *, opening: Opening | None = None) -> Recipe:
+    """Return the recipe that the data of `config` are for.
+
+    Args:
+        config: the run.
+        opening: the run's folder and the runs it needs; the built-in recipes use neither.
+    """
     match config.data.recipe:
         case "separation":
             from engine.recipes.separation.recipe import SeparationRecipe

@@ -125,7 +125,7 @@ class Trainer:
         batches = self._loader.update()
         lr = self._peak_lr * lr_factor(self._config.schedule, self._counters, self._size)
         self._update += 1
-        result = self._updater.run(self._update, batches, lr=lr)
+        result = self._updater.run(self._update, batches, lr=lr, counters=self._counters)
         if result.num_pieces != size.micro_batches:
             size = replace(size, micro_batches=result.num_pieces)
         self._telemetry.add(result, lr, size)

@@ -19,10 +19,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from engine.config.counters import Counters
 from engine.config.schema import RunConfig
 from engine.data.batch import Batch
 from engine.precision import LossScale, autocast
-from engine.recipes.base import Recipe
+from engine.recipes.base import Recipe, StepContext
 from engine.torch_random import seed_torch, torch_seed
 from engine.training.ema import Ema
 from engine.training.optimizer import FusedAdamW
@@ -42,6 +43,7 @@ from engine.training.out_of_memory import (
 from engine.training.ranks import Alone, Ranks, Sums
 
 _MAX_TRIES = 3
+_START = Counters()
 
 
 @dataclass(slots=True)
@@ -86,18 +88,23 @@ class Updater:
         self._ranks.attach(optimizer.params)
         self._buffers = MovingBuffers(model)
         self._current: Batch | None = None
+        self._counters = _START
         self.loss_scale = LossScale(device) if config.precision.dtype == "fp16" else None
         self.limits = MemoryLimits()
 
-    def run(self, update: int, batches: Sequence[Batch], *, lr: float) -> UpdateResult:
+    def run(
+        self, update: int, batches: Sequence[Batch], *, lr: float, counters: Counters = _START
+    ) -> UpdateResult:
         """Make update number `update` (from 1) from its micro-batches; those of a rank may be none.
+
+        `counters` are those before the update.
 
         Raises:
             DoesNotFit: when there is not enough memory for a single item.
             UpdateTorn: when memory ran out while weights were written.
             RanksLost: when another process of the run is gone.
         """
-        ranks = self._ranks
+        ranks, self._counters = self._ranks, counters
         whole = Pieces(
             batches, range(ranks.rank, ranks.rank + ranks.world * len(batches), ranks.world)
         )
@@ -162,11 +169,12 @@ class Updater:
         self._current = batch
         if not self._on_cpu:
             batch = batch.to(self._device)
+        context = StepContext(self._counters, update, key)
         if self._full_precision:
-            output = self._recipe.step(self._model, batch)
+            output = self._recipe.step(self._model, batch, context=context)
         else:
             with self._autocast:
-                output = self._recipe.step(self._model, batch)
+                output = self._recipe.step(self._model, batch, context=context)
         loss = output.loss_sum
         if self.loss_scale is not None:
             (loss * self.loss_scale.value).backward()  # type: ignore[no-untyped-call]

@@ -27,7 +27,7 @@ from engine.config.schema import RunConfig
 from engine.data.batch import Batch, Split
 from engine.evaluation.result import Evaluation
 from engine.events import Event, PointsRecorded, RunStarted
-from engine.recipes.base import StepOutput
+from engine.recipes.base import StepContext, StepOutput
 from engine.training.trainer import Trainer
 from models.configs import AudioUNetConfig
 from models.registry import build_model
@@ -66,7 +66,7 @@ class BenchRecipe:
     def fetch(self, split: Split, micro_batch: MicroBatch) -> Batch:
         return self.batch
 
-    def step(self, model: nn.Module, batch: Batch) -> StepOutput:
+    def step(self, model: nn.Module, batch: Batch, *, context: StepContext) -> StepOutput:
         return StepOutput(self.loss(model).sum(), self.weight)
 
     def evaluate(self, model: nn.Module, device: torch.device) -> Evaluation:

@@ -20,7 +20,7 @@ from engine.data.batch import Batch, Split
 from engine.data.synthetic import write_dataset
 from engine.evaluation.result import Evaluation
 from engine.events import Event
-from engine.recipes.base import StepOutput
+from engine.recipes.base import StepContext, StepOutput
 
 
 class Recorder:
@@ -89,7 +89,7 @@ class LineRecipe:
                 y[row] = float("nan")
         return Batch({"x": x, "y": y})
 
-    def step(self, model: nn.Module, batch: Batch) -> StepOutput:
+    def step(self, model: nn.Module, batch: Batch, *, context: StepContext) -> StepOutput:
         x, y = batch.tensors["x"], batch.tensors["y"]
         loss = (model(x).float() - y).square().mean(dim=1).sum()
         return StepOutput(loss, torch.tensor(float(len(x)), device=x.device))
@@ -98,7 +98,7 @@ class LineRecipe:
         draws = tuple(ItemDraw(-1 + 2**20, index) for index in range(3))
         batch = self.fetch("valid", MicroBatch(draws)).to(device)
         torch.rand(7), np.random.rand(7)
-        loss = self.step(model, batch).loss_sum / 3
+        loss = self.step(model, batch, context=StepContext(split="valid")).loss_sum / 3
         metrics = {"val_loss": float(loss), "si_sdr": -float(loss), "input_si_sdr": 0.5}
         return Evaluation(metrics, 3, 0)
 

@@ -36,7 +36,7 @@ from engine.data.separation.remix import mix_stems
 from engine.data.separation.stems import StemsDataset, fetch_unmixed
 from engine.evaluation.result import AudioSample, Evaluation
 from engine.metrics.signal import si_sdr
-from engine.recipes.base import StepOutput
+from engine.recipes.base import StepContext, StepOutput
 from engine.recipes.separation.file_scores import BlockLoss, FileScores
 from engine.recipes.separation.item_scores import ItemScores
 from engine.recipes.separation.losses import Loss, adds_sources, build_loss
@@ -112,7 +112,7 @@ class SeparationRecipe:
         )
         return Batch({"mix": mix_BCT, "target": target_BSCT})
 
-    def step(self, model: nn.Module, batch: Batch) -> StepOutput:
+    def step(self, model: nn.Module, batch: Batch, *, context: StepContext) -> StepOutput:
         """Return the sum of the loss over the items, and their number."""
         batch = self.mixed(batch)
         mix_BCT, target_BSCT = batch.tensors["mix"], batch.tensors["target"]

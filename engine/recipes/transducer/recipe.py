@@ -25,7 +25,7 @@ from engine.data.speech.utterances import SpeechDataset
 from engine.evaluation.result import Evaluation
 from engine.item_random import item_generator
 from engine.metrics.word_errors import ErrorBreakdown
-from engine.recipes.base import StepOutput
+from engine.recipes.base import StepContext, StepOutput
 from engine.recipes.transducer.decoding import greedy, most_tokens
 from engine.recipes.transducer.rnnt_loss import Lattices, item_losses, transducer_loss
 from engine.recipes.transducer.specaugment import spec_augment
@@ -95,7 +95,7 @@ class TransducerRecipe:
         tokens = [self._tokens(split, draw.index) for draw in micro_batch.draws]
         return self._collate(feats, tokens, micro_batch.shape)
 
-    def step(self, model: nn.Module, batch: Batch) -> StepOutput:
+    def step(self, model: nn.Module, batch: Batch, *, context: StepContext) -> StepOutput:
         """Return the sum of the loss over the utterances, and their number."""
         assert isinstance(model, Transducer)
         loss_sum = transducer_loss(

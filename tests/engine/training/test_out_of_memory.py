@@ -19,7 +19,7 @@ from engine.config.counters import UpdateSize
 from engine.config.sections import EmaConfig
 from engine.data.batch import Batch
 from engine.events import CheckpointSaved, Noticed, RunEnded
-from engine.recipes.base import StepOutput
+from engine.recipes.base import StepContext, StepOutput
 from engine.training.ema import Ema
 from engine.training.optimizer import FusedAdamW
 from engine.training.out_of_memory import (
@@ -63,12 +63,12 @@ class Scarce:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._recipe, name)
 
-    def step(self, model: nn.Module, batch: Batch) -> StepOutput:
+    def step(self, model: nn.Module, batch: Batch, *, context: StepContext) -> StepOutput:
         count = len(batch.tensors["x"])
         if count > self.fits and self.where == "forward":
             model(batch.tensors["x"])
             raise self.error
-        output = self._recipe.step(model, batch)
+        output = self._recipe.step(model, batch, context=context)
         if count > self.fits:
             half = output.loss_sum.clone()
             return StepOutput(FailsBackward.apply(half), output.weight)
@@ -161,8 +161,8 @@ def test_nothing_changes_where_no_halving_is_needed(make, monkeypatch, error):
     quiet, disturbed = make(), make()
     step, failures = disturbed[4].step, iter([error, error])
 
-    def fails_twice(model: nn.Module, batch: Batch) -> StepOutput:
-        output = step(model, batch)
+    def fails_twice(model: nn.Module, batch: Batch, *, context: StepContext) -> StepOutput:
+        output = step(model, batch, context=context)
         output.loss_sum.backward(retain_graph=True)
         if (failure := next(failures, None)) is not None:
             raise failure
@@ -188,8 +188,10 @@ def test_random_draws_are_those_of_the_first_attempt(make, line_recipe, monkeypa
     for (updater, _, _, _, recipe), draws in zip(made, drawn, strict=True):
         step = recipe.step
 
-        def noting(model: nn.Module, batch: Batch, step: Any = step, draws: Any = draws) -> Any:
-            output = step(model, batch)
+        def noting(
+            model: nn.Module, batch: Batch, step: Any = step, draws: Any = draws, **more: Any
+        ) -> Any:
+            output = step(model, batch, **more)
             draws.append((len(batch.tensors["x"]), torch.rand(2)))
             return output
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from engine.checkpoints.files import MODEL, TRAINING, read_manifest
 from engine.data.batch import Batch
 from engine.evaluation.result import Evaluation
+from engine.recipes.base import StepContext
 from engine.recipes.separation.recipe import SeparationRecipe
 from engine.training.optimizer import FusedAdamW
 from engine.training.trainer import Trainer
@@ -165,7 +166,8 @@ def test_gradients_of_micro_batches_are_those_of_one_batch(make_config, loss, si
     parts = {name: x.split(sizes) for name, x in whole.items()}
     batches = [Batch({name: x[k] for name, x in parts.items()}) for k in range(len(sizes))]
     expected = torch.autograd.grad(
-        recipe.step(model, Batch(whole)).loss_sum / sum(sizes), list(model.parameters())
+        recipe.step(model, Batch(whole), context=StepContext()).loss_sum / sum(sizes),
+        list(model.parameters()),
     )
     optimizer = KeptGradients(model, config.optimizer)
     updater = Updater(recipe, model, optimizer, config=config, device=CPU, ema=None)

@@ -14,6 +14,7 @@ from torch import nn
 from engine.batching.items import ItemDraw, MicroBatch
 from engine.config.loading import load_config
 from engine.config.schema import RunConfig
+from engine.recipes.base import StepContext
 from engine.recipes.separation.recipe import SeparationRecipe
 from engine.training.trainer import Trainer
 
@@ -73,7 +74,7 @@ def test_training_loss_is_that_of_the_better_order(people: Path) -> None:
     batch = recipe.fetch("train", MicroBatch((ItemDraw(0, 0), ItemDraw(0, 1))))
     target = batch.tensors["target"]
     for swap in (False, True):
-        out = recipe.step(Oracle([target + 0.25], swapped=swap), batch)
+        out = recipe.step(Oracle([target + 0.25], swapped=swap), batch, context=StepContext())
         assert float(out.loss_sum) == pytest.approx(0.5)
         assert float(out.weight) == 2
 

@@ -14,6 +14,7 @@ from engine.batching.items import ItemDraw, MicroBatch
 from engine.config.errors import ConfigError
 from engine.data.checks.update_size import mean_update_size
 from engine.events import RunEnded
+from engine.recipes.base import StepContext
 from engine.recipes.separation.recipe import SeparationRecipe
 from engine.training.trainer import Trainer
 
@@ -63,8 +64,10 @@ def test_padding_does_not_count(whole_config, loss: str) -> None:
         recipe.fetch("train", MicroBatch((draw,), (float(sizes[draw.index]),))) for draw in draws
     ]
     assert [batch.tensors["mix"].shape[-1] for batch in alone] == [3_000, 5_000, 4_000]
-    found = recipe.step(Halves(), together)
-    expected = sum(recipe.step(Halves(), batch).loss_sum.item() for batch in alone)
+    found = recipe.step(Halves(), together, context=StepContext())
+    expected = sum(
+        recipe.step(Halves(), batch, context=StepContext()).loss_sum.item() for batch in alone
+    )
     assert found.loss_sum.item() == pytest.approx(expected, rel=1e-5)
     assert float(found.weight) == 3
 

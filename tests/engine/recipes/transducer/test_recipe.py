@@ -10,6 +10,7 @@ import torch
 
 from engine.batching.items import ItemDraw, MicroBatch
 from engine.config.errors import ConfigError
+from engine.recipes.base import StepContext
 from engine.recipes.registry import open_recipe
 from engine.recipes.transducer.recipe import TransducerRecipe
 from engine.training.trainer import Trainer
@@ -83,7 +84,9 @@ def losses_and_gradients(config, packs, dtype=torch.float64):
     total = torch.zeros((), dtype=dtype)
     weight = torch.zeros(())
     for indices, shape in packs:
-        output = recipe.step(model, recipe.fetch("train", MicroBatch(draws(*indices), shape)))
+        output = recipe.step(
+            model, recipe.fetch("train", MicroBatch(draws(*indices), shape)), context=StepContext()
+        )
         output.loss_sum.backward()
         total, weight = total + output.loss_sum.detach(), weight + output.weight
     return total, weight, {name: p.grad for name, p in model.named_parameters()}
@@ -135,7 +138,7 @@ def test_the_worst_batch_is_as_large_as_the_largest(speech_config):
     assert told["feat"].shape[:2] == (2, 1 + (24_000 - 256) // 80)
     assert told["token_length"].tolist() == [17, 17]
     model = recipe.build_model()
-    assert recipe.step(model, recipe.worst_batch(2)).loss_sum.isfinite()
+    assert recipe.step(model, recipe.worst_batch(2), context=StepContext()).loss_sum.isfinite()
 
 
 def test_an_evaluation_counts_edits_over_all_items(speech_config, monkeypatch):

@@ -15,7 +15,7 @@ from torch import nn
 
 from engine.config.loading import load_config
 from engine.data.batch import Batch
-from engine.recipes.base import Recipe, StepOutput
+from engine.recipes.base import Recipe, StepContext, StepOutput
 from engine.training.optimizer import FusedAdamW
 from engine.training.updates import Updater
 
@@ -25,7 +25,7 @@ DATA = {"kind": "bandwidth", "train": "unused", "valid": "unused"}
 class Wide:
     """A step that keeps 384 MiB for its backward pass."""
 
-    def step(self, model: nn.Module, batch: Batch) -> StepOutput:
+    def step(self, model: nn.Module, batch: Batch, *, context: StepContext) -> StepOutput:
         x_BTD = batch.tensors["x"]
         y_BTD = x_BTD
         for _ in range(6):

@@ -23,7 +23,7 @@ from engine.config.schema import RunConfig
 from engine.data.batch import Batch, Split
 from engine.evaluation.result import Evaluation
 from engine.events import Event, Noticed, PointsRecorded
-from engine.recipes.base import StepOutput
+from engine.recipes.base import StepContext, StepOutput
 from engine.recipes.registry import open_recipe
 from engine.training.optimizer import FusedAdamW
 from engine.training.ranks import Ranks, TorchRanks, require_no_batch_norm
@@ -84,7 +84,7 @@ class RaggedRecipe:
                 x_BT[row, 0] = float("nan")
         return Batch({"x": x_BT, "length": length_B})
 
-    def step(self, model: nn.Module, batch: Batch) -> StepOutput:
+    def step(self, model: nn.Module, batch: Batch, *, context: StepContext) -> StepOutput:
         x_BT, length_B = batch.tensors["x"], batch.tensors["length"]
         if len(x_BT) > self.fits:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
