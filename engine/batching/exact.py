@@ -246,7 +246,7 @@ def _mean_size(plan: ExactPlan) -> UpdateSize:
     whole = max(1, int(plan.updates_per_epoch))
     picked = np.unique(np.linspace(0, whole - 1, min(whole, _MEASURED_UPDATES)).astype(int))
     micro_batches = np.mean([_packed(plan, int(update)).size.micro_batches for update in picked])
-    samples, seconds = plan.amount, plan.amount * mean_s
+    items, seconds = plan.amount, plan.amount * mean_s
     if plan.by_seconds:
-        samples, seconds = plan.amount / mean_s, plan.amount
-    return UpdateSize(float(micro_batches), samples, seconds)
+        items, seconds = plan.amount / mean_s, plan.amount
+    return UpdateSize(float(micro_batches), items, seconds)

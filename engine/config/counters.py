@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from engine.config.old_names import upgraded_counters
 from engine.config.span import Span
 
 
@@ -14,14 +17,19 @@ class Counters:
     Attributes:
         updates: optimiser updates, the primary clock.
         micro_batches: forward and backward passes.
-        samples: training items seen.
+        items: training items seen.
         audio_seconds: seconds of training audio seen.
     """
 
     updates: int = 0
     micro_batches: int = 0
-    samples: int = 0
+    items: int = 0
     audio_seconds: float = 0.0
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Counters:
+        """Read them from plain values, such as those of a checkpoint of any version."""
+        return cls(**upgraded_counters(values))
 
     def __add__(self, size: UpdateSize) -> Counters:
         """Return the counters after one more update."""
@@ -29,7 +37,7 @@ class Counters:
         return Counters(
             self.updates + 1,
             self.micro_batches + round(size.micro_batches),
-            self.samples + round(size.samples),
+            self.items + round(size.items),
             round(self.audio_seconds + size.audio_seconds, 9),
         )
 
@@ -43,7 +51,7 @@ class UpdateSize:
     """What one update adds to each counter: of a certain update whole numbers, else means."""
 
     micro_batches: float
-    samples: float
+    items: float
     audio_seconds: float
 
     def after(self, updates: int) -> Counters:
@@ -51,11 +59,11 @@ class UpdateSize:
         return Counters(
             updates,
             round(updates * self.micro_batches),
-            round(updates * self.samples),
+            round(updates * self.items),
             updates * self.audio_seconds,
         )
 
     def updates_in(self, span: Span) -> float:
         """Convert `span` to updates, as a real number."""
-        sizes = {"updates": 1.0, "micro_batches": self.micro_batches, "samples": self.samples}
+        sizes = {"updates": 1.0, "micro_batches": self.micro_batches, "items": self.items}
         return span.amount / sizes.get(span.clock, self.audio_seconds)

@@ -1,21 +1,26 @@
 """Plain values of an older version, brought to the words of this one before they are checked.
 
 The one home of what earlier versions called otherwise. Presets, experiments, runs in the store and
-checkpoints all pass through `upgraded` (by `engine.config.loading.load_config`), so that nothing
-behind it knows that a setting ever had another name. A step takes nested values and returns them
-changed, leaves what it does not know as it is, and never looks at a value's correctness: what is
-wrong is refused by the check, under the key that a person wrote.
+checkpoints all pass through here (presets and stores by `engine.config.loading.load_config`), so that
+nothing behind it knows that a setting ever had another name. A step takes nested values and returns
+them changed, leaves what it does not know as it is, and never looks at a value's correctness: what is
+wrong is refused by the check, under the key that a person wrote. Standard library only.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 Step = Callable[[dict[str, Any]], dict[str, Any]]
 
-# In the order of the versions they come from; each gets a dict of its own, sections are shared.
-STEPS: tuple[Step, ...] = ()
+# Until 2026-11-22 a training item was a sample, which is a value of an audio signal everywhere else.
+CLOCKS: Mapping[str, str] = {"samples": "items"}
+
+_SPAN = re.compile(r"\s*([0-9][0-9_.eE+-]*)\s+([a-z_]+)\s*")
+# Sections whose texts may be spans; a path or a name elsewhere stays what it is.
+_TIMED = ("schedule", "ema", "validation", "checkpoint", "logging")
 
 
 def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -27,3 +32,42 @@ def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
     for step in STEPS:
         result = step(dict(result))
     return result
+
+
+def current_clock(name: str) -> str:
+    """Return today's name of a clock; a name that is no old one is returned as it is."""
+    return CLOCKS.get(name, name)
+
+
+def upgraded_experiment(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the plain values of an experiment file in today's words, but for the settings in it."""
+    match = values.get("match")
+    return {**values, "match": current_clock(match)} if isinstance(match, str) else dict(values)
+
+
+def upgraded_counters(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the counters of a checkpoint under today's names."""
+    return {current_clock(name): value for name, value in values.items()}
+
+
+def _with_current_clocks(values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: _in_current_clocks(section) if name in _TIMED else section
+        for name, section in values.items()
+    }
+
+
+def _in_current_clocks(value: Any) -> Any:
+    """Return `value` with the clock of each span in it renamed."""
+    if isinstance(value, Mapping):
+        return {name: _in_current_clocks(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_in_current_clocks(inner) for inner in value]
+    match = _SPAN.fullmatch(value) if isinstance(value, str) else None
+    if match is None or match[2] not in CLOCKS:
+        return value
+    return f"{match[1]} {current_clock(match[2])}"
+
+
+# In the order of the versions they come from; each gets a dict of its own, sections are shared.
+STEPS: tuple[Step, ...] = (_with_current_clocks,)

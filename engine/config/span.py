@@ -1,6 +1,6 @@
 """A length of training: an amount and the counter it is measured on.
 
-`"1000 updates"`, `"6400 samples"`, `"7200 audio_seconds"`: every schedule, EMA, validation, logging and
+`"1000 updates"`, `"6400 items"`, `"7200 audio_seconds"`: every schedule, EMA, validation, logging and
 stopping setting names its clock this way, so that none is stretched by accident when a batch grows.
 """
 
@@ -13,7 +13,9 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-Clock = Literal["updates", "micro_batches", "samples", "audio_seconds"]
+from engine.config.old_names import current_clock
+
+Clock = Literal["updates", "micro_batches", "items", "audio_seconds"]
 CLOCKS: tuple[Clock, ...] = get_args(Clock)
 
 _PATTERN = re.compile(r"\s*([0-9][0-9_]*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\s+([a-z_]+)\s*")
@@ -21,7 +23,7 @@ _PATTERN = re.compile(r"\s*([0-9][0-9_]*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\s+([a
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """`amount` counts of `clock`; samples are training examples, not audio samples."""
+    """`amount` counts of `clock`; items are training examples."""
 
     amount: float
     clock: Clock
@@ -38,11 +40,12 @@ class Span:
             ValueError: when the text is no number followed by the name of a clock.
         """
         match = _PATTERN.fullmatch(text)
-        if match is None or match[2] not in CLOCKS:
+        clock = current_clock(match[2]) if match is not None else ""
+        if match is None or clock not in CLOCKS:
             raise ValueError(
                 f"expected an amount and a clock ({', '.join(CLOCKS)}), like '1000 updates'"
             )
-        return cls(float(match[1].replace("_", "")), match[2])
+        return cls(float(match[1].replace("_", "")), clock)
 
     @classmethod
     def _from_plain(cls, value: object) -> Span:

@@ -54,7 +54,7 @@ class Telemetry:
         self._lrs: list[float] = []
         self._sizes: list[UpdateSize] = []
         # Rows that belong to no point yet: (R, 7) loss sum, weight, gradient norm, lr, and what the
-        # update added to the counters: micro-batches, samples, audio seconds.
+        # update added to the counters: micro-batches, items, audio seconds.
         self._pending = np.zeros((0, 7))
         # The counters before the first of those rows.
         self._counters = Counters()
@@ -93,7 +93,7 @@ class Telemetry:
             return
         block = torch.stack(self._fresh).to("cpu", torch.float64).numpy().reshape(count, 3)
         elapsed = max(perf_counter() - self._since, 1e-9)
-        sizes = [(size.micro_batches, size.samples, size.audio_seconds) for size in self._sizes]
+        sizes = [(size.micro_batches, size.items, size.audio_seconds) for size in self._sizes]
         rows = np.column_stack([block, self._lrs, np.asarray(sizes, dtype=np.float64)])
         self._fresh, self._lrs, self._sizes = [], [], []
         first = self._update - len(self._pending) + 1
@@ -180,11 +180,11 @@ class SilentTelemetry(Telemetry):
 
 def _advanced(counters: Counters, rows: np.ndarray, *, sign: int = 1) -> Counters:
     """Return the counters after (or, with sign -1, before) the updates of `rows`."""
-    micro_batches, samples, audio_seconds = (rows[:, 4:].sum(axis=0) * sign).tolist()
+    micro_batches, items, audio_seconds = (rows[:, 4:].sum(axis=0) * sign).tolist()
     return Counters(
         counters.updates + sign * len(rows),
         counters.micro_batches + round(micro_batches),
-        counters.samples + round(samples),
+        counters.items + round(items),
         round(counters.audio_seconds + audio_seconds, 9),
     )
 

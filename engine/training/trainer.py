@@ -272,7 +272,7 @@ class Trainer:
         self._state.restore(manifest)
         self._update = self._saved_at = manifest.updates
         self._metrics = dict(manifest.values["metrics"])
-        self._counters = Counters(**manifest.values["counters"])
+        self._counters = Counters.of(manifest.values["counters"])
         self._telemetry.start_at(self._counters)
         for note in notes:
             self._emit(Noticed("info", "replanned", note, self._counters))
@@ -326,7 +326,7 @@ class Trainer:
             values = manifest.values
             self._emit(
                 CheckpointSaved(
-                    values["kind"], str(manifest.folder), Counters(**values["counters"]),
+                    values["kind"], str(manifest.folder), Counters.of(values["counters"]),
                     values["metrics"], manifest.size_bytes,
                 )
             )  # fmt: skip

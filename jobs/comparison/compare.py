@@ -85,7 +85,7 @@ def compare(
     reader: StoreReader,
     runs: Sequence[RunRecord],
     *,
-    by: Clock = "samples",
+    by: Clock = "items",
     when: When = "best",
     metrics: Sequence[str] = METRICS,
 ) -> Comparison:

@@ -1,6 +1,6 @@
 """What runs scored, read from the store: each evaluation with how far the run had come by then.
 
-Runs are put side by side at equal updates, samples or wall-clock time: whoever went further is
+Runs are put side by side at equal updates, items or wall-clock time: whoever went further is
 judged by what it had reached there.
 """
 
@@ -18,7 +18,7 @@ from engine.metrics.best import is_better
 from jobs.store.reader import StoreReader
 from jobs.store.records import RunRecord
 
-Clock = Literal["updates", "samples", "wall_clock"]
+Clock = Literal["updates", "items", "wall_clock"]
 When = Literal["best", "final"]
 
 # Room for rounding where two runs end at the same place.
@@ -100,8 +100,8 @@ def _points(
     reader: StoreReader, run: RunRecord, metrics: Sequence[str], by: Clock
 ) -> dict[str, list[Point]]:
     seconds = {item.updates: item.train_seconds for item in reader.evaluations(run.id)}
-    totals = {"updates": run.updates, "samples": run.samples, "wall_clock": run.train_seconds}
-    # Updates have equally many samples, at least on average; time is known exactly where items are.
+    totals = {"updates": run.updates, "items": run.items, "wall_clock": run.train_seconds}
+    # Updates have equally many items, at least on average; time is known exactly where items are.
     share = totals[by] / run.updates if run.updates else 0.0
     points: dict[str, list[Point]] = {}
     for name, curve in reader.curves(run.id, metrics, max_points=_NO_LIMIT).items():

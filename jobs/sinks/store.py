@@ -30,7 +30,7 @@ from engine.metrics.best import falls
 from jobs.sinks.journal import Block, Journal
 from jobs.sinks.pump import Pump, Stamped
 from jobs.store.errors import StoreError
-from jobs.store.records import EvaluationRecord, SampleRecord
+from jobs.store.records import ClipRecord, EvaluationRecord
 from jobs.store.writer import StoreWriter
 
 logger = logging.getLogger(__name__)
@@ -131,9 +131,9 @@ class StoreSink:
                 self._progress.advance(stamp, event.counters)
                 self._add_items(event)
             case SamplesWritten():
-                store.add_samples(
+                store.add_clips(
                     [
-                        SampleRecord(run_id, f.updates, str(f.item), f.kind, f.path, f.spectrogram)
+                        ClipRecord(run_id, f.updates, str(f.item), f.kind, f.path, f.spectrogram)
                         for f in event.files
                     ]
                 )
@@ -205,7 +205,7 @@ class Progress:
         return {
             "updates": updates,
             "micro_batches": self._counters.micro_batches,
-            "samples": self._counters.samples,
+            "items": self._counters.items,
             "audio_seconds": self._counters.audio_seconds,
             "train_seconds": self.earlier_s + now - self._started,
             "speed": (updates - before) / (now - since) if now > since else None,

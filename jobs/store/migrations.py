@@ -5,7 +5,13 @@ from __future__ import annotations
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
-from jobs.store.schema import HEADLINE, INITIAL, ITEM_RESULTS, SCHEMA_VERSION
+from jobs.store.schema import (
+    HEADLINE,
+    INITIAL,
+    ITEM_RESULTS,
+    ITEMS_AND_CLIPS,
+    SCHEMA_VERSION,
+)
 
 migrations = Migrations("sepdash")
 
@@ -32,6 +38,14 @@ def m003_headline(db: Database) -> None:
     for statement in HEADLINE:
         db.execute(statement)
     db.execute("PRAGMA user_version = 3")
+
+
+@migrations()
+def m004_items_and_clips(db: Database) -> None:
+    """Call training examples items, and the audio files of evaluations clips."""
+    for statement in ITEMS_AND_CLIPS:
+        db.execute(statement)
+    db.execute("PRAGMA user_version = 4")
 
 
 def migrate(db: Database) -> None:

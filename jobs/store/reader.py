@@ -16,26 +16,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from engine.config.old_names import upgraded
 from jobs.machine.processes import is_alive
 from jobs.store.curves import SeriesKey, read_curve
 from jobs.store.errors import StoreError, UnknownRun
 from jobs.store.records import (
     CheckpointRecord,
+    ClipRecord,
     Curve,
     EvaluationRecord,
     EventRecord,
     RunRecord,
-    SampleRecord,
     SystemRecord,
     WorkerRecord,
 )
 from jobs.store.results import read_evaluations, read_results
-from jobs.store.schema import check_version
+from jobs.store.schema import SCHEMA_VERSION, check_version
 
-# What the columns of `runs` were called before version 3, when SI-SDR was the only metric.
+# A reader does not migrate: what columns of `runs` were called before which version of the schema.
 _OLD_COLUMNS = {
-    "metric": "'si_sdr'", "best": "best_si_sdr", "best_ema": "best_si_sdr_ema",
-    "input_score": "input_si_sdr",
+    "metric": (3, "'si_sdr'"), "best": (3, "best_si_sdr"), "best_ema": (3, "best_si_sdr_ema"),
+    "input_score": (3, "input_si_sdr"), "items": (4, "samples"),
 }  # fmt: skip
 _QUEUE_ORDER = """
     ORDER BY CASE state WHEN 'running' THEN 0 WHEN 'queued' THEN 1 ELSE 2 END,
@@ -92,12 +93,11 @@ class StoreReader:
         raise UnknownRun(f"no run {text!r}{_hint(text, names)}")
 
     def config(self, run_id: int) -> dict[str, Any]:
-        """Return the full, resolved config of a run as plain values."""
+        """Return the full, resolved config of a run as plain values, in today's words."""
         rows = self._rows("SELECT config FROM runs WHERE id = ?", (run_id,))
         if not rows:
             raise UnknownRun(f"no run {run_id}")
-        config: dict[str, Any] = json.loads(rows[0][0])
-        return config
+        return upgraded(json.loads(rows[0][0]))
 
     def series_names(self, run_id: int) -> list[str]:
         """List the names of a run's curves, in the order of their first appearance."""
@@ -180,7 +180,7 @@ class StoreReader:
         """List the evaluations of a run that are known item by item, in order."""
         with self._worded():
             connection = self._open()
-            # A reader does not migrate: before version 2 there was no such table.
+            # Before version 2 there was no such table.
             if connection is None or self._version < 2:
                 return []
             return read_evaluations(connection, run_id)
@@ -193,13 +193,14 @@ class StoreReader:
                 return []
             return read_results(connection, run_id, updates, metric)
 
-    def samples(self, run_id: int) -> list[SampleRecord]:
-        """List the audio samples of a run: those of an update after the other, item by item."""
-        sql = """
-            SELECT run, updates, item, kind, path, spectrogram FROM samples
+    def clips(self, run_id: int) -> list[ClipRecord]:
+        """List the audio files kept of a run: those of an update after the other, item by item."""
+        table = "clips" if self._current_version() >= 4 else "samples"
+        sql = f"""
+            SELECT run, updates, item, kind, path, spectrogram FROM {table}
             WHERE run = ? ORDER BY updates, item, kind
         """
-        return [SampleRecord(*row) for row in self._rows(sql, (run_id,))]
+        return [ClipRecord(*row) for row in self._rows(sql, (run_id,))]
 
     def system(
         self, run_id: int | None = None, *, since: float = 0.0, max_points: int = 500
@@ -233,17 +234,23 @@ class StoreReader:
         ]
 
     def _run_records(self, clause: str, values: Sequence[Any] = ()) -> list[RunRecord]:
-        names = list(RunRecord.__dataclass_fields__)
-        if self._version < 3:
-            # A writer may have brought it up to date since it was opened.
-            found = self._rows("PRAGMA user_version")
-            self._version = int(found[0][0]) if found else 0
-        if self._version < 3:
-            names = [_OLD_COLUMNS.get(name, name) for name in names]
+        version = self._current_version()
+        names = [
+            old if version < until else name
+            for name in RunRecord.__dataclass_fields__
+            for until, old in [_OLD_COLUMNS.get(name, (0, name))]
+        ]
         return [
             _to_run(row)
             for row in self._rows(f"SELECT {', '.join(names)} FROM runs {clause}", values)
         ]
+
+    def _current_version(self) -> int:
+        """Return the version of the schema; a writer may have migrated the store since it was opened."""
+        if self._version < SCHEMA_VERSION:
+            rows = self._rows("PRAGMA user_version")
+            self._version = int(rows[0][0]) if rows else 0
+        return self._version
 
     def _rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         with self._worded():

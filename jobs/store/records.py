@@ -44,7 +44,7 @@ class RunRecord:
     attempts: int
     updates: int
     total_updates: int
-    samples: int
+    items: int
     audio_seconds: float
     train_seconds: float
     speed: float | None
@@ -120,8 +120,8 @@ class EvaluationRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class SampleRecord:
-    """One row of `samples`: an audio file heard at an evaluation.
+class ClipRecord:
+    """One row of `clips`: an audio file heard at an evaluation.
 
     Attributes:
         item: number of the validation item.

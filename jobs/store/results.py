@@ -42,8 +42,8 @@ def insert_results(
 
 
 def delete_results_after(connection: sqlite3.Connection, run_id: int, update: int) -> None:
-    """Drop every evaluation after `update`, with the values of its items and its audio samples."""
-    for table in ("evaluations", "item_results", "samples"):
+    """Drop every evaluation after `update`, with the values of its items and its clips."""
+    for table in ("evaluations", "item_results", "clips"):
         connection.execute(
             f"DELETE FROM {table} WHERE run = ? AND updates > ?",  # noqa: S608 (three constants)
             (run_id, update),

@@ -11,7 +11,7 @@ from pathlib import Path
 from jobs.store.errors import StoreError
 
 # One more with each migration; kept in `PRAGMA user_version`.
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 INITIAL = (
     """
@@ -187,6 +187,12 @@ HEADLINE = (
     "ALTER TABLE runs RENAME COLUMN best_si_sdr TO best",
     "ALTER TABLE runs RENAME COLUMN best_si_sdr_ema TO best_ema",
     "ALTER TABLE runs RENAME COLUMN input_si_sdr TO input_score",
+)
+
+# "samples" are values of an audio signal: training examples are items, and audio kept is clips.
+ITEMS_AND_CLIPS = (
+    "ALTER TABLE runs RENAME COLUMN samples TO items",
+    "ALTER TABLE samples RENAME TO clips",
 )
 
 

@@ -21,7 +21,7 @@ from jobs.machine.private_files import ensure_private
 from jobs.store.errors import StoreError
 from jobs.store.migrations import migrate
 from jobs.store.points import delete_after, insert_points
-from jobs.store.records import EvaluationRecord, RunState, SampleRecord, SystemRecord
+from jobs.store.records import ClipRecord, EvaluationRecord, RunState, SystemRecord
 from jobs.store.results import delete_results_after, insert_results
 from jobs.store.schema import SCHEMA_VERSION, check_version
 
@@ -229,18 +229,18 @@ class StoreWriter:
         with self.transaction() as connection:
             insert_results(connection, evaluation, results)
 
-    def add_samples(self, samples: Sequence[SampleRecord]) -> None:
+    def add_clips(self, clips: Sequence[ClipRecord]) -> None:
         """Note audio files; a path that is there already is noted anew."""
         with self.transaction() as connection:
             connection.executemany(
                 """
-                INSERT OR REPLACE INTO samples
+                INSERT OR REPLACE INTO clips
                     (run, updates, item, kind, path, spectrogram, created_at)
                 VALUES (?, ?, ?, ?, ?, ?, ?)
                 """,
                 [
-                    (s.run, s.updates, s.item, s.kind, s.path, s.spectrogram, time.time())
-                    for s in samples
+                    (c.run, c.updates, c.item, c.kind, c.path, c.spectrogram, time.time())
+                    for c in clips
                 ],
             )
 

@@ -10,9 +10,10 @@ from pydantic import Field, ValidationError
 
 from engine.config.errors import ConfigError, Problem, nearest
 from engine.config.loading import expectation
+from engine.config.old_names import upgraded_experiment
 from models.settings import Section, setting
 
-Match = Literal["none", "updates", "samples", "audio_seconds", "wall_clock"]
+Match = Literal["none", "updates", "items", "audio_seconds", "wall_clock"]
 
 
 class Experiment(Section):
@@ -40,7 +41,7 @@ def load_experiment(values: Mapping[str, Any]) -> Experiment:
         ConfigError: with every problem at once.
     """
     try:
-        return Experiment.model_validate_json(json.dumps(values))
+        return Experiment.model_validate_json(json.dumps(upgraded_experiment(values)))
     except TypeError as error:
         raise ConfigError(
             [Problem("", f"holds a value that JSON can't express: {error}")]

@@ -99,8 +99,8 @@ def _convert(span: Span, reference: RunConfig, match: Match, ratio: float) -> Sp
     size = (mean_update_size if match == "audio_seconds" else planned_size)(reference)
     updates = size.updates_in(span)
     match match:
-        case "samples":
-            return Span(_exact(updates * size.samples), "samples")
+        case "items":
+            return Span(_exact(updates * size.items), "items")
         case "audio_seconds":
             return Span(_exact(updates * size.audio_seconds), "audio_seconds")
         case _:

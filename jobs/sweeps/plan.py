@@ -32,7 +32,7 @@ class PlannedRun:
     seed: int
     config: RunConfig
     updates: int
-    samples: int
+    items: int
     audio_seconds: float
     seconds: float | None
     size_bytes: int | None
@@ -134,7 +134,7 @@ def _planned(name: str, variant: str, config: RunConfig, measured: Measured) -> 
         config.seed,
         config,
         counters.updates,
-        counters.samples,
+        counters.items,
         counters.audio_seconds,
         None if per_update is None else per_update * counters.updates,
         measured.size_bytes(config),

@@ -53,7 +53,7 @@ def fill(root: Path, *, runs: int, updates: int) -> None:
             }  # fmt: skip
             run_id = store.insert_run(row)
             store.move(
-                run_id, "finished", ["queued"], updates=updates, samples=updates * 16, started_at=1e9,
+                run_id, "finished", ["queued"], updates=updates, items=updates * 16, started_at=1e9,
                 ended_at=1e9 + index, best=12.0, best_ema=12.4, input_score=6.0,
             )  # fmt: skip
             store.add_points(run_id, steps=steps.tolist(), series=points, units={})

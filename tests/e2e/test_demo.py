@@ -18,6 +18,6 @@ def test_demo_learns_and_compares(shell: Shell) -> None:
     for line in lines[header + 1 : header + 3]:
         row = dict(zip(columns, line.split(), strict=True))
         assert row["STATE"] == "finished"
-        assert row["SAMPLES"] == "1280"
+        assert row["ITEMS"] == "1280"
         assert float(row["SI-SDRi"]) > 5
     assert "ahead of" in lines[header + 3]

@@ -282,5 +282,5 @@ def test_two_processes_on_the_cpu_survive_what_one_survives(home, tmp_path):
     assert log.count("on 2 x cpu") == 2
     assert f"resumed after update {saved}" in log
     with StoreWriter(home.store) as store:
-        counted = store.rows("SELECT samples, micro_batches FROM runs WHERE id = ?", (1,))
+        counted = store.rows("SELECT items, micro_batches FROM runs WHERE id = ?", (1,))
     assert counted == [(240, 120)]

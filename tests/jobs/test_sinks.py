@@ -32,7 +32,7 @@ from jobs.store.writer import StoreWriter
 
 
 def counters(updates: int) -> Counters:
-    """Return counters of one-sample updates."""
+    """Return counters of one-item updates."""
     return Counters(updates, updates, updates, 0.5 * updates)
 
 
@@ -87,7 +87,7 @@ def test_events_become_rows(open_sink, reader, run_id, home):
     sink.close()
 
     run = reader.run(run_id)
-    assert (run.updates, run.total_updates, run.samples, run.audio_seconds) == (20, 100, 20, 10.0)
+    assert (run.updates, run.total_updates, run.items, run.audio_seconds) == (20, 100, 20, 10.0)
     assert (run.best, run.best_ema, run.input_score) == (4.0, None, 2.5)
     assert run.heartbeat_at is not None
     assert reader.curve(run_id, "loss").last == [float(update) for update in range(1, 21)]
@@ -131,7 +131,7 @@ def test_samples_are_noted_once_however_often_they_are_told(open_sink, reader, r
         sink.on_event(SamplesWritten(counters(updates), (once, new)))
     sink.close()
 
-    assert [(found.updates, found.kind, found.path) for found in reader.samples(run_id)] == [
+    assert [(found.updates, found.kind, found.path) for found in reader.clips(run_id)] == [
         (0, "input", "samples/input.wav"),
         (1, "estimate", "samples/1.wav"),
         (10, "estimate", "samples/10.wav"),

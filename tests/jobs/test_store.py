@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import sqlite3
@@ -15,7 +16,7 @@ from jobs.machine.processes import own_token
 from jobs.store.errors import StoreError, UnknownRun
 from jobs.store.migrations import migrations
 from jobs.store.reader import StoreReader
-from jobs.store.records import EvaluationRecord, SampleRecord, SystemRecord
+from jobs.store.records import ClipRecord, EvaluationRecord, SystemRecord
 from jobs.store.writer import StoreWriter
 
 
@@ -92,26 +93,38 @@ def test_an_older_store_is_read_as_it_is_and_brought_up_to_date_by_a_writer(home
             "best_si_sdr, best_si_sdr_ema, input_si_sdr) "
             "VALUES ('old', 'finished', 1, '{}', '', 0, 0, 9.5, 10.5, 6.0)"
         )
+        config = json.dumps({"schedule": {"length": "64 samples"}})
+        connection.execute("UPDATE runs SET samples = 64, config = ?", (config,))
+        connection.execute(
+            "INSERT INTO samples (run, updates, item, kind, path, created_at) "
+            "VALUES (1, 10, '0', 'estimate', 'samples/item-0000/estimate.wav', 0)"
+        )
         assert connection.execute("PRAGMA user_version").fetchone() == (1,)
     connection.close()
 
     with StoreReader(home.store) as reader:
         assert reader.evaluations(reader.run("old").id) == []
         assert reader.item_results(1, 10, "si_sdr") == []
-        assert reader.samples(1) == []
+        clip = ClipRecord(1, 10, "0", "estimate", "samples/item-0000/estimate.wav", "")
+        assert reader.clips(1) == [clip]
+        assert reader.config(1) == {"schedule": {"length": "64 items"}}
         before = reader.run("old")
+        assert before.items == 64
         assert (before.metric, before.best, before.best_ema) == ("si_sdr", 9.5, 10.5)
         assert (before.top, before.input_score, before.gain) == (10.5, 6.0, 4.5)
         with StoreWriter(home.store):
             assert reader.runs() == [before]
+            assert reader.clips(1) == [clip]
     with StoreWriter(home.store) as store, StoreReader(home.store) as reader:
         assert reader.run("old") == before
+        assert reader.clips(1) == [clip]
         store.add_results(EvaluationRecord(1, 10, 2.5, "key"), {"si_sdr": [1.0]})
         assert reader.item_results(1, 10, "si_sdr") == [1.0]
     with StoreWriter(home.store) as store:
-        assert store.rows("PRAGMA user_version") == [(3,)]
+        assert store.rows("PRAGMA user_version") == [(4,)]
         names = store.rows("SELECT name FROM _sqlite_migrations ORDER BY 1")
-        assert names == [("m001_initial",), ("m002_item_results",), ("m003_headline",)]
+        applied = ["m001_initial", "m002_item_results", "m003_headline", "m004_items_and_clips"]
+        assert names == [(name,) for name in applied]
 
 
 def test_a_file_that_is_no_store_is_refused(home):
@@ -263,13 +276,13 @@ def test_a_resumed_run_forgets_evaluations_after_its_checkpoint(store, reader):
     run_id = add_run(store)
     for updates in (1, 10, 20):
         store.add_results(EvaluationRecord(run_id, updates, 1.0, "a"), {"si_sdr": [float(updates)]})
-        store.add_samples([SampleRecord(run_id, updates, "0", "estimate", f"{updates}.wav", "")])
+        store.add_clips([ClipRecord(run_id, updates, "0", "estimate", f"{updates}.wav", "")])
 
     store.truncate_after(run_id, 10)
 
     assert [found.updates for found in reader.evaluations(run_id)] == [1, 10]
     assert reader.item_results(run_id, 20, "si_sdr") == []
-    assert [found.path for found in reader.samples(run_id)] == ["1.wav", "10.wav"]
+    assert [found.path for found in reader.clips(run_id)] == ["1.wav", "10.wav"]
     store.add_results(EvaluationRecord(run_id, 10, 9.0, "b"), {"si_sdr": [0.0]})
     assert reader.item_results(run_id, 10, "si_sdr") == [10.0]
 

@@ -35,7 +35,7 @@ def start(home: Home, run_id: int) -> None:
 
 
 def test_enqueue_stores_the_config_and_adds_a_ticket(home, make_config):
-    config = make_config(schedule={"length": "320 samples"}, seed=5)
+    config = make_config(schedule={"length": "320 items"}, seed=5)
 
     run_id = submit.enqueue(home, config, preset="bandwidth/small", experiment="e", variant="v")
 

@@ -111,7 +111,7 @@ def test_runs_are_made_in_queue_order_to_their_end(home, enqueue):
     )
     assert [run.id for run in ended] == [third, first, second]
     run = ended[0]
-    assert (run.state, run.total_updates, run.samples, run.audio_seconds) == (
+    assert (run.state, run.total_updates, run.items, run.audio_seconds) == (
         "finished",
         100,
         200,

@@ -1,7 +1,7 @@
-"""Every shipped experiment, expanded: updates and samples worked out by hand.
+"""Every shipped experiment, expanded: updates and items worked out by hand.
 
 The rows are those of the notebook this laboratory goes on from. It trained N / k + 1 updates where
-a batch is k times as large; here it is N / k, so that samples are equal and not nearly so.
+a batch is k times as large; here it is N / k, so that items are equal and not nearly so.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ LRS = ("lr3e-4", "lr3e-3", "lr3e-5", "lr1.2e-3", "lr1e-4")
 TEN_K = (10_000, 320_000)
 
 
-def batches(*updates: int, samples: int) -> dict[str, tuple[int, int]]:
+def batches(*updates: int, items: int) -> dict[str, tuple[int, int]]:
     names = ("baseline", "batch2x", "batch4x", "batch8x")
-    return {name: (count, samples) for name, count in zip(names, updates, strict=True)}
+    return {name: (count, items) for name, count in zip(names, updates, strict=True)}
 
 
 EXPECTED: dict[str, dict[str, tuple[int, int]]] = {
-    "audio-unet-10k": batches(10_000, 5_000, 2_500, 1_250, samples=320_000),
-    "audio-unet-10k-unscaled": batches(10_000, 5_000, 2_500, 1_250, samples=320_000),
-    "audio-unet-25k": batches(25_000, 12_500, 6_250, 3_125, samples=800_000),
-    "audio-unet-50k": batches(50_000, 25_000, 12_500, 6_250, samples=1_600_000),
+    "audio-unet-10k": batches(10_000, 5_000, 2_500, 1_250, items=320_000),
+    "audio-unet-10k-unscaled": batches(10_000, 5_000, 2_500, 1_250, items=320_000),
+    "audio-unet-25k": batches(25_000, 12_500, 6_250, 3_125, items=800_000),
+    "audio-unet-50k": batches(50_000, 25_000, 12_500, 6_250, items=1_600_000),
     "segment-length": {"baseline": TEN_K, "segment2x": (5_000, 160_000)},
-    "hybrid-10k": batches(10_000, 5_000, 2_500, 1_250, samples=320_000),
-    "hybrid-cosine": batches(10_000, 5_000, 2_500, 1_250, samples=320_000),
+    "hybrid-10k": batches(10_000, 5_000, 2_500, 1_250, items=320_000),
+    "hybrid-cosine": batches(10_000, 5_000, 2_500, 1_250, items=320_000),
     "hybrid-lr": dict.fromkeys(LRS, TEN_K),
     "hybrid-lr-seeds": dict.fromkeys(LRS, TEN_K),
     "hybrid-gamma": dict.fromkeys(
@@ -63,8 +63,8 @@ def test_every_shipped_experiment_is_in_the_table() -> None:
 def test_updates_and_samples_are_those_worked_out_by_hand(name: str) -> None:
     runs = plan_of(name).runs
     for run in runs:
-        assert (run.updates, run.samples) == EXPECTED[name][run.variant]
-        assert run.audio_seconds == run.samples * run.config.segment_s
+        assert (run.updates, run.items) == EXPECTED[name][run.variant]
+        assert run.audio_seconds == run.items * run.config.segment_s
     seeds = {run.seed for run in runs}
     assert seeds == ({0, 1} if name in TWO_SEEDS else {0})
     assert len(runs) == len(EXPECTED[name]) * len(seeds)
@@ -78,9 +78,9 @@ def test_only_the_decays_known_to_be_too_fast_are_warned_about(name: str) -> Non
 
 def test_scaled_batches_average_over_the_same_data() -> None:
     scaled, unscaled = (plan_of(f"audio-unet-10k{end}").runs[3].config for end in ("", "-unscaled"))
-    assert (str(scaled.ema.per), str(scaled.ema.restart_at)) == ("32 samples", "64000 samples")
+    assert (str(scaled.ema.per), str(scaled.ema.restart_at)) == ("32 items", "64000 items")
     assert (str(unscaled.ema.per), str(unscaled.ema.restart_at)) == ("1 updates", "2000 updates")
-    assert str(scaled.validation.every) == str(unscaled.validation.every) == "32000 samples"
+    assert str(scaled.validation.every) == str(unscaled.validation.every) == "32000 items"
 
 
 def test_settings_of_the_families() -> None:
@@ -98,4 +98,4 @@ def test_the_experiment_in_the_readme_is_one(repository: Path) -> None:
     (block,) = re.findall(r"```toml\n(base = .*?)```", text, flags=re.DOTALL)
     runs = plan_sweep("readme", tomllib.loads(block), Catalogue()).runs
     assert len(runs) == 3 * 2 * 2
-    assert {run.samples for run in runs} == {20_000 * 32}
+    assert {run.items for run in runs} == {20_000 * 32}

@@ -42,7 +42,7 @@ def test_demo_runs_are_matched_in_samples_on_every_clock() -> None:
     assert base.model_dump(exclude=same) == twice.model_dump(exclude=same)
     spans = [base.schedule.length, base.schedule.warmup, base.ema.per]
     spans += [base.validation.every, base.checkpoint.every]
-    assert {span.clock for span in spans if span is not None} == {"samples"}
+    assert {span.clock for span in spans if span is not None} == {"items"}
     for config in (base, twice):
         for span in (config.schedule.length, config.validation.every, config.checkpoint.every):
             assert span.amount % config.batch.items == 0

@@ -75,7 +75,7 @@ def test_preset_reads_and_plans_its_data(name: str, fakes: Path) -> None:
     assert sizes.shape[1] == 2
     plan = open_plan(config, sizes, manifest=recipe.manifest("train"))
     micro_batches = plan.micro_batches(0)
-    assert plan.update_size(0).samples == sum(len(part.draws) for part in micro_batches) > 0
+    assert plan.update_size(0).items == sum(len(part.draws) for part in micro_batches) > 0
     batch = recipe.fetch("train", micro_batches[0])
     assert {len(tensor) for tensor in batch.tensors.values()} == {len(micro_batches[0].draws)}
 

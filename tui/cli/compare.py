@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from engine.config.old_names import current_clock
 from jobs.home import Home
 from tui.cli.common import complete_run, json_option, print_json, with_home
 from tui.reports import formats
@@ -24,11 +25,18 @@ Examples:
 _FILE = click.Path(dir_okay=False, allow_dash=True, path_type=Path)
 
 
+class _Clock(click.Choice[str]):
+    """A clock by its name, or by the name it had in earlier versions."""
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return super().convert(current_clock(value), param, ctx)
+
+
 @click.command(epilog=_EXAMPLES)
 @click.argument("runs", metavar="RUN...", nargs=-1, shell_complete=complete_run)
 @click.option("--experiment", help="Compare all runs of this experiment.")
 @click.option(
-    "--by", type=click.Choice(["updates", "samples", "wall_clock"]), default="samples",
+    "--by", type=_Clock(["updates", "items", "wall_clock"]), default="items",
     show_default=True, help="Count evaluations up to where every run has come on this clock.",
 )  # fmt: skip
 @click.option(

@@ -14,7 +14,7 @@ from tui.cli.common import print_table
 from tui.reports import formats
 from tui.reports.metric_style import style_of
 
-_CLOCKS = {"updates": "updates", "samples": "samples", "wall_clock": "of training time"}
+_CLOCKS = {"updates": "updates", "items": "items", "wall_clock": "of training time"}
 _RIGHT = "RUNS BEST FINAL AT DIFFERENCE"
 _COLUMNS = (
     "metric", "variant", "runs", "best", "best_deviation", "best_at", "final", "final_deviation",

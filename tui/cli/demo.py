@@ -42,7 +42,7 @@ def demo(*, headless: bool, seed: int, keep: bool, home: Home) -> None:
     """Train two small models on synthetic audio and compare them.
 
     It takes two or three minutes on two CPU cores.
-    Writes a dataset, queues two runs that see the same number of samples with different batch
+    Writes a dataset, queues two runs that see the same number of items with different batch
     sizes, and starts a worker, all in the folder `demo` of the home.
     """
     demo_home = Home(home.root / "demo")
@@ -145,7 +145,7 @@ def report(home: Home, run_ids: list[int]) -> int:
         "STATE",
         "BATCH",
         "UPDATES",
-        "SAMPLES",
+        "ITEMS",
         "TIME",
         "INPUT",
         "SI-SDR",
@@ -158,7 +158,7 @@ def report(home: Home, run_ids: list[int]) -> int:
             run.state,
             batch,
             str(run.updates),
-            str(run.samples),
+            str(run.items),
             formats.duration(run.train_seconds),
             formats.level(run.input_score),
             formats.level(run.best),

@@ -13,7 +13,7 @@ from tui.cli.common import json_option, print_json, print_table, run_argument, w
 from tui.reports import formats
 
 if TYPE_CHECKING:
-    from jobs.store.records import RunRecord, SampleRecord
+    from jobs.store.records import ClipRecord, RunRecord
 
 _EXAMPLES = """\b
 Examples:
@@ -37,7 +37,7 @@ def samples(run: str, *, newest: bool, out: Path | None, as_json: bool, home: Ho
 
     with StoreReader(home.store) as reader:
         record = reader.run(run)
-        found = reader.samples(record.id)
+        found = reader.clips(record.id)
         wanted = reader.config(record.id).get("validation", {}).get("samples", 0)
     if newest and found:
         last = max(sample.updates for sample in found)
@@ -58,7 +58,7 @@ def samples(run: str, *, newest: bool, out: Path | None, as_json: bool, home: Ho
         print_table(["UPDATES", "ITEM", "KIND", "PATH"], rows, right="UPDATES ITEM")
 
 
-def _export(run: RunRecord, found: list[SampleRecord], folder: Path, out: Path) -> None:
+def _export(run: RunRecord, found: list[ClipRecord], folder: Path, out: Path) -> None:
     copies = {
         folder / path: out
         / f"{run.name.replace('/', '-')}.{Path(path).parent.name}.{Path(path).name}"

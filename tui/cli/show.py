@@ -72,7 +72,7 @@ def _print_run(record: RunRecord, home: Home) -> None:
         "preset": record.preset or formats.MISSING,
         "config": f"{record.fingerprint}, seed {record.seed}",
         "progress": done + speed + left,
-        "data seen": f"{record.samples} samples, {formats.duration(record.audio_seconds)} of audio",
+        "data seen": f"{record.items} items, {formats.duration(record.audio_seconds)} of audio",
         "trained": formats.duration(record.train_seconds),
         "created": _when(record.created_at),
         "started": _when(record.started_at),

@@ -116,7 +116,7 @@ def _as_records(plan: Plan) -> dict[str, object]:
                 "variant": run.variant,
                 "seed": run.seed,
                 "updates": run.updates,
-                "samples": run.samples,
+                "items": run.items,
                 "audio_seconds": run.audio_seconds,
                 "seconds": run.seconds,
                 "size_bytes": run.size_bytes,

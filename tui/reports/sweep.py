@@ -12,7 +12,7 @@ from tui.reports import formats
 if TYPE_CHECKING:
     from jobs.sweeps.plan import Plan
 
-HEADERS = ("RUN", "SEED", "ITEMS", "UPDATES", "SAMPLES", "AUDIO", "TIME", "DISK")
+HEADERS = ("RUN", "SEED", "BATCH", "UPDATES", "ITEMS", "AUDIO", "TIME", "DISK")
 
 
 def headline(plan: Plan) -> str:
@@ -31,9 +31,9 @@ def rows(plan: Plan) -> list[list[str]]:
         [
             run.name,
             str(run.seed),
-            formats.count(run.samples / run.updates),
+            formats.count(run.items / run.updates),
             str(run.updates),
-            str(run.samples),
+            str(run.items),
             _hours(run.audio_seconds),
             formats.duration(run.seconds),
             formats.size(run.size_bytes),

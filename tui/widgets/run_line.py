@@ -55,7 +55,7 @@ def facts(run: RunRecord, latest: Mapping[str, float]) -> list[tuple[str, str]]:
         ("lr", formats.number(latest.get("lr"), 2) if "lr" in latest else ""),
         ("grad", formats.number(latest.get("grad_norm"), 2) if "grad_norm" in latest else ""),
         ("skipped", formats.count(latest["skipped"]) if latest.get("skipped") else ""),
-        ("samples", formats.count(run.samples) if run.samples else ""),
+        ("items", formats.count(run.items) if run.items else ""),
         ("seed", str(run.seed)),
         ("attempt", str(run.attempts) if run.attempts > 1 else ""),
         ("preset", formats.clean(run.preset)),

@@ -78,7 +78,7 @@ def test_an_epoch_holds_every_item_once(
     if isinstance(plans[0], CappedPlan):
         updates = 2 * plans[0].epochs.updates
     else:
-        updates = int(np.ceil(3 * len(sizes) / plans[0].mean_size.samples)) + 20
+        updates = int(np.ceil(3 * len(sizes) / plans[0].mean_size.items)) + 20
     seen: Counter[tuple[int, int]] = Counter()
     for update in range(updates):
         ranks = [list(plan.micro_batches(update)) for plan in plans]
@@ -87,7 +87,7 @@ def test_an_epoch_holds_every_item_once(
         assert update_draws
         seen.update(update_draws)
         size = plans[0].update_size(update)
-        assert size.samples == len(update_draws)
+        assert size.items == len(update_draws)
         assert size.audio_seconds == pytest.approx(sum(sizes[i, 0] for _, i in update_draws))
         assert size.micro_batches == sum(len(b) > 0 for batches in ranks for b in batches)
     assert set(seen.values()) == {1}

@@ -47,7 +47,7 @@ def test_all_problems_are_reported_at_once() -> None:
         ("schedule.length=10 epochs", "schedule.length", "like '1000 updates'"),
         ("schedule.length=10", "schedule.length", "like '1000 updates', found 10"),
         ("schedule.length=0 updates", "schedule.length", "must be above 0"),
-        ("validation.every=0 samples", "validation.every", "must be above 0"),
+        ("validation.every=0 items", "validation.every", "must be above 0"),
         ("model.strides=2 4", "model.strides", "a list, like [2, 4, 8]"),
         ("data.rate_hz=16000", "data", "input_rates_hz holds"),
         ("validation.full_every=9 updates", "", "validation.full_files = false: no whole file"),
@@ -107,7 +107,7 @@ def test_a_rate_the_model_cannot_take_is_refused() -> None:
 
 
 def test_stored_config_reads_back_equal_with_the_same_fingerprint() -> None:
-    config = load_config(apply_overrides(BASE, ["schedule.warmup=100 samples", "model.width=8"]))
+    config = load_config(apply_overrides(BASE, ["schedule.warmup=100 items", "model.width=8"]))
     again = load_config(json.loads(config.to_json()))
     assert again == config
     assert again.fingerprint == config.fingerprint

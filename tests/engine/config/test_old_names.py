@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 
 from engine.config import old_names
+from engine.config.counters import Counters
 from engine.config.loading import load_config
+from engine.config.overrides import config_with
+from engine.config.span import Span
 
 VALUES: dict[str, Any] = {
     "data": {"kind": "denoise", "train": "a", "valid": "b", "noise": "c"},
@@ -36,3 +39,53 @@ def test_steps_run_in_order_before_the_check(monkeypatch: pytest.MonkeyPatch) ->
     old = {**VALUES, "optimizer": {"rate": 0.01}}
     assert load_config(old) == load_config(VALUES)
     assert old["optimizer"] == {"rate": 0.01}
+
+
+def test_a_clock_is_read_by_its_old_name_and_written_by_its_new_one() -> None:
+    assert Span.parse("6_400 samples") == Span(6400, "items")
+    assert str(Span.parse("6400 samples")) == "6400 items"
+
+
+def test_an_old_preset_makes_the_same_config() -> None:
+    old = {
+        **VALUES,
+        "schedule": {"length": "6400 samples", "milestones": ["1 samples", "2 updates"]},
+        "ema": {"per": " 1_6.5  samples "},
+    }
+    new = {
+        **VALUES,
+        "schedule": {"length": "6400 items", "milestones": ["1 items", "2 updates"]},
+        "ema": {"per": "16.5 items"},
+    }
+    assert load_config(old) == load_config(new)
+    assert load_config(old).fingerprint == load_config(new).fingerprint
+    assert old_names.upgraded(old)["schedule"] == new["schedule"]
+
+
+def test_old_words_are_read_from_an_assignment() -> None:
+    assert config_with(VALUES, ["schedule.length=64 samples"]).schedule.length == Span(64, "items")
+
+
+@pytest.mark.parametrize("text", ["6 samples", "4 samples"])
+def test_only_spans_are_renamed(text: str) -> None:
+    """A folder may be called like a span."""
+    values = {"data": {"train": text}, "logging": {"wandb_project": "two samples"}}
+    assert old_names.upgraded(values) == values
+
+
+def test_what_is_wrong_stays_as_it_is() -> None:
+    for values in ({"schedule": 3, "ema": None}, {"schedule": {"length": "samples"}}, {}):
+        assert old_names.upgraded(values) == values
+
+
+def test_an_old_experiment_matches_items() -> None:
+    assert old_names.upgraded_experiment({"match": "samples"}) == {"match": "items"}
+    assert old_names.upgraded_experiment({"base": "samples", "match": 3}) == {
+        "base": "samples",
+        "match": 3,
+    }
+
+
+def test_counters_of_an_old_checkpoint() -> None:
+    old = {"updates": 2, "micro_batches": 3, "samples": 8, "audio_seconds": 16.0}
+    assert Counters.of(old) == Counters(2, 3, 8, 16.0)

@@ -49,11 +49,11 @@ def test_text_that_is_no_span_is_refused(text: str) -> None:
 
 
 def test_counters_of_a_batch_of_32_in_micro_batches_of_16() -> None:
-    size = UpdateSize(micro_batches=2, samples=32, audio_seconds=64.0)
+    size = UpdateSize(micro_batches=2, items=32, audio_seconds=64.0)
     counters = size.after(10)
     assert counters == Counters(10, 20, 320, 640.0)
-    assert counters.on(Span(1, "samples")) == 320
-    assert size.updates_in(Span(6400, "samples")) == 200
+    assert counters.on(Span(1, "items")) == 320
+    assert size.updates_in(Span(6400, "items")) == 200
     assert size.updates_in(Span(6400, "audio_seconds")) == 100
     assert size.updates_in(Span(6400, "micro_batches")) == 3200
     assert size.updates_in(Span(6400, "updates")) == 6400

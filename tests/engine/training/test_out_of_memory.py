@@ -367,7 +367,7 @@ def test_a_run_goes_on_tells_it_once_and_resumes_with_the_same_pieces(
         ).fit()
 
     ended = fit("whole", whole, fits=3)
-    assert (ended.counters.samples, ended.counters.micro_batches) == (72, 36)
+    assert (ended.counters.items, ended.counters.micro_batches) == (72, 36)
     (first, second) = whole.of(Noticed)
     assert (first.level, first.kind, first.counters.updates) == ("warning", "out-of-memory", 1)
     assert first.message == (

@@ -88,7 +88,7 @@ def test_two_processes_train_what_one_trains(made: Made, name: str) -> None:
     assert_close(one["state"], first["state"])
     assert len(one["losses"]) == one["updates"]
     assert first["losses"] == pytest.approx(one["losses"], rel=1e-5)
-    for counter in ("updates", "samples", "audio_seconds"):
+    for counter in ("updates", "items", "audio_seconds"):
         assert first[counter] == second[counter] == one[counter]
 
 
@@ -105,7 +105,7 @@ def test_the_items_are_those_of_one_process_each_once(made: Made, name: str) -> 
     one, (first, second) = made[0][name], (ranks[name] for ranks in made[1])
     assert set(first["fetched"]).isdisjoint(second["fetched"])
     assert sorted(first["fetched"] + second["fetched"]) == sorted(one["fetched"])
-    assert len(set(one["fetched"])) == len(one["fetched"]) == one["samples"]
+    assert len(set(one["fetched"])) == len(one["fetched"]) == one["items"]
 
 
 @pytest.mark.slow
@@ -128,7 +128,7 @@ def test_memory_that_runs_out_on_one_makes_all_begin_the_update_again(made: Made
     quiet, (first, second) = made[0]["plenty_of_memory"], (r["short_of_memory"] for r in made[1])
     assert_equal(first["state"], second["state"])
     assert_close(quiet["state"], first["state"])
-    assert first["samples"] == quiet["samples"]
+    assert first["items"] == quiet["items"]
     assert first["micro_batches"] > made[1][0]["plenty_of_memory"]["micro_batches"]
     assert first["sums"] > first["updates"]
     kinds = [kind for kind, _, _ in first["notices"]]

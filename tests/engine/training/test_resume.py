@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 from time import monotonic
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from engine.checkpoints.files import CheckpointError
+from engine.checkpoints.files import MANIFEST, CheckpointError
 from engine.checkpoints.find import ResumeError, require_same_run
 from engine.events import CheckpointSaved, Noticed, RunStarted
 from engine.recipes.separation.recipe import SeparationRecipe
@@ -39,6 +40,37 @@ def _assert_same_state(one: Path, other: Path, checkpoint_tensors: Any, name: st
     ).read_text()
 
 
+def _in_old_words(folder: Path) -> None:
+    """Make of a checkpoint one whose clock of training items is called samples."""
+    path = folder / MANIFEST
+    values = json.loads(path.read_text())
+    del values["signature"]
+    values["counters"]["samples"] = values["counters"].pop("items")
+    restart = values["config"]["ema"]["restart_at"]
+    values["config"]["ema"]["restart_at"] = restart.replace("items", "samples")
+    text = json.dumps(values, sort_keys=True, indent=1)
+    path.write_text(json.dumps({**values, "signature": sha256(text.encode()).hexdigest()}))
+
+
+def test_a_checkpoint_in_old_words_goes_on_bit_identical(
+    tmp_path, make_config, line_recipe, new_recorder, stop_after, checkpoint_tensors
+):
+    config = make_config(ema={"restart_at": "30 items"}, logging={"every": "7 items"})
+    whole, first, second = new_recorder(), new_recorder(), new_recorder()
+    end = _fit(config, line_recipe(), tmp_path / "whole", whole, stop_after())
+    _fit(config, line_recipe(), tmp_path / "parts", first, stop_after(5))
+    _in_old_words(tmp_path / "parts" / "checkpoints" / "last-000005")
+
+    old = make_config(ema={"restart_at": "30 samples"}, logging={"every": "7 samples"})
+    ended = _fit(old, line_recipe(), tmp_path / "parts", second, stop_after())
+
+    assert second.of(RunStarted)[0].resumed_from == 5
+    assert ended.counters == end.counters
+    _assert_same_state(tmp_path / "whole", tmp_path / "parts", checkpoint_tensors, "last-000012")
+    for name in EXACT:
+        assert first.curve(name) | second.curve(name) == whole.curve(name)
+
+
 @pytest.mark.parametrize("stop_at", [1, 4, 7, 11])
 @pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
 def test_stopped_and_resumed_is_bit_identical(
@@ -46,7 +78,7 @@ def test_stopped_and_resumed_is_bit_identical(
 ):
     config = make_config(
         precision={"dtype": dtype}, logging={"every": "3 updates"}, batch={"items": 5},
-        schedule={"kind": "cosine", "warmup": "4 updates"}, ema={"restart_at": "30 samples"},
+        schedule={"kind": "cosine", "warmup": "4 updates"}, ema={"restart_at": "30 items"},
     )  # fmt: skip
     whole, first, second = new_recorder(), new_recorder(), new_recorder()
     _fit(config, line_recipe(), tmp_path / "whole", whole, stop_after())
@@ -85,6 +117,7 @@ def test_real_recipe_resumes_bit_identical(
 
 CHILD = """
 import json, sys
+from hashlib import sha256
 from pathlib import Path
 from engine.config.loading import load_config
 from engine.events import CheckpointSaved

@@ -12,22 +12,22 @@ from engine.config.span import Span
 from engine.training.schedule_preview import schedule_curve, schedule_warnings
 from engine.training.schedules import ema_decay, is_due, lr_factor, total_updates
 
-SIZE = UpdateSize(micro_batches=2, samples=32, audio_seconds=64.0)
+SIZE = UpdateSize(micro_batches=2, items=32, audio_seconds=64.0)
 
 
 @pytest.mark.parametrize(
     ("span", "updates"),
-    [("10 updates", 10), ("10 micro_batches", 5), ("33 samples", 2), ("6400 audio_seconds", 100)],
+    [("10 updates", 10), ("10 micro_batches", 5), ("33 items", 2), ("6400 audio_seconds", 100)],
 )
 def test_length_in_any_clock(span, updates):
     assert total_updates(Span.parse(span), SIZE) == updates
 
 
 def test_due_is_true_once_per_multiple():
-    every = Span.parse("100 samples")
+    every = Span.parse("100 items")
     assert [k for k in range(1, 14) if is_due(every, k, SIZE)] == [4, 7, 10, 13]
     assert [k for k in range(1, 8) if is_due(Span(3, "updates"), k, SIZE)] == [3, 6]
-    assert all(is_due(Span.parse("1 samples"), k, SIZE) for k in range(1, 8))
+    assert all(is_due(Span.parse("1 items"), k, SIZE) for k in range(1, 8))
 
 
 def _factors(config: ScheduleConfig, updates: range) -> list[float]:
@@ -40,7 +40,7 @@ def test_warmup_then_constant():
 
 
 def test_exponential_decays_on_its_own_clock():
-    config = ScheduleConfig(kind="exponential", gamma=0.5, per=Span(64, "samples"))
+    config = ScheduleConfig(kind="exponential", gamma=0.5, per=Span(64, "items"))
     assert _factors(config, range(5)) == pytest.approx([1, 0.5**0.5, 0.5, 0.5**1.5, 0.25])
 
 
@@ -69,7 +69,7 @@ def test_ema_warms_up_and_starts_again():
 
 
 def test_ema_decay_follows_its_clock():
-    config = EmaConfig(decay=0.9, per=Span(16, "samples"))
+    config = EmaConfig(decay=0.9, per=Span(16, "items"))
     assert ema_decay(config, 10_000, SIZE) == pytest.approx(0.81)
 
 
@@ -95,10 +95,10 @@ def test_hold_decay_holds_then_falls_straight():
 
 def test_hold_exponential_holds_then_halves_down_to_its_floor():
     config = ScheduleConfig(
-        kind="hold_exponential", warmup=Span(2, "updates"), hold_for=Span(64, "samples"),
+        kind="hold_exponential", warmup=Span(2, "updates"), hold_for=Span(64, "items"),
         half_life=Span(128, "audio_seconds"), final_ratio=0.2,
     )  # fmt: skip
-    # Of 32 samples and 64 seconds an update: hold for 2 updates, halve every 2.
+    # Of 32 items and 64 seconds an update: hold for 2 updates, halve every 2.
     assert _factors(config, range(11)) == pytest.approx(
         [0.5, 1, 1, 1, 1, 0.5**0.5, 0.5, 0.5**1.5, 0.25, 0.2, 0.2]
     )
@@ -119,7 +119,7 @@ def test_the_published_schedule_of_a_transducer():
 
 
 def test_multi_step_falls_at_each_milestone_on_its_clock():
-    milestones = (Span(2, "updates"), Span(128, "samples"))
+    milestones = (Span(2, "updates"), Span(128, "items"))
     config = ScheduleConfig(kind="multi_step", milestones=milestones, factor=0.5)
     assert _factors(config, range(6)) == [1, 1, 0.5, 0.5, 0.25, 0.25]
 
@@ -164,7 +164,7 @@ QUIET = [
 
 @pytest.mark.parametrize("kind", QUIET)
 def test_no_kind_but_restarts_rises_after_warmup(kind):
-    assert schedule_warnings(_run_of(5000, kind=kind, warmup="1600 samples")) == []
+    assert schedule_warnings(_run_of(5000, kind=kind, warmup="1600 items")) == []
 
 
 def test_restarts_are_warned_about():
@@ -180,5 +180,5 @@ def test_a_schedule_that_is_spent_early_is_warned_about():
 
 
 def test_a_warmup_longer_than_the_run_is_warned_about():
-    (warning,) = schedule_warnings(_run_of(100, warmup="6400 samples"))
+    (warning,) = schedule_warnings(_run_of(100, warmup="6400 items"))
     assert "takes 200 updates, but the run ends after 100" in warning

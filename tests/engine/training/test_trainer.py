@@ -24,7 +24,7 @@ def test_a_run_tells_all_in_order(tmp_path, make_config, line_recipe, recorder, 
     ended = _fit(make_config(), line_recipe(), tmp_path, recorder, stop_after())
     assert isinstance(recorder.events[0], RunStarted)
     assert recorder.events[-1] == ended
-    assert (ended.outcome, ended.counters.updates, ended.counters.samples) == ("finished", 12, 48)
+    assert (ended.outcome, ended.counters.updates, ended.counters.items) == ("finished", 12, 48)
     assert [e.counters.updates for e in recorder.of(Evaluated)] == [1, 5, 10, 12]
     assert sorted(recorder.curve("loss")) == list(range(1, 13))
     saved = [e.counters.updates for e in recorder.of(CheckpointSaved) if e.kind == "last"]
@@ -63,7 +63,7 @@ def test_every_item_once_per_epoch(tmp_path, make_config, line_recipe, recorder,
 def test_points_cover_the_interval(tmp_path, make_config, line_recipe, new_recorder, stop_after):
     each, third = new_recorder(), new_recorder()
     _fit(make_config(), line_recipe(), tmp_path / "a", each, stop_after())
-    config = make_config(logging={"every": "12 samples"})
+    config = make_config(logging={"every": "12 items"})
     _fit(config, line_recipe(), tmp_path / "b", third, stop_after())
     losses = each.curve("loss")
     assert third.curve("loss") == pytest.approx(

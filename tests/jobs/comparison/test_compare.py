@@ -39,7 +39,7 @@ def add_run(
             store.add_results(record, {"si_sdr": values.tolist(), "val_loss": (-values).tolist()})
     last = max(levels, default=0)
     store.update_run(
-        run_id, updates=last, samples=last * batch, audio_seconds=last, train_seconds=2.0 * last
+        run_id, updates=last, items=last * batch, audio_seconds=last, train_seconds=2.0 * last
     )
     store.move(run_id, "finished", ("queued",))
     return run_id
@@ -123,7 +123,7 @@ def test_seeds_of_a_variant_are_averaged_and_their_spread_is_told(store, reader)
 
 
 def test_runs_are_judged_where_all_of_them_have_been(store, reader):
-    """Batch 8 sees twice the samples in an update, and took longer for each."""
+    """Batch 8 sees twice the items in an update, and took longer for each."""
     small = add_run(store, "small", {10: 1.0, 20: 2.0, 40: 9.0}, batch=4)
     large = add_run(store, "large", {5: 1.0, 10: 3.0}, batch=8)
 
@@ -218,7 +218,7 @@ def test_error_rates_weigh_items_by_their_length(store, reader):
         )
         record = EvaluationRecord(run_id, 10, 1.0, "items")
         store.add_results(record, {"wer": (found / words.mean()).tolist()})
-        store.update_run(run_id, updates=10, samples=40, train_seconds=1.0)
+        store.update_run(run_id, updates=10, items=40, train_seconds=1.0)
 
     found = judge(reader, *ids)
 

@@ -89,7 +89,7 @@ def train(
 
 
 def counters(updates: int) -> Counters:
-    """Return counters of updates with two samples each."""
+    """Return counters of updates with two items each."""
     return Counters(updates, updates, 2 * updates, 0.5 * updates)
 
 

@@ -59,19 +59,26 @@ def clocks(config) -> dict[str, str]:
     }
 
 
-def test_matched_samples_stretch_every_clock(plan) -> None:
-    baseline, larger = plan(match="samples", variants=BATCHES).runs
-    assert (baseline.updates, baseline.samples, baseline.audio_seconds) == (1000, 8000, 16_000)
-    assert (larger.updates, larger.samples, larger.audio_seconds) == (250, 8000, 16_000)
+def test_old_words_of_an_experiment_make_the_same_plan(plan) -> None:
+    old = plan(match="samples", variants=BATCHES, set={"schedule": {"per": "8 samples"}})
+    new = plan(match="items", variants=BATCHES, set={"schedule": {"per": "8 items"}})
+    assert old.runs == new.runs
+    assert old.experiment.match == "items"
+
+
+def test_matched_items_stretch_every_clock(plan) -> None:
+    baseline, larger = plan(match="items", variants=BATCHES).runs
+    assert (baseline.updates, baseline.items, baseline.audio_seconds) == (1000, 8000, 16_000)
+    assert (larger.updates, larger.items, larger.audio_seconds) == (250, 8000, 16_000)
     expected = {
-        "schedule.length": "8000 samples",
-        "schedule.warmup": "800 samples",
-        "schedule.per": "8 samples",
-        "ema.per": "8 samples",
-        "ema.restart_at": "1600 samples",
-        "validation.every": "2000 samples",
-        "checkpoint.every": "8000 samples",
-        "logging.every": "8 samples",
+        "schedule.length": "8000 items",
+        "schedule.warmup": "800 items",
+        "schedule.per": "8 items",
+        "ema.per": "8 items",
+        "ema.restart_at": "1600 items",
+        "validation.every": "2000 items",
+        "checkpoint.every": "8000 items",
+        "logging.every": "8 items",
     }
     assert clocks(baseline.config) == clocks(larger.config) == expected
 
@@ -79,7 +86,7 @@ def test_matched_samples_stretch_every_clock(plan) -> None:
 def test_the_learning_rate_falls_over_the_same_data(plan) -> None:
     from engine.training.schedules import lr_factor
 
-    baseline, larger = plan(match="samples", variants=BATCHES).runs
+    baseline, larger = plan(match="items", variants=BATCHES).runs
     at_end = [
         lr_factor(run.config.schedule, run.config.update_size.after(run.updates), run.config.update_size)
         for run in (baseline, larger)
@@ -88,23 +95,23 @@ def test_the_learning_rate_falls_over_the_same_data(plan) -> None:
 
 
 def test_unscaled_schedules_stay_as_written_but_intervals_do_not(plan) -> None:
-    _, larger = plan(match="samples", scale_schedules=False, variants=BATCHES).runs
+    _, larger = plan(match="items", scale_schedules=False, variants=BATCHES).runs
     found = clocks(larger.config)
-    assert found["schedule.length"] == "8000 samples"
-    assert found["validation.every"] == "2000 samples"
+    assert found["schedule.length"] == "8000 items"
+    assert found["validation.every"] == "2000 items"
     assert (found["schedule.warmup"], found["schedule.per"]) == ("100 updates", "1 updates")
     assert (found["ema.per"], found["ema.restart_at"]) == ("1 updates", "200 updates")
 
 
 def test_matched_updates(plan) -> None:
     runs = plan(match="updates", variants=BATCHES).runs
-    assert [(run.updates, run.samples) for run in runs] == [(1000, 8000), (1000, 32_000)]
+    assert [(run.updates, run.items) for run in runs] == [(1000, 8000), (1000, 32_000)]
 
 
 def test_matched_audio_halves_the_updates_of_double_segments(plan) -> None:
     variants = {"short": {}, "long": {"data": {"segment_s": 4.0}}}
     runs = plan(match="audio_seconds", variants=variants).runs
-    assert [(run.updates, run.samples) for run in runs] == [(1000, 8000), (500, 4000)]
+    assert [(run.updates, run.items) for run in runs] == [(1000, 8000), (500, 4000)]
     assert runs[1].config.schedule.warmup is not None
     assert str(runs[1].config.schedule.warmup) == "1600 audio_seconds"
 
@@ -114,30 +121,30 @@ def test_hold_and_half_life_are_stretched_too(plan) -> None:
         name: {**batch, "schedule": {"kind": "hold_exponential"}} for name, batch in BATCHES.items()
     }
     held = ["schedule.hold_for=50 updates", "schedule.half_life=200 updates"]
-    runs = plan(match="samples", variants=variants, assignments=held).runs
+    runs = plan(match="items", variants=variants, assignments=held).runs
     found = {(str(r.config.schedule.hold_for), str(r.config.schedule.half_life)) for r in runs}
-    assert found == {("400 samples", "1600 samples")}
+    assert found == {("400 items", "1600 items")}
 
 
 def test_milestones_are_stretched_too(plan) -> None:
     schedule = {"kind": "multi_step", "milestones": ["500 updates", "750 updates"]}
-    _, larger = plan(match="samples", set={"schedule": schedule}, variants=BATCHES).runs
+    _, larger = plan(match="items", set={"schedule": schedule}, variants=BATCHES).runs
     assert [str(span) for span in larger.config.schedule.milestones] == [
-        "4000 samples",
-        "6000 samples",
+        "4000 items",
+        "6000 items",
     ]
 
 
 def test_a_clock_that_a_variant_sets_is_its_own(plan) -> None:
     variants = {"a": {}, "b": {"batch": {"items": 16}, "ema": {"per": "1 updates"}}}
-    found = clocks(plan(match="samples", variants=variants).runs[1].config)
-    assert (found["ema.per"], found["schedule.per"]) == ("1 updates", "8 samples")
+    found = clocks(plan(match="items", variants=variants).runs[1].config)
+    assert (found["ema.per"], found["schedule.per"]) == ("1 updates", "8 items")
 
 
 def test_a_length_of_its_own_is_refused_where_it_is_computed(plan) -> None:
     variants = {"a": {}, "b": {"schedule": {"length": "5 updates"}}}
     with pytest.raises(ConfigError, match=r"variant b: schedule\.length is computed"):
-        plan(match="samples", variants=variants)
+        plan(match="items", variants=variants)
     assert lengths(plan(variants=variants)) == {"a": 1000, "b": 5}
 
 
@@ -188,11 +195,11 @@ def test_grid_multiplies_the_variants(plan) -> None:
 
 def test_assignments_change_all_runs_below_the_variants(plan) -> None:
     made = plan(
-        match="samples",
+        match="items",
         variants=BATCHES,
         assignments=["schedule.length=20 updates", "batch.items=4"],
     )
-    assert lengths(made) == {"baseline": 20, "batch4x": 3}  # 80 samples in batches of 32
+    assert lengths(made) == {"baseline": 20, "batch4x": 3}  # 80 items in batches of 32
 
 
 def test_all_problems_of_all_variants_are_listed(plan) -> None:
@@ -211,7 +218,7 @@ def test_all_problems_of_all_variants_are_listed(plan) -> None:
         ({"variant": {}}, "variant: unknown word of an experiment, did you mean 'variants'"),
         (
             {"match": "sample"},
-            "match: expected 'none', 'updates', 'samples', 'audio_seconds' or 'wall_clock', found 'sample'",
+            "match: expected 'none', 'updates', 'items', 'audio_seconds' or 'wall_clock', found 'sample'",
         ),
         ({"grid": {"optimizer.lr": 3e-4}}, "grid.optimizer.lr: expected a list of values"),
         ({"seeds": []}, "seeds: "),

@@ -40,11 +40,21 @@ def experiment() -> None:
                 store.add_results(
                     EvaluationRecord(run_id, updates, 1.5 * updates, "key"), {"si_sdr": values}
                 )
-            store.update_run(run_id, updates=20, samples=80, train_seconds=30.0)
+            store.update_run(run_id, updates=20, items=80, train_seconds=30.0)
             store.move(run_id, "failed" if name == "broken" else "finished", ("queued",))
 
 
 pytestmark = pytest.mark.usefixtures("experiment")
+
+
+def test_a_clock_may_be_named_by_its_old_name(sepdash):
+    old, new = (
+        sepdash("compare", "--experiment", "batch", "--by", by) for by in ("samples", "items")
+    )
+    assert (old.code, old.out) == (0, new.out)
+    answer = sepdash("compare", "base-0", "--by", "sample")
+    assert answer.code == 2
+    assert "'updates', 'items', 'wall_clock'" in answer.err
 
 
 def test_the_tables_say_who_won(sepdash):
@@ -53,7 +63,7 @@ def test_the_tables_say_who_won(sepdash):
     assert answer.code == 0, answer.err
     lines = answer.out.splitlines()
     assert lines[0] == (
-        "3 runs, counted up to 80 samples; differences from base, with 95 % intervals, at the best"
+        "3 runs, counted up to 80 items; differences from base, with 95 % intervals, at the best"
     )
     assert lines[2] == "si_sdr in dB"
     assert lines[3].split() == (
@@ -127,7 +137,7 @@ def test_a_plot_is_drawn(sepdash, tmp_path, suffix):
     else:
         text = path.read_text()
         ET.fromstring(text)
-        for word in ("base", "twice", "samples"):
+        for word in ("base", "twice", "items"):
             assert f"<!-- {word} -->" in text
 
 
@@ -180,7 +190,7 @@ def test_error_rates_are_in_percent(sepdash):
             store.add_points(run_id, steps=[10], series={"wer": [wer]}, units={})
             record = EvaluationRecord(run_id, 10, 1.5, "key")
             store.add_results(record, {"wer": values.tolist()})
-            store.update_run(run_id, updates=10, samples=40, train_seconds=30.0)
+            store.update_run(run_id, updates=10, items=40, train_seconds=30.0)
             store.note_best(run_id, {"best": wer, "best_ema": wer / 2}, lower=True)
     answer = sepdash("compare", "near", "far", "--csv", "-")
     assert [row.split(",")[:4] for row in answer.out.splitlines()[1:]] == [

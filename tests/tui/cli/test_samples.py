@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobs.home import Home
-from jobs.store.records import SampleRecord
+from jobs.store.records import ClipRecord
 from jobs.store.writer import StoreWriter
 
 
@@ -21,12 +21,12 @@ def folder() -> Path:
             config = json.dumps({"validation": {"samples": count}})
             store.insert_run({"name": name, "config": config, "fingerprint": "", "seed": 0})
         records = [
-            SampleRecord(1, updates, "0", kind, f"samples/item-0000/{name}.wav", f"{name}.png")
+            ClipRecord(1, updates, "0", kind, f"samples/item-0000/{name}.wav", f"{name}.png")
             for updates, kind, name in (
                 (0, "input", "input"), (10, "estimate", "estimate-10"), (20, "estimate", "estimate-20"),
             )
         ]  # fmt: skip
-        store.add_samples(records)
+        store.add_clips(records)
     for record in records:
         for path in (record.path, record.spectrogram):
             file = home.run_folder(1) / path

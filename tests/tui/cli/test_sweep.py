@@ -14,7 +14,7 @@ from jobs.store.writer import StoreWriter
 EXPERIMENT = """
 description = "two batches"
 base = "denoise/small"
-match = "samples"
+match = "items"
 seeds = [0, 1]
 [set]
 schedule.length = "40 updates"
@@ -50,7 +50,7 @@ def test_dry_run_shows_the_plan_and_writes_nothing(sepdash, home, file) -> None:
     answer = sepdash("sweep", str(file), "--dry-run")
     lines = answer.out.splitlines()
     assert answer.code == 0
-    assert lines[0] == "night: 4 runs of denoise/small, matched in samples, schedules stretched"
+    assert lines[0] == "night: 4 runs of denoise/small, matched in items, schedules stretched"
     assert lines[2].split()[:5] == ["night-baseline-s0", "0", "8", "40", "320"]
     assert lines[3].split()[:5] == ["night-batch2x-s0", "0", "16", "20", "320"]
     assert lines[-1].startswith("in all 120 updates, 0.2 h of audio, no earlier run tells the time")
@@ -70,7 +70,7 @@ def test_sweep_queues_all_runs_with_their_experiment(sepdash, home, file, folder
             ("night", "batch2x", 1, 20),
         ]
         assert {run.preset for run in runs} == {"denoise/small"}
-        assert reader.config(2)["schedule"]["length"] == "320 samples"
+        assert reader.config(2)["schedule"]["length"] == "320 items"
 
 
 @pytest.mark.parametrize(("answer", "queued"), [("n", 0), ("y", 4)])

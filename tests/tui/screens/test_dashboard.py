@@ -160,7 +160,7 @@ async def test_axes_change_by_key(opened, lab):
     async with opened() as (app, pilot):
         chart = app.screen.query_one("#loss", Chart)
         await pilot.press("x")
-        assert chart.plot.x_unit == "samples"
+        assert chart.plot.x_unit == "items"
         assert chart.plot.lines[0].x[-1] == 9130 * 16
         await pilot.press("x", "x", "x")
         assert chart.plot.x_unit == "updates"

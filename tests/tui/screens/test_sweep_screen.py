@@ -19,7 +19,7 @@ from tui.screens.sweep import SweepScreen
 EXPERIMENT = """
 description = "two batches"
 base = "bandwidth/small"
-match = "samples"
+match = "items"
 [set]
 schedule.length = "100 updates"
 batch.items = 8
@@ -54,7 +54,7 @@ async def opened(home: Home, *, size: tuple[int, int] = (130, 30)):
 async def test_plan_settings_and_queue(home, folder):
     async with opened(home) as (screen, returned, pilot):
         await until(pilot, lambda: screen._plan is not None)
-        lengths = [(run.variant, run.updates, run.samples) for run in screen._plan.runs]
+        lengths = [(run.variant, run.updates, run.items) for run in screen._plan.runs]
         assert lengths == [("baseline", 100, 800), ("batch2x", 50, 800)]
         settings = screen.query_one(Input)
         settings.focus()

@@ -14,7 +14,7 @@ from tui.reports.metric_style import style_of
 from tui.widgets.charts.braille import FloatArray
 from tui.widgets.charts.plot import PALETTE_SIZE, Line, Plot, x_range
 
-CLOCKS = ("updates", "samples", "audio time", "train time")
+CLOCKS = ("updates", "items", "audio time", "train time")
 CHARTS = ("loss", "score", "throughput", "memory")
 _GREY = PALETTE_SIZE - 1
 # A drawn line of a noisy curve is a running mean over this share of its points.
@@ -248,7 +248,7 @@ def running_mean(values: FloatArray, window: int) -> FloatArray:
 def _per_update(run: RunRecord, clock: str) -> float:
     amount = {
         "updates": float(run.updates),
-        "samples": float(run.samples),
+        "items": float(run.items),
         "audio time": run.audio_seconds,
         "train time": run.train_seconds,
     }[clock]

@@ -55,9 +55,9 @@ def segments(**batch: Any) -> RunConfig:
 def test_segments_have_one_length() -> None:
     assert mean_update_size(segments(items=6, micro_batch=4)) == UpdateSize(2, 6, 12.0)
     size = mean_update_size(segments(seconds=20.0, micro_batch=64))
-    assert (size.samples, size.audio_seconds) == (pytest.approx(10), pytest.approx(20))
+    assert (size.items, size.audio_seconds) == (pytest.approx(10), pytest.approx(20))
     size = mean_update_size(segments(mode="duration", cap_s=8.0, micro_batch=64, accumulation=3))
-    assert (size.micro_batches, size.samples) == (pytest.approx(3), pytest.approx(12, rel=1e-3))
+    assert (size.micro_batches, size.items) == (pytest.approx(3), pytest.approx(12, rel=1e-3))
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_sizes_are_those_of_the_plan_of_the_run(manifest: Path, batch: dict[str,
     recipe = open_recipe(config)
     plan = open_plan(config, recipe.sizes("train"), manifest=recipe.manifest("train"))
     found = mean_update_size(config)
-    assert found.samples == pytest.approx(plan.mean_size.samples)
+    assert found.items == pytest.approx(plan.mean_size.items)
     assert found.audio_seconds == pytest.approx(plan.mean_size.audio_seconds)
     assert found.micro_batches == pytest.approx(plan.mean_size.micro_batches)
 
@@ -92,7 +92,7 @@ def test_a_changed_manifest_is_read_again(manifest: Path) -> None:
 def test_without_the_data_items_are_known_and_seconds_are_not(tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere.jsonl"
     size = planned_size(speech(nowhere, items=4))
-    assert size.samples == 4
+    assert size.items == 4
     assert isnan(size.audio_seconds)
     for config in (speech(nowhere, seconds=9.0), speech(nowhere, "60 audio_seconds", items=4)):
         with pytest.raises(DataError, match=r"data\.train: .*can't be read"):

@@ -166,7 +166,7 @@ class Bench:
             "outcome": ended.outcome,
             "reason": ended.reason,
             "updates": ended.counters.updates,
-            "samples": ended.counters.samples,
+            "items": ended.counters.items,
             "micro_batches": ended.counters.micro_batches,
             "audio_seconds": ended.counters.audio_seconds,
             "sums": self.num_sums - before,

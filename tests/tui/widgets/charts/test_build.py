@@ -73,7 +73,7 @@ def test_a_waiting_run_says_so(data):
 
 
 @pytest.mark.parametrize(
-    ("clock", "last"), [("updates", 2000), ("samples", 32_000), ("train time", 160)]
+    ("clock", "last"), [("updates", 2000), ("items", 32_000), ("train time", 160)]
 )
 def test_clocks_scale_the_axis(data, clock, last):
     assert charts.build(data[:1], {}, clock=clock)["loss"].lines[0].x[-1] == pytest.approx(last)
