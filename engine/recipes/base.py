@@ -56,11 +56,39 @@ class StepContext:
 
 @dataclass(frozen=True, slots=True)
 class StepOutput:
-    """A loss before its one division: `loss_sum` () and `weight` (); metrics name -> (sum, weight)."""
+    """What a step came to, before the one division of the update. Sums run over micro-batches and ranks.
+
+    Attributes:
+        loss_sum: () sum of the loss.
+        weight: () what the sum over the update is divided by.
+        metrics: of every name in `MeasuresTraining.training_metrics` its sum () and weight (). A point
+            of the curve is the sum over its updates, divided once; NaN where that weight is 0.
+        statistics: of every name in `SumsStatistics.statistics` a tensor; the sum over the update
+            reaches `FollowsUpdates.after_step`.
+    """
 
     loss_sum: Tensor
     weight: Tensor
     metrics: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    statistics: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateMade:
+    """An update whose optimizer step is over; the same on every rank.
+
+    Attributes:
+        counters: what was done before it.
+        update: its number, from 1.
+        skipped: () 1.0 where loss or gradient was not finite, so that weights stayed as they were,
+            else 0.0; on the device.
+        statistics: sums over the whole update, all micro-batches and ranks; may be NaN if skipped.
+    """
+
+    counters: Counters
+    update: int
+    skipped: Tensor
+    statistics: Mapping[str, Tensor]
 
 
 class Recipe(Protocol):
@@ -101,3 +129,37 @@ class JudgesWholeFiles(Protocol):
 
     def evaluate_whole(self, model: nn.Module, device: torch.device) -> Evaluation:
         """Judge whole validation files, in the order and by the metrics of `evaluate`."""
+
+
+@runtime_checkable
+class MeasuresTraining(Protocol):
+    """A recipe whose steps measure more than the loss: each metric is a curve of the run."""
+
+    @property
+    def training_metrics(self) -> Mapping[str, str]:
+        """Return the unit of each metric in `StepOutput.metrics`, empty for a pure number.
+
+        The names must be no others': curves of the trainer (loss, grad_norm, ...) and metrics of
+        `evaluate` (call those val_<name>).
+        """
+
+
+@runtime_checkable
+class SumsStatistics(Protocol):
+    """A recipe whose steps gather sums for `after_step`: counts of codes, sums of features."""
+
+    @property
+    def statistics(self) -> Mapping[str, tuple[int, ...]]:
+        """Return the shape of each tensor in `StepOutput.statistics`."""
+
+
+@runtime_checkable
+class FollowsUpdates(Protocol):
+    """A recipe with something that moves once an update: a teacher, a codebook."""
+
+    def after_step(self, model: nn.Module, made: UpdateMade) -> None:
+        """Move it, after weights and their average, unless `made.skipped` says not to.
+
+        Every rank calls this with equal values. The flag must not be read (that waits for the
+        device): write by `engine.gated`. Draws come from generators that are not seeded for this.
+        """

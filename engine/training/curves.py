@@ -21,6 +21,7 @@ from engine.training.updates import UpdateResult
 
 MAX_BLOCK = 512
 MAX_SKIPPED_IN_A_ROW = 20
+_FIXED = 7
 
 
 class TrainingDiverged(ValueError):
@@ -32,6 +33,8 @@ class Telemetry:
 
     A point covers the updates since the one before it: loss is the mean over their items, grad_norm
     the mean over their updates, both over the finite updates only; lr is that of the last one.
+    `metrics` are the recipe's own by name, with their units: the sum over the finite updates, divided
+    by its weight, NaN where that is 0.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class Telemetry:
         *,
         loss_unit: str,
         emit: Callable[[Event], None],
+        metrics: Mapping[str, str] | None = None,
     ) -> None:
         self._config = config
         self._size = size
@@ -49,13 +53,24 @@ class Telemetry:
             "loss": loss_unit, "grad_norm": "", "lr": "", "skipped": "",
             "audio_s_per_s": "s/s", "updates_per_s": "1/s",
         }  # fmt: skip
+        metrics = dict(metrics or {})
+        taken = sorted(self._units.keys() & metrics.keys())
+        if taken:
+            raise ValueError(
+                f"the recipe's training metric {taken[0]!r} has the name of a curve that every run has; "
+                "the package that brings the recipe must call it something else"
+            )
+        self._metrics = list(metrics)
+        self._units |= metrics
         self._update = 0
         self._fresh: list[Tensor] = []
+        self._fresh_metrics: list[Tensor] = []
         self._lrs: list[float] = []
         self._sizes: list[UpdateSize] = []
-        # Rows that belong to no point yet: (R, 7) loss sum, weight, gradient norm, lr, and what the
-        # update added to the counters: micro-batches, items, audio seconds.
-        self._pending = np.zeros((0, 7))
+        # Rows that belong to no point yet: (R, 7 + 2 M) loss sum, weight, gradient norm, lr, what the
+        # update added to the counters (micro-batches, items, audio seconds), then sum and weight of
+        # each metric.
+        self._pending = np.zeros((0, _FIXED + 2 * len(self._metrics)))
         # The counters before the first of those rows.
         self._counters = Counters()
         self._skipped = 0
@@ -75,6 +90,8 @@ class Telemetry:
     def add(self, result: UpdateResult, lr: float, size: UpdateSize) -> None:
         """Keep the measurements of the next update, of `size`; they stay on the device."""
         self._fresh += (result.loss_sum, result.weight, result.grad_norm)
+        if result.metrics is not None:
+            self._fresh_metrics.append(result.metrics)
         self._lrs.append(lr)
         self._sizes.append(size)
 
@@ -91,11 +108,12 @@ class Telemetry:
         count = len(self._lrs)
         if not count:
             return
-        block = torch.stack(self._fresh).to("cpu", torch.float64).numpy().reshape(count, 3)
+        block = _read(self._fresh).reshape(count, 3)
+        metrics = _read(self._fresh_metrics) if self._metrics else np.zeros((count, 0))
         elapsed = max(perf_counter() - self._since, 1e-9)
         sizes = [(size.micro_batches, size.items, size.audio_seconds) for size in self._sizes]
-        rows = np.column_stack([block, self._lrs, np.asarray(sizes, dtype=np.float64)])
-        self._fresh, self._lrs, self._sizes = [], [], []
+        rows = np.column_stack([block, self._lrs, np.asarray(sizes, dtype=np.float64), metrics])
+        self._fresh, self._fresh_metrics, self._lrs, self._sizes = [], [], [], []
         first = self._update - len(self._pending) + 1
         self._update += count
         self._pending = np.concatenate([self._pending, rows])
@@ -128,9 +146,23 @@ class Telemetry:
             "skipped": skipped.astype(np.float64),
             "audio_s_per_s": np.full(len(ends), audio_s_per_s),
             "updates_per_s": np.full(len(ends), updates_per_s),
+            **self._means(rows[:end], finite, starts),
         }
         self._counters = _advanced(self._counters, rows[:end])
         self._emit(PointsRecorded(numbers[ends], series, dict(self._units), self._counters))
+
+    def _means(
+        self, rows: np.ndarray, finite: np.ndarray, starts: list[int]
+    ) -> dict[str, np.ndarray]:
+        """Return the recipe's own metrics at each point."""
+        if not self._metrics:
+            return {}
+        pairs_RM2 = rows[:, _FIXED:].reshape(len(rows), len(self._metrics), 2)
+        kept_RM = finite[:, None] & np.isfinite(pairs_RM2).all(axis=2)
+        sums_PM2 = np.add.reduceat(np.where(kept_RM[:, :, None], pairs_RM2, 0.0), starts)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            means_PM = np.where(sums_PM2[..., 1] != 0, sums_PM2[..., 0] / sums_PM2[..., 1], np.nan)
+        return {name: means_PM[:, index] for index, name in enumerate(self._metrics)}
 
     def _check_health(self, rows: np.ndarray, skipped_before: int) -> None:
         finite = _finite_rows(rows)
@@ -166,8 +198,18 @@ class Telemetry:
         return {"pending": torch.from_numpy(self._pending.copy()), "counts": counts}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take it from `state`."""
-        self._pending = state["pending"].numpy().copy()
+        """Take it from `state`.
+
+        Raises:
+            ValueError: when its points are of other metrics.
+        """
+        pending = state["pending"].numpy()
+        if pending.shape[1] != self._pending.shape[1]:
+            saved, own = (
+                (width - _FIXED) // 2 for width in (pending.shape[1], self._pending.shape[1])
+            )
+            raise ValueError(f"its curves have {saved} training metric(s), the recipe has {own}")
+        self._pending = pending.copy()
         self._skipped, self._in_a_row = (int(n) for n in state["counts"])
 
 
@@ -180,13 +222,19 @@ class SilentTelemetry(Telemetry):
 
 def _advanced(counters: Counters, rows: np.ndarray, *, sign: int = 1) -> Counters:
     """Return the counters after (or, with sign -1, before) the updates of `rows`."""
-    micro_batches, items, audio_seconds = (rows[:, 4:].sum(axis=0) * sign).tolist()
+    micro_batches, items, audio_seconds = (rows[:, 4:_FIXED].sum(axis=0) * sign).tolist()
     return Counters(
         counters.updates + sign * len(rows),
         counters.micro_batches + round(micro_batches),
         counters.items + round(items),
         round(counters.audio_seconds + audio_seconds, 9),
     )
+
+
+def _read(tensors: list[Tensor]) -> np.ndarray:
+    """Stack tensors of one shape and wait for their values, float64."""
+    values: np.ndarray = torch.stack(tensors).to("cpu", torch.float64).numpy()
+    return values
 
 
 def _finite_rows(rows: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from engine.config.counters import UpdateSize
 from engine.config.sections import EmaConfig
+from engine.gated import lerp_unless
 from engine.training.schedules import ema_decay, ema_restart
 
 
@@ -45,19 +46,9 @@ class Ema:
             torch._foreach_copy_(self._averages, self._params)
             return
         share = 1.0 - ema_decay(self._config, update, self._size)
-        if skipped.is_cpu:
-            if not skipped.item():
-                torch._foreach_lerp_(self._averages, self._params, share)
-            return
-        # On a GPU the flag must stay on the device: a share of 0 leaves the average as it is.
-        gated = (1.0 - skipped) * share
-        if one_by_one:
-            for average, param in zip(self._averages, self._params, strict=True):
-                average.add_((param - average).mul_(gated))
-            return
-        moves = torch._foreach_sub(self._params, self._averages)
-        torch._foreach_mul_(moves, gated)
-        torch._foreach_add_(self._averages, moves)
+        lerp_unless(
+            skipped, self._averages, towards=self._params, share=share, one_by_one=one_by_one
+        )
 
     @contextmanager
     def swapped(self) -> Iterator[None]:

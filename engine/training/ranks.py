@@ -26,7 +26,7 @@ from engine.training.interruption import Interrupted
 
 # Nobody waits this long: the first rank may judge full files for hours while the others wait.
 _PATIENCE = timedelta(days=30)
-# Numbers before the gradients: loss, weight, failed, stop, pieces.
+# Numbers at the front of the buffer: loss, weight, failed, stop, pieces.
 _NUM_FLAGS = 5
 
 
@@ -43,12 +43,14 @@ class Sums:
         weight: () what it is divided by.
         num_pieces: forward and backward passes.
         num_failed: ranks whose memory ran out, so that the sums are worthless.
+        extras: (E,) what `engine.training.extras` keeps of the steps; None where it keeps nothing.
     """
 
     loss_sum: Tensor
     weight: Tensor
     num_pieces: int
     num_failed: int = 0
+    extras: Tensor | None = None
 
 
 class Ranks(Protocol):
@@ -66,8 +68,8 @@ class Ranks(Protocol):
     def device(self) -> torch.device | None:
         """Return the device of this process; None leaves it to the config."""
 
-    def attach(self, params: Sequence[Tensor]) -> None:
-        """Make ready for a run: for adding up the gradients of these parameters."""
+    def attach(self, params: Sequence[Tensor], *, num_extras: int = 0) -> None:
+        """Make ready for a run: for adding up the gradients of these parameters, and E extras."""
 
     def add_up(self, sums: Sums) -> Sums:
         """Add sums and gradients of all ranks, the same on each; called once an attempt at an update."""
@@ -93,7 +95,7 @@ class Alone:
     world = 1
     device: torch.device | None = None
 
-    def attach(self, params: Sequence[Tensor]) -> None:
+    def attach(self, params: Sequence[Tensor], *, num_extras: int = 0) -> None:
         """Do nothing."""
 
     def add_up(self, sums: Sums) -> Sums:
@@ -130,15 +132,16 @@ class TorchRanks:
         self._own_reason: str | None = None
         self._agreed: str | None = None
 
-    def attach(self, params: Sequence[Tensor]) -> None:
-        """Allocate the buffer: flags, which parameters have a gradient, and the gradients."""
+    def attach(self, params: Sequence[Tensor], *, num_extras: int = 0) -> None:
+        """Allocate the buffer: flags, which parameters have a gradient, extras, and the gradients."""
         self._own_reason = self._agreed = None
         self._params = list(params)
         self._head = _NUM_FLAGS + len(self._params)
         dtype = torch.float32
         for param in self._params:
             dtype = torch.promote_types(dtype, param.dtype)
-        ends = list(accumulate((param.numel() for param in self._params), initial=self._head))
+        first = self._head + num_extras
+        ends = list(accumulate((param.numel() for param in self._params), initial=first))
         self._buffer = torch.zeros(ends[-1], dtype=dtype, device=self.device)
         self._views = [
             self._buffer.as_strided(param.size(), param.stride(), start)
@@ -146,6 +149,7 @@ class TorchRanks:
             else self._buffer[start : start + param.numel()].view(param.shape)
             for param, start in zip(self._params, ends, strict=False)
         ]
+        self._extras = self._buffer[self._head : first] if num_extras else None
 
     @torch.no_grad()
     def add_up(self, sums: Sums) -> Sums:
@@ -167,6 +171,8 @@ class TorchRanks:
         self._buffer[2 : self._head] = torch.tensor([*flags, *map(float, has_grad)])
         if not sums.num_failed:
             self._buffer[0], self._buffer[1] = sums.loss_sum, sums.weight
+            if self._extras is not None and sums.extras is not None:
+                self._extras.copy_(sums.extras)
             grads = [param.grad for param in self._params if param.grad is not None]
             if grads:
                 views = [v for v, has in zip(self._views, has_grad, strict=True) if has]
@@ -178,7 +184,8 @@ class TorchRanks:
             param.grad = view if count else None
         if stop:
             self._agreed = self._own_reason or "asked to stop"
-        return Sums(own[0], own[1], round(num_pieces), round(num_failed))
+        extras = None if self._extras is None else self._extras.clone()
+        return Sums(own[0], own[1], round(num_pieces), round(num_failed), extras)
 
     def stop_reason(self, own: str | None) -> str | None:
         """Note the own reason for the next sum; return the reason once all ranks know."""

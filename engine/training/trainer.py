@@ -8,7 +8,7 @@ several processes (`engine.training.ranks`) the first one does all but the updat
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
@@ -148,6 +148,7 @@ class Trainer:
         self._telemetry.flush()
         started = perf_counter()
         found = self._validator.run(self._state.model, whole=whole)
+        self._require_own_names(found.metrics)
         self._metrics = found.metrics
         self._new_best = self._state.best.update(found.metrics)
         units = {name: metric_unit(name, self._loss_unit) for name in found.metrics}
@@ -159,6 +160,14 @@ class Trainer:
         )  # fmt: skip
         self._write_samples(found.samples)
         self._telemetry.restart_clock()
+
+    def _require_own_names(self, metrics: Mapping[str, float]) -> None:
+        taken = sorted(self._updater.extras.units.keys() & metrics.keys())
+        if taken:
+            raise ValueError(
+                f"the recipe calls a metric of training and one of validation {taken[0]!r}; the package "
+                f"that brings it must call the latter val_{taken[0]}"
+            )
 
     def _write_samples(self, samples: Sequence[AudioSample]) -> None:
         if not samples:
@@ -252,8 +261,9 @@ class Trainer:
             self._recipe, model, optimizer, config=config, device=device, ema=ema, ranks=self._ranks
         )
         self._telemetry = (Telemetry if self._leads else SilentTelemetry)(
-            config.logging, self._size, loss_unit=self._loss_unit, emit=self._emit
-        )
+            config.logging, self._size, loss_unit=self._loss_unit, emit=self._emit,
+            metrics=self._updater.extras.units,
+        )  # fmt: skip
         self._validator = Validator(self._recipe, config, device=device, ema=ema)
         self._state = TrainingState(
             model, optimizer, ema, self._updater.loss_scale, self._telemetry,

@@ -23,9 +23,10 @@ from engine.config.counters import Counters
 from engine.config.schema import RunConfig
 from engine.data.batch import Batch
 from engine.precision import LossScale, autocast
-from engine.recipes.base import Recipe, StepContext
+from engine.recipes.base import FollowsUpdates, Recipe, StepContext, UpdateMade
 from engine.torch_random import seed_torch, torch_seed
 from engine.training.ema import Ema
+from engine.training.extras import Extras
 from engine.training.optimizer import FusedAdamW
 from engine.training.out_of_memory import (
     MEMORY_ERRORS,
@@ -50,7 +51,8 @@ _START = Counters()
 class UpdateResult:
     """What one update measured, as () tensors on the device: read them in blocks.
 
-    `num_pieces` counts forward and backward passes, over all ranks; `shortages` are those of memory.
+    `num_pieces` counts forward and backward passes, over all ranks; `shortages` are those of memory;
+    `metrics` is (2 M,), sum and weight of each training metric in turn.
     """
 
     loss_sum: Tensor
@@ -58,6 +60,7 @@ class UpdateResult:
     grad_norm: Tensor
     num_pieces: int
     shortages: Sequence[Shortage] = ()
+    metrics: Tensor | None = None
 
 
 class Updater:
@@ -85,7 +88,10 @@ class Updater:
         self._autocast = autocast(config.precision, device)
         self._full_precision = config.precision.dtype == "fp32"
         self._ranks = ranks or Alone()
-        self._ranks.attach(optimizer.params)
+        self.extras = Extras(recipe)
+        self._follower = recipe if isinstance(recipe, FollowsUpdates) else None
+        self._ranks.attach(optimizer.params, num_extras=self.extras.size)
+        self._has_more = bool(self.extras.size) or self._follower is not None
         self._buffers = MovingBuffers(model)
         self._current: Batch | None = None
         self._counters = _START
@@ -121,8 +127,11 @@ class Updater:
             shortages += self._recover(short)
         self._buffers.settle()
         with torch.no_grad():
-            grad_norm = self._finish(update, sums, lr, shortages)
-        return UpdateResult(sums.loss_sum, sums.weight, grad_norm, sums.num_pieces, shortages)
+            grad_norm, skipped = self._finish(update, sums, lr, shortages)
+            metrics = self._follow(update, sums, skipped) if self._has_more else None
+        return UpdateResult(
+            sums.loss_sum, sums.weight, grad_norm, sums.num_pieces, shortages, metrics
+        )
 
     def _try_gradients(self, update: int, pieces: Pieces, tries: dict[str, int]) -> Sums | Shortage:
         """Return the sums of this rank, or what happened when memory ran out."""
@@ -140,16 +149,19 @@ class Updater:
         batches, keys = pieces.batches, pieces.keys
         if not batches:
             return self._no_sums()
-        loss_sum, weight = self._backward(update, keys[0], batches[0])
+        loss_sum, weight, extras = self._backward(update, keys[0], batches[0])
         for position in range(1, len(batches)):
-            more_loss, more_weight = self._backward(update, keys[position], batches[position])
-            loss_sum = loss_sum + more_loss
-            weight = weight + more_weight
-        return Sums(loss_sum, weight, len(batches))
+            more = self._backward(update, keys[position], batches[position])
+            loss_sum = loss_sum + more[0]
+            weight = weight + more[1]
+            if extras is not None:
+                extras = extras + more[2]
+        return Sums(loss_sum, weight, len(batches), extras=extras)
 
     def _no_sums(self, *, failed: int = 0) -> Sums:
         zero = torch.zeros((), device=self._device)
-        return Sums(zero, zero, 0, failed)
+        extras = self.extras.zeros(self._device) if self.extras.size else None
+        return Sums(zero, zero, 0, failed, extras)
 
     def _recover(self, own: Shortage | None) -> list[Shortage]:
         """Put back what the failed attempt changed; return what happened on any rank, and heed it."""
@@ -164,7 +176,9 @@ class Updater:
             self.limits.learn(shortage)
         return shortages
 
-    def _backward(self, update: int, key: int, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _backward(
+        self, update: int, key: int, batch: Batch
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         seed_torch(torch_seed(self._seed, update, key))
         self._current = batch
         if not self._on_cpu:
@@ -180,10 +194,14 @@ class Updater:
             (loss * self.loss_scale.value).backward()  # type: ignore[no-untyped-call]
         else:
             loss.backward()  # type: ignore[no-untyped-call]
-        return loss.detach(), output.weight
+        has_extras = self.extras.size or output.metrics or output.statistics
+        extras = self.extras.flatten(output) if has_extras else None
+        return loss.detach(), output.weight, extras
 
-    def _finish(self, update: int, sums: Sums, lr: float, shortages: list[Shortage]) -> Tensor:
-        """Move weights, average and loss scale; return the norm of the gradient."""
+    def _finish(
+        self, update: int, sums: Sums, lr: float, shortages: list[Shortage]
+    ) -> tuple[Tensor, Tensor]:
+        """Move weights, average and loss scale; return the norm of the gradient and the skip flag."""
         for tries in range(1, _MAX_TRIES + 1):
             try:
                 grad_norm, divisor, skipped = self._measure(sums)
@@ -211,7 +229,24 @@ class Updater:
         self._average(update, skipped)
         if self.loss_scale is not None:
             self.loss_scale.update(skipped)
-        return grad_norm
+        return grad_norm, skipped
+
+    def _follow(self, update: int, sums: Sums, skipped: Tensor) -> Tensor | None:
+        """Let the recipe move what is its own; return the training metrics of the update."""
+        extras = sums.extras
+        statistics = {} if extras is None else self.extras.statistics(extras)
+        if self._follower is not None:
+            made = UpdateMade(self._counters, update, skipped, statistics)
+            try:
+                self._follower.after_step(self._model, made)
+            except MEMORY_ERRORS as error:
+                if not is_out_of_memory(error):
+                    raise
+                raise UpdateTorn(
+                    f"update {update}: out of memory after the step ({first_line(error)}); the run "
+                    "has to go back to its last checkpoint"
+                ) from None
+        return None if extras is None else self.extras.metrics(extras)
 
     def _measure(self, sums: Sums) -> tuple[Tensor, Tensor, Tensor]:
         """Return norm, divisor and skip flag; allocates all that the step needs and changes nothing."""

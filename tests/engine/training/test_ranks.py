@@ -124,6 +124,19 @@ def test_an_update_that_is_not_finite_on_one_is_skipped_by_all(made: Made) -> No
 
 
 @pytest.mark.slow
+def test_teacher_codebook_and_metrics_are_those_of_one_process(made: Made) -> None:
+    """With updates that are skipped, and memory for one item at a time on the second rank."""
+    one, (first, second) = made[0]["followed"], (ranks["followed"] for ranks in made[1])
+    assert 0 < first["state"]["optimizer.step"] < 12
+    assert any(kind == "out-of-memory" for kind, _, _ in first["notices"])
+    assert_equal(first["state"], second["state"])
+    assert_close(one["state"], first["state"], tolerance=1e-6)
+    assert one["state"]["codes"].tolist() != [-1.0, 1.0]
+    assert first["lengths"] == pytest.approx(one["lengths"], rel=1e-6, nan_ok=True)
+    assert sum(length == length for length in one["lengths"]) > 3
+
+
+@pytest.mark.slow
 def test_memory_that_runs_out_on_one_makes_all_begin_the_update_again(made: Made) -> None:
     quiet, (first, second) = made[0]["plenty_of_memory"], (r["short_of_memory"] for r in made[1])
     assert_equal(first["state"], second["state"])

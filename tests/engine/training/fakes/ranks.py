@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from engine.config.schema import RunConfig
 from engine.data.batch import Batch, Split
 from engine.evaluation.result import Evaluation
 from engine.events import Event, Noticed, PointsRecorded
-from engine.recipes.base import StepContext, StepOutput
+from engine.gated import assign_unless, lerp_unless
+from engine.recipes.base import StepContext, StepOutput, UpdateMade
 from engine.recipes.registry import open_recipe
 from engine.training.optimizer import FusedAdamW
 from engine.training.ranks import Ranks, TorchRanks, require_no_batch_norm
@@ -100,6 +101,36 @@ class RaggedRecipe:
         raise NotImplementedError
 
 
+class FollowedRecipe(RaggedRecipe):
+    """Has a teacher, a codebook of two entries and a metric; a rank's share of each differs."""
+
+    training_metrics: Mapping[str, str] = {"mean_length": "s"}
+    statistics: Mapping[str, tuple[int, ...]] = {"count": (2,), "sum": (2,)}
+
+    def __init__(self, *, fits: int = 1000, poisoned: Sequence[int] = ()) -> None:
+        super().__init__(fits=fits, poisoned=poisoned)
+        self.teacher = [torch.zeros(8, 1)]
+        self.codes = torch.tensor([-1.0, 1.0])
+
+    def step(self, model: nn.Module, batch: Batch, *, context: StepContext) -> StepOutput:
+        output = super().step(model, batch, context=context)
+        x_B, length_B = batch.tensors["x"][:, 0], batch.tensors["length"]
+        near_B2 = nn.functional.one_hot((x_B[:, None] - self.codes).abs().argmin(1), 2).float()
+        metrics = {"mean_length": (length_B.sum(), torch.tensor(float(len(length_B))))}
+        statistics = {"count": near_B2.sum(0), "sum": (near_B2 * x_B[:, None]).sum(0)}
+        return StepOutput(output.loss_sum, output.weight, metrics, statistics)
+
+    def after_step(self, model: nn.Module, made: UpdateMade) -> None:
+        lerp_unless(
+            made.skipped, self.teacher, towards=[model.get_parameter("body.0.weight")], share=0.1
+        )
+        means = made.statistics["sum"] / made.statistics["count"].clamp(min=1)
+        moved = torch.where(
+            made.statistics["count"] > 0, 0.9 * self.codes + 0.1 * means, self.codes
+        )
+        assign_unless(made.skipped, [self.codes], values=[moved])
+
+
 class Recorder:
     """Keeps every event."""
 
@@ -110,8 +141,11 @@ class Recorder:
         self.events.append(event)
 
     def losses(self) -> list[float]:
+        return self.curve("loss")
+
+    def curve(self, name: str) -> list[float]:
         blocks = [event for event in self.events if isinstance(event, PointsRecorded)]
-        return [float(loss) for block in blocks for loss in block.series["loss"]]
+        return [float(value) for block in blocks for value in block.series[name]]
 
 
 class StopAt:
@@ -171,6 +205,7 @@ class Bench:
             "audio_seconds": ended.counters.audio_seconds,
             "sums": self.num_sums - before,
             "losses": recorder.losses(),
+            "lengths": recorder.curve("mean_length") if hasattr(recipe, "teacher") else [],
             "num_events": len(recorder.events),
             "notices": [
                 (e.kind, e.message, dict(e.details))
@@ -206,6 +241,15 @@ class Bench:
     def plenty_of_memory(self) -> Any:
         config = self.config(batch={"micro_batch": 4, "items": 8})
         return self.fit("plenty", config, RaggedRecipe())
+
+    def followed(self) -> Any:
+        """One rank has memory for one item only, and some updates are not finite."""
+        crowded = self.ranks.world > 1 and self.ranks.rank == self.ranks.world - 1
+        recipe = FollowedRecipe(fits=1 if crowded else 1000, poisoned=[2])
+        config = self.config(batch={"micro_batch": 4, "items": 3})
+        made = self.fit("followed", config, recipe)
+        made["state"] |= {"teacher": recipe.teacher[0], "codes": recipe.codes}
+        return made
 
     def stopped(self) -> Any:
         """Only the last rank is asked to stop; then all go on."""
@@ -278,7 +322,7 @@ class Bench:
 
 SCENARIOS = (
     "ragged", "ragged_seconds", "capped", "poisoned", "short_of_memory", "plenty_of_memory",
-    "stopped", "separation", "transducer", "without_data", "errors",
+    "followed", "stopped", "separation", "transducer", "without_data", "errors",
 )  # fmt: skip
 
 

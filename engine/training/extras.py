@@ -1,0 +1,80 @@
+"""What steps of a recipe measure beside the loss: metrics and statistics, as one flat vector an update.
+
+Owns the layout of that vector, (E,): sum and weight of each training metric, then the statistics. It
+is summed over micro-batches here and over ranks in `engine.training.ranks`. A recipe that has
+neither pays for an attribute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+
+import torch
+from torch import Tensor
+
+from engine.recipes.base import MeasuresTraining, Recipe, StepOutput, SumsStatistics
+
+
+class Extras:
+    """The metrics and statistics that a recipe has declared.
+
+    Attributes:
+        units: training metric -> unit, in the order of the vector.
+        size: E.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.units = dict(recipe.training_metrics) if isinstance(recipe, MeasuresTraining) else {}
+        shapes = recipe.statistics if isinstance(recipe, SumsStatistics) else {}
+        self._shapes = {name: tuple(shape) for name, shape in shapes.items()}
+        self._num_metrics = 2 * len(self.units)
+        self.size = self._num_metrics + sum(prod(shape) for shape in self._shapes.values())
+
+    def flatten(self, output: StepOutput) -> Tensor:
+        """Return the vector of one step, float32, on the device of the loss.
+
+        Raises:
+            ValueError: when the step gave other names or shapes than the recipe has declared.
+        """
+        metrics, statistics = output.metrics, output.statistics
+        _require_names("metrics", metrics, self.units)
+        _require_names("statistics", statistics, self._shapes)
+        parts = []
+        if self.units:
+            numbers = [part for name in self.units for part in metrics[name]]
+            parts.append(torch.stack([number.detach().float() for number in numbers]))
+        for name, shape in self._shapes.items():
+            value = statistics[name]
+            if tuple(value.shape) != shape:
+                raise ValueError(
+                    f"the recipe's statistic {name!r} has shape {tuple(value.shape)}, but "
+                    f"`statistics` declares {shape}"
+                )
+            parts.append(value.detach().float().reshape(-1))
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+    def zeros(self, device: torch.device) -> Tensor:
+        """Return the vector of a rank that had no items."""
+        return torch.zeros(self.size, device=device)
+
+    def metrics(self, vector: Tensor) -> Tensor | None:
+        """Return (2 M,) sum and weight of each metric in turn; None where there is none."""
+        return vector[: self._num_metrics] if self.units else None
+
+    def statistics(self, vector: Tensor) -> dict[str, Tensor]:
+        """Return the statistics by name, in their shapes."""
+        values, start = {}, self._num_metrics
+        for name, shape in self._shapes.items():
+            end = start + prod(shape)
+            values[name] = vector[start:end].view(shape)
+            start = end
+        return values
+
+
+def _require_names(what: str, given: Mapping[str, object], declared: Mapping[str, object]) -> None:
+    if given.keys() != declared.keys():
+        odd = ", ".join(sorted(given.keys() ^ declared.keys()))
+        raise ValueError(
+            f"the {what} of the recipe's step are not those it declares; they differ in: {odd}"
+        )
