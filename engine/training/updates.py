@@ -154,7 +154,7 @@ class Updater:
             more = self._backward(update, keys[position], batches[position])
             loss_sum = loss_sum + more[0]
             weight = weight + more[1]
-            if extras is not None:
+            if extras is not None and more[2] is not None:
                 extras = extras + more[2]
         return Sums(loss_sum, weight, len(batches), extras=extras)
 
