@@ -19,7 +19,7 @@ from engine.config.loading import load_config
 from engine.config.schema import RunConfig
 from engine.data.checks.before_queue import check_data, with_absolute_paths
 from engine.data.checks.update_size import counts_items, mean_update_size
-from engine.metrics.best import HEADLINES
+from engine.recipes.specs import spec_of
 from engine.training.schedules import total_updates
 from jobs.home import Home
 from jobs.machine.processes import is_alive
@@ -58,6 +58,7 @@ def enqueue(
     Every audio file is looked at first, so that a night is not lost to one of them.
 
     Raises:
+        ConfigError: when no installed package has the recipe.
         DataError: with everything that is wrong with the data folders.
         StoreError: when the name is taken or no good, or the store can't be written.
     """
@@ -71,6 +72,7 @@ def enqueue_all(
     """Put runs at the end of the queue, all of them or none, and return their ids in order.
 
     Raises:
+        ConfigError: when no installed package has the recipe.
         DataError: with everything that is wrong with the data folders.
         StoreError: when a name is taken or no good, or the store can't be written.
     """
@@ -78,6 +80,7 @@ def enqueue_all(
     for run in runs:
         if run.name is not None:
             check_name(run.name)
+    headlines = {config.recipe: spec_of(config.recipe).headline for config in configs}
     for data in dict.fromkeys(config.data for config in configs):
         check_data(data)
     home.create()
@@ -91,7 +94,7 @@ def enqueue_all(
                 "config": config.to_json(),
                 "fingerprint": config.fingerprint,
                 "seed": config.seed,
-                "metric": HEADLINES[config.data.recipe],
+                "metric": headlines[config.recipe],
                 "experiment": experiment,
                 "variant": run.variant,
                 "parent": run.parent,

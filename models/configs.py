@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Union, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from models.plugins import PluginModel, find_plugins
+from models.entry_points import find_plugins
+from models.plugins import GROUP, PluginModel, accept_model
 from models.settings import Section, setting
 from models.speech_configs import ConformerRnntConfig, EmformerRnntConfig
 
@@ -23,7 +24,7 @@ _BINS = re.compile(r"(first|last):([1-9][0-9]{0,5})")
 class UNetSettings(Section):
     """What all U-Nets have in common."""
 
-    recipe: ClassVar[str] = "separation"
+    recipes: ClassVar[frozenset[str]] = frozenset({"separation"})
     rates_hz: ClassVar[tuple[int, int]] = (4_000, 192_000)
 
     width: int = setting(
@@ -144,7 +145,7 @@ class HybridConfig(UNetSettings, WaveformStrides, SpectrogramSettings):
 class ConvTasNetConfig(Section):
     """Conv-TasNet as in torchaudio (Luo and Mesgarani, 2019); channels are processed one by one."""
 
-    recipe: ClassVar[str] = "separation"
+    recipes: ClassVar[frozenset[str]] = frozenset({"separation"})
     rates_hz: ClassVar[tuple[int, int]] = (8_000, 48_000)
 
     kind: Literal["conv_tasnet"] = setting("conv_tasnet", "Conv-TasNet, from torchaudio.")
@@ -168,7 +169,7 @@ class ConvTasNetConfig(Section):
 class HybridDemucsConfig(Section):
     """Hybrid Demucs as in torchaudio (Defossez, 2021): 84 million parameters at its full width."""
 
-    recipe: ClassVar[str] = "separation"
+    recipes: ClassVar[frozenset[str]] = frozenset({"separation"})
     rates_hz: ClassVar[tuple[int, int]] = (8_000, 48_000)
 
     kind: Literal["hybrid_demucs"] = setting("hybrid_demucs", "Hybrid Demucs, from torchaudio.")
@@ -193,11 +194,13 @@ SeparationModel = (
 )
 BuiltInModel = SeparationModel | ConformerRnntConfig | EmformerRnntConfig
 # The schema of a run is one class, so the models of other packages are looked for here, once (5 ms).
-PLUGINS = find_plugins(taken=[m.model_fields["kind"].default for m in get_args(BuiltInModel)])
+PLUGINS = find_plugins(
+    GROUP, accept_model, taken=[m.model_fields["kind"].default for m in get_args(BuiltInModel)]
+)
 if TYPE_CHECKING:
     ModelConfig = BuiltInModel | PluginModel
 else:
     ModelConfig = Annotated[
-        Union[(*get_args(BuiltInModel), *PLUGINS.models)],
+        Union[(*get_args(BuiltInModel), *PLUGINS.parts.values())],
         Field(discriminator="kind"),
     ]

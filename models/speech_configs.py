@@ -16,7 +16,7 @@ from models.settings import Section, setting
 class TransducerSettings(Section):
     """What all transducers have in common: the encoder's width, the predictor and the joint network."""
 
-    recipe: ClassVar[str] = "transducer"
+    recipes: ClassVar[frozenset[str]] = frozenset({"transducer"})
     rates_hz: ClassVar[tuple[int, int]] = (4_000, 48_000)
 
     stride: int = setting(

@@ -10,13 +10,13 @@ from copy import deepcopy
 from typing import Any
 
 # Sections whose kinds have settings of their own.
-_WITH_VARIANTS = ("data", "model")
+_WITH_VARIANTS = ("data", "model", "loss")
 
 
 def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
     """Lay `top` over `base`, section by section.
 
-    Another `kind` of data or model starts that section afresh: its settings are not those of the
+    Another `kind` of data, model or loss starts that section afresh: its settings are not those of the
     kind below. In other sections the kinds share their settings, and the rest of them stay.
     """
     result = deepcopy(dict(base))

@@ -61,7 +61,7 @@ def load_model(path: Path) -> tuple[RunConfig, nn.Module]:
     """
     manifest = read_manifest(find_checkpoint(path))
     config = config_of(manifest)
-    if config.data.recipe != "separation":
+    if config.recipe != "separation":
         raise CheckpointError(
             f"{manifest.folder} is of a model that writes text; use `sepdash transcribe`"
         )

@@ -14,7 +14,8 @@ from models.settings import Section, setting
 class AudioData(Section):
     """What every dataset of audio files has in common."""
 
-    recipe: ClassVar[str] = "separation"
+    recipes: ClassVar[frozenset[str]] = frozenset({"separation"})
+    default_loss: ClassVar[str] = "spectral"
 
     train: Path = setting(..., "Folder of the training audio.", unit="path")
     valid: Path = setting(..., "Folder of the validation audio.", unit="path")

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
@@ -39,10 +40,20 @@ def list_settings(kinds: Mapping[str, str] | None = None) -> list[SettingInfo]:
     """List the settings of a run, in schema order.
 
     Args:
-        kinds: which variant of `data` and `model` to describe, for example
+        kinds: which variant of `data`, `model` and `loss` to describe, for example
             `{"data": "stems"}`; every variant is listed where it is silent.
     """
     return list(_walk(RunConfig, "", kinds or {}))
+
+
+@cache
+def kind_choices() -> Mapping[str, tuple[str, ...]]:
+    """Return the kinds of each section that comes in several: `data`, `model` and `loss`."""
+    return {
+        name: tuple(_kind_of(section) for section in sections)
+        for name, field in RunConfig.model_fields.items()
+        if len(sections := _sections_of(field.annotation)) > 1
+    }
 
 
 def _walk(section: type[BaseModel], prefix: str, kinds: Mapping[str, str]) -> Iterator[SettingInfo]:
@@ -58,7 +69,11 @@ def _walk(section: type[BaseModel], prefix: str, kinds: Mapping[str, str]) -> It
                 if item.key not in seen:
                     seen.add(item.key)
                     chooses = len(sections) > 1 and item.key == f"{key}.kind"
-                    yield _with_kinds(item, sections) if chooses else item
+                    yield (
+                        _with_kinds(item, sections, required=field.is_required())
+                        if chooses
+                        else item
+                    )
         if not sections:
             yield _describe(key, field)
 
@@ -75,10 +90,12 @@ def _kind_of(section: type[BaseModel]) -> str:
     return str(section.model_fields["kind"].default)
 
 
-def _with_kinds(item: SettingInfo, sections: list[type[BaseModel]]) -> SettingInfo:
+def _with_kinds(
+    item: SettingInfo, sections: list[type[BaseModel]], *, required: bool
+) -> SettingInfo:
     kinds = tuple(_kind_of(section) for section in sections)
-    return SettingInfo(
-        item.key, "choice", item.default, True, False, item.unit, item.help, kinds, ", ".join(kinds)
+    return replace(
+        item, type_name="choice", required=required, choices=kinds, bounds=", ".join(kinds)
     )
 
 

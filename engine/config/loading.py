@@ -13,10 +13,10 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from engine.config.errors import ConfigError, Problem, nearest
-from engine.config.fields import BOUNDS, SettingInfo, list_settings
+from engine.config.fields import BOUNDS, SettingInfo, kind_choices, list_settings
+from engine.config.kinds import PLUGINS_OF, VARIANTS, chosen_kinds, with_kinds
 from engine.config.old_names import upgraded
 from engine.config.schema import RunConfig
-from models.configs import PLUGINS, AudioUNetConfig
 
 _TYPES = {
     "int_type": "a whole number",
@@ -30,17 +30,15 @@ _TYPES = {
 
 
 def load_config(values: Mapping[str, Any]) -> RunConfig:
-    """Check plain nested values, as read from TOML or JSON; a model without a kind is a U-Net.
+    """Check plain nested values, as read from TOML or JSON.
 
-    Values of an older version are upgraded first.
+    Values of an older version are upgraded first. A model without a kind is a U-Net, and a loss
+    without one the default loss of the data.
 
     Raises:
         ConfigError: with every problem at once.
     """
-    values = upgraded(values)
-    model = values.get("model")
-    if isinstance(model, Mapping) and "kind" not in model:
-        values = {**values, "model": {"kind": AudioUNetConfig().kind, **model}}
+    values = with_kinds(upgraded(values))
     try:
         text = json.dumps(values)
     except (TypeError, ValueError) as error:
@@ -64,19 +62,19 @@ def _to_problem(detail: ErrorDetails, values: Mapping[str, Any]) -> Problem:
         case "missing":
             return Problem(key, "is required and has no default; give it in the preset or by --set")
         case "union_tag_invalid" | "union_tag_not_found":
-            names = [
-                n for item in list_settings() if item.key == f"{key}.kind" for n in item.choices
-            ]
+            names = kind_choices().get(key, ())
             tag = context.get("tag")
             found = f"{tag!r} is no kind of {key}" if tag is not None else "is missing"
             expected = f"{found}; expected {', '.join(names)}{nearest(str(tag), names)}"
-            if key == "model" and str(tag) in PLUGINS.broken:
-                expected += f" (an installed model was left out, {PLUGINS.broken[str(tag)]})"
+            if key in PLUGINS_OF:
+                expected += PLUGINS_OF[key].why_missing(str(tag))
             return Problem(f"{key}.kind", expected)
         case "value_error":
             return Problem(key, _plain(str(context.get("error", detail["msg"])), detail["input"]))
         case _:
-            info = next((item for item in list_settings(_kinds(values)) if item.key == key), None)
+            info = next(
+                (item for item in list_settings(chosen_kinds(values)) if item.key == key), None
+            )
             return Problem(key, expectation(detail, key, info))
 
 
@@ -134,25 +132,16 @@ def _plain(message: str, found: Any) -> str:
 def _without_tags(location: tuple[int | str, ...], values: Mapping[str, Any]) -> list[str]:
     """Drop the union tags pydantic puts into a location: data.bandwidth.train -> data.train."""
     path = [str(part) for part in location]
-    if len(path) > 1 and path[0] in {"data", "model"}:
+    if len(path) > 1 and path[0] in VARIANTS:
         section = values.get(path[0])
         if isinstance(section, Mapping) and section.get("kind") == path[1]:
             del path[1]
     return path
 
 
-def _kinds(values: Mapping[str, Any]) -> dict[str, str]:
-    """Return which variant of `data` and `model` the values choose."""
-    return {
-        name: str(section["kind"])
-        for name in ("data", "model")
-        if isinstance(section := values.get(name), Mapping) and "kind" in section
-    }
-
-
 def _hint(path: list[str], values: Mapping[str, Any]) -> str:
     """Name the setting that was probably meant, first beside the unknown one, then anywhere."""
-    keys = [item.key for item in list_settings(_kinds(values))]
+    keys = [item.key for item in list_settings(chosen_kinds(values))]
     *parents, name = path
     prefix = ".".join(parents)
     depth = len(parents)
@@ -161,9 +150,20 @@ def _hint(path: list[str], values: Mapping[str, Any]) -> str:
         for key in keys
         if len(parts := key.split(".")) > depth and ".".join(parts[:depth]) == prefix
     }
+    if prefix in VARIANTS and (owners := _kinds_with(prefix, name)):
+        return f"; {name} belongs to {' or '.join(f'{prefix}.kind = {kind!r}' for kind in owners)}"
     if hint := nearest(name, siblings):
         return hint
     elsewhere = [key for key in keys if key.split(".")[-1] == name]
     if elsewhere:
         return f", did you mean {elsewhere[0]!r}?"
     return f"; {prefix or 'a config'} has {', '.join(sorted(siblings))}" if siblings else ""
+
+
+def _kinds_with(section: str, name: str) -> list[str]:
+    """Return the kinds of a section that have a setting."""
+    return [
+        kind
+        for kind in kind_choices()[section]
+        if any(item.key == f"{section}.{name}" for item in list_settings({section: kind}))
+    ]

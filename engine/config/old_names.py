@@ -22,6 +22,13 @@ _SPAN = re.compile(r"\s*([0-9][0-9_.eE+-]*)\s+([a-z_]+)\s*")
 # Sections whose texts may be spans; a path or a name elsewhere stays what it is.
 _TIMED = ("schedule", "ema", "validation", "checkpoint", "logging")
 
+# One flat section of version 0.1 held the settings of all losses; only the spectral loss has any.
+_FLAT_LOSS: dict[str, Any] = {
+    "windows": [2048, 1024, 512, 256, 128, 64, 32],
+    "reduction": "mean",
+}
+_LOSSES_WITHOUT_SETTINGS = ("si_sdr", "l1", "rnnt")
+
 
 def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return values as this version names them; those that are up to date come back as they are.
@@ -69,5 +76,27 @@ def _in_current_clocks(value: Any) -> Any:
     return f"{match[1]} {current_clock(match[2])}"
 
 
+def _loss_of_its_kind(values: dict[str, Any]) -> dict[str, Any]:
+    """Take from the loss what only the spectral loss has, where an older version wrote it.
+
+    That version wrote all of them, or those that a preset named. A lone value that is not the
+    default of that time stays, and is refused: whoever wrote it believed that it does something.
+    """
+    loss = values.get("loss")
+    if not isinstance(loss, Mapping) or loss.get("kind") not in _LOSSES_WITHOUT_SETTINGS:
+        return values
+    is_whole = all(name in loss for name in _FLAT_LOSS)
+    kept = {
+        name: value
+        for name, value in loss.items()
+        if name not in _FLAT_LOSS or not (is_whole or _plain(value) == _FLAT_LOSS[name])
+    }
+    return {**values, "loss": kept}
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
 # In the order of the versions they come from; each gets a dict of its own, sections are shared.
-STEPS: tuple[Step, ...] = (_with_current_clocks,)
+STEPS: tuple[Step, ...] = (_with_current_clocks, _loss_of_its_kind)

@@ -15,11 +15,12 @@ from pydantic import model_validator
 from engine.config.batch import BatchConfig
 from engine.config.counters import UpdateSize
 from engine.config.data import AudioData, DataConfig
+from engine.config.kinds import misfit
+from engine.config.losses import LossConfig, SpectralLoss
 from engine.config.sections import (
     CheckpointConfig,
     EmaConfig,
     LoggingConfig,
-    LossConfig,
     OptimizerConfig,
     PrecisionConfig,
     ScheduleConfig,
@@ -35,7 +36,7 @@ class RunConfig(Section):
     data: DataConfig = setting(..., "The dataset and the task.")
     model: ModelConfig = setting(AudioUNetConfig(), "The network.")
     batch: BatchConfig = setting(BatchConfig(), "Batch sizes and loading.")
-    loss: LossConfig = setting(LossConfig(), "The training objective.")
+    loss: LossConfig = setting(SpectralLoss(), "The training objective.")
     optimizer: OptimizerConfig = setting(OptimizerConfig(), "The optimiser.")
     schedule: ScheduleConfig = setting(ScheduleConfig(), "Length and learning rate.")
     ema: EmaConfig = setting(EmaConfig(), "The average of the weights.")
@@ -47,16 +48,8 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _data_suit_model(self) -> RunConfig:
-        if self.data.recipe != self.model.recipe:
-            raise ValueError(
-                f"data.kind = {self.data.kind!r} is for {self.data.recipe}, but model.kind = "
-                f"{self.model.kind!r} is for {self.model.recipe}; choose a model of the same task"
-            )
-        if (self.loss.kind == "rnnt") != (self.data.recipe == "transducer"):
-            fits = "'rnnt'" if self.data.recipe == "transducer" else "a loss of signals"
-            raise ValueError(
-                f"loss.kind = {self.loss.kind!r}, but data.kind = {self.data.kind!r} needs {fits}"
-            )
+        if problem := misfit(self.data, self.model, self.loss):
+            raise ValueError(problem)
         low, high = self.model.rates_hz
         if not low <= self.data.rate_hz <= high:
             raise ValueError(
@@ -96,9 +89,14 @@ class RunConfig(Section):
         return self
 
     @property
+    def recipe(self) -> str:
+        """Name of the recipe that trains this run: that of its loss."""
+        return self.loss.recipe
+
+    @property
     def audio_data(self) -> AudioData:
         """The data of a separation run: segments of audio."""
-        assert isinstance(self.data, AudioData), f"a {self.data.recipe} run has no segments"
+        assert isinstance(self.data, AudioData), f"{self.data.kind!r} has no segments"
         return self.data
 
     @property

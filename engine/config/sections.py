@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from engine.config.span import PositiveSpan, Span
 from models.settings import Section, setting
@@ -14,24 +14,6 @@ BestMetric = Literal[
     "si_sdr_full", "si_sdr_full_ema", "val_loss_full", "val_loss_full_ema",
     "wer", "wer_ema", "cer", "cer_ema",
 ]  # fmt: skip
-
-
-class LossConfig(Section):
-    """What is minimised; validation loss is the same quantity."""
-
-    kind: Literal["spectral", "si_sdr", "l1", "rnnt"] = setting(
-        "spectral",
-        "Multi-scale spectral loss, negative SI-SDR, mean absolute error; for speech with its text "
-        "rnnt, the transducer loss.",
-    )
-    windows: tuple[Annotated[int, Field(ge=4, le=65_536)], ...] = setting(
-        (2048, 1024, 512, 256, 128, 64, 32),
-        "Window lengths of the spectral loss, 4 to 65536; the hop is half a window.",
-        unit="samples", min_length=1, max_length=12,
-    )  # fmt: skip
-    reduction: Literal["mean", "sum"] = setting(
-        "mean", "Spectral loss over time and frequency: mean, or the sum of the original notebook."
-    )
 
 
 class OptimizerConfig(Section):

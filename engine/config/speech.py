@@ -13,7 +13,8 @@ from models.settings import Section, setting
 class SpeechData(Section):
     """Speech recognition: utterances with their text, as log-mel frames (25 ms every 10 ms)."""
 
-    recipe: ClassVar[str] = "transducer"
+    recipes: ClassVar[frozenset[str]] = frozenset({"transducer"})
+    default_loss: ClassVar[str] = "rnnt"
 
     kind: Literal["speech"] = setting("speech", "Speech recognition: utterances with their text.")
     train: Path = setting(

@@ -1,25 +1,21 @@
-"""From a config to its recipe: the one place that knows every task."""
+"""From a config to its recipe."""
 
 from __future__ import annotations
 
 from engine.config.schema import RunConfig
 from engine.recipes.base import Opening, Recipe
+from engine.recipes.specs import spec_of
 
 
 def open_recipe(config: RunConfig, *, opening: Opening | None = None) -> Recipe:
-    """Return the recipe that the data of `config` are for.
+    """Return the recipe that the loss of `config` belongs to.
 
     Args:
         config: the run.
         opening: the run's folder and the runs it needs; the built-in recipes use neither.
+
+    Raises:
+        ConfigError: when no installed package has the recipe.
     """
-    match config.data.recipe:
-        case "separation":
-            from engine.recipes.separation.recipe import SeparationRecipe
-
-            return SeparationRecipe(config)
-        case "transducer":
-            from engine.recipes.transducer.recipe import TransducerRecipe
-
-            return TransducerRecipe(config)
-    raise AssertionError(f"no recipe is named {config.data.recipe!r}")
+    recipe: Recipe = spec_of(config.recipe).open(config, opening=opening or Opening())
+    return recipe

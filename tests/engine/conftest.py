@@ -158,11 +158,12 @@ def make_config(synthetic: Path) -> Callable[..., RunConfig]:
     }  # fmt: skip
 
     def build(**sections: Any) -> RunConfig:
+        below = {**base, "loss": {}} if "kind" in sections.get("loss", {}) else base
         return load_config(
             {
-                **base,
+                **below,
                 **{
-                    n: {**base.get(n, {}), **v} if isinstance(v, dict) else v
+                    n: {**below.get(n, {}), **v} if isinstance(v, dict) else v
                     for n, v in sections.items()
                 },
             }

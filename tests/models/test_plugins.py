@@ -14,7 +14,8 @@ from typing import ClassVar, Literal
 import pytest
 import torch
 
-from models.plugins import GROUP, PluginModel, find_plugins
+from models.entry_points import Plugins, find_plugins
+from models.plugins import GROUP, PluginModel, accept_model
 from models.registry import build_model
 from models.settings import setting
 
@@ -178,9 +179,13 @@ def point(name: str, value: object) -> EntryPoint:
     return Point(name, f"package:{name}", GROUP)
 
 
+def found_of(*points: EntryPoint) -> Plugins[type[PluginModel]]:
+    return find_plugins(GROUP, accept_model, taken=["audio_unet"], points=points)
+
+
 def test_a_good_model_is_found() -> None:
-    found = find_plugins(["audio_unet"], [point("good", Good)])
-    assert found.models == (Good,)
+    found = found_of(point("good", Good))
+    assert found.parts == {"good": Good}
     assert found.broken == {}
 
 
@@ -189,7 +194,7 @@ def test_the_class_of_the_readme_is_a_good_model(repository: Path) -> None:
     (block,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     names = {"PluginModel": PluginModel, "Literal": Literal, "setting": setting}
     exec(compile(block, "README.md", "exec", dont_inherit=True), names)
-    found = find_plugins([], [point("my_model", names["MyModel"])])
+    found = found_of(point("my_model", names["MyModel"]))
     assert found.broken == {}
     assert "my_model" in text.partition('[project.entry-points."sepdash.models"]')[2]
 
@@ -197,7 +202,7 @@ def test_the_class_of_the_readme_is_a_good_model(repository: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("audio_unet", Good, "a model of the kind 'audio_unet' exists already"),
+        ("audio_unet", Good, "the name 'audio_unet' is taken already"),
         ("other", Good, "must declare kind: Literal['other']"),
         ("good", "text", "is no subclass of models.plugins.PluginModel"),
         ("lazy", Lazy, "has no method `build`"),
@@ -205,15 +210,17 @@ def test_the_class_of_the_readme_is_a_good_model(repository: Path) -> None:
     ],
 )
 def test_a_broken_model_is_left_out_with_the_reason(name: str, value: object, words: str) -> None:
-    found = find_plugins(["audio_unet"], [point(name, value)])
-    assert found.models == ()
+    found = found_of(point(name, value))
+    assert found.parts == {}
     assert words in found.broken[name]
+    assert words in found.why_missing(name)
+    assert found.why_missing("another") == ""
 
 
 def test_of_two_models_of_one_kind_the_second_is_left_out() -> None:
-    found = find_plugins([], [point("good", Good), point("good", Good)])
-    assert found.models == (Good,)
-    assert "exists already" in found.broken["good"]
+    found = found_of(point("good", Good), point("good", Good))
+    assert found.parts == {"good": Good}
+    assert "taken already" in found.broken["good"]
 
 
 def test_what_is_built_must_be_a_network() -> None:

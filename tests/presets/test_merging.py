@@ -49,7 +49,8 @@ def test_merge_leaves_its_arguments_alone() -> None:
         ({"s": {"a": 1}}, {"s": {}}, None),
         ({"s": {"a": 1}}, {}, None),
         ({"model": {"kind": "x", "a": 1}}, {"model": {"kind": "y"}}, {"model": {"kind": "y"}}),
-        ({"loss": {"kind": "x", "a": 1}}, {"loss": {"kind": "y"}}, None),
+        ({"loss": {"kind": "x", "a": 1}}, {"loss": {"kind": "y"}}, {"loss": {"kind": "y"}}),
+        ({"schedule": {"kind": "x", "a": 1}}, {"schedule": {"kind": "y"}}, None),
     ],
 )
 def test_difference_by_hand(base: Any, values: Any, expected: Any) -> None:

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.config.errors import ConfigError
-from engine.config.fields import SettingInfo, list_settings
+from engine.config.fields import SettingInfo, kind_choices, list_settings
+from engine.config.kinds import VARIANTS, chosen_kinds
 from engine.config.loading import load_config
+from engine.config.old_names import upgraded
 from engine.config.overrides import change_kind, parse_value
 from engine.config.schema import RunConfig
 from presets.merging import difference
@@ -51,7 +53,7 @@ class Draft:
 
     def __init__(self, preset: str, base: Mapping[str, Any]) -> None:
         self.preset = preset
-        self._base = deepcopy(dict(base))
+        self._base = deepcopy(upgraded(base))
         self._values = deepcopy(self._base)
 
     @property
@@ -66,7 +68,7 @@ class Draft:
 
     def fields(self) -> list[FieldState]:
         """List the settings of the chosen kinds, each section's `kind` first."""
-        infos = list_settings(self._kinds())
+        infos = list_settings(_kinds(self._values))
         order = {name: index for index, name in enumerate(dict.fromkeys(map(_section, infos)))}
         infos.sort(key=lambda info: (order[_section(info)], not info.key.endswith(".kind")))
         return [self._state(info) for info in infos]
@@ -113,28 +115,10 @@ class Draft:
         changed = difference(self._base if below is None else below, self._values)
         return (self.values, None) if changed is None else (changed, extends or self.preset)
 
-    def _kinds(self) -> dict[str, str]:
-        found = list_settings()
-        kinds = {}
-        for section in ("data", "model"):
-            key = f"{section}.kind"
-            info = next(item for item in found if item.key == key)
-            kind = _get(self._values, key)
-            kinds[section] = kind if kind in info.choices else str(info.choices[0])
-        return kinds
-
     def _state(self, info: SettingInfo) -> FieldState:
-        value = _get(self._values, info.key)
-        before = _get(self._base, info.key)
-        shown = self._effective(info, value)
-        return FieldState(info, write_text(info, shown), shown != self._effective(info, before))
-
-    def _effective(self, info: SettingInfo, value: Any) -> Any:
-        if value is not _ABSENT:
-            return value
-        if info.key.endswith(".kind"):
-            return info.choices[0]
-        return _as_plain(info.default)
+        shown = _effective(info, self._values)
+        before = _effective(info, self._base)
+        return FieldState(info, write_text(info, shown), shown != before)
 
     def _put(self, key: str, value: Any) -> None:
         section, _, name = key.rpartition(".")
@@ -157,6 +141,26 @@ class Draft:
             else:
                 general.append(str(problem))
         return Verdict(None, problems, tuple(general))
+
+
+def _kinds(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return the kinds to show: those chosen, the first there is in place of one that is none."""
+    chosen, choices = chosen_kinds(values), kind_choices()
+    return {
+        section: kind if (kind := chosen.get(section)) in kinds else kinds[0]
+        for section, kinds in choices.items()
+    }
+
+
+def _effective(info: SettingInfo, values: Mapping[str, Any]) -> Any:
+    """Return the value of a setting, where a preset is silent the one that applies then."""
+    value = _get(values, info.key)
+    if value is not _ABSENT:
+        return value
+    section, _, name = info.key.rpartition(".")
+    if name == "kind" and section in VARIANTS:
+        return _kinds(values)[section]
+    return _as_plain(info.default)
 
 
 def read_text(info: SettingInfo, text: str) -> Any:

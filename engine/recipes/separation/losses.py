@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from engine.config.sections import LossConfig
+from engine.config.losses import L1Loss, LossConfig, PluginLoss, SiSdrLoss, SpectralLoss
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -25,20 +25,18 @@ SILENT_POWER = 1e-12
 
 def build_loss(config: LossConfig) -> Loss:
     """Return `loss(est_BSCT, ref_BSCT) -> (B,)`, in float32 at least, also under autocast."""
-    match config.kind:
-        case "spectral":
-            return _in_full_precision(SpectralLoss(config.windows, config.reduction))
-        case "si_sdr":
+    match config:
+        case SpectralLoss():
+            return _in_full_precision(SpectralDistance(config.windows, config.reduction))
+        case SiSdrLoss():
             return _in_full_precision(negative_si_sdr)
-        case "l1":
+        case L1Loss():
             return _in_full_precision(mean_absolute_error)
-        case "rnnt":
-            raise ValueError("loss.kind = 'rnnt' is for speech with its text, not for signals")
-
-
-def adds_sources(config: LossConfig) -> bool:
-    """Tell whether the loss of several sources is their sum; otherwise it is their mean."""
-    return config.kind == "spectral" and config.reduction == "sum"
+        case PluginLoss():
+            loss: Loss = config.build()
+            return _in_full_precision(loss)
+        case _:
+            raise ValueError(f"loss.kind = {config.kind!r} trains {config.recipe}, not separation")
 
 
 def _in_full_precision(loss: Loss) -> Loss:
@@ -50,7 +48,7 @@ def _in_full_precision(loss: Loss) -> Loss:
     return computed
 
 
-class SpectralLoss:
+class SpectralDistance:
     """L1 distance of magnitude spectra plus that of their natural logarithms, over window lengths.
 
     Hann windows, hop of half a window, frames centred, zeros beyond the ends (so a signal may be

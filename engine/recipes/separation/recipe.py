@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from engine.batching.items import MicroBatch
 from engine.config.data import StemsData
+from engine.config.losses import SpectralLoss
 from engine.config.schema import RunConfig
-from engine.config.sections import LossConfig
 from engine.data.batch import Batch, Split
 from engine.data.separation.dataset import (
     AudioItem,
@@ -36,10 +36,10 @@ from engine.data.separation.remix import mix_stems
 from engine.data.separation.stems import StemsDataset, fetch_unmixed
 from engine.evaluation.result import AudioSample, Evaluation
 from engine.metrics.signal import si_sdr
-from engine.recipes.base import StepContext, StepOutput
+from engine.recipes.base import Opening, StepContext, StepOutput
 from engine.recipes.separation.file_scores import BlockLoss, FileScores
 from engine.recipes.separation.item_scores import ItemScores
-from engine.recipes.separation.losses import Loss, adds_sources, build_loss
+from engine.recipes.separation.losses import Loss, build_loss
 from engine.recipes.separation.overlap import Chunking, overlap_add
 from engine.recipes.separation.permutations import best_order, in_order, permutation_invariant
 from models.registry import build_model
@@ -52,6 +52,11 @@ _NO_MATTER_OF_VALIDATION = (
     "train", "valid", "noise", "noise_valid", "segment_s", "short_files", "cache",
     "remix", "gain_db", "flip_polarity", "swap_channels", "speed_percent", "mix_on",
 )  # fmt: skip
+
+
+def open_separation(config: RunConfig, *, opening: Opening) -> SeparationRecipe:
+    """Open the recipe; it needs no other run."""
+    return SeparationRecipe(config)
 
 
 class SeparationRecipe:
@@ -75,7 +80,7 @@ class SeparationRecipe:
     @property
     def loss_unit(self) -> str:
         """Return the unit of the loss."""
-        return "dB" if self._config.loss.kind == "si_sdr" else ""
+        return self._config.loss.unit
 
     def build_model(self) -> nn.Module:
         """Return the network of the config, freshly initialised, on the CPU."""
@@ -169,10 +174,10 @@ class SeparationRecipe:
         data = self._config.audio_data
         length = max(64, round(self._config.validation.segment_s * data.rate_hz))
         chunking = Chunking(length, length // _OVERLAPPED)
-        total = adds_sources(self._config.loss)
+        total = self._config.loss.adds_sources
         losses = {"val_loss": BlockLoss(build_loss(self._config.loss), total, own_order=True)}
         if not self._judges_by_spectra:
-            losses["spectral"] = BlockLoss(build_loss(LossConfig()))
+            losses["spectral"] = BlockLoss(build_loss(SpectralLoss()))
         scores = FileScores(losses, interchangeable=data.interchangeable)
         waiting: deque[AudioItem] = deque()
 
@@ -217,17 +222,17 @@ class SeparationRecipe:
         loss = build_loss(self._config.loss)
         if not self._config.audio_data.interchangeable:
             return loss
-        return permutation_invariant(loss, total=adds_sources(self._config.loss))
+        return permutation_invariant(loss, total=self._config.loss.adds_sources)
 
     @cached_property
     def _spectral_loss(self) -> Loss:
         """The spectral loss as a metric, the same whatever a run minimises."""
-        return build_loss(LossConfig())
+        return build_loss(SpectralLoss())
 
     @property
     def _judges_by_spectra(self) -> bool:
         """Whether the loss is that metric already; the best order by it may not be that by SI-SDR."""
-        return self._config.loss == LossConfig() and not self._config.audio_data.interchangeable
+        return self._config.loss == SpectralLoss() and not self._config.audio_data.interchangeable
 
     def _ordered(self, est_BSCT: Tensor, ref_BSCT: Tensor) -> Tensor:
         """Put interchangeable estimates in the order of the references, the best by SI-SDR."""

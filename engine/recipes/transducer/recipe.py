@@ -25,7 +25,7 @@ from engine.data.speech.utterances import SpeechDataset
 from engine.evaluation.result import Evaluation
 from engine.item_random import item_generator
 from engine.metrics.word_errors import ErrorBreakdown
-from engine.recipes.base import StepContext, StepOutput
+from engine.recipes.base import Opening, StepContext, StepOutput
 from engine.recipes.transducer.decoding import greedy, most_tokens
 from engine.recipes.transducer.rnnt_loss import Lattices, item_losses, transducer_loss
 from engine.recipes.transducer.specaugment import spec_augment
@@ -35,6 +35,11 @@ from models.transducer import Transducer, build_transducer
 
 # Frames of the validation items are kept up to here: 4.6 hours of 80 mel bands.
 _MOST_KEPT_BYTES = 2**29
+
+
+def open_transducer(config: RunConfig, *, opening: Opening) -> TransducerRecipe:
+    """Open the recipe; it needs no other run."""
+    return TransducerRecipe(config)
 
 
 class TransducerRecipe:
@@ -58,7 +63,7 @@ class TransducerRecipe:
     @property
     def loss_unit(self) -> str:
         """Return the unit of the loss: that of a natural logarithm."""
-        return "nats"
+        return self._config.loss.unit
 
     def build_model(self) -> Transducer:
         """Return the network, freshly initialised, with the tokens and the mean spectrum it knows."""

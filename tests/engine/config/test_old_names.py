@@ -22,6 +22,39 @@ def test_values_of_this_version_come_back_as_they_are() -> None:
     assert old_names.upgraded(VALUES) == VALUES
 
 
+OLD = {"windows": [2048, 1024, 512, 256, 128, 64, 32], "reduction": "mean"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({"kind": "si_sdr", **OLD}, {"kind": "si_sdr"}),
+        ({"kind": "l1", "windows": [512], "reduction": "sum"}, {"kind": "l1"}),
+        ({"kind": "si_sdr", "reduction": "mean"}, {"kind": "si_sdr"}),
+        ({"kind": "rnnt", "windows": OLD["windows"]}, {"kind": "rnnt"}),
+        ({"kind": "spectral", "windows": [512], "reduction": "sum"}, None),
+        ({"kind": "si_sdr", "reduction": "sum"}, None),
+        ({"kind": "another", **OLD}, None),
+    ],
+)
+def test_the_flat_loss_section_keeps_what_its_kind_has(
+    old: dict[str, Any], new: dict[str, Any] | None
+) -> None:
+    values = {**VALUES, "loss": old}
+    upgraded = old_names.upgraded(values)
+    assert upgraded["loss"] == (old if new is None else new)
+    assert old_names.upgraded(upgraded) == upgraded
+    assert values["loss"] is old
+
+
+def test_an_old_config_is_that_of_the_run_it_was_saved_for() -> None:
+    old = load_config({**VALUES, "loss": {"kind": "si_sdr", **OLD}})
+    new = load_config({**VALUES, "loss": {"kind": "si_sdr"}})
+    assert old == new
+    assert old.fingerprint == new.fingerprint
+    assert old.to_dict()["loss"] == {"kind": "si_sdr"}
+
+
 def test_steps_run_in_order_before_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
     def rate(values: dict[str, Any]) -> dict[str, Any]:
         section = dict(values.get("optimizer", {}))

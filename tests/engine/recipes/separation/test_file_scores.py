@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from engine.config.sections import LossConfig
+from engine.config.losses import L1Loss, SpectralLoss
 from engine.metrics.signal import log_spectral_distance, sdr, si_sdr
 from engine.recipes.separation.file_scores import BlockLoss, FileScores
 from engine.recipes.separation.losses import build_loss
 from engine.recipes.separation.permutations import permutation_invariant
 
 ENDS = (0, 1, 700, 701, 5000, 9999, 12_000)
-L1 = {"val_loss": BlockLoss(build_loss(LossConfig(kind="l1")), own_order=True)}
+L1 = {"val_loss": BlockLoss(build_loss(L1Loss()), own_order=True)}
 
 
 def signals(level_db: float, *, sources: int = 2, seed: int = 0) -> tuple[torch.Tensor, ...]:
@@ -62,9 +62,9 @@ def test_silence_and_exact_copies_are_told_as_elsewhere() -> None:
 def test_distances_are_means_over_blocks_by_length() -> None:
     est, ref, mix = signals(10)
     losses = {
-        "val_loss": BlockLoss(build_loss(LossConfig(kind="l1"))),
-        "spectral": BlockLoss(build_loss(LossConfig())),
-        "sum": BlockLoss(build_loss(LossConfig(reduction="sum")), total=True),
+        "val_loss": BlockLoss(build_loss(L1Loss())),
+        "spectral": BlockLoss(build_loss(SpectralLoss())),
+        "sum": BlockLoss(build_loss(SpectralLoss(reduction="sum")), total=True),
     }
     scores = judged(est, ref, mix, losses)
     found = {name: float(value) for name, value in scores.losses().items()}
@@ -74,10 +74,10 @@ def test_distances_are_means_over_blocks_by_length() -> None:
     ]
     total = ENDS[-1]
     assert found["val_loss"] == pytest.approx(float((est - ref).abs().mean()), rel=1e-6)
-    mean = build_loss(LossConfig())
+    mean = build_loss(SpectralLoss())
     expected = sum(n * float(mean(x, y)) for n, x, y in blocks) / total
     assert found["spectral"] == pytest.approx(expected, rel=1e-5)
-    added = build_loss(LossConfig(reduction="sum"))
+    added = build_loss(SpectralLoss(reduction="sum"))
     assert found["sum"] == pytest.approx(sum(float(added(x, y)) for _, x, y in blocks), rel=1e-5)
     lsd = sum(n * log_spectral_distance(x, y).mean(dim=-1).double() for n, x, y in blocks) / total
     torch.testing.assert_close(scores.levels()["lsd"], lsd, rtol=1e-6, atol=0)
@@ -90,7 +90,7 @@ def test_interchangeable_sources_get_the_best_order_of_the_whole_file() -> None:
     found = judged(turned, ref, mix, interchangeable=True)
     for name, value in found.levels().items():
         torch.testing.assert_close(value, plain[name])
-    loss = permutation_invariant(build_loss(LossConfig(kind="l1")), total=False)
+    loss = permutation_invariant(build_loss(L1Loss()), total=False)
     expected = float(loss(turned[None], ref[None]))
     assert float(found.losses()["val_loss"]) == pytest.approx(expected, rel=1e-6)
 

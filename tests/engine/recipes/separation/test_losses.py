@@ -7,7 +7,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from engine.config.sections import LossConfig
+from engine.config.losses import L1Loss, SiSdrLoss, SpectralLoss
 from engine.metrics.signal import si_sdr
 from engine.recipes.separation.losses import LOG_EPS, build_loss
 
@@ -16,8 +16,10 @@ REF = torch.tensor([1.0, -1.0, 1.0, -1.0] * 4).reshape(1, 1, 1, -1)
 NOISE = torch.tensor([1.0, 1.0, -1.0, -1.0] * 4).reshape(1, 1, 1, -1)
 
 
-def loss_of(kind="spectral", **settings):
-    return build_loss(LossConfig(kind=kind, **settings))
+def loss_of(kind="spectral", windows=(2048, 1024, 512, 256, 128, 64, 32), reduction="mean"):
+    if kind == "spectral":
+        return build_loss(SpectralLoss(windows=windows, reduction=reduction))
+    return build_loss({"si_sdr": SiSdrLoss(), "l1": L1Loss()}[kind])
 
 
 def magnitudes(signal, length):
@@ -163,7 +165,7 @@ def test_gradients_are_those_of_finite_differences(kind):
 @pytest.mark.parametrize("windows", [(), (2,), (65_537,), (32, -1)])
 def test_impossible_windows_are_refused(windows):
     with pytest.raises(ValidationError, match="windows"):
-        LossConfig(windows=windows)
+        SpectralLoss(windows=windows)
 
 
 def test_the_reference_sum_has_the_references_size():

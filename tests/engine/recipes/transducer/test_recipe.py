@@ -213,10 +213,14 @@ def test_it_learns_to_name_tones(speech_config, tones, tmp_path, stop_after, new
 
 def test_the_loss_must_fit_the_task(speech_config, make_config):
     with pytest.raises(
-        ConfigError, match=r"loss.kind = 'l1', but data.kind = 'speech' needs 'rnnt'"
+        ConfigError,
+        match=r"loss.kind = 'l1' trains separation, but data.kind = 'speech' is for transducer; "
+        "set loss.kind to rnnt, or leave it out for rnnt",
     ):
         speech_config(loss={"kind": "l1"})
     with pytest.raises(
-        ConfigError, match=r"loss.kind = 'rnnt', but data.kind = 'stems' needs a loss"
+        ConfigError,
+        match=r"loss.kind = 'rnnt' trains transducer, but data.kind = 'stems' is for separation; "
+        "set loss.kind to spectral or si_sdr or l1, or leave it out for spectral",
     ):
         make_config(loss={"kind": "rnnt"})

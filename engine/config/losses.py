@@ -1,0 +1,120 @@
+"""Settings of the training objectives: one section for each kind of loss.
+
+A loss belongs to one recipe, and so says how a run is trained; data and models name the recipes that
+they suit. Losses of installed packages are found here (entry point group `sepdash.losses`).
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_args
+
+from pydantic import Field
+
+from models.entry_points import find_plugins
+from models.plugins import accept_section
+from models.settings import Section, setting
+
+GROUP = "sepdash.losses"
+
+
+class LossSettings(Section):
+    """What every loss has: the recipe that trains by it, and how its value is read.
+
+    `unit` is that of the loss; `adds_sources` says whether the loss of several sources is the sum of
+    theirs, rather than the mean.
+    """
+
+    recipe: ClassVar[str] = "separation"
+    unit: ClassVar[str] = ""
+
+    kind: str
+
+    @property
+    def adds_sources(self) -> bool:
+        """Whether the loss of several sources is the sum of theirs; otherwise it is their mean."""
+        return False
+
+
+class SpectralLoss(LossSettings):
+    """L1 distance of magnitude spectra and of their logarithms, over several window lengths."""
+
+    kind: Literal["spectral"] = setting("spectral", "Multi-scale spectral loss.")
+    windows: tuple[Annotated[int, Field(ge=4, le=65_536)], ...] = setting(
+        (2048, 1024, 512, 256, 128, 64, 32),
+        "Window lengths of the spectral loss, 4 to 65536; the hop is half a window.",
+        unit="samples", min_length=1, max_length=12,
+    )  # fmt: skip
+    reduction: Literal["mean", "sum"] = setting(
+        "mean", "Spectral loss over time and frequency: mean, or the sum of the original notebook."
+    )
+
+    @property
+    def adds_sources(self) -> bool:
+        """Sums add up; means do not."""
+        return self.reduction == "sum"
+
+
+class SiSdrLoss(LossSettings):
+    """Negative scale-invariant signal-to-distortion ratio."""
+
+    unit: ClassVar[str] = "dB"
+
+    kind: Literal["si_sdr"] = setting("si_sdr", "Negative SI-SDR.")
+
+
+class L1Loss(LossSettings):
+    """Mean absolute difference of the samples."""
+
+    kind: Literal["l1"] = setting("l1", "Mean absolute error of the waveform.")
+
+
+class RnntLoss(LossSettings):
+    """Transducer loss (Graves, 2012): negative log likelihood of the text over all alignments."""
+
+    recipe: ClassVar[str] = "transducer"
+    unit: ClassVar[str] = "nats"
+
+    kind: Literal["rnnt"] = setting("rnnt", "Transducer loss (RNN-T), for speech with its text.")
+
+
+class PluginLoss(LossSettings):
+    """Settings of a loss that another package provides.
+
+    A subclass declares `kind` as a literal equal to the name of its entry point, with a default,
+    and its settings by `models.settings.setting`; `recipe` names the recipe that trains by it. One
+    for separation has `build`; what a recipe of another package asks for is that recipe's to say.
+    """
+
+    def build(self) -> Any:
+        """Return `loss(est_BSCT, ref_BSCT) -> (B,)`, a value for each item, in float32 at least.
+
+        Letters: B batch, S sources, C channels, T samples. A recipe may ask for something else.
+        """
+        raise NotImplementedError
+
+
+BuiltInLoss = SpectralLoss | SiSdrLoss | L1Loss | RnntLoss
+
+
+def accept_loss(point: EntryPoint, value: object) -> type[PluginLoss]:
+    """Return the settings that an entry point names.
+
+    Raises:
+        TypeError: when they break a rule.
+    """
+    loss = accept_section(point, value, PluginLoss)
+    if loss.recipe == PluginLoss.recipe and loss.build is PluginLoss.build:
+        raise TypeError(f"{point.value} has no method `build`, which {loss.recipe} asks for")
+    return loss
+
+
+LOSS_PLUGINS = find_plugins(
+    GROUP, accept_loss, taken=[loss.model_fields["kind"].default for loss in get_args(BuiltInLoss)]
+)
+if TYPE_CHECKING:
+    LossConfig = BuiltInLoss | PluginLoss
+else:
+    LossConfig = Annotated[
+        Union[(*get_args(BuiltInLoss), *LOSS_PLUGINS.parts.values())], Field(discriminator="kind")
+    ]

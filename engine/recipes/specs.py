@@ -1,0 +1,108 @@
+"""Which recipes there are: the built-in ones and those of installed packages. Free of torch.
+
+A package adds one by the entry point group `sepdash.recipes`, whose value names a `RecipeSpec`:
+
+    [project.entry-points."sepdash.recipes"]
+    toy = "my_package.spec:TOY"
+
+The name of the entry point is that of the recipe, which losses name in `recipe`, data and models in
+`recipes`. Queueing a run needs to know that its recipe exists and how its runs are listed; only
+training opens it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
+from typing import Any
+
+from engine.config.errors import ConfigError, Problem
+from models.entry_points import find_plugins, load_target
+
+GROUP = "sepdash.recipes"
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeSpec:
+    """A recipe as everything but the trainer sees it.
+
+    Attributes:
+        name: as losses, data and models name it.
+        title: what it does, in a few words.
+        opens: where the recipe is, as `"package.module:name"`; called with the config of a run and
+            `opening` (`engine.recipes.base.Opening`), it returns an `engine.recipes.base.Recipe`. Its
+            module may import torch: it is imported when a run is trained.
+        metrics: what evaluations of it measure beside the built-in metrics
+            (`engine.metrics.registry.Metric`).
+        headline: name of the metric that its runs are listed by.
+    """
+
+    name: str
+    title: str
+    opens: str
+    metrics: tuple[Any, ...] = ()
+    headline: str = "val_loss"
+
+    def open(self, config: Any, *, opening: Any) -> Any:
+        """Import the recipe and open it for a config."""
+        return load_target(self.opens)(config, opening=opening)
+
+
+BUILT_IN = (
+    RecipeSpec(
+        name="separation",
+        title="separation, denoising and bandwidth extension of audio",
+        opens="engine.recipes.separation.recipe:open_separation",
+        headline="si_sdr",
+    ),
+    RecipeSpec(
+        name="transducer",
+        title="speech recognition by transducers",
+        opens="engine.recipes.transducer.recipe:open_transducer",
+        headline="wer",
+    ),
+)
+
+
+def accept_recipe(point: EntryPoint, value: object) -> RecipeSpec:
+    """Return the spec that an entry point names.
+
+    Raises:
+        TypeError: when it breaks a rule.
+    """
+    if not isinstance(value, RecipeSpec):
+        raise TypeError(f"{point.value} is no {RecipeSpec.__module__}.RecipeSpec")
+    if value.name != point.name:
+        raise TypeError(
+            f"{point.value} has the name {value.name!r}, its entry point {point.name!r}"
+        )
+    module, _, attribute = value.opens.partition(":")
+    if not (module and attribute.isidentifier()):
+        raise TypeError(
+            f"{point.value}: opens must be 'package.module:name', found {value.opens!r}"
+        )
+    return value
+
+
+PLUGINS = find_plugins(GROUP, accept_recipe, taken=[spec.name for spec in BUILT_IN])
+RECIPES: Mapping[str, RecipeSpec] = {
+    **{spec.name: spec for spec in BUILT_IN},
+    **PLUGINS.parts,
+}
+
+
+def spec_of(name: str) -> RecipeSpec:
+    """Return the recipe of a name.
+
+    Raises:
+        ConfigError: when no installed package has it.
+    """
+    spec = RECIPES.get(name)
+    if spec is None:
+        message = (
+            f"trains {name}, but no recipe has that name{PLUGINS.why_missing(name)}; expected one of "
+            f"{', '.join(RECIPES)}: install the package that provides it, or choose another loss"
+        )
+        raise ConfigError([Problem("loss.kind", message)])
+    return spec

@@ -1,0 +1,89 @@
+"""What installed packages add, found by their metadata: one search for every entry point group.
+
+A package names its part in its `pyproject.toml`, for example
+
+    [project.entry-points."sepdash.models"]
+    my_model = "my_package.settings:MyModelConfig"
+
+Each group has one owner, who says which parts are accepted. A part that breaks a rule, or whose
+package fails to import, is left out, with the reason kept for messages and `sepdash doctor`. Only
+the standard library is imported here, and a part must not import torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Plugins(Generic[T]):
+    """The parts of one group, and why others were left out, by the name of their entry point."""
+
+    group: str
+    parts: Mapping[str, T] = field(default_factory=dict)
+    broken: Mapping[str, str] = field(default_factory=dict)
+
+    def why_missing(self, name: str) -> str:
+        """Return a clause about a part that was left out; empty when no package names it."""
+        reason = self.broken.get(name)
+        return f" (an installed package was left out: {reason})" if reason else ""
+
+
+def find_plugins(
+    group: str,
+    accept: Callable[[EntryPoint, Any], T],
+    *,
+    taken: Iterable[str] = (),
+    points: Iterable[EntryPoint] | None = None,
+) -> Plugins[T]:
+    """Load every part of a group that an installed package names, in the order of their names.
+
+    Args:
+        group: of the entry points.
+        accept: returns the part of a loaded object, and raises for one that breaks a rule.
+        taken: names that are no longer free.
+        points: entry points to look at, those of the installed packages when left out.
+    """
+    seen = set(taken)
+    parts: dict[str, T] = {}
+    broken: dict[str, str] = {}
+    for point in sorted(
+        entry_points(group=group) if points is None else points,
+        key=lambda point: (point.name, point.value),
+    ):
+        try:
+            if point.name in seen:
+                raise ValueError(f"the name {point.name!r} is taken already")
+            part = accept(point, point.load())
+        except Exception as error:  # noqa: BLE001 another package's code may raise anything
+            broken[point.name] = f"{_source(point)}: {str(error) or type(error).__name__}"
+        else:
+            seen.add(point.name)
+            parts[point.name] = part
+    return Plugins(group, parts, broken)
+
+
+def load_target(target: str) -> Any:
+    """Import what `"package.module:name"` names; the way a torch-free declaration names heavy code.
+
+    Raises:
+        ValueError: when the text is no such name, or the module has nothing of that name.
+        ImportError: when the module can't be imported.
+    """
+    module, sign, name = target.partition(":")
+    if not (module and sign and name.isidentifier()):
+        raise ValueError(f"expected 'package.module:name', found {target!r}")
+    value = getattr(import_module(module), name, None)
+    if value is None:
+        raise ValueError(f"module {module} has no {name!r}")
+    return value
+
+
+def _source(point: EntryPoint) -> str:
+    return f"package {point.dist.name}" if point.dist else point.value
