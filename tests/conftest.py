@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -68,3 +70,53 @@ def _private_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep every test, and the children it starts, out of the user's own sepdash home."""
     monkeypatch.setenv("SEPDASH_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("WANDB_MODE", "offline")
+
+
+class Site:
+    """A folder of installed packages, and a way to run Python that sees them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def install(
+        self, name: str, points: Mapping[str, Mapping[str, str]], files: Mapping[str, str]
+    ) -> None:
+        """Write a package: `points` maps a group to its entry points, `files` a path to its text."""
+        info = self.folder / f"{name.replace('-', '_')}-1.0.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        lines = [
+            line
+            for group, parts in points.items()
+            for line in (f"[{group}]", *(f"{key} = {value}" for key, value in parts.items()))
+        ]
+        (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
+        for path, text in files.items():
+            file = self.folder / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+
+    def environment(self) -> dict[str, str]:
+        """The variables of a process that sees the packages."""
+        return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(self.folder)])}
+
+    def run(self, code: str) -> str:
+        """Run code in a fresh interpreter and return what it prints."""
+        return self.start("-c", code)
+
+    def start(self, *arguments: str, code: int = 0) -> str:
+        """Start Python with arguments and return what it prints; `code` is the expected exit code."""
+        result = subprocess.run(
+            [sys.executable, "-P", *arguments],
+            capture_output=True, text=True, env=self.environment(), check=False,
+        )  # fmt: skip
+        assert result.returncode == code, f"{result.stdout}{result.stderr}"
+        return result.stdout + (result.stderr if code else "")
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    """An empty folder of installed packages."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    return Site(folder)

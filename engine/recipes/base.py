@@ -55,20 +55,6 @@ class StepContext:
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
-    """What a recipe is opened with beside its config.
-
-    Attributes:
-        folder: the run's own folder; None where no run is made (a trial, a trained model).
-        needs: key of a setting that refers to another run -> the checkpoint it was resolved to. Empty
-            where a trained model is loaded: what a recipe takes from another run has to be in its state.
-    """
-
-    folder: Path | None = None
-    needs: Mapping[str, Path] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
 class StepOutput:
     """What a step came to, before the one division of the update. Sums run over micro-batches and ranks.
 
