@@ -62,7 +62,7 @@ class Evaluated:
 
 
 @dataclass(frozen=True, slots=True)
-class SampleFile:
+class ClipFile:
     """Audio of a validation item; paths are relative to the run's folder.
 
     `updates` is 0 for what no update changes: input and target.
@@ -76,11 +76,11 @@ class SampleFile:
 
 
 @dataclass(frozen=True, slots=True)
-class SamplesWritten:
-    """An evaluation left audio samples on disk."""
+class ClipsWritten:
+    """An evaluation left clips on disk."""
 
     counters: Counters
-    files: tuple[SampleFile, ...]
+    files: tuple[ClipFile, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ class RunEnded:
 
 
 Event = (
-    RunStarted | PointsRecorded | Evaluated | SamplesWritten | CheckpointSaved | Noticed | RunEnded
+    RunStarted | PointsRecorded | Evaluated | ClipsWritten | CheckpointSaved | Noticed | RunEnded
 )
 
 

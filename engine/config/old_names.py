@@ -18,6 +18,8 @@ Step = Callable[[dict[str, Any]], dict[str, Any]]
 # Until 2026-11-22 a training item was a sample, which is a value of an audio signal everywhere else.
 CLOCKS: Mapping[str, str] = {"samples": "items"}
 
+SETTINGS: Mapping[str, str] = {"validation.samples": "validation.clips"}
+
 _SPAN = re.compile(r"\s*([0-9][0-9_.eE+-]*)\s+([a-z_]+)\s*")
 # Sections whose texts may be spans; a path or a name elsewhere stays what it is.
 _TIMED = ("schedule", "ema", "validation", "checkpoint", "logging")
@@ -46,10 +48,26 @@ def current_clock(name: str) -> str:
     return CLOCKS.get(name, name)
 
 
+def current_setting(key: str) -> str:
+    """Return today's dotted key of a setting; one that is no old one is returned as it is."""
+    return SETTINGS.get(key, key)
+
+
 def upgraded_experiment(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the plain values of an experiment file in today's words, but for the settings in it."""
-    match = values.get("match")
-    return {**values, "match": current_clock(match)} if isinstance(match, str) else dict(values)
+    """Return the plain values of an experiment file in today's words, settings included."""
+    result = dict(values)
+    if isinstance(match := values.get("match"), str):
+        result["match"] = current_clock(match)
+    if isinstance(settings := values.get("set"), Mapping):
+        result["set"] = upgraded(settings)
+    if isinstance(grid := values.get("grid"), Mapping):
+        result["grid"] = upgraded({current_setting(key): value for key, value in grid.items()})
+    if isinstance(variants := values.get("variants"), Mapping):
+        result["variants"] = {
+            name: upgraded(variant) if isinstance(variant, Mapping) else variant
+            for name, variant in variants.items()
+        }
+    return result
 
 
 def upgraded_counters(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,6 +80,17 @@ def _with_current_clocks(values: dict[str, Any]) -> dict[str, Any]:
         name: _in_current_clocks(section) if name in _TIMED else section
         for name, section in values.items()
     }
+
+
+def _with_current_settings(values: dict[str, Any]) -> dict[str, Any]:
+    """Rename settings; where both names are given, that of the later file or option counts."""
+    for old, new in SETTINGS.items():
+        section, _, name = old.partition(".")
+        below = values.get(section)
+        if isinstance(below, Mapping) and name in below:
+            renamed = new.partition(".")[2]
+            values[section] = {renamed if k == name else k: value for k, value in below.items()}
+    return values
 
 
 def _in_current_clocks(value: Any) -> Any:
@@ -99,4 +128,4 @@ def _plain(value: Any) -> Any:
 
 
 # In the order of the versions they come from; each gets a dict of its own, sections are shared.
-STEPS: tuple[Step, ...] = (_with_current_clocks, _loss_of_its_kind)
+STEPS: tuple[Step, ...] = (_with_current_settings, _with_current_clocks, _loss_of_its_kind)

@@ -10,6 +10,7 @@ from typing import Any
 from engine.config.errors import ConfigError, Problem
 from engine.config.fields import list_settings
 from engine.config.loading import load_config
+from engine.config.old_names import current_setting, upgraded
 from engine.config.schema import RunConfig
 
 
@@ -51,7 +52,7 @@ def applied(
 ) -> tuple[dict[str, Any], list[Problem]]:
     """Return what `apply_overrides` does, with what is wrong with the assignments beside it."""
     assignments = list(assignments)
-    result = deepcopy(dict(values))
+    result = deepcopy(upgraded(values))
     settings = list_settings()
     kinds = {item.key: item.choices for item in settings if item.key.endswith(".kind")}
     for key, _, kind in (assignment.partition("=") for assignment in assignments):
@@ -62,6 +63,7 @@ def applied(
     problems: list[Problem] = []
     for assignment in assignments:
         key, sign, text = assignment.partition("=")
+        key = current_setting(key.strip())
         parts = [part.strip() for part in key.split(".")]
         if not sign or not all(parts):
             problems.append(Problem("", f"--set {assignment}: expected section.key=value"))
@@ -70,7 +72,7 @@ def applied(
         for part in parts[:-1]:
             target = target.setdefault(part, {}) if isinstance(target, dict) else None
         if not isinstance(target, dict):
-            problems.append(Problem(key.strip(), "names a part of a plain value"))
+            problems.append(Problem(key, "names a part of a plain value"))
             continue
         name, value = ".".join(parts), parse_value(text)
         if value == "none" and name in optional:

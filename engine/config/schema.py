@@ -66,9 +66,9 @@ class RunConfig(Section):
                 f"validation.full_files = true, but data.kind = {self.data.kind!r} is always judged whole; "
                 "leave it out"
             )
-        if validation.samples and not isinstance(self.data, AudioData):
+        if validation.clips and not isinstance(self.data, AudioData):
             raise ValueError(
-                f"validation.samples = {validation.samples}, but data.kind = {self.data.kind!r} puts out no "
+                f"validation.clips = {validation.clips}, but data.kind = {self.data.kind!r} puts out no "
                 "audio to listen to; leave it out, and read what was heard with `sepdash transcribe RUN FILE`"
             )
         if validation.full_every is not None and not validation.full_files:

@@ -133,7 +133,7 @@ class ValidationConfig(Section):
     max_items: int = setting(
         0, "Most excerpts of an evaluation; 0: all.", unit="items", ge=0, le=1_000_000
     )
-    samples: int = setting(
+    clips: int = setting(
         0, "Excerpts whose audio and spectrogram are written at each evaluation; 0: none.",
         unit="items", ge=0, le=1_000,
     )  # fmt: skip

@@ -11,33 +11,36 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from engine.evaluation.result import AudioSample
+from engine.evaluation.result import Clip
 from engine.evaluation.spectrogram import png
-from engine.events import SampleFile
+from engine.events import ClipFile
 
-_FOLDER = "samples"
+_FOLDER = "clips"
+# Where earlier versions put them: a run that began there keeps its inputs and targets.
+_OLD_FOLDER = "samples"
 
 
-def write_samples(folder: Path, updates: int, samples: Sequence[AudioSample]) -> list[SampleFile]:
+def write_clips(folder: Path, updates: int, clips: Sequence[Clip]) -> list[ClipFile]:
     """Write the audio (32-bit float WAV) and spectrogram of each signal below a run's folder.
 
     Raises:
         OSError: when the disk is full or not writable.
     """
-    return [file for sample in samples for file in _write(folder, updates, sample)]
+    return [file for clip in clips for file in _write(folder, updates, clip)]
 
 
-def _write(folder: Path, updates: int, sample: AudioSample) -> Iterator[SampleFile]:
-    place = f"{_FOLDER}/item-{sample.item:04d}"
+def _write(folder: Path, updates: int, clip: Clip) -> Iterator[ClipFile]:
+    kept_in = _OLD_FOLDER if (folder / _OLD_FOLDER).is_dir() else _FOLDER
+    place = f"{kept_in}/item-{clip.item:04d}"
     (folder / place).mkdir(parents=True, exist_ok=True)
-    for kind, samples_CT in sample.signals.items():
+    for kind, samples_CT in clip.signals.items():
         changes = kind.startswith("estimate")
         name = f"{place}/{kind}-{updates:08d}" if changes else f"{place}/{kind}"
         audio, picture = f"{name}.wav", f"{name}.png"
         if changes or not (folder / audio).exists():
             (folder / picture).write_bytes(png(samples_CT))
-            _write_audio(folder / audio, samples_CT, sample.rate_hz)
-        yield SampleFile(updates if changes else 0, sample.item, kind, audio, picture)
+            _write_audio(folder / audio, samples_CT, clip.rate_hz)
+        yield ClipFile(updates if changes else 0, clip.item, kind, audio, picture)
 
 
 def _write_audio(path: Path, samples_CT: np.ndarray, rate_hz: int) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 
 @dataclass(frozen=True, slots=True)
-class AudioSample:
+class Clip:
     """A validation item to listen to: kind -> (C, T) float32; input, target and estimate.
 
     Several sources are told apart by a suffix: target.vocals, estimate.vocals.
@@ -29,7 +29,7 @@ class Evaluation:
         num_excluded: how many of them have no SI-SDR.
         items: name -> (N,) float64, what the means were taken of; NaN for an item left out.
         items_key: names the items: evaluations with equal keys can be compared item by item.
-        samples: the first items as audio, as many as `validation.samples` asks for.
+        clips: the first items as audio, as many as `validation.clips` asks for.
     """
 
     metrics: dict[str, float]
@@ -37,4 +37,4 @@ class Evaluation:
     num_excluded: int
     items: dict[str, np.ndarray] = field(default_factory=dict)
     items_key: str = ""
-    samples: tuple[AudioSample, ...] = ()
+    clips: tuple[Clip, ...] = ()

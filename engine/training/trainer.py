@@ -27,10 +27,11 @@ from engine.config.counters import Counters
 from engine.config.schema import RunConfig
 from engine.config.span import Span
 from engine.data.reading.loader import Loader
-from engine.evaluation.clips import write_samples
-from engine.evaluation.result import AudioSample
+from engine.evaluation.clips import write_clips
+from engine.evaluation.result import Clip
 from engine.events import (
     CheckpointSaved,
+    ClipsWritten,
     Control,
     Evaluated,
     Event,
@@ -38,7 +39,6 @@ from engine.events import (
     Observer,
     RunEnded,
     RunStarted,
-    SamplesWritten,
 )
 from engine.metrics.best import BestMetrics
 from engine.precision import backend_settings, place, resolve_device
@@ -158,7 +158,7 @@ class Trainer:
                 found.num_items, found.num_excluded, found.items, found.items_key,
             )
         )  # fmt: skip
-        self._write_samples(found.samples)
+        self._write_clips(found.clips)
         self._telemetry.restart_clock()
 
     def _require_own_names(self, metrics: Mapping[str, float]) -> None:
@@ -169,16 +169,16 @@ class Trainer:
                 f"that brings it must call the latter val_{taken[0]}"
             )
 
-    def _write_samples(self, samples: Sequence[AudioSample]) -> None:
-        if not samples:
+    def _write_clips(self, clips: Sequence[Clip]) -> None:
+        if not clips:
             return
         try:
-            files = write_samples(self._folder.parent, self._update, samples)
+            files = write_clips(self._folder.parent, self._update, clips)
         except OSError as error:
-            text = f"audio samples can't be written: {error}; training goes on"
-            self._emit(Noticed("warning", "samples-failed", text, self._counters))
+            text = f"clips can't be written: {error}; training goes on"
+            self._emit(Noticed("warning", "clips-failed", text, self._counters))
             return
-        self._emit(SamplesWritten(self._counters, tuple(files)))
+        self._emit(ClipsWritten(self._counters, tuple(files)))
 
     def _save(self) -> None:
         due = self._is_last or self._is_due(self._config.checkpoint.every)

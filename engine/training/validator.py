@@ -41,7 +41,7 @@ class Validator:
     def run(self, model: nn.Module, *, whole: bool = False) -> Evaluation:
         """Return the metrics of the weights by name, and those of the average as `<name>_ema`.
 
-        With `whole`, whole files are judged, too: `<name>_full`. Audio samples are those of the
+        With `whole`, whole files are judged, too: `<name>_full`. Clips are those of the
         average, where there is one.
         """
         with evaluation_mode(model, seed=self._config.seed), without_benchmark():
@@ -54,7 +54,7 @@ class Validator:
             raw,
             metrics=raw.metrics | _of_average(average.metrics),
             items=raw.items | _of_average(average.items),
-            samples=average.samples,
+            clips=average.clips,
         )
 
     def _measure(self, model: nn.Module, *, whole: bool) -> Evaluation:

@@ -36,11 +36,16 @@ _LOCK_WAIT_S = 90.0
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What there is to do: the run, its config and its folder."""
+    """What there is to do: the run, its config and its folder.
+
+    Attributes:
+        fingerprint: of the config as it was queued, maybe by an earlier version of sepdash.
+    """
 
     home: Home
     run_id: int
     name: str
+    fingerprint: str
     config: RunConfig
 
     @property
@@ -106,17 +111,18 @@ def _follow(home: Home, run_id: int, train: Train, control: RunControl) -> int:
 
 def _load(home: Home, run_id: int) -> Job:
     with StoreReader(home.store) as reader:
-        return Job(home, run_id, reader.run(run_id).name, load_config(reader.config(run_id)))
+        run, config = reader.run(run_id), load_config(reader.config(run_id))
+    return Job(home, run_id, run.name, run.fingerprint, config)
 
 
 def _make(job: Job, train: Train, control: RunControl) -> int:
     lines = LogSink(sys.stdout)
-    lines.say(
-        f"run {job.name} (id {job.run_id}), config {job.config.fingerprint}, process {os.getpid()}"
-    )
+    lines.say(f"run {job.name} (id {job.run_id}), config {job.fingerprint}, process {os.getpid()}")
     sink = StoreSink(job.home.store, job.run_id, job.folder)
     try:
-        wandb = open_wandb(job.config, name=job.name, run_id=job.run_id, folder=job.folder)
+        wandb = open_wandb(
+            job.config, name=job.name, key=f"{job.fingerprint}-{job.run_id}", folder=job.folder
+        )
         try:
             ended = train(job.config, job.folder, [lines, sink, wandb], control)
         finally:

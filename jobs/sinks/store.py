@@ -18,13 +18,13 @@ import numpy as np
 from engine.config.counters import Counters
 from engine.events import (
     CheckpointSaved,
+    ClipsWritten,
     Evaluated,
     Event,
     Noticed,
     PointsRecorded,
     RunEnded,
     RunStarted,
-    SamplesWritten,
 )
 from engine.metrics.best import falls
 from jobs.sinks.journal import Block, Journal
@@ -130,7 +130,7 @@ class StoreSink:
                 self._note_best(event.metrics)
                 self._progress.advance(stamp, event.counters)
                 self._add_items(event)
-            case SamplesWritten():
+            case ClipsWritten():
                 store.add_clips(
                     [
                         ClipRecord(run_id, f.updates, str(f.item), f.kind, f.path, f.spectrogram)

@@ -22,15 +22,14 @@ _PATIENCE_S = 180.0
 class WandbSink:
     """An observer that logs one row for each block of points (the means) and each evaluation.
 
-    Files go to `folder`; a resumed run continues its earlier W&B run, which is named by `run_id`
-    and the config's fingerprint. W&B wants rising steps, so rows that a resumed run repeats are
+    Files go to `folder`; a resumed run continues its earlier W&B run, which is named by `key`. W&B wants rising steps, so rows that a resumed run repeats are
     dropped by it.
 
     Raises:
         ValueError: when wandb can't start (not logged in, no network).
     """
 
-    def __init__(self, config: RunConfig, *, name: str, run_id: int, folder: Path) -> None:
+    def __init__(self, config: RunConfig, *, name: str, key: str, folder: Path) -> None:
         mode = config.logging.wandb
         assert mode != "off", "open_wandb decides"
         import wandb
@@ -39,7 +38,7 @@ class WandbSink:
             self._run: Any = wandb.init(
                 project=config.logging.wandb_project,
                 name=name,
-                id=f"{config.fingerprint}-{run_id}",
+                id=key,
                 resume="allow" if mode == "online" else None,
                 mode=mode,
                 dir=folder,
@@ -94,8 +93,8 @@ class NoWandb:
         """Do nothing."""
 
 
-def open_wandb(config: RunConfig, *, name: str, run_id: int, folder: Path) -> WandbSink | NoWandb:
-    """Return the sink that `logging.wandb` asks for."""
+def open_wandb(config: RunConfig, *, name: str, key: str, folder: Path) -> WandbSink | NoWandb:
+    """Return the sink that `logging.wandb` asks for; `key` is the id of the W&B run, of a run for good."""
     if config.logging.wandb == "off":
         return NoWandb()
-    return WandbSink(config, name=name, run_id=run_id, folder=folder)
+    return WandbSink(config, name=name, key=key, folder=folder)

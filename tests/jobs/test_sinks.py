@@ -15,13 +15,13 @@ import pytest
 from engine.config.counters import Counters
 from engine.events import (
     CheckpointSaved,
+    ClipFile,
+    ClipsWritten,
     Evaluated,
     Noticed,
     PointsRecorded,
     RunEnded,
     RunStarted,
-    SampleFile,
-    SamplesWritten,
 )
 from jobs.sinks.journal import Block, Journal
 from jobs.sinks.lines import LogSink
@@ -122,19 +122,19 @@ def test_rates_are_told_in_percent():
     assert stream.getvalue().strip().endswith("val_loss 1.5, wer 3.12%, cer_ema 100.00%")
 
 
-def test_samples_are_noted_once_however_often_they_are_told(open_sink, reader, run_id):
+def test_clips_are_noted_once_however_often_they_are_told(open_sink, reader, run_id):
     sink = open_sink()
     sink.on_event(started())
     for updates in (1, 10):
-        once = SampleFile(0, 0, "input", "samples/input.wav", "samples/input.png")
-        new = SampleFile(updates, 0, "estimate", f"samples/{updates}.wav", "")
-        sink.on_event(SamplesWritten(counters(updates), (once, new)))
+        once = ClipFile(0, 0, "input", "clips/input.wav", "clips/input.png")
+        new = ClipFile(updates, 0, "estimate", f"clips/{updates}.wav", "")
+        sink.on_event(ClipsWritten(counters(updates), (once, new)))
     sink.close()
 
     assert [(found.updates, found.kind, found.path) for found in reader.clips(run_id)] == [
-        (0, "input", "samples/input.wav"),
-        (1, "estimate", "samples/1.wav"),
-        (10, "estimate", "samples/10.wav"),
+        (0, "input", "clips/input.wav"),
+        (1, "estimate", "clips/1.wav"),
+        (10, "estimate", "clips/10.wav"),
     ]
 
 
@@ -268,7 +268,7 @@ def test_the_log_reads_as_a_story():
 
 
 def test_wandb_is_off_by_default(make_config, tmp_path):
-    sink = open_wandb(make_config(), name="run", run_id=1, folder=tmp_path)
+    sink = open_wandb(make_config(), name="run", key="abc-1", folder=tmp_path)
 
     assert isinstance(sink, NoWandb)
     sink.on_event(started())
@@ -279,7 +279,7 @@ def test_wandb_is_off_by_default(make_config, tmp_path):
 @pytest.mark.slow
 def test_wandb_offline_writes_into_the_run_folder(make_config, tmp_path):
     config = make_config(logging={"wandb": "offline", "wandb_project": "tests"})
-    sink = open_wandb(config, name="run", run_id=1, folder=tmp_path)
+    sink = open_wandb(config, name="run", key="abc-1", folder=tmp_path)
     assert isinstance(sink, WandbSink)
     sink.on_event(started())
     sink.on_event(points(1, 10))
@@ -288,5 +288,5 @@ def test_wandb_offline_writes_into_the_run_folder(make_config, tmp_path):
 
     (file,) = Path(tmp_path / "wandb").glob("offline-run-*/*.wandb")
     content = file.read_bytes()
-    for expected in (b"train/loss", b"5.5", b"valid/si_sdr", b"4.25"):
+    for expected in (b"abc-1", b"train/loss", b"5.5", b"valid/si_sdr", b"4.25"):
         assert expected in content

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
+from engine.config.old_names import current_setting
 from jobs.home import Home
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -64,9 +65,20 @@ def set_option(function: Function) -> Function:
         "assignments",
         metavar="KEY=VALUE",
         multiple=True,
+        callback=note_new_names,
         shell_complete=_complete_key,
         help="Change a setting; `sepdash presets --settings` lists them. May be repeated.",
     )(function)
+
+
+def note_new_names(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Say what a setting is called now that an assignment calls by its name of an earlier version."""
+    for key in dict.fromkeys(text.partition("=")[0].strip() for text in values):
+        if (name := current_setting(key)) != key:
+            click.echo(f"note: {key} is now called {name}; the old name still works", err=True)
+    return values
 
 
 def home_of(ctx: click.Context) -> Home:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from jobs.home import Home
-from tui.cli.common import json_option, plain, print_json, with_home
+from tui.cli.common import json_option, note_new_names, plain, print_json, with_home
 
 if TYPE_CHECKING:
     from engine.data.checks.findings import Finding, Survey
@@ -46,7 +46,7 @@ def data() -> None:
 @data.command(epilog=_CHECK_EXAMPLES)
 @click.argument("target", metavar="PATH|PRESET")
 @click.option(
-    "--set", "assignments", metavar="KEY=VALUE", multiple=True,
+    "--set", "assignments", metavar="KEY=VALUE", multiple=True, callback=note_new_names,
     help="Change a setting of the preset. May be repeated.",
 )  # fmt: skip
 @click.option(

@@ -25,7 +25,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "runs": ("tui.cli.runs", "List the runs: queued, running, ended."),
     "show": ("tui.cli.show", "Show one run: state, metrics, checkpoints, config."),
     "compare": ("tui.cli.compare", "Compare runs: which is better, and is the difference real?"),
-    "samples": ("tui.cli.samples", "List or export audio samples of a run."),
+    "clips": ("tui.cli.clips", "List or export the clips of a run: audio kept of its evaluations."),
     "logs": ("tui.cli.logs", "Print the log of a run."),
     "stop": ("tui.cli.control", "Stop runs: they save a checkpoint and can be resumed."),
     "resume": ("tui.cli.control", "Put stopped or failed runs back into the queue."),
@@ -36,6 +36,9 @@ VERBS: dict[str, tuple[str, str]] = {
     "doctor": ("tui.cli.doctor", "Check versions, devices, paths and the run store."),
     "completion": ("tui.cli.completion", "Print the completion script of your shell."),
 }
+
+# What verbs were called in earlier versions; these work, and no list names them.
+OLD_VERBS = {"samples": "clips"}
 
 _EXAMPLES = """\b
 Examples:
@@ -55,18 +58,19 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the command of that name, None when there is none."""
-        if cmd_name not in VERBS:
+        verb = OLD_VERBS.get(cmd_name, cmd_name)
+        if verb not in VERBS:
             return None
-        found = getattr(importlib.import_module(VERBS[cmd_name][0]), cmd_name)
-        assert isinstance(found, click.Command)
-        return found
+        command = getattr(importlib.import_module(VERBS[verb][0]), verb)
+        assert isinstance(command, click.Command)
+        return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command; an unknown one is answered with the nearest name."""
         name = args[0]
-        if name not in VERBS and not ctx.resilient_parsing:
+        if name not in (*VERBS, *OLD_VERBS) and not ctx.resilient_parsing:
             from difflib import get_close_matches
 
             close = get_close_matches(name, VERBS, n=1)

@@ -9,7 +9,14 @@ import click
 from click.shell_completion import CompletionItem
 
 from jobs.home import Home
-from tui.cli.common import home_of, json_option, print_json, print_table, with_home
+from tui.cli.common import (
+    home_of,
+    json_option,
+    note_new_names,
+    print_json,
+    print_table,
+    with_home,
+)
 from tui.reports import sweep as sweep_plan
 
 if TYPE_CHECKING:
@@ -40,6 +47,7 @@ def _complete(ctx: click.Context, param: click.Parameter, text: str) -> list[Com
     "assignments",
     metavar="KEY=VALUE",
     multiple=True,
+    callback=note_new_names,
     help="Change a setting of all runs; those of the variants win. May be repeated.",
 )
 @click.option("--yes", is_flag=True, help="Queue without asking.")

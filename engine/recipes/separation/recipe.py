@@ -34,7 +34,7 @@ from engine.data.separation.kept_items import KeptItems
 from engine.data.separation.open_dataset import open_dataset
 from engine.data.separation.remix import mix_stems
 from engine.data.separation.stems import StemsDataset, fetch_unmixed
-from engine.evaluation.result import AudioSample, Evaluation
+from engine.evaluation.result import Clip, Evaluation
 from engine.metrics.signal import si_sdr
 from engine.recipes.base import Opening, StepContext, StepOutput
 from engine.recipes.separation.file_scores import BlockLoss, FileScores
@@ -141,7 +141,7 @@ class SeparationRecipe:
     def evaluate(self, model: nn.Module, device: torch.device) -> Evaluation:
         """Judge excerpts: val_loss, spectral, si_sdr, si_sdri, input_si_sdr, sdr, lsd (`ItemScores`)."""
         scores = ItemScores()
-        samples: list[AudioSample] = []
+        clips: list[Clip] = []
         for items in self._batches():
             batch = collate(items).to(device)
             mix_BCT, ref_BSCT = batch.tensors["mix"], batch.tensors["target"]
@@ -154,9 +154,9 @@ class SeparationRecipe:
             )
             scores.add(losses, est_BSCT, ref_BSCT, mix_BCT)
             for item, est_SCT in zip(items, est_BSCT, strict=True):
-                if len(samples) < self._config.validation.samples:
-                    samples.append(self._sample(len(samples), item, est_SCT))
-        return replace(scores.evaluation(self._items_key), samples=tuple(samples))
+                if len(clips) < self._config.validation.clips:
+                    clips.append(self._clip(len(clips), item, est_SCT))
+        return replace(scores.evaluation(self._items_key), clips=tuple(clips))
 
     def evaluate_whole(self, model: nn.Module, device: torch.device) -> Evaluation:
         """Judge whole files by the same metrics; no more than a part of a file is in memory."""
@@ -207,7 +207,7 @@ class SeparationRecipe:
         target_BSCT = torch.randn(count, self._config.num_sources, *size, generator=generator) * 0.1
         return Batch({"mix": mix_BCT, "target": target_BSCT})
 
-    def _sample(self, index: int, item: AudioItem, est_SCT: Tensor) -> AudioSample:
+    def _clip(self, index: int, item: AudioItem, est_SCT: Tensor) -> Clip:
         data = self._config.audio_data
         names = data.source_names
         ends = [f".{name}" for name in names] if len(names) > 1 else [""]
@@ -215,7 +215,7 @@ class SeparationRecipe:
         signals = {"input": item.mix_CT}
         signals |= {f"target{end}": item.target_SCT[i] for i, end in enumerate(ends)}
         signals |= {f"estimate{end}": estimates_SCT[i] for i, end in enumerate(ends)}
-        return AudioSample(index, data.rate_hz, signals)
+        return Clip(index, data.rate_hz, signals)
 
     @cached_property
     def _loss(self) -> Loss:

@@ -111,6 +111,39 @@ def test_what_is_wrong_stays_as_it_is() -> None:
         assert old_names.upgraded(values) == values
 
 
+def test_clips_are_read_by_their_old_name() -> None:
+    assert load_config({**VALUES, "validation": {"samples": 2}}).validation.clips == 2
+    assert config_with(VALUES, [" validation.samples = 3"]).validation.clips == 3
+
+
+@pytest.mark.parametrize(
+    ("section", "clips"), [({"samples": 4, "clips": 2}, 2), ({"clips": 2, "samples": 4}, 4)]
+)
+def test_of_both_names_the_later_one_counts(section: dict[str, int], clips: int) -> None:
+    """Files laid over one another keep the order in which their settings came."""
+    assert load_config({**VALUES, "validation": section}).validation.clips == clips
+
+
+def test_an_option_in_new_words_changes_a_preset_in_old_ones() -> None:
+    old = {**VALUES, "validation": {"samples": 4}}
+    assert config_with(old, ["validation.clips=0"]).validation.clips == 0
+    assert config_with(old, ["validation.samples=1"]).validation.clips == 1
+    assert old["validation"] == {"samples": 4}
+
+
+def test_settings_of_an_old_experiment() -> None:
+    old = {
+        "set": {"schedule": {"length": "8 samples"}, "validation": {"samples": 1}},
+        "variants": {"a": {"ema": {"per": "2 samples"}}, "b": 3},
+        "grid": {"validation.samples": [0, 1], "logging": {"every": ["1 samples"]}},
+    }
+    assert old_names.upgraded_experiment(old) == {
+        "set": {"schedule": {"length": "8 items"}, "validation": {"clips": 1}},
+        "variants": {"a": {"ema": {"per": "2 items"}}, "b": 3},
+        "grid": {"validation.clips": [0, 1], "logging": {"every": ["1 items"]}},
+    }
+
+
 def test_an_old_experiment_matches_items() -> None:
     assert old_names.upgraded_experiment({"match": "samples"}) == {"match": "items"}
     assert old_names.upgraded_experiment({"base": "samples", "match": 3}) == {

@@ -10,27 +10,29 @@ import pytest
 import soundfile
 import torch
 
+from engine.evaluation.clips import write_clips
+from engine.evaluation.result import Clip
 from engine.evaluation.spectrogram import level_db, png
-from engine.events import Noticed, SamplesWritten
+from engine.events import ClipsWritten, Noticed
 from engine.recipes.separation.recipe import SeparationRecipe
 from engine.training.trainer import Trainer
 
 
 def test_a_run_writes_the_items_it_is_asked_for(make_config, recorder, stop_after, tmp_path):
     config = make_config(
-        validation={"samples": 2, "every": "5 updates"}, schedule={"length": "5 updates"}
+        validation={"clips": 2, "every": "5 updates"}, schedule={"length": "5 updates"}
     )
     recipe = SeparationRecipe(config)
     trainer = Trainer(config, recipe, tmp_path, observers=[recorder], control=stop_after())
     trainer.fit()
 
-    events = recorder.of(SamplesWritten)
+    events = recorder.of(ClipsWritten)
     assert [event.counters.updates for event in events] == [1, 5]
     assert [(file.item, file.kind, file.updates) for file in events[1].files] == [
         (0, "input", 0), (0, "target", 0), (0, "estimate", 5),
         (1, "input", 0), (1, "target", 0), (1, "estimate", 5),
     ]  # fmt: skip
-    assert len(list((tmp_path / "samples").rglob("*.wav"))) == 2 * (2 + 2)
+    assert len(list((tmp_path / "clips").rglob("*.wav"))) == 2 * (2 + 2)
     item = recipe._valid_items[1]
     for file, expected in zip(events[1].files[3:5], (item.mix_CT, item.target_SCT[0]), strict=True):
         samples, rate_hz = soundfile.read(tmp_path / file.path, dtype="float32", always_2d=True)
@@ -40,52 +42,63 @@ def test_a_run_writes_the_items_it_is_asked_for(make_config, recorder, stop_afte
 
 
 def test_the_estimate_is_that_of_the_average(make_config, recorder, stop_after, tmp_path):
-    config = make_config(validation={"samples": 1}, schedule={"length": "5 updates"})
+    config = make_config(validation={"clips": 1}, schedule={"length": "5 updates"})
     recipe = SeparationRecipe(config)
     trainer = Trainer(config, recipe, tmp_path, observers=[recorder], control=stop_after())
     trainer.fit()
 
-    file = recorder.of(SamplesWritten)[-1].files[-1]
+    file = recorder.of(ClipsWritten)[-1].files[-1]
     written, _ = soundfile.read(tmp_path / file.path, dtype="float32", always_2d=True)
     state = trainer._state
     with torch.no_grad(), state.ema.swapped():
-        expected = recipe.evaluate(state.model.eval(), torch.device("cpu")).samples[0]
+        expected = recipe.evaluate(state.model.eval(), torch.device("cpu")).clips[0]
     assert np.abs(written.T - expected.signals["estimate"]).max() < 1e-6
+
+
+def test_a_run_that_began_with_an_earlier_version_keeps_its_folder(make_config, tmp_path):
+    """Inputs and targets are there already; a second copy would list them twice."""
+    (tmp_path / "samples" / "item-0000").mkdir(parents=True)
+    clip = Clip(0, 8_000, {"input": np.zeros((1, 800), np.float32)})
+
+    (file,) = write_clips(tmp_path, 5, [clip])
+
+    assert file.path == "samples/item-0000/input.wav"
+    assert not (tmp_path / "clips").exists()
 
 
 def test_nothing_is_written_unless_asked_for(make_config, recorder, stop_after, tmp_path):
     config = make_config(schedule={"length": "1 updates"})
     recipe = SeparationRecipe(config)
     Trainer(config, recipe, tmp_path, observers=[recorder], control=stop_after()).fit()
-    assert not (tmp_path / "samples").exists()
-    assert recorder.of(SamplesWritten) == []
+    assert not (tmp_path / "clips").exists()
+    assert recorder.of(ClipsWritten) == []
 
 
 def test_several_sources_are_told_apart_by_name(make_config):
     config = make_config(
-        data={"targets": ["voice", "noise"], "others": ["percussion"]}, validation={"samples": 1}
+        data={"targets": ["voice", "noise"], "others": ["percussion"]}, validation={"clips": 1}
     )
     recipe = SeparationRecipe(config)
     with torch.no_grad():
-        (sample,) = recipe.evaluate(recipe.build_model().eval(), torch.device("cpu")).samples
-    assert list(sample.signals) == [
+        (clip,) = recipe.evaluate(recipe.build_model().eval(), torch.device("cpu")).clips
+    assert list(clip.signals) == [
         "input", "target.voice", "target.noise", "estimate.voice", "estimate.noise",
     ]  # fmt: skip
-    assert {signal.shape for signal in sample.signals.values()} == {(1, 4_000)}
+    assert {signal.shape for signal in clip.signals.values()} == {(1, 4_000)}
 
 
-def test_a_disk_that_takes_no_samples_does_not_end_the_run(
+def test_a_disk_that_takes_no_clips_does_not_end_the_run(
     make_config, recorder, stop_after, tmp_path
 ):
-    (tmp_path / "samples").write_text("in the way")
-    config = make_config(validation={"samples": 1}, schedule={"length": "1 updates"})
+    (tmp_path / "clips").write_text("in the way")
+    config = make_config(validation={"clips": 1}, schedule={"length": "1 updates"})
     recipe = SeparationRecipe(config)
     trainer = Trainer(config, recipe, tmp_path, observers=[recorder], control=stop_after())
 
     assert trainer.fit().outcome == "finished"
 
     (noticed,) = recorder.of(Noticed)
-    assert (noticed.level, noticed.kind) == ("warning", "samples-failed")
+    assert (noticed.level, noticed.kind) == ("warning", "clips-failed")
 
 
 def test_a_full_scale_sine_is_at_0_db_in_its_bin():

@@ -101,6 +101,18 @@ def test_enqueue_makes_a_queued_run(sepdash, home, folders) -> None:
         assert reader.config(1)["optimizer"]["lr"] == 1e-4
 
 
+def test_a_setting_may_be_set_by_its_old_name(sepdash, home, folders) -> None:
+    answer = sepdash("enqueue", "denoise/small", *folders, "--set", "validation.samples=2")
+
+    assert answer.code == 0, answer.err
+    note = "note: validation.samples is now called validation.clips; the old name still works"
+    assert answer.err.splitlines().count(note) == 1
+    with StoreReader(home.store) as reader:
+        assert reader.config(1)["validation"]["clips"] == 2
+        assert "samples" not in reader.config(1)["validation"]
+    assert "note: " not in sepdash("plan", "demo/baseline", "--set", "validation.clips=2").err
+
+
 def test_enqueue_warns_of_an_odd_schedule_and_queues_all_the_same(sepdash, folders) -> None:
     answer = sepdash("enqueue", "denoise/small", *folders, "--set", "schedule.kind=cosine_restarts")
     assert answer.code == 0

@@ -15,6 +15,14 @@ def draft() -> Draft:
     return Draft("denoise/small", Catalogue().read("denoise/small"))
 
 
+def test_a_setting_of_an_old_preset_is_shown_under_its_new_name() -> None:
+    values = merge(Catalogue().read("denoise/small"), {"validation": {"samples": 3}})
+    old = Draft("mine", values)
+    assert {s.info.key: s.text for s in old.fields()}["validation.clips"] == "3"
+    assert old.changes == []
+    assert "samples" not in old.values["validation"]
+
+
 def info(draft: Draft, key: str) -> SettingInfo:
     return next(state.info for state in draft.fields() if state.info.key == key)
 

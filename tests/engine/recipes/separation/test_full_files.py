@@ -88,7 +88,7 @@ def test_full_files_leave_the_excerpts_as_they_are(make_config):
 def test_a_run_is_judged_on_both(tmp_path, make_config, recorder, stop_after, every, updates):
     config = make_config(
         schedule={"length": "4 updates"},
-        validation={"full_files": True, "segment_s": 0.4, "samples": 1, **every},
+        validation={"full_files": True, "segment_s": 0.4, "clips": 1, **every},
         checkpoint={"best": ["si_sdr_full_ema"]},
     )
     Trainer(

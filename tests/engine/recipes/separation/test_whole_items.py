@@ -88,8 +88,8 @@ def test_whole_items_are_trained_by_any_plan(
     assert len(recorder.curve("loss")) == 4
     size = mean_update_size(config)
     trained = recorder.of(RunEnded)[0].counters
-    assert 4 * size.samples == pytest.approx(trained.samples, rel=0.4)
-    assert size.audio_seconds / size.samples == pytest.approx(3.5 / 5)
+    assert 4 * size.items == pytest.approx(trained.items, rel=0.4)
+    assert size.audio_seconds / size.items == pytest.approx(3.5 / 5)
     assert all(np.isfinite(list(recorder.curve("loss").values())))
 
 

@@ -1,4 +1,4 @@
-"""`sepdash samples`: what a run's validation items sounded like at its evaluations."""
+"""`sepdash clips`: what a run's validation items sounded like at its evaluations."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """\b
 Examples:
-  sepdash samples baseline-1
-  sepdash samples baseline-1 --newest -o listen
+  sepdash clips baseline-1
+  sepdash clips baseline-1 --newest -o listen
 """
 
 
@@ -31,25 +31,25 @@ Examples:
 )  # fmt: skip
 @json_option
 @with_home
-def samples(run: str, *, newest: bool, out: Path | None, as_json: bool, home: Home) -> None:
-    """List or export audio samples of a run, written where `validation.samples` is set."""
+def clips(run: str, *, newest: bool, out: Path | None, as_json: bool, home: Home) -> None:
+    """List or export the clips of a run: audio kept of its evaluations, where `validation.clips` is set."""
     from jobs.store.reader import StoreReader
 
     with StoreReader(home.store) as reader:
         record = reader.run(run)
         found = reader.clips(record.id)
-        wanted = reader.config(record.id).get("validation", {}).get("samples", 0)
+        wanted = reader.config(record.id).get("validation", {}).get("clips", 0)
     if newest and found:
-        last = max(sample.updates for sample in found)
-        found = [sample for sample in found if sample.updates in (0, last)]
+        last = max(clip.updates for clip in found)
+        found = [clip for clip in found if clip.updates in (0, last)]
     folder = home.run_folder(record.id)
     if out is not None and found:
         _export(record, found, folder, out.expanduser())
     if as_json:
         print_json(found)
     elif not found:
-        why = "none yet" if wanted else "none: set validation.samples before it is queued"
-        click.echo(f"samples of {formats.clean(record.name)}: {why}", err=True)
+        why = "none yet" if wanted else "none: set validation.clips before it is queued"
+        click.echo(f"clips of {formats.clean(record.name)}: {why}", err=True)
     elif out is None:
         rows = [
             [str(s.updates) if s.updates else "", s.item, s.kind, str(folder / s.path)]
@@ -62,8 +62,8 @@ def _export(run: RunRecord, found: list[ClipRecord], folder: Path, out: Path) ->
     copies = {
         folder / path: out
         / f"{run.name.replace('/', '-')}.{Path(path).parent.name}.{Path(path).name}"
-        for sample in found
-        for path in (sample.path, sample.spectrogram)
+        for clip in found
+        for path in (clip.path, clip.spectrogram)
         if path
     }
     if gone := [str(path) for path in copies if not path.is_file()]:

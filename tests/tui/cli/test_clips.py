@@ -1,4 +1,4 @@
-"""`sepdash samples`: listing and exporting."""
+"""`sepdash clips`: listing and exporting."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from jobs.store.writer import StoreWriter
 
 @pytest.fixture
 def folder() -> Path:
-    """The folder of a run `tasks/one` with samples of one item at two evaluations."""
+    """The folder of a run `tasks/one` with clips of one item at two evaluations."""
     home = Home.locate(None).create()
     with StoreWriter(home.store) as store:
         for name, count in (("tasks/one", 1), ("quiet", 0)):
-            config = json.dumps({"validation": {"samples": count}})
+            config = json.dumps({"validation": {"clips": count}})
             store.insert_run({"name": name, "config": config, "fingerprint": "", "seed": 0})
         records = [
-            ClipRecord(1, updates, "0", kind, f"samples/item-0000/{name}.wav", f"{name}.png")
+            ClipRecord(1, updates, "0", kind, f"clips/item-0000/{name}.wav", f"{name}.png")
             for updates, kind, name in (
                 (0, "input", "input"), (10, "estimate", "estimate-10"), (20, "estimate", "estimate-20"),
             )
@@ -35,11 +35,11 @@ def folder() -> Path:
     return home.run_folder(1)
 
 
-def test_samples_are_listed_with_their_files(sepdash, folder):
-    lines = sepdash("samples", "tasks/one").out.splitlines()
+def test_clips_are_listed_with_their_files(sepdash, folder):
+    lines = sepdash("clips", "tasks/one").out.splitlines()
 
     assert lines[0].split() == ["UPDATES", "ITEM", "KIND", "PATH"]
-    path = folder / "samples" / "item-0000"
+    path = folder / "clips" / "item-0000"
     assert [line.split() for line in lines[1:]] == [
         ["0", "input", str(path / "input.wav")],
         ["10", "0", "estimate", str(path / "estimate-10.wav")],
@@ -47,8 +47,19 @@ def test_samples_are_listed_with_their_files(sepdash, folder):
     ]
 
 
+def test_the_old_verb_and_the_files_of_an_old_run_still_work(sepdash, folder):
+    old = folder / "samples" / "item-0000" / "input.wav"
+    with StoreWriter(Home.locate(None).store) as store:
+        store.insert_run({"name": "old", "config": "{}", "fingerprint": "", "seed": 0})
+        store.add_clips([ClipRecord(3, 0, "0", "input", "samples/item-0000/input.wav", "")])
+
+    assert sepdash("samples", "old").out == sepdash("clips", "old").out
+    assert sepdash("samples", "old").out.split()[-1] == str(old).replace("000001", "000003")
+    assert "samples" not in sepdash("--help").out
+
+
 def test_json_and_the_newest(sepdash, folder):
-    found = json.loads(sepdash("samples", "1", "--newest", "--json").out)
+    found = json.loads(sepdash("clips", "1", "--newest", "--json").out)
 
     assert [(item["updates"], item["kind"]) for item in found] == [(0, "input"), (20, "estimate")]
 
@@ -56,7 +67,7 @@ def test_json_and_the_newest(sepdash, folder):
 def test_export_copies_audio_and_spectrograms_under_the_name_of_the_run(sepdash, folder, tmp_path):
     out = tmp_path / "new" / "folder"
 
-    answer = sepdash("samples", "tasks/one", "--newest", "-o", str(out))
+    answer = sepdash("clips", "tasks/one", "--newest", "-o", str(out))
 
     assert answer.code == 0
     assert sorted(path.name for path in out.glob("*.wav")) == [
@@ -67,9 +78,9 @@ def test_export_copies_audio_and_spectrograms_under_the_name_of_the_run(sepdash,
 
 
 def test_what_is_gone_is_named_and_nothing_is_copied(sepdash, folder, tmp_path):
-    (folder / "samples" / "item-0000" / "estimate-10.wav").unlink()
+    (folder / "clips" / "item-0000" / "estimate-10.wav").unlink()
 
-    answer = sepdash("samples", "1", "-o", str(tmp_path / "out"))
+    answer = sepdash("clips", "1", "-o", str(tmp_path / "out"))
 
     assert answer.code == 2
     assert "gone from the disk, so nothing is copied: " in answer.err
@@ -77,11 +88,9 @@ def test_what_is_gone_is_named_and_nothing_is_copied(sepdash, folder, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_no_samples_say_why(sepdash, folder):
-    answer = sepdash("samples", "quiet")
+def test_no_clips_say_why(sepdash, folder):
+    answer = sepdash("clips", "quiet")
 
     assert (answer.code, answer.out) == (0, "")
-    assert answer.err.strip() == (
-        "samples of quiet: none: set validation.samples before it is queued"
-    )
-    assert sepdash("samples", "quiet", "--json").out.strip() == "[]"
+    assert answer.err.strip() == ("clips of quiet: none: set validation.clips before it is queued")
+    assert sepdash("clips", "quiet", "--json").out.strip() == "[]"
