@@ -27,6 +27,27 @@ class RunStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class StageProgressed:
+    """A stage before training came on: `done` of `total` steps; it is the `number`-th of `count` stages.
+
+    `saved` says that all of it is on disk, so that no start of the run can lose it.
+    """
+
+    name: str
+    done: int
+    total: int
+    number: int = 1
+    count: int = 1
+    saved: bool = False
+
+    @property
+    def text(self) -> str:
+        """Return how far it is, as a person reads it: `stage clusters 40 %`."""
+        share = self.done / self.total if self.total else 1.0
+        return f"stage {self.name} {int(100 * share)} %"
+
+
+@dataclass(frozen=True, slots=True)
 class PointsRecorded:
     """A block of consecutive points of the training curves.
 
@@ -115,7 +136,14 @@ class RunEnded:
 
 
 Event = (
-    RunStarted | PointsRecorded | Evaluated | ClipsWritten | CheckpointSaved | Noticed | RunEnded
+    RunStarted
+    | StageProgressed
+    | PointsRecorded
+    | Evaluated
+    | ClipsWritten
+    | CheckpointSaved
+    | Noticed
+    | RunEnded
 )
 
 

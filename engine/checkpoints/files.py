@@ -68,7 +68,7 @@ def write_checkpoint(
     about: Mapping[str, Any],
     *,
     tensors: Mapping[str, Mapping[str, Tensor]],
-    state: Mapping[str, Any] | None = None,
+    documents: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Manifest:
     """Write the directory `folder`; one that is there already is replaced.
 
@@ -76,7 +76,7 @@ def write_checkpoint(
         folder: where it goes; its parent is made when it is missing.
         about: what the manifest says beside format, versions, time and files.
         tensors: file name -> tensors by name, on the CPU, contiguous.
-        state: content of `state.json`.
+        documents: file name -> content of a file of JSON.
 
     Raises:
         CheckpointError: when the disk is full or can't be written; nothing half-written is left, and
@@ -88,8 +88,7 @@ def write_checkpoint(
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
         contents = {name: save(dict(group)) for name, group in tensors.items()}
-        if state is not None:
-            contents[STATE] = _to_json(state)
+        contents |= {name: _to_json(values) for name, values in (documents or {}).items()}
         manifest = Manifest(folder, _manifest_values(about, contents))
         contents[MANIFEST] = _to_json(_signed(manifest.values))
         for name, data in contents.items():

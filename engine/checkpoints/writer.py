@@ -26,7 +26,7 @@ class Save:
     name: str
     about: dict[str, Any]
     tensors: dict[str, dict[str, Tensor]]
-    state: dict[str, Any] | None = None
+    documents: dict[str, dict[str, Any]] | None = None
 
 
 class SnapshotBuffers:
@@ -92,7 +92,7 @@ class CheckpointWriter:
         for save in saves:
             folder = self._folder / save.name
             done.append(
-                write_checkpoint(folder, save.about, tensors=save.tensors, state=save.state)
+                write_checkpoint(folder, save.about, tensors=save.tensors, documents=save.documents)
             )
         self._prune()
         return done

@@ -5,7 +5,7 @@ A recipe knows data, model and loss. It never sees a rank, an optimiser, a sched
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.batching.items import MicroBatch
+from engine.checkpoints.recipe_files import RecipeState
 from engine.config.counters import Counters
 from engine.data.batch import Batch, Split
 from engine.evaluation.result import Evaluation
@@ -162,4 +163,75 @@ class FollowsUpdates(Protocol):
 
         Every rank calls this with equal values. The flag must not be read (that waits for the
         device): write by `engine.gated`. Draws come from generators that are not seeded for this.
+        """
+
+
+@runtime_checkable
+class KeepsState(Protocol):
+    """A recipe that owns state beyond the model: a teacher, a codebook, a tokenizer.
+
+    It is saved with every checkpoint, restored to the bit, and there when a trained model is applied.
+    """
+
+    def start_state(self, model: nn.Module, device: torch.device) -> None:
+        """Make the state of a fresh run; `model` is on `device`, with the weights that it starts from."""
+
+    def state_dict(self) -> RecipeState:
+        """Return tensors (no copies) and values fit for JSON, under the same names every time."""
+
+    def load_state_dict(self, state: RecipeState) -> None:
+        """Take over a state with the names of `state_dict`; its tensors are on the CPU.
+
+        Raises:
+            ValueError: when it does not fit.
+        """
+
+
+class Stage:
+    """Work before the first update, as a walk of steps: clusters, codes, caches.
+
+    A step is a pure function of (config, results of earlier stages, index, state), apart from files it
+    may write twice alike. So a stage goes on after a stop or a kill from wherever it was saved.
+    Torch's generators are seeded before each step.
+
+    Attributes:
+        name: as people read it: lower-case letters, digits, - and _.
+        save_every_s: how much work a kill may cost, in seconds.
+    """
+
+    name: str
+    save_every_s: float = 30.0
+
+    def num_steps(self) -> int:
+        """Return the number of steps; a stop waits for the end of one, so each should take a second or less."""
+        raise NotImplementedError
+
+    def start(self) -> RecipeState:
+        """Return the state before the first step."""
+        return RecipeState()
+
+    def step(self, index: int, state: RecipeState, *, device: torch.device) -> RecipeState:
+        """Return the state after step `index`, from 0; `state` may be changed, and may be on the CPU."""
+        raise NotImplementedError
+
+    def finish(self, state: RecipeState) -> RecipeState:
+        """Return the result of the stage from the state after its last step."""
+        return state
+
+
+@runtime_checkable
+class RunsStages(Protocol):
+    """A recipe with stages before training; their results travel in every checkpoint.
+
+    A trial of the batch planner runs none: `build_model`, `start_state` and `step` on `worst_batch` must
+    do without. `manifest` must, too.
+    """
+
+    def stages(self) -> Sequence[Stage]:
+        """Return the stages in order."""
+
+    def use(self, stage: str, result: RecipeState) -> None:
+        """Take the result of a stage, on the CPU: just made, made earlier, or that of a checkpoint.
+
+        Comes before the next stage starts, and before `sizes` and `build_model`.
         """

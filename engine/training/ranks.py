@@ -9,7 +9,7 @@ opens no process group and pays nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -246,10 +246,10 @@ def open_ranks(precision: PrecisionConfig) -> Iterator[Ranks]:
     torch.distributed.destroy_process_group()
 
 
-def state_hash(model: nn.Module) -> str:
-    """Return 16 hex digits over all weights and buffers; copies them to the CPU."""
+def state_hash(tensors: Mapping[str, Tensor]) -> str:
+    """Return 16 hex digits over tensors and their names; copies them to the CPU."""
     digest = sha256()
-    for name, tensor in model.state_dict().items():
+    for name, tensor in tensors.items():
         digest.update(name.encode())
         flat = tensor.detach().cpu().contiguous().reshape(-1)
         digest.update(flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b"")

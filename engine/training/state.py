@@ -1,7 +1,8 @@
 """Everything that moves in a training run, as one thing that is saved and restored.
 
 Tensor names: `model.*`, `ema.*`, `optimizer.*`, `loss_scale.*`, `telemetry.*`, `rng.*`. What
-is a pure function of the counters (schedule, plan position, EMA decay) is not state.
+is a pure function of the counters (schedule, plan position, EMA decay) is not state. What the recipe
+keeps is in files of its own (`engine.checkpoints.recipe_files`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from engine.checkpoints.files import MODEL, TRAINING, CheckpointError, Manifest
+from engine.checkpoints.files import MODEL, STATE, TRAINING, CheckpointError, Manifest
 from engine.checkpoints.writer import Save, SnapshotBuffers
 from engine.metrics.best import BestMetrics
 from engine.precision import LossScale
@@ -21,6 +22,7 @@ from engine.training.curves import Telemetry
 from engine.training.ema import Ema
 from engine.training.optimizer import FusedAdamW
 from engine.training.out_of_memory import MemoryLimits
+from engine.training.recipe_parts import OwnParts
 
 
 @dataclass(slots=True)
@@ -34,6 +36,7 @@ class TrainingState:
     telemetry: Telemetry
     best: BestMetrics
     limits: MemoryLimits
+    own: OwnParts
 
     def weights(self, *, average: bool) -> dict[str, Tensor]:
         """Return the state of the model, with the averaged parameters in place if asked."""
@@ -87,6 +90,7 @@ class TrainingState:
             self.best.load_state_dict(state["best"])
             # Checkpoints of earlier versions know no limits.
             self.limits.load_state_dict(state.get("memory_limits", {}))
+            self.own.restore(manifest)
             set_rng_state(RngState(_pop_group(tensors, "rng"), state["rng"]))
         except (KeyError, RuntimeError, ValueError) as error:
             raise CheckpointError(f"{manifest.folder} does not fit this run: {error}") from error
@@ -120,15 +124,18 @@ class StateSaver:
         """
         state = self._state
         own = {f"model.{name}": tensor for name, tensor in state.weights(average=False).items()}
-        copies = self._buffers.take({**own, **state.tensors()})
+        kept = {f"recipe.{name}": tensor for name, tensor in state.own.tensors().items()}
+        copies = self._buffers.take({**own, **state.tensors(), **kept})
         raw = _pop_group(copies, "model")
+        recipe, documents = state.own.files(_pop_group(copies, "recipe"))
         average = {**raw, **{n[4:]: t for n, t in copies.items() if n.startswith("ema.")}}
         about = {**self._about, "counters": dict(counters)}
         saves = [
             Save(
                 f"best-{metric}",
                 {**about, "kind": f"best-{metric}", "metrics": dict(metrics)},
-                {MODEL: average if metric.endswith("_ema") else raw},
+                {MODEL: average if metric.endswith("_ema") else raw, **recipe},
+                documents,
             )
             for metric in best
         ]
@@ -137,8 +144,8 @@ class StateSaver:
         whole = Save(
             f"last-{update:06d}",
             {**about, "kind": "last", "metrics": dict(metrics)},
-            {MODEL: raw, TRAINING: copies},
-            state.values(),
+            {MODEL: raw, TRAINING: copies, **recipe},
+            {STATE: state.values(), **documents},
         )
         return [*saves, whole]
 

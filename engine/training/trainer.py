@@ -22,6 +22,7 @@ from engine.batching.plan import Plan
 from engine.batching.report import plan_warnings
 from engine.checkpoints.files import Manifest, tidy
 from engine.checkpoints.find import newest_intact, require_same_run
+from engine.checkpoints.recipe_files import read_recipe_parts
 from engine.checkpoints.writer import CheckpointWriter
 from engine.config.counters import Counters
 from engine.config.schema import RunConfig
@@ -42,14 +43,16 @@ from engine.events import (
 )
 from engine.metrics.best import BestMetrics
 from engine.precision import backend_settings, place, resolve_device
-from engine.recipes.base import Recipe
+from engine.recipes.base import KeepsState, Recipe
 from engine.torch_random import seed_everything
 from engine.training.curves import SilentTelemetry, Telemetry
 from engine.training.ema import Ema
 from engine.training.optimizer import FusedAdamW
 from engine.training.out_of_memory import Shortage
 from engine.training.ranks import Alone, Ranks, require_no_batch_norm, state_hash
+from engine.training.recipe_parts import OwnParts
 from engine.training.schedules import is_due, lr_factor, total_updates
+from engine.training.stages import Stages
 from engine.training.state import StateSaver, TrainingState
 from engine.training.updates import Updater
 from engine.training.validator import Validator, metric_unit
@@ -108,7 +111,17 @@ class Trainer:
             DoesNotFit: when a single item needs more memory than there is.
             Interrupted: when only another process can go on, from the last checkpoint.
         """
-        with backend_settings(self._config.precision), self._prepared():
+        with backend_settings(self._config.precision):
+            self._found = self._newest()
+            reason = self._make_stages()
+            if reason is None:
+                return self._train()
+            ended = RunEnded("stopped", self._counters, reason)
+            self._emit(ended)
+            return ended
+
+    def _train(self) -> RunEnded:
+        with self._prepared():
             reason = None
             while self._update < self._total:
                 reason = self._ranks.stop_reason(self._control.stop_reason())
@@ -215,6 +228,18 @@ class Trainer:
         self._emit(ended)
         return ended
 
+    def _make_stages(self) -> str | None:
+        """Make what comes before training; return why the run stops here, or None."""
+        stages = Stages(
+            self._recipe, self._config, folder=self._folder.parent, device=self._device,
+            ranks=self._ranks, control=self._control, emit=self._emit,
+        )  # fmt: skip
+        manifest = self._found
+        known = read_recipe_parts(manifest).stages if manifest is not None else {}
+        reason = stages.run(known, resume=self._resume)
+        self._results = stages.results
+        return reason
+
     @contextmanager
     def _prepared(self) -> Iterator[None]:
         """Build everything, resume, and announce the start; readers and writer end with it."""
@@ -236,7 +261,8 @@ class Trainer:
         self._loss_unit = self._recipe.loss_unit
         self._build(plan)
         self._resume_from(plan)
-        ranks.require_equal("their weights", partial(state_hash, self._state.model))
+        ranks.require_equal("their weights", partial(state_hash, self._state.model.state_dict()))
+        ranks.require_equal("the recipe's state", partial(state_hash, self._state.own.tensors()))
         parameters = count_parameters(self._state.model)
         with self._open_loader(plan) as self._loader, self._new_writer() as self._writer:
             self._emit(
@@ -265,9 +291,12 @@ class Trainer:
             metrics=self._updater.extras.units,
         )  # fmt: skip
         self._validator = Validator(self._recipe, config, device=device, ema=ema)
+        if isinstance(self._recipe, KeepsState):
+            self._recipe.start_state(model, device)
         self._state = TrainingState(
             model, optimizer, ema, self._updater.loss_scale, self._telemetry,
             BestMetrics(config.checkpoint.best), self._updater.limits,
+            OwnParts(self._recipe, self._results),
         )  # fmt: skip
         about = {
             "config": config.to_dict(), "fingerprint": config.fingerprint, "plan": plan.hash,
@@ -275,7 +304,7 @@ class Trainer:
         self._saver = StateSaver(self._state, about)
 
     def _resume_from(self, plan: Plan) -> None:
-        manifest = self._newest()
+        manifest = self._found
         if manifest is None:
             return
         notes = require_same_run(manifest, config=self._config, plan_hash=plan.hash)

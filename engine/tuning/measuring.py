@@ -23,6 +23,7 @@ from engine.config.schema import RunConfig
 from engine.config.sections import OptimizerConfig
 from engine.data.batch import Batch
 from engine.precision import backend_settings, place
+from engine.recipes.base import KeepsState
 from engine.recipes.registry import open_recipe
 from engine.torch_random import seed_everything
 from engine.training.ema import Ema
@@ -89,6 +90,8 @@ class Subject:
         seed_everything(config.seed)
         self.model = place(self._recipe.build_model(), config.precision, device)
         self.model.train()
+        if isinstance(self._recipe, KeepsState):
+            self._recipe.start_state(self.model, device)
         size = UpdateSize(1, 1, 1.0)
         ema = Ema(self.model, config.ema, size) if config.ema.enabled else None
         self._optimizer = _WatchedAdamW(self.model, config.optimizer)

@@ -61,13 +61,15 @@ def train_run(
     config: RunConfig, folder: Path, observers: Sequence[Observer], control: Control
 ) -> RunEnded:
     """Train with the engine; torch is imported here, when signals are handled and life is shown."""
+    from engine.recipes.base import Opening
     from engine.recipes.registry import open_recipe
     from engine.training.ranks import open_ranks
     from engine.training.trainer import Trainer
 
     with open_ranks(config.precision) as ranks:
+        recipe = open_recipe(config, opening=Opening(folder))
         return Trainer(
-            config, open_recipe(config), folder, observers=observers, control=control, ranks=ranks
+            config, recipe, folder, observers=observers, control=control, ranks=ranks
         ).fit()
 
 

@@ -16,6 +16,7 @@ from engine.events import (
     PointsRecorded,
     RunEnded,
     RunStarted,
+    StageProgressed,
 )
 from engine.metrics.best import is_rate
 
@@ -47,6 +48,8 @@ class LogSink:
             case RunStarted():
                 self._total = event.total_updates
                 self.say(_describe_start(event))
+            case StageProgressed():
+                self._say_stage(event)
             case PointsRecorded():
                 self._say_progress(event)
             case Evaluated():
@@ -70,6 +73,14 @@ class LogSink:
     def say(self, text: str) -> None:
         """Print one line with the time."""
         print(time.strftime("%H:%M:%S"), text, file=self._stream, flush=True)
+
+    def _say_stage(self, event: StageProgressed) -> None:
+        now, is_last = time.monotonic(), event.done >= event.total
+        if event.saved or (now < self._next and event.done > 0 and not is_last):
+            return
+        self._next = now + _EVERY_S
+        of = f" ({event.number} of {event.count})" if event.count > 1 else ""
+        self.say(f"{event.text}{of}: {event.done} of {event.total} steps")
 
     def _say_progress(self, event: PointsRecorded) -> None:
         now = time.monotonic()

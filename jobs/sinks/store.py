@@ -25,6 +25,7 @@ from engine.events import (
     PointsRecorded,
     RunEnded,
     RunStarted,
+    StageProgressed,
 )
 from engine.metrics.best import falls
 from jobs.sinks.journal import Block, Journal
@@ -120,8 +121,12 @@ class StoreSink:
         match event:
             case RunStarted():
                 store.truncate_after(run_id, event.resumed_from)
-                store.update_run(run_id, total_updates=event.total_updates)
+                store.update_run(run_id, total_updates=event.total_updates, message="")
                 self._progress.start(stamp, event.counters)
+            case StageProgressed():
+                store.update_run(run_id, message=event.text)
+                if event.saved:
+                    store.update_run(run_id, attempts=0)
             case PointsRecorded():
                 self._add_block(_to_block(event))
                 self._progress.advance(stamp, event.counters)

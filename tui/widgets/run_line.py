@@ -36,7 +36,8 @@ class RunLine(Widget):
         line.append(formats.clean(self.run.name), style="bold")
         if self.others:
             line.append(f" with {self.others} more", style=colours["accent"])
-        if self.run.message and state in {"failed", "stopped", "queued"}:
+        # Of a running run it is the stage before training.
+        if self.run.message:
             message = formats.clean(" · ".join(self.run.message.splitlines()))
             return line.append(f"  {message}", style=state_colour(state, colours))
         for label, value in facts(self.run, self.latest):

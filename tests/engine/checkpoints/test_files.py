@@ -20,7 +20,7 @@ ABOUT = {"kind": "last", "counters": {"updates": 3}}
 
 def _write(folder: Path, value: float = 1.0) -> None:
     tensors = {"model.safetensors": {"weight": torch.full((4,), value)}}
-    write_checkpoint(folder, ABOUT, tensors=tensors, state={"best": {}})
+    write_checkpoint(folder, ABOUT, tensors=tensors, documents={"state.json": {"best": {}}})
 
 
 def _weight(folder: Path) -> float:
