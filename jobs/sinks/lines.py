@@ -23,7 +23,8 @@ from engine.metrics.best import is_rate
 _EVERY_S = 5.0
 _BEST = "best-"
 _MAIN = {"val_loss", "si_sdr", "wer", "cer"}
-_SHOWN = {"loss", "grad_norm", "lr"}
+# Curves that a line about progress has no room for.
+_LEFT_OUT = {"skipped", "audio_s_per_s"}
 
 
 class LogSink:
@@ -94,7 +95,7 @@ class LogSink:
         if speed > 0:
             left = timedelta(seconds=round((self._total - event.counters.updates) / speed))
             eta = f", {speed:.3g} updates/s, {left} left"
-        shown = {name: value for name, value in latest.items() if name in _SHOWN}
+        shown = {name: value for name, value in latest.items() if name not in _LEFT_OUT}
         self.say(f"update {event.counters.updates}/{self._total}: {_list(shown, event.units)}{eta}")
 
 

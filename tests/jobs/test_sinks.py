@@ -22,6 +22,7 @@ from engine.events import (
     PointsRecorded,
     RunEnded,
     RunStarted,
+    StageProgressed,
 )
 from jobs.sinks.journal import Block, Journal
 from jobs.sinks.lines import LogSink
@@ -99,6 +100,48 @@ def test_events_become_rows(open_sink, reader, run_id, home):
     assert 0 <= first.train_seconds <= second.train_seconds <= run.train_seconds
     assert [saved.size_bytes for saved in reader.checkpoints(run_id)] == [77]
     assert [event.message for event in reader.events(run_id)] == ["2 updates were skipped"]
+
+
+def test_a_stage_is_the_message_of_a_run_until_training_starts(store, open_sink, reader, run_id):
+    store.update_run(run_id, attempts=2)
+    sink = open_sink()
+    sink.on_event(StageProgressed("clusters", 2, 5))
+    sink.close()
+    assert (reader.run(run_id).message, reader.run(run_id).attempts) == ("stage clusters 40 %", 2)
+
+    sink = open_sink()
+    sink.on_event(StageProgressed("clusters", 3, 5, saved=True))
+    sink.close()
+    assert (reader.run(run_id).message, reader.run(run_id).attempts) == ("stage clusters 60 %", 0)
+
+    sink = open_sink()
+    sink.on_event(started())
+    sink.close()
+    assert reader.run(run_id).message == ""
+
+
+def test_the_log_says_how_far_a_stage_is_and_what_training_measures():
+    stream = io.StringIO()
+    sink = LogSink(stream)
+    for event in (
+        StageProgressed("clusters", 0, 5, number=1, count=2),
+        StageProgressed("clusters", 1, 5, number=1, count=2),
+        StageProgressed("clusters", 5, 5, number=1, count=2),
+        StageProgressed("clusters", 5, 5, number=1, count=2, saved=True),
+        RunStarted(counters(0), 10, 0, "cpu", 3_000_000, 8, 2),
+        PointsRecorded(
+            np.array([10]),
+            {"loss": np.array([0.5]), "skipped": np.array([0.0]), "accuracy": np.array([0.25])},
+            {}, counters(10),
+        ),
+    ):  # fmt: skip
+        sink.on_event(event)
+    lines = [line.partition(" ")[2] for line in stream.getvalue().splitlines()]
+    assert lines[:2] == [
+        "stage clusters 0 % (1 of 2): 0 of 5 steps",
+        "stage clusters 100 % (1 of 2): 5 of 5 steps",
+    ]
+    assert lines[3] == "update 10/10: loss 0.5, accuracy 0.25"
 
 
 def test_the_best_of_an_error_rate_is_the_lowest(store, open_sink, reader, run_id):
