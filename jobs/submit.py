@@ -17,8 +17,9 @@ from typing import Literal
 
 from engine.config.loading import load_config
 from engine.config.schema import RunConfig
-from engine.data.checks.before_queue import check_data, with_absolute_paths
-from engine.data.checks.update_size import counts_items, mean_update_size
+from engine.data.checks.before_queue import with_absolute_paths
+from engine.data.kinds import check_data
+from engine.data.update_size import counts_items, mean_update_size
 from engine.recipes.specs import spec_of
 from engine.training.schedules import total_updates
 from jobs.home import Home

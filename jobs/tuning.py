@@ -12,6 +12,7 @@ from threading import Event
 from typing import Any
 
 from engine.config.fields import list_settings
+from engine.config.kinds import has_segments
 from engine.config.loading import load_config
 from engine.config.overrides import applied, config_with
 from engine.config.schema import RunConfig
@@ -45,7 +46,7 @@ def tunable_config(values: Mapping[str, Any], assignments: Iterable[str] = ()) -
     filled, problems = applied(values, assignments)
     section = filled.get("data")
     kind = section.get("kind") if isinstance(section, dict) else None
-    if isinstance(section, dict) and kind != "speech" and section.get("short_files") != "whole":
+    if isinstance(section, dict) and has_segments(filled) and section.get("short_files") != "whole":
         for item in list_settings({"data": str(kind)} if kind else None):
             name = item.key.partition(".")[2]
             if item.key.startswith("data.") and item.required and item.type_name == "path":

@@ -69,6 +69,17 @@ def find_plugins(
     return Plugins(group, parts, broken)
 
 
+def check_target(target: str, what: str) -> None:
+    """Make sure that a text has the form of `load_target`, without importing anything.
+
+    Raises:
+        ValueError: naming `what` it was given for.
+    """
+    module, _, name = target.partition(":")
+    if not (module and name.isidentifier()):
+        raise ValueError(f"{what} must be 'package.module:name', found {target!r}")
+
+
 def load_target(target: str) -> Any:
     """Import what `"package.module:name"` names; the way a torch-free declaration names heavy code.
 
@@ -76,9 +87,8 @@ def load_target(target: str) -> Any:
         ValueError: when the text is no such name, or the module has nothing of that name.
         ImportError: when the module can't be imported.
     """
-    module, sign, name = target.partition(":")
-    if not (module and sign and name.isidentifier()):
-        raise ValueError(f"expected 'package.module:name', found {target!r}")
+    check_target(target, "a target")
+    module, _, name = target.partition(":")
     value = getattr(import_module(module), name, None)
     if value is None:
         raise ValueError(f"module {module} has no {name!r}")

@@ -1,21 +1,30 @@
-"""Settings of the datasets: one section for each kind of task."""
+"""Settings of the datasets: one section for each kind, those of installed packages included."""
 
 from __future__ import annotations
 
+from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Union, get_args
 
 from pydantic import Field, model_validator
 
+from engine.config.data_settings import DataSettings
 from engine.config.speech import SpeechData
-from models.settings import Section, setting
+from models.entry_points import check_target, find_plugins
+from models.plugins import accept_section
+from models.settings import setting
+
+GROUP = "sepdash.data"
 
 
-class AudioData(Section):
+class AudioData(DataSettings):
     """What every dataset of audio files has in common."""
 
     recipes: ClassVar[frozenset[str]] = frozenset({"separation"})
     default_loss: ClassVar[str] = "spectral"
+    has_segments: ClassVar[bool] = True
+    whole_files: ClassVar[bool] = True
+    keeps_clips: ClassVar[bool] = True
 
     train: Path = setting(..., "Folder of the training audio.", unit="path")
     valid: Path = setting(..., "Folder of the validation audio.", unit="path")
@@ -42,6 +51,20 @@ class AudioData(Section):
     def segment_samples(self) -> int:
         """Length of a training segment, in audio samples."""
         return round(self.segment_s * self.rate_hz)
+
+    @property
+    def items_differ(self) -> bool:
+        """Short files may be items of their own length."""
+        return self.short_files == "whole"
+
+    @property
+    def lowest_input_hz(self) -> int:
+        """Rate that the input is brought down to at the lowest; 0 where it keeps its bandwidth."""
+        return 0
+
+    def mixes_on_device(self, *, gpu: bool) -> bool:
+        """Return whether training items are mixed where the model is, `gpu` saying that it is on one."""
+        return False
 
     @property
     def source_names(self) -> tuple[str, ...]:
@@ -71,6 +94,11 @@ class BandwidthData(AudioData):
         """One: the audio with its upper band."""
         return ("extended",)
 
+    @property
+    def lowest_input_hz(self) -> int:
+        """The lowest of the rates that are drawn from."""
+        return min(self.input_rates_hz)
+
     @model_validator(mode="after")
     def _rates_below_model_rate(self) -> BandwidthData:
         high = [rate for rate in self.input_rates_hz if rate > self.rate_hz or rate < 1_000]
@@ -97,6 +125,11 @@ class DenoiseData(AudioData):
     def source_names(self) -> tuple[str, ...]:
         """One: the audio without the noise."""
         return ("denoised",)
+
+    @property
+    def folders(self) -> tuple[tuple[Path, str], ...]:
+        """The folders of noise come last."""
+        return *super().folders, self.noise_folder("train"), self.noise_folder("valid")
 
     def noise_folder(self, split: Literal["train", "valid"]) -> tuple[Path, str]:
         """Return the folder of noise of a split, and the setting that names it."""
@@ -175,6 +208,15 @@ class StemsData(AudioData):
         switches = self.flip_polarity or self.swap_channels
         return switches or max(self.remix, self.gain_db, self.speed_percent) > 0
 
+    def mixes_on_device(self, *, gpu: bool) -> bool:
+        """Follow `mix_on` where stems are changed; auto mixes on a GPU if that sends no more."""
+        if not self.changes_stems:
+            return False
+        if self.mix_on == "auto":
+            # Stems in place of mixture and targets are no more to send: then readers save a fifth.
+            return gpu and len(self.others) <= 1
+        return self.mix_on == "device"
+
     @model_validator(mode="after")
     def _changed_stems_are_summed(self) -> StemsData:
         if self.changes_stems and self.mixture:
@@ -215,6 +257,11 @@ class SpeakersData(AudioData):
         return self
 
     @property
+    def splits_by_name(self) -> bool:
+        """Files held out by name may lie beside those that are trained on."""
+        return bool(self.held_out)
+
+    @property
     def source_names(self) -> tuple[str, ...]:
         """One for each speaker, in no order."""
         return tuple(f"speaker{number + 1}" for number in range(self.num_speakers))
@@ -225,7 +272,28 @@ class SpeakersData(AudioData):
         return True
 
 
-DataConfig = Annotated[
-    BandwidthData | DenoiseData | StemsData | SpeakersData | SpeechData,
-    Field(discriminator="kind"),
-]
+def accept_data(point: EntryPoint, value: object) -> type[DataSettings]:
+    """Return the settings that an entry point names.
+
+    Raises:
+        TypeError: when they break a rule.
+    """
+    data = accept_section(point, value, DataSettings)
+    if not data.recipes:
+        raise TypeError(f"{point.value} names no recipes that can train on it")
+    if not data.default_loss:
+        raise TypeError(f"{point.value} names no default_loss")
+    check_target(data.handler, f"{point.value}: handler")
+    return data
+
+
+BuiltInData = BandwidthData | DenoiseData | StemsData | SpeakersData | SpeechData
+DATA_PLUGINS = find_plugins(
+    GROUP, accept_data, taken=[data.model_fields["kind"].default for data in get_args(BuiltInData)]
+)
+if TYPE_CHECKING:
+    DataConfig = DataSettings
+else:
+    DataConfig = Annotated[
+        Union[(*get_args(BuiltInData), *DATA_PLUGINS.parts.values())], Field(discriminator="kind")
+    ]

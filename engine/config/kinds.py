@@ -9,14 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
-from engine.config.data import DataConfig
+from engine.config.data import DATA_PLUGINS, DataConfig
 from engine.config.losses import LOSS_PLUGINS, LossConfig, SpectralLoss
 from models.configs import PLUGINS, AudioUNetConfig, ModelConfig
 from models.entry_points import Plugins
 from models.settings import Section
 
 VARIANTS = ("data", "model", "loss")
-PLUGINS_OF: Mapping[str, Plugins[Any]] = {"model": PLUGINS, "loss": LOSS_PLUGINS}
+PLUGINS_OF: Mapping[str, Plugins[Any]] = {
+    "data": DATA_PLUGINS,
+    "model": PLUGINS,
+    "loss": LOSS_PLUGINS,
+}
 
 
 def _members(union: Any) -> dict[str, type[Section]]:
@@ -50,6 +54,12 @@ def chosen_kinds(values: Mapping[str, Any]) -> dict[str, str]:
         if isinstance(section := filled.get(name), Mapping)
         and isinstance(kind := section.get("kind"), str)
     }
+
+
+def has_segments(values: Mapping[str, Any]) -> bool:
+    """Return whether the kind of data that values choose is cut into segments of one length."""
+    known = _DATA.get(chosen_kinds(values).get("data", ""))
+    return known is None or bool(known.has_segments)
 
 
 def misfit(data: Any, model: Any, loss: Any) -> str:

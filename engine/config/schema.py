@@ -61,15 +61,16 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _validation_suits_data(self) -> RunConfig:
         validation = self.validation
-        if validation.full_files and not isinstance(self.data, AudioData):
+        if validation.full_files and not self.data.whole_files:
             raise ValueError(
                 f"validation.full_files = true, but data.kind = {self.data.kind!r} is always judged whole; "
                 "leave it out"
             )
-        if validation.clips and not isinstance(self.data, AudioData):
+        if validation.clips and not self.data.keeps_clips:
+            instead = self.data.instead_of_clips
             raise ValueError(
                 f"validation.clips = {validation.clips}, but data.kind = {self.data.kind!r} puts out no "
-                "audio to listen to; leave it out, and read what was heard with `sepdash transcribe RUN FILE`"
+                f"audio to listen to; leave it out{f', and {instead}' if instead else ''}"
             )
         if validation.full_every is not None and not validation.full_files:
             raise ValueError(

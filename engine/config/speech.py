@@ -7,14 +7,16 @@ from typing import ClassVar, Literal
 
 from pydantic import model_validator
 
-from models.settings import Section, setting
+from engine.config.data_settings import DataSettings
+from models.settings import setting
 
 
-class SpeechData(Section):
+class SpeechData(DataSettings):
     """Speech recognition: utterances with their text, as log-mel frames (25 ms every 10 ms)."""
 
     recipes: ClassVar[frozenset[str]] = frozenset({"transducer"})
     default_loss: ClassVar[str] = "rnnt"
+    instead_of_clips: ClassVar[str] = "read what was heard with `sepdash transcribe RUN FILE`"
 
     kind: Literal["speech"] = setting("speech", "Speech recognition: utterances with their text.")
     train: Path = setting(

@@ -35,7 +35,7 @@ def _report(values: dict[str, object], world: int) -> dict[str, object]:
     from engine.batching.open_plan import open_plan
     from engine.batching.report import report_on
     from engine.config.loading import load_config
-    from engine.data.checks.before_queue import data_warnings
+    from engine.data.kinds import data_warnings
     from engine.recipes.registry import open_recipe
 
     config = load_config(values)

@@ -18,7 +18,7 @@ from importlib.metadata import EntryPoint
 from typing import Any
 
 from engine.config.errors import ConfigError, Problem
-from models.entry_points import find_plugins, load_target
+from models.entry_points import check_target, find_plugins, load_target
 
 GROUP = "sepdash.recipes"
 
@@ -77,11 +77,7 @@ def accept_recipe(point: EntryPoint, value: object) -> RecipeSpec:
         raise TypeError(
             f"{point.value} has the name {value.name!r}, its entry point {point.name!r}"
         )
-    module, _, attribute = value.opens.partition(":")
-    if not (module and attribute.isidentifier()):
-        raise TypeError(
-            f"{point.value}: opens must be 'package.module:name', found {value.opens!r}"
-        )
+    check_target(value.opens, f"{point.value}: opens")
     return value
 
 

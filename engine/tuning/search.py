@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.config.data import AudioData
 from engine.config.schema import RunConfig
 from engine.tuning.bench import Bench, Tell
 from engine.tuning.law import MemoryLaw, Probe, fit_law
@@ -64,7 +63,7 @@ def search(config: RunConfig, options: Options, *, measurer: Measurer, tell: Tel
 
 def has_one_size(config: RunConfig) -> bool:
     """Tell whether all training items have one length, known without reading any."""
-    return isinstance(config.data, AudioData) and config.data.short_files != "whole"
+    return not config.data.items_differ
 
 
 class SizeSearch:

@@ -16,7 +16,7 @@ from engine.config.errors import ConfigError, Problem
 from engine.config.loading import load_config
 from engine.config.schema import RunConfig
 from engine.config.span import Span
-from engine.data.checks.update_size import mean_update_size, planned_size
+from engine.data.update_size import mean_update_size, planned_size
 from engine.training.schedules import total_updates
 from jobs.sweeps.expand import Variant, put
 from jobs.sweeps.experiment import Match

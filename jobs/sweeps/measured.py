@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from engine.config.kinds import has_segments
 from engine.config.schema import RunConfig
 from jobs.store.reader import StoreReader
 
@@ -65,8 +66,7 @@ class Measured:
 
 def _of_speed(config: Mapping[str, Any]) -> tuple[str, ...]:
     # Utterances are as long as they are; segments have one length whatever the files.
-    speech = config.get("data", {}).get("kind") == "speech"
-    return (*_OF_SPEED, "data.train") if speech else _OF_SPEED
+    return _OF_SPEED if has_segments(config) else (*_OF_SPEED, "data.train")
 
 
 def _key(config: Mapping[str, Any], names: tuple[str, ...]) -> str:

@@ -10,7 +10,7 @@ from engine.config.errors import ConfigError, Problem
 from engine.config.loading import load_config
 from engine.config.overrides import applied
 from engine.config.schema import RunConfig
-from engine.data.checks.update_size import planned_size
+from engine.data.update_size import planned_size
 from engine.training.schedule_preview import schedule_warnings
 from engine.training.schedules import total_updates
 from jobs.home import Home

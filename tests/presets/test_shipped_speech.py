@@ -14,7 +14,7 @@ from engine.config.loading import load_config
 from engine.config.overrides import apply_overrides
 from engine.config.schema import RunConfig
 from engine.config.speech import SpeechData
-from engine.data.checks.before_queue import check_data
+from engine.data.kinds import check_data
 from engine.data.speech.digit_strings import WORDS, build_digit_strings
 from engine.recipes.registry import open_recipe
 from presets.catalogue import Catalogue

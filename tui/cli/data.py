@@ -91,7 +91,8 @@ def check(
 def _survey(
     target: str, assignments: Sequence[str], *, segment_s: float, headers: bool, home: Home
 ) -> list[Survey]:
-    from engine.data.checks.survey import survey_data, survey_folder
+    from engine.data.checks.survey import survey_folder
+    from engine.data.kinds import survey_data
 
     progress = _show_progress if sys.stderr.isatty() else None
     folder = Path(target).expanduser().absolute()

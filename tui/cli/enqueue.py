@@ -23,7 +23,7 @@ Examples:
 def enqueue(preset: str, *, assignments: tuple[str, ...], name: str | None, home: Home) -> None:
     """Put a run of a preset into the queue."""
     from engine.config.overrides import config_with
-    from engine.data.checks.before_queue import data_warnings
+    from engine.data.kinds import data_warnings
     from engine.training.schedule_preview import schedule_warnings
     from jobs.store.reader import StoreReader
     from jobs.submit import enqueue as submit

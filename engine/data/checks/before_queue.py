@@ -1,55 +1,51 @@
-"""Looks at every file of a run's data before the run is queued. Free of torch.
+"""Looks at every audio file of a run before the run is queued. Free of torch.
 
 The header of each file is read and its last sample: 0.3 ms for a sentence, up to 40 ms for a song.
+Which files belong to a run is declared by its kind of data, in `engine.data.kinds`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, TypeVar
 
-from engine.config.data import (
-    AudioData,
-    BandwidthData,
-    DataConfig,
-    DenoiseData,
-    SpeakersData,
-    StemsData,
-)
+from engine.config.data import AudioData
 from engine.config.errors import DataError, Problem
-from engine.config.speech import SpeechData
-from engine.data.checks.speech_before_queue import check_speech, speech_warnings
 from engine.data.files.audio_files import AudioInfo, check_ends
 from engine.data.files.headers import scan_indexed
-from engine.data.files.rates import check_detours, check_policy
-from engine.data.separation.speaker_folders import scan_speakers
-from engine.data.separation.tracks import file_names, scan_tracks
+from engine.data.files.rates import check_policy
 from models.settings import Section
 
 AnyData = TypeVar("AnyData", bound=Section)
+# (settings, folder, setting that names it) -> headers of the files of the folder that a run uses.
+Files = Callable[[Any, Path, str], list[AudioInfo]]
+# A check of settings against each other; raises DataError.
+Check = Callable[[Any], None]
 
 
-def check_data(data: DataConfig) -> None:
-    """Check the folders of both splits: readable files, rates, channels, complete tracks.
+def check_audio(data: AudioData, *, files: Files, check: Check | None = None) -> None:
+    """Check the folders of all splits: readable files, rates, channels, complete tracks.
+
+    Args:
+        data: the settings.
+        files: finds the files of a folder.
+        check: what else to check.
 
     Raises:
         DataError: with everything that is wrong in any of them.
     """
-    if isinstance(data, SpeechData):
-        check_speech(data)
-        return
-    problems: list[Problem] = []
     checks: list[Callable[[], None]] = [
-        partial(_check_folder, data, folder, setting)
-        for folder, setting in dict.fromkeys(folders_of(data))
+        partial(_check_folder, data, folder, setting=setting, files=files)
+        for folder, setting in dict.fromkeys(data.folders)
     ]
-    if isinstance(data, BandwidthData):
-        checks.append(partial(check_detours, data))
-    for check in checks:
+    if check is not None:
+        checks.append(partial(check, data))
+    problems: list[Problem] = []
+    for one in checks:
         try:
-            check()
+            one()
         except DataError as error:
             problems.extend(error.problems)
     if problems:
@@ -64,14 +60,10 @@ def with_absolute_paths(data: AnyData) -> AnyData:
     return data.model_copy(update=absolute)
 
 
-def data_warnings(data: DataConfig) -> list[str]:
+def audio_warnings(data: AudioData) -> list[str]:
     """Return what is allowed but hardly meant: scores of audio that was trained on."""
-    if isinstance(data, SpeechData):
-        return speech_warnings(with_absolute_paths(data))
     train, valid = data.train.expanduser().resolve(), data.valid.expanduser().resolve()
-    # Files held out by name may lie beside those that are trained on.
-    split = isinstance(data, SpeakersData) and data.held_out
-    if split or not (valid.is_relative_to(train) or train.is_relative_to(valid)):
+    if data.splits_by_name or not (valid.is_relative_to(train) or train.is_relative_to(valid)):
         return []
     return [
         "data.valid shares files with data.train: the scores are of audio that was trained on; "
@@ -79,32 +71,16 @@ def data_warnings(data: DataConfig) -> list[str]:
     ]
 
 
-def _check_folder(data: AudioData, folder: Path, setting: str) -> None:
-    infos = files_of(data, folder, setting)
-    check_policy(infos, data, setting=setting)
-    check_ends(infos, setting=setting)
-
-
-def folders_of(data: AudioData) -> Iterator[tuple[Path, str]]:
-    """Name the folders of a task, each with the setting that holds it."""
-    yield data.train, "data.train"
-    yield data.valid, "data.valid"
-    if isinstance(data, DenoiseData):
-        yield data.noise_folder("train")
-        yield data.noise_folder("valid")
-
-
-def files_of(data: AudioData, folder: Path, setting: str) -> list[AudioInfo]:
-    """Return the headers of all files of a folder that a run uses, stem by stem.
+def loose_files(data: AudioData, folder: Path, setting: str) -> list[AudioInfo]:
+    """Return the headers of all audio files of a folder, at any depth.
 
     Raises:
         DataError: with everything that is wrong with the folder.
     """
-    if isinstance(data, StemsData):
-        names = file_names(data)
-        tracks = scan_tracks(folder, names, setting=setting, layout=data.layout)
-        return [track[name] for track in tracks for name in names]
-    if isinstance(data, SpeakersData):
-        split: Literal["train", "valid"] = "train" if setting == "data.train" else "valid"
-        return [info for _, info in scan_speakers(folder, data, split)]
     return scan_indexed(folder, setting=setting)
+
+
+def _check_folder(data: AudioData, folder: Path, *, setting: str, files: Files) -> None:
+    infos = files(data, folder, setting)
+    check_policy(infos, data, setting=setting)
+    check_ends(infos, setting=setting)

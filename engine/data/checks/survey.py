@@ -8,49 +8,55 @@ describes is understood.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from engine.config.data import AudioData, BandwidthData, DataConfig, SpeakersData, StemsData
+from engine.config.data import AudioData, SpeakersData, StemsData
 from engine.config.errors import DataError
-from engine.config.speech import SpeechData
-from engine.data.checks.before_queue import folders_of, with_absolute_paths
+from engine.data.checks.before_queue import Check
 from engine.data.checks.findings import Contents, Finding, Progress, Survey, make_survey, sounds
 from engine.data.checks.layouts import KnownDataset, recognise
-from engine.data.checks.speech_survey import survey_speech, survey_transcripts
+from engine.data.checks.speech_survey import survey_transcripts
 from engine.data.files.audio_files import AudioInfo, check_folder, find_audio, probe
-from engine.data.files.rates import channel_problems, check_detours, rate_problems
-from engine.data.separation.speaker_folders import belongs, too_few
+from engine.data.files.rates import channel_problems, rate_problems
+from engine.data.separation.speaker_folders import belongs, split_of, too_few
 from engine.data.separation.tracks import TrackFiles, file_names, find_tracks, no_tracks, open_track
 
 _MOST_STEMS = 12
+# (settings, folder, setting that names it) -> what is in the folder.
+ContentsOf = Callable[[Any, Path, str], Contents]
 
 
-def survey_data(
-    data: DataConfig, *, content: bool = True, progress: Progress | None = None
+def survey_audio(
+    data: AudioData,
+    *,
+    contents: ContentsOf,
+    check: Check | None = None,
+    content: bool = True,
+    progress: Progress | None = None,
 ) -> list[Survey]:
-    """Survey the folders of a task, held to its settings.
+    """Survey the folders of a task (absolute paths), held to its settings.
 
     Args:
         data: the settings.
+        contents: finds what is in a folder.
+        check: checks settings against each other.
         content: whether to listen to the files, too.
-        progress: told (files heard, files in all) now and then.
+        progress: called with (files heard, files in all) now and then.
     """
-    data = with_absolute_paths(data)
-    if isinstance(data, SpeechData):
-        return survey_speech(data, content=content, progress=progress)
     surveys = [
-        _survey_for(data, folder, setting, content=content, progress=progress)
-        for folder, setting in dict.fromkeys(folders_of(data))
+        _survey_for(data, folder, setting, contents=contents, content=content, progress=progress)
+        for folder, setting in dict.fromkeys(data.folders)
     ]
-    if isinstance(data, BandwidthData):
+    if check is not None:
         try:
-            check_detours(data)
+            check(data)
         except DataError as error:
             findings = tuple(Finding("settings", str(problem)) for problem in error.problems)
-            surveys.append(Survey(data.train, "data.input_rates_hz", "", 0, 0.0, {}, {}, findings))
+            key = error.problems[0].key
+            surveys.append(Survey(data.train, key, "", 0, 0.0, {}, {}, findings))
     return surveys
 
 
@@ -81,14 +87,20 @@ def survey_folder(
 
 
 def _survey_for(
-    data: AudioData, folder: Path, setting: str, *, content: bool, progress: Progress | None
+    data: AudioData,
+    folder: Path,
+    setting: str,
+    *,
+    contents: ContentsOf,
+    content: bool,
+    progress: Progress | None,
 ) -> Survey:
     try:
         check_folder(folder, setting="")
     except DataError as error:
         missing = [Finding("empty", problem.message) for problem in error.problems]
         return make_survey(folder, setting, Contents([], [], ""), missing)
-    found = _contents_for(data, folder, setting)
+    found = contents(data, folder, setting)
     findings = list(found.findings)
     if found.infos:
         rates = rate_problems(found.infos, data, setting)
@@ -102,23 +114,30 @@ def _survey_for(
     return make_survey(folder, setting, found, findings)
 
 
-def _contents_for(data: AudioData, folder: Path, setting: str) -> Contents:
-    if isinstance(data, StemsData):
-        names = file_names(data)
-        tracks = find_tracks(folder, data.layout)
-        if not tracks:
-            return Contents([], [Finding("empty", no_tracks(folder, names, data.layout))])
-        infos, findings = _of_tracks(tracks, names)
-        return Contents(infos, findings, _tracks_of(len(tracks), names))
-    if isinstance(data, SpeakersData):
-        split: Literal["train", "valid"] = "train" if setting == "data.train" else "valid"
-        paths = [path for path in find_audio(folder) if belongs(path, data, split)]
-        deep = [path for path in paths if len(path.relative_to(folder).parts) > 1]
-        names_found = {path.relative_to(folder).parts[0] for path in deep}
-        infos, findings = _probe(deep)
-        if problem := too_few(folder, names_found, data, split):
-            findings.append(Finding("empty", problem.message))
-        return Contents(infos, findings, f"{len(names_found)} speakers")
+def stem_contents(data: StemsData, folder: Path, setting: str) -> Contents:
+    """Return the stems of the tracks of a folder."""
+    names = file_names(data)
+    tracks = find_tracks(folder, data.layout)
+    if not tracks:
+        return Contents([], [Finding("empty", no_tracks(folder, names, data.layout))])
+    infos, findings = _of_tracks(tracks, names)
+    return Contents(infos, findings, _tracks_of(len(tracks), names))
+
+
+def speaker_contents(data: SpeakersData, folder: Path, setting: str) -> Contents:
+    """Return the files of a folder that belong to the split, below folders of speakers."""
+    split = split_of(setting)
+    paths = [path for path in find_audio(folder) if belongs(path, data, split)]
+    deep = [path for path in paths if len(path.relative_to(folder).parts) > 1]
+    names_found = {path.relative_to(folder).parts[0] for path in deep}
+    infos, findings = _probe(deep)
+    if problem := too_few(folder, names_found, data, split):
+        findings.append(Finding("empty", problem.message))
+    return Contents(infos, findings, f"{len(names_found)} speakers")
+
+
+def loose_contents(data: AudioData, folder: Path, setting: str) -> Contents:
+    """Return the audio files of a folder, at any depth."""
     return _flat(folder)
 
 

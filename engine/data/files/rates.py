@@ -108,8 +108,7 @@ def rate_problems(infos: Sequence[AudioInfo], data: AudioData, setting: str) -> 
         )
         return [Problem(setting, message)]
     problems: list[Problem] = []
-    if isinstance(data, BandwidthData):
-        problems.extend(_narrow(infos, data, setting))
+    problems.extend(_narrow(infos, data, setting))
     for rate in counts:
         try:
             check_rates(rate, data.rate_hz, setting=setting)
@@ -118,8 +117,8 @@ def rate_problems(infos: Sequence[AudioInfo], data: AudioData, setting: str) -> 
     return problems
 
 
-def _narrow(infos: Sequence[AudioInfo], data: BandwidthData, setting: str) -> list[Problem]:
-    lowest = min(data.input_rates_hz)
+def _narrow(infos: Sequence[AudioInfo], data: AudioData, setting: str) -> list[Problem]:
+    lowest = data.lowest_input_hz
     narrow = [info for info in infos if info.rate_hz <= lowest]
     if not narrow or lowest == data.rate_hz:
         return []

@@ -12,6 +12,20 @@ from engine.data.files.audio_files import AudioInfo, check_folder, scan_folder
 from engine.data.files.headers import Headers
 
 
+def split_of(setting: str) -> Literal["train", "valid"]:
+    """Return the split whose folder a setting names."""
+    return "train" if setting == "data.train" else "valid"
+
+
+def speaker_files(data: SpeakersData, folder: Path, setting: str) -> list[AudioInfo]:
+    """Return the headers of all files of a folder that a run uses, speaker by speaker.
+
+    Raises:
+        DataError: as `scan_speakers` does.
+    """
+    return [info for _, info in scan_speakers(folder, data, split_of(setting))]
+
+
 def scan_speakers(
     folder: Path, data: SpeakersData, split: Literal["train", "valid"]
 ) -> list[tuple[str, AudioInfo]]:

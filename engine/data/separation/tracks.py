@@ -34,6 +34,17 @@ def file_names(data: StemsData) -> tuple[str, ...]:
     return (*data.targets, data.mixture) if data.mixture else (*data.targets, *data.others)
 
 
+def stem_files(data: StemsData, folder: Path, setting: str) -> list[AudioInfo]:
+    """Return the headers of all files of a folder that a run uses, stem by stem.
+
+    Raises:
+        DataError: with everything that is wrong with any track.
+    """
+    names = file_names(data)
+    tracks = scan_tracks(folder, names, setting=setting, layout=data.layout)
+    return [track[name] for track in tracks for name in names]
+
+
 def scan_tracks(
     folder: Path, names: tuple[str, ...], *, setting: str, layout: Layout = "tracks"
 ) -> list[Track]:

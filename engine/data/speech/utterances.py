@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.config.errors import DataError, Problem
+from engine.config.schema import RunConfig
 from engine.config.speech import SpeechData
 from engine.data.batch import Split
 from engine.data.files.audio_files import AudioInfo
@@ -21,6 +22,16 @@ from engine.data.files.resampling import read_resampled
 from engine.data.files.source import with_channels
 from engine.data.speech.kept_lengths import LeftOut, in_range
 from engine.data.speech.transcripts import checked_transcripts
+
+
+def open_utterances(config: RunConfig, split: Split) -> SpeechDataset:
+    """Return the utterances of a split of a run.
+
+    Raises:
+        DataError: as `SpeechDataset` does.
+    """
+    assert isinstance(config.data, SpeechData)
+    return SpeechDataset(config.data, split)
 
 
 class SpeechDataset:

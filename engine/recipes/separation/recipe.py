@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from engine.batching.items import MicroBatch
-from engine.config.data import StemsData
 from engine.config.losses import SpectralLoss
 from engine.config.schema import RunConfig
 from engine.data.batch import Batch, Split
+from engine.data.kinds import open_dataset
 from engine.data.separation.dataset import (
     AudioItem,
     Dataset,
@@ -31,7 +31,6 @@ from engine.data.separation.dataset import (
     fetch_padded,
 )
 from engine.data.separation.kept_items import KeptItems
-from engine.data.separation.open_dataset import open_dataset
 from engine.data.separation.remix import mix_stems
 from engine.data.separation.stems import StemsDataset, fetch_unmixed
 from engine.evaluation.result import Clip, Evaluation
@@ -66,7 +65,9 @@ class SeparationRecipe:
         self._config = config
         self._open: dict[Split, Dataset] = {}
         self._weights: dict[tuple[int, torch.device], Tensor] = {}
-        self._mixes_on_device = _mixes_on_device(config)
+        self._mixes_on_device = config.audio_data.mixes_on_device(
+            gpu=config.precision.device != "cpu" and torch.cuda.is_available()
+        )
 
     def __getstate__(self) -> dict[str, object]:
         """Send only what a reader process needs: the config and the datasets found so far."""
@@ -287,14 +288,3 @@ class SeparationRecipe:
             group.append(item)
         if group:
             yield group
-
-
-def _mixes_on_device(config: RunConfig) -> bool:
-    data = config.data
-    if not isinstance(data, StemsData) or not data.changes_stems:
-        return False
-    if data.mix_on == "auto":
-        # Stems in place of mixture and targets are no more to send: then readers save a fifth.
-        no_larger = len(data.others) <= 1
-        return no_larger and config.precision.device != "cpu" and torch.cuda.is_available()
-    return data.mix_on == "device"

@@ -18,7 +18,6 @@ import torch
 from torch import nn
 
 from engine.checkpoints.find import load_model
-from engine.config.data import BandwidthData
 from engine.config.schema import RunConfig
 from engine.data.files.audio_files import AudioInfo, probe, probe_all
 from engine.data.files.rates import check_rates, resampled_length
@@ -49,7 +48,7 @@ class Separator:
 
     def output_rate(self, rate_hz: int) -> int:
         """Return the rate of the result: that of the file; for bandwidth extension at least ours."""
-        extends = isinstance(self.config.data, BandwidthData)
+        extends = self.config.audio_data.lowest_input_hz > 0
         return max(rate_hz, self.config.audio_data.rate_hz) if extends else rate_hz
 
     @torch.inference_mode()

@@ -21,6 +21,7 @@ from engine.batching.items import ItemDraw, MicroBatch
 from engine.config.schema import RunConfig
 from engine.config.speech import SpeechData
 from engine.data.batch import Batch, Split
+from engine.data.kinds import open_dataset
 from engine.data.speech.utterances import SpeechDataset
 from engine.evaluation.result import Evaluation
 from engine.item_random import item_generator
@@ -249,5 +250,5 @@ class TransducerRecipe:
 
     def _dataset(self, split: Split) -> SpeechDataset:
         if split not in self._open:
-            self._open[split] = SpeechDataset(self._data, split)
+            self._open[split] = open_dataset(self._config, split)
         return self._open[split]

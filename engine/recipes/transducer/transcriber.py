@@ -165,11 +165,12 @@ def load_transcriber(path: Path, device: torch.device) -> Transcriber:
     """
     manifest = read_manifest(find_checkpoint(path))
     config = config_of(manifest)
-    if not isinstance(config.data, SpeechData):
+    if config.recipe != "transducer":
         raise CheckpointError(
             f"{manifest.folder} is of a model that separates audio (data.kind = "
             f"{config.data.kind!r}); use `sepdash separate`"
         )
+    assert isinstance(config.data, SpeechData)
     assert isinstance(config.model, ConformerRnntConfig | EmformerRnntConfig)
     vocabulary = bytes(manifest.tensors(MODEL)["vocabulary"].tolist())
     tokenizer = from_bytes(vocabulary)

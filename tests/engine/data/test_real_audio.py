@@ -11,8 +11,8 @@ import pytest
 
 from engine.batching.items import ItemDraw, MicroBatch
 from engine.config.loading import load_config
+from engine.data.kinds import open_dataset
 from engine.data.separation.dataset import AudioItem, fetch
-from engine.data.separation.open_dataset import open_dataset
 
 SharedData = Callable[[str], Path]
 

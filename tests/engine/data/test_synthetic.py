@@ -10,7 +10,7 @@ import pytest
 
 from engine.config.schema import RunConfig
 from engine.data.files.audio_files import probe, read_segment
-from engine.data.separation.open_dataset import open_dataset
+from engine.data.kinds import open_dataset
 from engine.data.synthetic import STEMS, write_dataset
 
 

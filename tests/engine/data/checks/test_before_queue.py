@@ -11,7 +11,7 @@ import soundfile
 
 from engine.config.errors import DataError
 from engine.config.loading import load_config
-from engine.data.checks.before_queue import check_data, data_warnings
+from engine.data.kinds import check_data, data_warnings
 
 
 def write(path: Path, *, seconds: float = 0.5, rate_hz: int = 16_000, channels: int = 1) -> None:

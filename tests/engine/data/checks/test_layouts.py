@@ -13,7 +13,7 @@ from engine.config.loading import load_config
 from engine.config.overrides import apply_overrides
 from engine.data.checks.layouts import recognise
 from engine.data.checks.survey import survey_folder
-from engine.data.separation.open_dataset import open_dataset
+from engine.data.kinds import open_dataset
 from presets.catalogue import Catalogue
 
 WriteAudio = Callable[..., np.ndarray]

@@ -11,7 +11,8 @@ import soundfile
 
 from engine.config.speech import SpeechData
 from engine.data.checks.layouts import recognise
-from engine.data.checks.survey import survey_data, survey_folder
+from engine.data.checks.survey import survey_folder
+from engine.data.kinds import survey_data
 
 RATE = 16_000
 

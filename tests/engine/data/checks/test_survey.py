@@ -11,7 +11,8 @@ import pytest
 from engine.config.errors import DataError
 from engine.config.schema import RunConfig
 from engine.data.checks.listening import count_plateaus
-from engine.data.checks.survey import survey_data, survey_folder
+from engine.data.checks.survey import survey_folder
+from engine.data.kinds import survey_data
 
 MakeConfig = Callable[..., RunConfig]
 WriteAudio = Callable[..., np.ndarray]

@@ -15,7 +15,7 @@ from engine.config.errors import DataError
 from engine.config.schema import RunConfig
 from engine.data.files.audio_files import probe
 from engine.data.files.source import make_sources
-from engine.data.separation.open_dataset import open_dataset
+from engine.data.kinds import open_dataset
 
 MakeConfig = Callable[..., RunConfig]
 WriteAudio = Callable[..., np.ndarray]

@@ -11,7 +11,7 @@ import pytest
 
 from engine.config.schema import RunConfig
 from engine.data.files import audio_files, headers, index
-from engine.data.separation.open_dataset import open_dataset
+from engine.data.kinds import open_dataset
 
 MakeConfig = Callable[..., RunConfig]
 WriteAudio = Callable[..., np.ndarray]

@@ -22,10 +22,10 @@ from engine.batching.plan import FixedPlan
 from engine.config.errors import DataError
 from engine.config.schema import RunConfig
 from engine.data.batch import Batch
+from engine.data.kinds import open_dataset
 from engine.data.reading.loader import Loader
 from engine.data.reading.reader_processes import ReaderDied, ReaderFailed
 from engine.data.separation.dataset import Dataset, fetch
-from engine.data.separation.open_dataset import open_dataset
 
 DEADLINE_S = 60.0
 
@@ -182,7 +182,7 @@ from engine.batching.plan import FixedPlan
 from engine.config.loading import load_config
 from engine.data.separation.dataset import fetch
 from engine.data.reading.loader import Loader
-from engine.data.separation.open_dataset import open_dataset
+from engine.data.kinds import open_dataset
 
 if __name__ == "__main__":
     config = load_config({"data": {"kind": "bandwidth", "train": sys.argv[1], "valid": sys.argv[1],

@@ -10,8 +10,8 @@ import pytest
 
 from engine.config.errors import DataError
 from engine.config.schema import RunConfig
+from engine.data.kinds import open_dataset
 from engine.data.separation.bandwidth import BandwidthDataset, detour
-from engine.data.separation.open_dataset import open_dataset
 
 MakeConfig = Callable[..., RunConfig]
 WriteAudio = Callable[..., np.ndarray]

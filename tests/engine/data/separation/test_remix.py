@@ -13,7 +13,7 @@ from engine.batching.items import ItemDraw, MicroBatch
 from engine.config.errors import ConfigError
 from engine.config.schema import RunConfig
 from engine.data.files.source import Source
-from engine.data.separation.open_dataset import open_dataset
+from engine.data.kinds import open_dataset
 from engine.data.separation.remix import StemChange, read_changed
 from engine.data.separation.stems import StemsDataset
 from engine.recipes.separation.recipe import SeparationRecipe

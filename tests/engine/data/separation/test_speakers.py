@@ -10,8 +10,7 @@ import pytest
 
 from engine.config.errors import DataError
 from engine.config.schema import RunConfig
-from engine.data.checks.before_queue import check_data
-from engine.data.separation.open_dataset import open_dataset
+from engine.data.kinds import check_data, open_dataset
 from engine.data.separation.speakers import SpeakersDataset
 
 MakeConfig = Callable[..., RunConfig]

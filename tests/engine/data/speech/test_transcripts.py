@@ -14,7 +14,7 @@ import soundfile
 from engine.config.errors import DataError
 from engine.config.loading import load_config
 from engine.config.speech import SpeechData
-from engine.data.checks.before_queue import check_data, data_warnings
+from engine.data.kinds import check_data, data_warnings
 from engine.data.speech.transcripts import Utterance, read_manifest, write_manifest
 from engine.text.normalise import normalise, vocabulary_of
 

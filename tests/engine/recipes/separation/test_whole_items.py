@@ -13,7 +13,7 @@ from torch import nn
 from engine.batching.items import ItemDraw, MicroBatch
 from engine.config.errors import ConfigError
 from engine.config.losses import L1Loss, SiSdrLoss, SpectralLoss
-from engine.data.checks.update_size import mean_update_size
+from engine.data.update_size import mean_update_size
 from engine.events import RunEnded
 from engine.recipes.base import StepContext
 from engine.recipes.separation.recipe import SeparationRecipe

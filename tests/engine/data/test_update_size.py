@@ -17,7 +17,7 @@ from engine.config.counters import UpdateSize
 from engine.config.errors import DataError
 from engine.config.loading import load_config
 from engine.config.schema import RunConfig
-from engine.data.checks.update_size import mean_update_size, planned_size
+from engine.data.update_size import mean_update_size, planned_size
 from engine.recipes.registry import open_recipe
 
 DURATIONS_S = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0)

@@ -1,0 +1,190 @@
+"""Every kind of data, declared once: how it is checked, surveyed, warned of, sized and read.
+
+The settings of a kind are in `engine.config`; what follows from them here. Whoever has data of any
+kind asks this table, and nobody tests which kind it is. Free of torch: datasets are named, and
+imported when they are opened.
+
+To add a kind: its settings, a subclass of `engine.config.data_settings.DataSettings`, and an entry
+here. An installed package names its settings by the entry point group `sepdash.data`, and they name
+their `DataKind` in `handler`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from engine.config.data import BandwidthData, DenoiseData, SpeakersData, StemsData
+from engine.config.data_settings import DataSettings
+from engine.config.errors import ConfigError, Problem
+from engine.config.schema import RunConfig
+from engine.config.speech import SpeechData
+from engine.data.checks.before_queue import (
+    Check,
+    Files,
+    audio_warnings,
+    check_audio,
+    loose_files,
+    with_absolute_paths,
+)
+from engine.data.checks.findings import Progress, Survey
+from engine.data.checks.item_sizes import audio_sizes, speech_sizes
+from engine.data.checks.speech_before_queue import check_speech, speech_warnings
+from engine.data.checks.speech_survey import survey_speech
+from engine.data.checks.survey import (
+    ContentsOf,
+    loose_contents,
+    speaker_contents,
+    stem_contents,
+    survey_audio,
+)
+from engine.data.files.rates import check_detours
+from engine.data.separation.speaker_folders import speaker_files
+from engine.data.separation.tracks import stem_files
+from models.entry_points import load_target
+
+
+class SurveyOf(Protocol):
+    """Surveys what settings name; arguments as `survey_data`, with absolute paths."""
+
+    def __call__(
+        self, data: Any, *, content: bool = True, progress: Progress | None = None
+    ) -> list[Survey]:
+        """Return a survey of each folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataKind:
+    """What can be done with data of one kind; each function takes its settings.
+
+    Attributes:
+        check: raises DataError with everything that would stop a run, before it is queued.
+        survey: lists every problem of every file.
+        warnings: says what is allowed but hardly meant.
+        sizes: returns (N, 1) seconds, or (N, 2) seconds and tokens, of the training items, where
+            `items_differ`; paths are absolute.
+        dataset: `"package.module:name"`, called with (config, split); its module may import torch.
+            What it returns is what the recipes of the kind read.
+    """
+
+    check: Check
+    survey: SurveyOf
+    warnings: Callable[[Any], list[str]]
+    sizes: Callable[[Any], np.ndarray]
+    dataset: str
+
+
+def audio_kind(
+    dataset: str,
+    *,
+    files: Files = loose_files,
+    contents: ContentsOf = loose_contents,
+    check: Check | None = None,
+) -> DataKind:
+    """Return the entry of a kind of `AudioData`.
+
+    Args:
+        dataset: as in `DataKind`; `engine.data.separation.dataset.Dataset` for separation.
+        files: finds the files of a folder that a run uses.
+        contents: finds them for a survey, with what is wrong with others.
+        check: checks settings against each other; raises DataError.
+    """
+    return DataKind(
+        check=partial(check_audio, files=files, check=check),
+        survey=partial(survey_audio, contents=contents, check=check),
+        warnings=audio_warnings,
+        sizes=partial(audio_sizes, files=files),
+        dataset=dataset,
+    )
+
+
+_KINDS: Mapping[type[DataSettings], DataKind] = {
+    BandwidthData: audio_kind(
+        "engine.data.separation.bandwidth:BandwidthDataset", check=check_detours
+    ),
+    DenoiseData: audio_kind("engine.data.separation.denoise:DenoiseDataset"),
+    StemsData: audio_kind(
+        "engine.data.separation.stems:StemsDataset", files=stem_files, contents=stem_contents
+    ),
+    SpeakersData: audio_kind(
+        "engine.data.separation.speakers:SpeakersDataset",
+        files=speaker_files,
+        contents=speaker_contents,
+    ),
+    SpeechData: DataKind(
+        check=check_speech,
+        survey=survey_speech,
+        warnings=speech_warnings,
+        sizes=speech_sizes,
+        dataset="engine.data.speech.utterances:open_utterances",
+    ),
+}
+
+
+def kind_of(data: DataSettings) -> DataKind:
+    """Return the entry of the kind of some data.
+
+    Raises:
+        ConfigError: when the package that provides it is broken.
+    """
+    built_in = _KINDS.get(type(data))
+    if built_in is not None:
+        return built_in
+    try:
+        handler = load_target(data.handler)
+    except Exception as error:
+        message = f"{data.kind!r} can't be used: {data.handler} fails with {error}"
+        raise ConfigError([Problem("data.kind", message)]) from error
+    if not isinstance(handler, DataKind):
+        message = f"{data.kind!r} can't be used: {data.handler} is no {__name__}.DataKind"
+        raise ConfigError([Problem("data.kind", message)])
+    return handler
+
+
+def check_data(data: DataSettings) -> None:
+    """Check everything that data name: folders, files, rates, channels, texts.
+
+    Raises:
+        DataError: with everything that is wrong.
+    """
+    kind_of(data).check(data)
+
+
+def data_warnings(data: DataSettings) -> list[str]:
+    """Return what is allowed but hardly meant."""
+    return kind_of(data).warnings(with_absolute_paths(data))
+
+
+def survey_data(
+    data: DataSettings, *, content: bool = True, progress: Progress | None = None
+) -> list[Survey]:
+    """Survey what data name, held to their settings.
+
+    Args:
+        data: the settings.
+        content: whether to listen to the files, too.
+        progress: called with (files heard, files in all) now and then.
+    """
+    return kind_of(data).survey(with_absolute_paths(data), content=content, progress=progress)
+
+
+def train_sizes(data: DataSettings) -> np.ndarray:
+    """Return the sizes of the training items where they differ, as `DataKind.sizes` does.
+
+    Raises:
+        DataError: when files or texts can't be read.
+    """
+    return kind_of(data).sizes(with_absolute_paths(data))
+
+
+def open_dataset(config: RunConfig, split: Literal["train", "valid"]) -> Any:
+    """Return the items of a split, as the recipes of this kind of data read them.
+
+    Raises:
+        DataError: with everything that is wrong with the folders and files.
+    """
+    return load_target(kind_of(config.data).dataset)(config, split)
