@@ -112,7 +112,7 @@ class RunConfig(Section):
 
     @property
     def update_size(self) -> UpdateSize:
-        """What one update adds to each counter; `engine.data.checks.update_size` knows for data of any length."""
+        """What one update adds to each counter; `engine.data.update_size` knows for data of any length."""
         items = self.batch.items
         return UpdateSize(-(-items // self.batch.micro_batch), items, items * self.segment_s)
 
