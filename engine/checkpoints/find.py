@@ -18,11 +18,8 @@ from engine.checkpoints.writer import list_last
 from engine.config.errors import ConfigError
 from engine.config.loading import load_config
 from engine.config.schema import RunConfig
+from engine.metrics.best import best_checkpoint
 from models.registry import build_model
-
-PREFERRED = (
-    "best-si_sdr_ema", "best-si_sdr", "best-wer_ema", "best-wer", "best-val_loss_ema", "best-val_loss",
-)  # fmt: skip
 
 _DEVICES = "precision.devices"
 
@@ -35,17 +32,25 @@ def find_checkpoint(path: Path) -> Path:
     """Return the checkpoint directory meant by `path`.
 
     Args:
-        path: a checkpoint, a run's folder or its `checkpoints` folder; of several, the one with the
-            best SI-SDR or WER is taken (average first), then the best validation loss, then the newest.
+        path: a checkpoint, a run's folder or its `checkpoints` folder; of several it is the one that
+            `engine.metrics.best.best_checkpoint` chooses.
 
     Raises:
         CheckpointError: when there is none.
     """
     for folder in (path, path / "checkpoints"):
-        names = [folder / name for name in PREFERRED]
-        for candidate in (folder, *names, *list_last(folder)):
-            if (candidate / MANIFEST).is_file():
-                return candidate
+        if (folder / MANIFEST).is_file():
+            return folder
+        by_kind = {
+            place.name: read_manifest(place, verify=False).values.get("metrics", {})
+            for place in folder.glob("best-*")
+            if (place / MANIFEST).is_file()
+        }
+        if (kind := best_checkpoint(by_kind)) is not None:
+            return folder / kind
+        for newest in list_last(folder):
+            if (newest / MANIFEST).is_file():
+                return newest
     raise CheckpointError(
         f"{path} holds no checkpoint: expected a folder with {MANIFEST}, or the folder of a run that "
         "has saved one"

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
-from pydantic import model_validator
+from pydantic import AfterValidator, WithJsonSchema, model_validator
 
+from engine.config.errors import nearest
 from engine.config.span import PositiveSpan, Span
+from engine.metrics.registry import default_targets, target_names
 from models.settings import Section, setting
 
-BestMetric = Literal[
-    "si_sdr", "si_sdr_ema", "val_loss", "val_loss_ema",
-    "si_sdr_full", "si_sdr_full_ema", "val_loss_full", "val_loss_full_ema",
-    "wer", "wer_ema", "cer", "cer_ema",
-]  # fmt: skip
+
+def _is_target(name: str) -> str:
+    names = target_names()
+    if name not in names:
+        raise ValueError(f"expected one of {', '.join(names)}{nearest(name, names)}")
+    return name
+
+
+TargetMetric = Annotated[
+    str,
+    AfterValidator(_is_target),
+    WithJsonSchema({"type": "string", "enum": list(target_names())}),
+]
 
 
 class OptimizerConfig(Section):
@@ -146,11 +156,11 @@ class CheckpointConfig(Section):
         Span(1_000, "updates"), "Interval between saves of `last`.", unit="span"
     )
     keep_last: int = setting(2, "How many `last` checkpoints are kept.", ge=1, le=100)
-    best: tuple[BestMetric, ...] = setting(
-        ("si_sdr", "si_sdr_ema", "wer", "wer_ema", "val_loss", "val_loss_ema"),
+    best: tuple[TargetMetric, ...] = setting(
+        default_targets(),
         "Metrics whose best checkpoint is kept, on the measured weights, those that the task has; _ema "
         "needs ema.enabled, _full validation.full_files.",
-        max_length=len(get_args(BestMetric)),
+        max_length=64,
     )
 
 

@@ -18,6 +18,7 @@ from importlib.metadata import EntryPoint
 from typing import Any
 
 from engine.config.errors import ConfigError, Problem
+from engine.metrics.registry import LOSS, Metric, headline
 from models.entry_points import check_target, find_plugins, load_target
 
 GROUP = "sepdash.recipes"
@@ -33,16 +34,15 @@ class RecipeSpec:
         opens: where the recipe is, as `"package.module:name"`; called with the config of a run and
             `opening` (`engine.recipes.base.Opening`), it returns an `engine.recipes.base.Recipe`. Its
             module may import torch: it is imported when a run is trained.
-        metrics: what evaluations of it measure beside the built-in metrics
-            (`engine.metrics.registry.Metric`).
+        metrics: what its evaluations and updates measure beside the built-in metrics.
         headline: name of the metric that its runs are listed by.
     """
 
     name: str
     title: str
     opens: str
-    metrics: tuple[Any, ...] = ()
-    headline: str = "val_loss"
+    metrics: tuple[Metric, ...] = ()
+    headline: str = LOSS
 
     def open(self, config: Any, *, opening: Any) -> Any:
         """Import the recipe and open it for a config."""
@@ -54,13 +54,13 @@ BUILT_IN = (
         name="separation",
         title="separation, denoising and bandwidth extension of audio",
         opens="engine.recipes.separation.recipe:open_separation",
-        headline="si_sdr",
+        headline=headline("separation"),
     ),
     RecipeSpec(
         name="transducer",
         title="speech recognition by transducers",
         opens="engine.recipes.transducer.recipe:open_transducer",
-        headline="wer",
+        headline=headline("transducer"),
     ),
 )
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from engine.checkpoints.files import MODEL, STATE, TRAINING, CheckpointError, Manifest
 from engine.checkpoints.writer import Save, SnapshotBuffers
 from engine.metrics.best import BestMetrics
+from engine.metrics.registry import measured
 from engine.precision import LossScale
 from engine.torch_random import RngState, rng_state, set_rng_state
 from engine.training.curves import Telemetry
@@ -134,7 +135,7 @@ class StateSaver:
             Save(
                 f"best-{metric}",
                 {**about, "kind": f"best-{metric}", "metrics": dict(metrics)},
-                {MODEL: average if metric.endswith("_ema") else raw, **recipe},
+                {MODEL: average if measured(metric).ema else raw, **recipe},
                 documents,
             )
             for metric in best

@@ -6,25 +6,20 @@ average swapped in and out, and the names of the metrics.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TypeVar
 
 import torch
 from torch import nn
 
 from engine.config.schema import RunConfig
 from engine.evaluation.result import Evaluation
+from engine.metrics.registry import metric_of, of_average, of_whole_files
 from engine.precision import autocast, eagerly, without_benchmark
 from engine.recipes.base import JudgesWholeFiles, Recipe
 from engine.torch_random import rng_state, seed_torch, set_rng_state
 from engine.training.ema import Ema
-
-# Metrics of the data alone: the same for the weights and their average.
-_OF_INPUT = ("input_si_sdr", "input_si_sdr_full")
-
-T = TypeVar("T")
 
 
 class Validator:
@@ -52,8 +47,8 @@ class Validator:
                 average = self._measure(model, whole=whole)
         return replace(
             raw,
-            metrics=raw.metrics | _of_average(average.metrics),
-            items=raw.items | _of_average(average.items),
+            metrics=raw.metrics | of_average(average.metrics),
+            items=raw.items | of_average(average.items),
             clips=average.clips,
         )
 
@@ -66,17 +61,9 @@ class Validator:
             full = self._recipe.evaluate_whole(model, self._device)
         return replace(
             found,
-            metrics=found.metrics | _of_whole_files(full.metrics),
-            items=found.items | _of_whole_files(full.items),
+            metrics=found.metrics | of_whole_files(full.metrics),
+            items=found.items | of_whole_files(full.items),
         )
-
-
-def _of_whole_files(values: Mapping[str, T]) -> dict[str, T]:
-    return {f"{name}_full": value for name, value in values.items()}
-
-
-def _of_average(values: Mapping[str, T]) -> dict[str, T]:
-    return {f"{name}_ema": value for name, value in values.items() if name not in _OF_INPUT}
 
 
 @contextmanager
@@ -96,7 +83,6 @@ def evaluation_mode(model: nn.Module, *, seed: int) -> Iterator[None]:
 
 
 def metric_unit(name: str, loss_unit: str) -> str:
-    """Return the unit of a validation metric."""
-    if name.startswith(("spectral", "wer", "cer")):
-        return ""
-    return loss_unit if name.startswith("val_loss") else "dB"
+    """Return the unit in which a validation metric is stored; that of a loss depends on its kind."""
+    metric = metric_of(name)
+    return loss_unit if metric.family == "loss" else metric.stored_unit

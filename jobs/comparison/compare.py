@@ -11,17 +11,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from engine.metrics.best import falls, is_rate
+from engine.metrics.registry import LOSS, compared_names, metric_of
 from jobs.comparison.bootstrap import FEWEST_ITEMS, Difference, paired_difference
 from jobs.comparison.evaluations import Clock, Point, RunScores, When, item_values, read_scores
 from jobs.store.reader import StoreReader
 from jobs.store.records import RunRecord
-
-# Those that no run has are left out.
-METRICS = (
-    "si_sdr", "si_sdr_ema", "wer", "wer_ema", "cer", "cer_ema", "val_loss", "val_loss_ema",
-    "si_sdr_full", "si_sdr_full_ema",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +81,15 @@ def compare(
     *,
     by: Clock = "items",
     when: When = "best",
-    metrics: Sequence[str] = METRICS,
+    metrics: Sequence[str] | None = None,
 ) -> Comparison:
     """Compare runs; the variant of the first one is the reference.
 
     Raises:
         ValueError: when no run has been evaluated.
     """
-    judge = _Judge(reader, runs, by=by, when=when, metrics=metrics)
+    names = tuple(metrics or compared_names())
+    judge = _Judge(reader, runs, by=by, when=when, metrics=names)
     tables = {name: judge.table(name) for name in judge.metrics}
     return Comparison(
         by, judge.budget, when, judge.variants[0], judge.scores,
@@ -143,7 +138,7 @@ class _Judge:
         if found.num_items < FEWEST_ITEMS:
             verdict = f"{found.num_items} items are too few to tell"
         elif found.is_shown:
-            verdict = "better" if (found.mean < 0) == falls(metric) else "worse"
+            verdict = "better" if (found.mean > 0) == metric_of(metric).rises else "worse"
         return Row(variant, row.best, at, row.final, found, verdict)
 
     def ordering(self, metric: str) -> Ordering | None:
@@ -154,7 +149,7 @@ class _Judge:
         }
         if len(levels) < 2:
             return None
-        ranked = sorted(levels, key=lambda name: levels[name], reverse=not falls(metric))
+        ranked = sorted(levels, key=lambda name: levels[name], reverse=metric_of(metric).rises)
         pairs = [self._difference(a, b, metric) for a, b in pairwise(ranked)]
         apart = [isinstance(found, Difference) and found.is_shown for found in pairs]
         return Ordering(metric, ranked, apart)
@@ -196,7 +191,7 @@ class _Judge:
                 "reached later is left out"
             )
         if not self._one_loss:
-            lines.append("val_loss is left out: the runs minimise different losses")
+            lines.append(f"{LOSS} is left out: the runs minimise different losses")
         seeds = {
             name: [s.run.seed for s in self.scores if s.variant == name] for name in self.variants
         }
@@ -206,9 +201,9 @@ class _Judge:
             if len(set(found)) < len(found)
         ]
         shown = {name for (*_, name), d in self._differences.items() if isinstance(d, Difference)}
-        if any(is_rate(name) for name in shown):
+        if any(metric_of(name).is_rate for name in shown):
             lines.append(
-                "wer and cer are errors over the length of all references, so in the differences items "
+                "error rates are errors over the length of all references, so in the differences items "
                 "weigh by their length"
             )
         found = [d for d in self._differences.values() if isinstance(d, Difference)]
@@ -220,7 +215,7 @@ class _Judge:
 
 
 def _is_loss(metric: str) -> bool:
-    return metric.startswith("val_loss")
+    return metric_of(metric).family == "loss"
 
 
 def _spread(chosen: Sequence[tuple[RunScores, Point]]) -> Spread | None:

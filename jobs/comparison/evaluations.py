@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from engine.metrics.best import is_better
+from engine.metrics.registry import metric_of
 from jobs.store.reader import StoreReader
 from jobs.store.records import RunRecord
 
@@ -62,7 +62,8 @@ class RunScores:
         chosen: Point | None = None
         for point in self.points.get(metric, []):
             if point.at <= budget * _NEARLY and (
-                when == "final" or is_better(metric, point.value, chosen.value if chosen else None)
+                when == "final"
+                or metric_of(metric).is_better(point.value, chosen.value if chosen else None)
             ):
                 chosen = point
         return chosen

@@ -18,11 +18,10 @@ from engine.events import (
     RunStarted,
     StageProgressed,
 )
-from engine.metrics.best import is_rate
+from engine.metrics.registry import metric_of
 
 _EVERY_S = 5.0
 _BEST = "best-"
-_MAIN = {"val_loss", "si_sdr", "wer", "cer"}
 # Curves that a line about progress has no room for.
 _LEFT_OUT = {"skipped", "audio_s_per_s"}
 
@@ -110,18 +109,14 @@ def _describe_start(event: RunStarted) -> str:
 
 def _main(metrics: Mapping[str, float]) -> dict[str, float]:
     """Return what a line has room for; all of it is in the store."""
-    found = {
-        name: value
-        for name, value in metrics.items()
-        if name.removesuffix("_ema").removesuffix("_full") in _MAIN
-    }
+    found = {name: value for name, value in metrics.items() if metric_of(name).is_main}
     return found or dict(metrics)
 
 
 def _list(values: Mapping[str, float], units: Mapping[str, str]) -> str:
     return ", ".join(
         f"{name} {value:.2%}"
-        if is_rate(name)
+        if metric_of(name).is_rate
         else f"{name} {value:.4g}{' ' + unit if (unit := units.get(name, '')) else ''}"
         for name, value in values.items()
     )

@@ -27,7 +27,7 @@ from engine.events import (
     RunStarted,
     StageProgressed,
 )
-from engine.metrics.best import falls
+from engine.metrics.registry import input_name, metric_of, stored_name
 from jobs.sinks.journal import Block, Journal
 from jobs.sinks.pump import Pump, Stamped
 from jobs.store.errors import StoreError
@@ -173,10 +173,10 @@ class StoreSink:
         self._store.add_results(record, results)
 
     def _note_best(self, metrics: dict[str, float]) -> None:
-        columns = {"best": self._metric, "best_ema": f"{self._metric}_ema"}
+        columns = {"best": self._metric, "best_ema": stored_name(self._metric, ema=True)}
         values = {column: metrics[name] for column, name in columns.items() if name in metrics}
-        self._store.note_best(self._run_id, values, lower=falls(self._metric))
-        if np.isfinite(value := metrics.get(f"input_{self._metric}", np.nan)):
+        self._store.note_best(self._run_id, values, lower=not metric_of(self._metric).rises)
+        if np.isfinite(value := metrics.get(input_name(self._metric), np.nan)):
             self._store.update_run(self._run_id, input_score=float(value))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from engine.metrics.best import falls
+from engine.metrics.registry import metric_of
 
 RunState = Literal["queued", "running", "finished", "stopped", "failed"]
 RUN_STATES: tuple[RunState, ...] = get_args(RunState)
@@ -57,8 +57,7 @@ class RunRecord:
     @property
     def top(self) -> float | None:
         """The better of the two best values; None before the first evaluation."""
-        found = [value for value in (self.best, self.best_ema) if value is not None]
-        return (min if falls(self.metric) else max)(found, default=None)
+        return metric_of(self.metric).best((self.best, self.best_ema))
 
     @property
     def gain(self) -> float | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from engine.config.old_names import current_clock
+from engine.metrics.registry import BUILT_IN, metric_of
 from jobs.home import Home
 from tui.cli.common import complete_run, json_option, print_json, with_home
 from tui.reports import formats
@@ -45,9 +46,8 @@ class _Clock(click.Choice[str]):
 )  # fmt: skip
 @click.option(
     "--metric", "metrics", multiple=True,
-    help="si_sdr, si_sdri, sdr, spectral, lsd, val_loss, wer or cer, of whole files with _full, of the "
-    "averaged weights with _ema (si_sdr_full_ema). May be repeated  [si_sdr, si_sdr_full, wer, cer and "
-    "val_loss, both ways].",
+    help=f"{', '.join(metric.name for metric in BUILT_IN)}; add _full for whole files, _ema for the "
+    "averaged weights (both: _full_ema). May be repeated. [default: the main metrics the runs have]",
 )  # fmt: skip
 @json_option
 @click.option("--csv", "csv_file", type=_FILE, help="Write a row for each variant and metric.")
@@ -70,13 +70,13 @@ def compare(
     Differences are paired by validation item, with 95 % bootstrap intervals over the items and over
     the seeds where a variant has several. "-" as a FILE is standard output.
     """
-    from jobs.comparison.compare import METRICS
     from jobs.comparison.compare import compare as judge
     from jobs.store.reader import StoreReader
     from tui.cli import comparison_tables as tables
 
     asked = options["metrics"]
-    options["metrics"] = asked or METRICS
+    if not asked:
+        del options["metrics"]
     if plot_file is not None:
         from tui.cli.plots import check_plot
 
@@ -84,7 +84,9 @@ def compare(
     with StoreReader(home.store) as reader:
         found = judge(reader, _runs(reader, runs, experiment), **options)  # type: ignore[arg-type]
     # A loss that differs between the runs is left out with a note.
-    absent = [name for name in asked if name not in found.tables and "val_loss" not in name]
+    absent = [
+        name for name in asked if name not in found.tables and metric_of(name).family != "loss"
+    ]
     if absent:
         raise click.UsageError(f"--metric {absent[0]}: none of these runs was judged by it")
     written = [file for file in (csv_file, markdown_file) if file is not None]

@@ -8,11 +8,10 @@ from collections.abc import Iterator
 
 import click
 
-from engine.metrics.best import falls
+from engine.metrics.registry import measured, metric_of
 from jobs.comparison.compare import Comparison, Ordering, Row, Spread
 from tui.cli.common import print_table
 from tui.reports import formats
-from tui.reports.metric_style import style_of
 
 _CLOCKS = {"updates": "updates", "items": "items", "wall_clock": "of training time"}
 _RIGHT = "RUNS BEST FINAL AT DIFFERENCE"
@@ -27,7 +26,7 @@ def print_comparison(found: Comparison) -> None:
     click.echo(_title(found))
     for metric, rows in found.tables.items():
         click.echo(f"\n{_heading(metric)}")
-        scale = style_of(metric).scale
+        scale = metric_of(metric).scale
         print_table(_headers(found), [_cells(found, row, scale) for row in rows], right=_RIGHT)
     if found.orderings:
         width = max(len(order.metric) for order in found.orderings)
@@ -70,7 +69,7 @@ def _markdown_lines(found: Comparison) -> Iterator[str]:
         yield "| " + " | ".join(headers) + " |"
         yield "|" + "|".join("--:" if name in _RIGHT.split() else "---" for name in headers) + "|"
         for row in rows:
-            cells = _cells(found, row, style_of(metric).scale)
+            cells = _cells(found, row, metric_of(metric).scale)
             yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
     if found.orderings:
         yield f"\nOrderings at the {found.when} (≈: no difference shown):\n"
@@ -89,13 +88,10 @@ def _title(found: Comparison) -> str:
 
 
 def _heading(metric: str) -> str:
-    name, of = (metric.removesuffix("_ema"), ", averaged weights") if metric.endswith("_ema") else (
-        metric, ""
-    )  # fmt: skip
-    of = f", whole files{of}" if name.endswith("_full") else of
-    unit = style_of(name).unit
-    lower = ", lower is better" if falls(name) else ""
-    return f"{metric}{f' in {unit}' if unit else ''}{of}{lower}"
+    what = measured(metric)
+    unit = what.metric.unit
+    lower = "" if what.metric.rises else ", lower is better"
+    return f"{metric}{f' in {unit}' if unit else ''}{f', {what.of}' if what.of else ''}{lower}"
 
 
 def _headers(found: Comparison) -> list[str]:

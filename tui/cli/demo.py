@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from engine.metrics.registry import metric_of, stored_name
 from jobs.home import Home
 from tui.cli.common import print_table, with_home
 from tui.reports import formats
@@ -119,13 +120,15 @@ def _news(
     state, update = told.get(record.id, ("", 0))
     if record.state != state and record.state in ("queued", "running"):
         yield record.state
-    curves = reader.curves(record.id, ["si_sdr", "si_sdr_ema"], first=update + 1)
-    raw, ema = curves["si_sdr"], curves["si_sdr_ema"]
+    metric = metric_of(record.metric)
+    names = (metric.name, stored_name(metric.name, ema=True))
+    curves = reader.curves(record.id, names, first=update + 1)
+    raw, ema = (curves[name] for name in names)
     averages = dict(zip(ema.updates, ema.last, strict=True))
     for at, value in zip(raw.updates, raw.last, strict=True):
         yield (
-            f"update {at:>4} of {record.total_updates}   SI-SDR {formats.level(value)} dB   "
-            f"EMA {formats.level(averages.get(at))} dB   input {formats.level(record.input_score)} dB"
+            f"update {at:>4} of {record.total_updates}   {metric.title} {metric.with_unit(value)}   "
+            f"EMA {metric.with_unit(averages.get(at))}   input {metric.with_unit(record.input_score)}"
         )
         update = at
     if record.state != state and record.state not in ("queued", "running"):

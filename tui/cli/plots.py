@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tui.reports.metric_style import style_of
+from engine.metrics.registry import metric_of
 
 if TYPE_CHECKING:
     from jobs.comparison.compare import Comparison
@@ -56,7 +56,7 @@ def draw(found: Comparison, file: Path) -> None:
 
 def _draw_metric(chart: Any, found: Comparison, metric: str, colours: dict[str, str]) -> None:
     named: set[str] = set()
-    scale = style_of(metric).scale
+    scale = metric_of(metric).scale
     for scores in found.runs:
         points = scores.points.get(metric, [])
         if not points:
@@ -70,7 +70,7 @@ def _draw_metric(chart: Any, found: Comparison, metric: str, colours: dict[str, 
     chart.axvline(found.budget, color="0.6", linewidth=0.8, linestyle="--")
     chart.set_title(metric)
     chart.set_xlabel(_CLOCKS[found.by])
-    chart.set_ylabel(style_of(metric).unit)
+    chart.set_ylabel(metric_of(metric).unit)
     chart.grid(visible=True, alpha=0.25)
 
 
@@ -79,5 +79,5 @@ def _mark_best(
 ) -> None:
     best = scores.point(metric, "best", found.budget)
     if best is not None:
-        value = best.value * style_of(metric).scale
+        value = best.value * metric_of(metric).scale
         chart.plot([best.at], [value], color=colour, marker="o", markersize=4)

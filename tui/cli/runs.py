@@ -6,11 +6,11 @@ from typing import get_args
 
 import click
 
+from engine.metrics.registry import common_title, metric_of
 from jobs.home import Home
 from jobs.store.records import RunRecord, RunState
 from tui.cli.common import json_option, print_json, print_table, with_home
 from tui.reports import formats
-from tui.reports.metric_style import common_title, style_of
 
 _EXAMPLES = """\b
 Examples:
@@ -55,8 +55,8 @@ def row(run: RunRecord) -> list[str]:
         "stopping" if run.stopping else run.state,
         formats.percent(run.progress),
         formats.duration(run.eta_s),
-        style_of(run.metric).value(run.best),
-        style_of(run.metric).value(run.best_ema),
+        metric_of(run.metric).text(run.best),
+        metric_of(run.metric).text(run.best_ema),
         formats.gain(run.gain),
         run.preset,
     ]

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from engine.metrics.best import is_rate
+from engine.metrics.registry import metric_of
 from jobs.home import Home
 from tui.cli.common import json_option, print_json, print_table, run_argument, with_home
 from tui.reports import formats
-from tui.reports.metric_style import style_of
 
 if TYPE_CHECKING:
     from jobs.store.reader import StoreReader
@@ -77,7 +76,7 @@ def _print_run(record: RunRecord, home: Home) -> None:
         "created": _when(record.created_at),
         "started": _when(record.started_at),
         "ended": _when(record.ended_at),
-        f"best {style_of(record.metric).title}": _best(record),
+        f"best {metric_of(record.metric).title}": _best(record),
         "folder": str(home.run_folder(record.id)),
     }
     for name, text in fields.items():
@@ -87,7 +86,7 @@ def _print_run(record: RunRecord, home: Home) -> None:
 def _best(record: RunRecord) -> str:
     if record.top is None:
         return formats.MISSING
-    style = style_of(record.metric)
+    style = metric_of(record.metric)
     text = f"{style.with_unit(record.best)}, EMA {style.with_unit(record.best_ema)}"
     if record.gain is None:
         return text
@@ -101,7 +100,7 @@ def _print_latest(latest: dict[str, float]) -> None:
         print_table(
             ["SERIES", "VALUE"],
             [
-                [k, style_of(k).value(v) if is_rate(k) else formats.number(v, 5)]
+                [k, metric_of(k).text(v) if metric_of(k).is_rate else formats.number(v, 5)]
                 for k, v in latest.items()
             ],
             "VALUE",

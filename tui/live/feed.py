@@ -18,6 +18,7 @@ from typing import Protocol
 
 from textual.message import Message
 
+from engine.metrics.registry import LOSS, variants
 from jobs.home import Home
 from jobs.store.records import Curve, RunRecord, SystemRecord, WorkerRecord
 from tui.live.messages import (
@@ -30,7 +31,7 @@ from tui.live.messages import (
 )
 from tui.reports.formats import clean
 
-SERIES = ("loss", "val_loss", "audio_s_per_s", "updates_per_s")
+SERIES = ("loss", LOSS, "audio_s_per_s", "updates_per_s")
 POLL_S = 0.25
 CHARTS_S = 1.0
 WORKERS_S = 2.0
@@ -206,7 +207,7 @@ class Feed:
         kept = self._kept.get(run.id)
         if kept is not None and kept.run == run and run.state != "running":
             return kept
-        names = (*SERIES, *(f"{run.metric}{of}" for of in ("", "_ema", "_full", "_full_ema")))
+        names = (*SERIES, *variants(run.metric))
         curves = reader.curves(run.id, names, max_points=MAX_POINTS)
         since = run.started_at or 0.0
         system = reader.system(run.id, since=since, max_points=MAX_POINTS // 2)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from engine.metrics.registry import common_title, metric_of
 from jobs.store.records import RunRecord
 from tui.reports import formats
-from tui.reports.metric_style import common_title, style_of
 from tui.widgets.charts.palette import STATE_GLYPHS
 
 BAR = "bar"
@@ -136,7 +136,7 @@ def _value(run: RunRecord, key: str, now: float) -> tuple[str, str]:
         return formats.duration(took_s(run, now)) if ended else "", "dim"
     if key in {"raw", "ema"}:
         value = run.best if key == "raw" else run.best_ema
-        text = style_of(run.metric).value(value) if value is not None else ""
+        text = metric_of(run.metric).text(value) if value is not None else ""
         return text, "dim" if key == "raw" else ""
     if key == "gain":
         value = run.gain

@@ -320,6 +320,25 @@ def test_separate_takes_the_checkpoint_with_the_best_level(
     assert checkpoint_of_run(lab.home, "one", None) == tmp_path / chosen
 
 
+def test_a_run_and_its_folder_mean_the_same_checkpoint(lab, tmp_path: Path) -> None:
+    from engine.checkpoints.files import write_checkpoint
+    from engine.checkpoints.find import find_checkpoint
+    from tui.cli.checkpoints import checkpoint_of_run
+
+    run = lab.run("one", "finished", updates=2)
+    folder = lab.home.run_folder(run) / "checkpoints"
+    values = {"si_sdr": 12.4, "si_sdr_ema": 11.9, "val_loss_ema": 0.1}
+    for kind in ("best-val_loss_ema", "best-si_sdr_ema", "best-si_sdr", "last-000002"):
+        write_checkpoint(folder / kind, {"kind": kind, "metrics": values}, tensors={})
+        name = "last" if kind.startswith("last") else kind
+        lab.writer.add_checkpoint(
+            run, name, str(folder / kind), updates=2, metrics=values, size_bytes=1
+        )
+    by_name = checkpoint_of_run(lab.home, "one", None)
+    assert by_name == find_checkpoint(folder.parent) == find_checkpoint(folder)
+    assert by_name == folder / "best-si_sdr"
+
+
 def test_separate_takes_the_newest_of_several_last_checkpoints(lab, tmp_path: Path) -> None:
     from tui.cli.checkpoints import checkpoint_of_run
 

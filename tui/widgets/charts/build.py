@@ -8,9 +8,9 @@ from itertools import takewhile
 
 import numpy as np
 
+from engine.metrics.registry import BUILT_IN, LOSS, metric_of, stored_name
 from jobs.store.records import Curve, RunRecord, SystemRecord
 from tui.live.messages import RunData
-from tui.reports.metric_style import style_of
 from tui.widgets.charts.braille import FloatArray
 from tui.widgets.charts.plot import PALETTE_SIZE, Line, Plot, x_range
 
@@ -84,7 +84,7 @@ def _has_points(item: RunData) -> bool:
 
 def _titles(name: str, item: RunData | None = None) -> tuple[str, str]:
     loss = item.curves.get("loss") if item else None
-    score = style_of(item.run.metric if item else "si_sdr")
+    score = metric_of(item.run.metric) if item else BUILT_IN[0]
     return {
         "loss": ("Loss", loss.unit if loss else ""),
         "score": (score.title, score.unit),
@@ -104,7 +104,7 @@ def _loss(
 ) -> list[Line]:
     lines = _one_each(data, "loss", "train", colours, clock=clock, many=many)
     if not many:
-        lines.append(line_of(data[0], "val_loss", "valid", 1, clock=clock))
+        lines.append(line_of(data[0], LOSS, "valid", 1, clock=clock))
     return lines
 
 
@@ -148,12 +148,12 @@ def _score(
         ]
     else:
         lines = [
-            line_of(data[0], f"{metric}_ema", "EMA", 1, clock=clock),
+            line_of(data[0], stored_name(metric, ema=True), "EMA", 1, clock=clock),
             line_of(data[0], metric, "raw", 0, clock=clock),
         ]
         if (whole := _whole(data[0])) is not None:
             lines.append(line_of(data[0], whole, "whole", 2, clock=clock))
-    scale = style_of(metric).scale
+    scale = metric_of(metric).scale
     if scale != 1:
         lines = [replace(line, mean=line.mean * scale) for line in lines]
     inputs = {item.run.input_score for item in data} - {None}
@@ -168,13 +168,14 @@ def _score(
 def _judged(item: RunData) -> str:
     """Return the series that the run is judged by: EMA where it has one."""
     metric = item.run.metric
-    curve = item.curves.get(f"{metric}_ema")
-    return f"{metric}_ema" if curve is not None and curve.updates else metric
+    average = stored_name(metric, ema=True)
+    curve = item.curves.get(average)
+    return average if curve is not None and curve.updates else metric
 
 
 def _whole(item: RunData) -> str | None:
     """Return the series of the run judged on whole files, of the average where there is one."""
-    names = (f"{item.run.metric}_full_ema", f"{item.run.metric}_full")
+    names = (stored_name(item.run.metric, full=True, ema=ema) for ema in (True, False))
     return next((name for name in names if (c := item.curves.get(name)) and c.updates), None)
 
 

@@ -1,0 +1,250 @@
+"""Every metric a run is measured by, declared once: title, unit, direction, how it is written.
+
+A value is stored under the name of its metric and, in this order, `_full` where whole files were
+evaluated rather than excerpts of them, and `_ema` where the averaged weights were: `si_sdr_full_ema`.
+Only this module builds and parses such names. Rates are stored as fractions and written in percent.
+
+Installed packages declare theirs as `metrics` of a recipe (entry point `sepdash.recipes`); they are
+looked up when a name is not built in. Free of torch and pydantic: the dashboard reads it before its
+first frame.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from itertools import product
+from typing import Literal, TypeVar
+
+_FULL, _EMA = "_full", "_ema"
+_MISSING = "–"
+
+Family = Literal["score", "loss"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """What a measured quantity is and how it is written.
+
+    Attributes:
+        name: as it is stored, without suffixes.
+        title: as tables and charts write it.
+        unit: of a value times `scale`; "%" for rates.
+        scale: stored values are multiplied by it to be shown.
+        rises: whether higher is better.
+        family: a loss is only comparable between runs that minimise the same one.
+        of_input: measured on the input of the model, so the same for any weights.
+        whole_files: whether it can be measured on whole files beside excerpts.
+        is_main: whether a log line and a comparison show it without being asked.
+        is_target: whether the best checkpoint by it can be kept.
+        headline_of: the recipes whose runs are listed by it.
+    """
+
+    name: str
+    title: str
+    unit: str = ""
+    scale: float = 1.0
+    rises: bool = True
+    family: Family = "score"
+    of_input: bool = False
+    whole_files: bool = False
+    is_main: bool = False
+    is_target: bool = False
+    headline_of: tuple[str, ...] = ()
+
+    def text(self, value: float | None) -> str:
+        """Write a value: two decimals; percent with its sign and about three digits."""
+        if value is None or not math.isfinite(value):
+            return _MISSING
+        shown = value * self.scale
+        if self.unit != "%":
+            return f"{shown:.2f}"
+        return f"{shown:.{2 if shown < 9.995 else 1 if shown < 99.95 else 0}f}%"
+
+    def with_unit(self, value: float | None) -> str:
+        """Write a value with its unit."""
+        text = self.text(value)
+        return f"{text} {self.unit}" if self.unit not in ("", "%") and text != _MISSING else text
+
+    @property
+    def is_rate(self) -> bool:
+        """Whether it is a share, read in percent."""
+        return self.unit == "%"
+
+    def is_better(self, new: float, old: float | None) -> bool:
+        """Return whether `new` beats `old`; NaN beats nothing, and anything finite beats None."""
+        if not math.isfinite(new):
+            return False
+        return old is None or (new > old if self.rises else new < old)
+
+    def best(self, values: Iterable[float | None]) -> float | None:
+        """Return the best of the finite values; None when there is none."""
+        finite = [value for value in values if value is not None and math.isfinite(value)]
+        return (max if self.rises else min)(finite, default=None)
+
+    @property
+    def stored_unit(self) -> str:
+        """Unit of a value as it is stored: rates are plain fractions there."""
+        return self.unit if self.scale == 1 else ""
+
+
+# In order of preference: the headline of each task first, the loss last.
+BUILT_IN = (
+    Metric(
+        "si_sdr", "SI-SDR", "dB", whole_files=True, is_main=True, is_target=True,
+        headline_of=("separation",),
+    ),
+    Metric("wer", "WER", "%", 100, rises=False, is_main=True, is_target=True,
+           headline_of=("transducer",)),
+    Metric("cer", "CER", "%", 100, rises=False, is_main=True, is_target=True),
+    Metric("val_loss", "val_loss", rises=False, family="loss", whole_files=True, is_main=True,
+           is_target=True),
+    Metric("si_sdri", "SI-SDRi", "dB", whole_files=True),
+    Metric("sdr", "SDR", "dB", whole_files=True),
+    Metric("lsd", "LSD", "dB", rises=False, whole_files=True),
+    Metric("spectral", "spectral", rises=False, whole_files=True),
+    Metric("input_si_sdr", "input SI-SDR", "dB", of_input=True, whole_files=True),
+)  # fmt: skip
+
+LOSS = "val_loss"
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A metric, and what it was measured on: the name of a stored series, taken apart."""
+
+    metric: Metric
+    full: bool = False
+    ema: bool = False
+
+    @property
+    def name(self) -> str:
+        """The stored name."""
+        return stored_name(self.metric.name, full=self.full, ema=self.ema)
+
+    @property
+    def of(self) -> str:
+        """What it was measured on where that is not excerpts and the weights themselves."""
+        parts = ("whole files" if self.full else "", "averaged weights" if self.ema else "")
+        return ", ".join(part for part in parts if part)
+
+
+def stored_name(name: str, *, full: bool = False, ema: bool = False) -> str:
+    """Return the name under which a metric is stored."""
+    return f"{name}{_FULL if full else ''}{_EMA if ema else ''}"
+
+
+def measured(name: str) -> Measured:
+    """Take a stored name apart; an unknown metric keeps its name as its title."""
+    ema = name.endswith(_EMA)
+    base = name.removesuffix(_EMA)
+    full = base.endswith(_FULL)
+    base = base.removesuffix(_FULL)
+    return Measured(_known(base) or Metric(base, base), full, ema)
+
+
+def metric_of(name: str) -> Metric:
+    """Return the metric of a stored name, whatever it was measured on."""
+    return measured(name).metric
+
+
+def variants(name: str) -> tuple[str, ...]:
+    """Return the stored names of a metric: as it is, EMA, and of whole files where it has those."""
+    metric = metric_of(name)
+    return tuple(
+        stored_name(metric.name, full=full, ema=ema)
+        for full, ema in product((False, True), (False, True))
+        if not (full and not metric.whole_files) and not (ema and metric.of_input)
+    )
+
+
+def of_whole_files(values: Mapping[str, T]) -> dict[str, T]:
+    """Name measurements of whole files."""
+    return {f"{name}{_FULL}": value for name, value in values.items()}
+
+
+def of_average(values: Mapping[str, T]) -> dict[str, T]:
+    """Name measurements of the averaged weights; what depends on the input alone is left out."""
+    return {
+        f"{name}{_EMA}": value
+        for name, value in values.items()
+        if not measured(name).metric.of_input
+    }
+
+
+def headline(recipe: str) -> str:
+    """Return the metric by which the runs of a recipe are listed; the loss where none is declared."""
+    metrics = (*BUILT_IN, *_installed().values())
+    return next((metric.name for metric in metrics if recipe in metric.headline_of), LOSS)
+
+
+def headlines() -> tuple[Metric, ...]:
+    """Return the headline metrics of the built-in recipes."""
+    return tuple(metric for metric in BUILT_IN if metric.headline_of)
+
+
+def target_names() -> tuple[str, ...]:
+    """Return the stored names whose best checkpoint can be kept, those of installed packages last."""
+    targets = (metric for metric in (*BUILT_IN, *_installed().values()) if metric.is_target)
+    return tuple(name for metric in targets for name in variants(metric.name))
+
+
+def default_targets() -> tuple[str, ...]:
+    """Return the names kept by default: built-in headlines and the loss, on excerpts.
+
+    Those of installed packages are left out, so that a config means the same on every machine.
+    """
+    names = (*(metric.name for metric in headlines()), LOSS)
+    return tuple(stored_name(name, ema=ema) for name in names for ema in (False, True))
+
+
+def compared_names() -> tuple[str, ...]:
+    """Return the names a comparison shows without being asked: excerpts, then scores of whole files."""
+    main = [metric for metric in (*BUILT_IN, *_installed().values()) if metric.is_main]
+    whole = [metric for metric in main if metric.whole_files and metric.family == "score"]
+    return tuple(
+        stored_name(metric.name, full=full, ema=ema)
+        for metrics, full in ((main, False), (whole, True))
+        for metric in metrics
+        for ema in (False, True)
+    )
+
+
+def input_name(name: str) -> str:
+    """Return the name of the same metric measured on the unprocessed input."""
+    return f"input_{metric_of(name).name}"
+
+
+def common_title(names: Iterable[str]) -> str:
+    """Return the title of a column of best values: that of the one metric all have, or "best"."""
+    titles = {metric_of(name).title for name in names}
+    return "best" if len(titles) > 1 else next(iter(titles), BUILT_IN[0].title)
+
+
+def _known(base: str) -> Metric | None:
+    return _BY_NAME.get(base) or _installed().get(base)
+
+
+@cache
+def _installed() -> dict[str, Metric]:
+    """Return the metrics that recipes of installed packages declare; broken packages have none here.
+
+    Read when a name is not built in, so that the dashboard starts without a search.
+    """
+    metrics: dict[str, Metric] = {}
+    for point in entry_points(group="sepdash.recipes"):
+        try:
+            declared = tuple(point.load().metrics)
+        except Exception:  # noqa: BLE001, S112  the recipe registry reports what is wrong with it
+            continue
+        for metric in declared:
+            if isinstance(metric, Metric) and metric.name not in _BY_NAME:
+                metrics.setdefault(metric.name, metric)
+    return metrics
+
+
+_BY_NAME = {metric.name: metric for metric in BUILT_IN}
