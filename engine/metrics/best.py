@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from engine.metrics.registry import BUILT_IN, measured, metric_of
+from engine.metrics.registry import BUILT_IN, metric_of, variant_of
 
 _PREFIX = "best-"
 
@@ -62,7 +62,7 @@ def best_checkpoint(metrics_by_kind: Mapping[str, Mapping[str, float]]) -> str |
 
 
 def _rank(name: str) -> tuple[bool, bool, int, bool]:
-    what = measured(name)
+    what = variant_of(name)
     metric = what.metric
     place = BUILT_IN.index(metric) if metric in BUILT_IN else len(BUILT_IN)
     return not metric.headline_of, metric.family == "loss", place, what.full

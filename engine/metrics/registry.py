@@ -114,7 +114,7 @@ LOSS = "val_loss"
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class MetricVariant:
     """A metric, and what it was measured on: the name of a stored series, taken apart."""
 
     metric: Metric
@@ -138,18 +138,18 @@ def stored_name(name: str, *, full: bool = False, ema: bool = False) -> str:
     return f"{name}{_FULL if full else ''}{_EMA if ema else ''}"
 
 
-def measured(name: str) -> Measured:
+def variant_of(name: str) -> MetricVariant:
     """Take a stored name apart; an unknown metric keeps its name as its title."""
     ema = name.endswith(_EMA)
     base = name.removesuffix(_EMA)
     full = base.endswith(_FULL)
     base = base.removesuffix(_FULL)
-    return Measured(_known(base) or Metric(base, base), full, ema)
+    return MetricVariant(_known(base) or Metric(base, base), full, ema)
 
 
 def metric_of(name: str) -> Metric:
     """Return the metric of a stored name, whatever it was measured on."""
-    return measured(name).metric
+    return variant_of(name).metric
 
 
 def variants(name: str) -> tuple[str, ...]:
@@ -172,7 +172,7 @@ def of_average(values: Mapping[str, T]) -> dict[str, T]:
     return {
         f"{name}{_EMA}": value
         for name, value in values.items()
-        if not measured(name).metric.of_input
+        if not variant_of(name).metric.of_input
     }
 
 

@@ -42,21 +42,6 @@ def si_sdr(est_xT: Tensor, ref_xT: Tensor, *, joint_channels: bool = False) -> T
     return level_x.masked_fill(_is_silent(ref_xT), torch.nan)
 
 
-def si_sdr_improvement(
-    est_xT: Tensor, ref_xT: Tensor, mix_xT: Tensor, *, joint_channels: bool = False
-) -> Tensor:
-    """Return SI-SDR of the estimate minus that of the unprocessed mixture, in dB, (x,).
-
-    Args:
-        est_xT: estimates, as in `si_sdr`.
-        ref_xT: references.
-        mix_xT: mixtures; leading dimensions broadcast: (B, 1, C, T) with (B, S, C, T), for example.
-        joint_channels: as in `si_sdr`.
-    """
-    after_x = si_sdr(est_xT, ref_xT, joint_channels=joint_channels)
-    return after_x - si_sdr(mix_xT, ref_xT, joint_channels=joint_channels)
-
-
 @torch.no_grad()
 def sdr(est_xT: Tensor, ref_xT: Tensor, *, joint_channels: bool = False) -> Tensor:
     """Return the plain signal-to-distortion ratio in dB of each signal, float64, (x,).

@@ -96,11 +96,10 @@ class _Trial:
             one.clear()
         if message:
             return Measured("oom", message=message)
-        forward, optimizer = peaks
         peak = max(peaks)
         budget = self._job.budget_bytes
         over = budget is not None and peak > budget
-        return Measured("over" if over else "measured", peak, forward, optimizer)
+        return Measured("over" if over else "measured", peak)
 
     def _prepare(self, case: Case) -> Timed:
         from engine.tuning.measuring import Timed

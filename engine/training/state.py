@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from engine.checkpoints.files import MODEL, STATE, TRAINING, CheckpointError, Manifest
 from engine.checkpoints.writer import Save, SnapshotBuffers
 from engine.metrics.best import BestMetrics
-from engine.metrics.registry import measured
+from engine.metrics.registry import variant_of
 from engine.precision import LossScale
 from engine.torch_random import RngState, rng_state, set_rng_state
 from engine.training.curves import Telemetry
@@ -38,14 +38,6 @@ class TrainingState:
     best: BestMetrics
     limits: MemoryLimits
     own: OwnParts
-
-    def weights(self, *, average: bool) -> dict[str, Tensor]:
-        """Return the state of the model, with the averaged parameters in place if asked."""
-        weights = dict(self.model.state_dict())
-        if average:
-            assert self.ema is not None
-            weights |= self.ema.state_dict()
-        return weights
 
     def tensors(self) -> dict[str, Tensor]:
         """Return every tensor of the state but the model's own (no copies)."""
@@ -124,7 +116,7 @@ class StateSaver:
         Only the tensors are copied; nothing is written. The last snapshot must be on disk.
         """
         state = self._state
-        own = {f"model.{name}": tensor for name, tensor in state.weights(average=False).items()}
+        own = {f"model.{name}": tensor for name, tensor in state.model.state_dict().items()}
         kept = {f"recipe.{name}": tensor for name, tensor in state.own.tensors().items()}
         copies = self._buffers.take({**own, **state.tensors(), **kept})
         raw = _pop_group(copies, "model")
@@ -135,7 +127,7 @@ class StateSaver:
             Save(
                 f"best-{metric}",
                 {**about, "kind": f"best-{metric}", "metrics": dict(metrics)},
-                {MODEL: average if measured(metric).ema else raw, **recipe},
+                {MODEL: average if variant_of(metric).ema else raw, **recipe},
                 documents,
             )
             for metric in best

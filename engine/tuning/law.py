@@ -154,17 +154,16 @@ def _through(xs: Sequence[float], ys: Sequence[float]) -> Quadratic:
     return Quadratic(ys[0] - first * x0 + second * x0 * x1, first - second * (x0 + x1), second)
 
 
-def memory_cap(total: int, free: int, own: int, *, fraction: float = 1.0) -> int:
+def memory_cap(total: int, free: int, own: int) -> int:
     """Return the bytes that training may count on.
 
     Args:
         total: memory of the device.
         free: what nobody uses.
         own: what this process uses already.
-        fraction: share of the device that may be used at all.
     """
     reserve = max(_RESERVE_BYTES, _RESERVE_SHARE * total)
-    return max(0, int(min(fraction * total, free + own) - reserve))
+    return max(0, int(min(total, free + own) - reserve))
 
 
 def quadratic_length(per_item: Quadratic, longest_s: float) -> float | None:

@@ -59,8 +59,6 @@ class Measured:
     Attributes:
         outcome: measured; over the budget (not timed); out of memory; failed; or no answer in time.
         peak_bytes: most of forward, backward and optimiser, with weights and all state.
-        forward_bytes: peak of forward and backward.
-        optimizer_bytes: peak of clipping, optimiser and average.
         update_s: seconds of an update in each round of timing.
         optimizer_s: seconds of that after the last backward pass.
         message: what went wrong.
@@ -68,8 +66,6 @@ class Measured:
 
     outcome: Outcome
     peak_bytes: int = 0
-    forward_bytes: int = 0
-    optimizer_bytes: int = 0
     update_s: tuple[float, ...] = ()
     optimizer_s: float = 0.0
     message: str = ""

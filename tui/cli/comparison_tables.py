@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import click
 
-from engine.metrics.registry import measured, metric_of
+from engine.metrics.registry import metric_of, variant_of
 from jobs.comparison.compare import Comparison, Ordering, Row, Spread
 from tui.cli.common import print_table
 from tui.reports import formats
@@ -88,7 +88,7 @@ def _title(found: Comparison) -> str:
 
 
 def _heading(metric: str) -> str:
-    what = measured(metric)
+    what = variant_of(metric)
     unit = what.metric.unit
     lower = "" if what.metric.rises else ", lower is better"
     return f"{metric}{f' in {unit}' if unit else ''}{f', {what.of}' if what.of else ''}{lower}"

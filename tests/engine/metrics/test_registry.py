@@ -14,12 +14,12 @@ from engine.metrics.registry import (
     compared_names,
     default_targets,
     headline,
-    measured,
     metric_of,
     of_average,
     of_whole_files,
     stored_name,
     target_names,
+    variant_of,
     variants,
 )
 
@@ -50,7 +50,7 @@ def test_names_are_taken_apart_as_they_were_built(metric: Metric) -> None:
     names = variants(metric.name)
     assert len(set(names)) == (2 if metric.whole_files else 1) * (1 if metric.of_input else 2)
     for name in names:
-        what = measured(name)
+        what = variant_of(name)
         assert (what.metric, what.name) == (metric, name)
         assert name == stored_name(metric.name, full=what.full, ema=what.ema)
 
@@ -58,8 +58,8 @@ def test_names_are_taken_apart_as_they_were_built(metric: Metric) -> None:
 def test_evaluations_are_named_by_what_was_measured() -> None:
     values = {"si_sdr": 1.0, "input_si_sdr": 0.5}
     assert of_average(of_whole_files(values)) == {"si_sdr_full_ema": 1.0}
-    assert measured("si_sdr_full_ema").of == "whole files, averaged weights"
-    assert measured("si_sdr").of == ""
+    assert variant_of("si_sdr_full_ema").of == "whole files, averaged weights"
+    assert variant_of("si_sdr").of == ""
 
 
 def test_headlines_and_defaults() -> None:

@@ -68,9 +68,9 @@ class Device:
         if peak > self.total:
             return Measured("oom", message="out of memory")
         if job.budget_bytes is not None and peak > job.budget_bytes:
-            return Measured("over", peak, peak, self.fixed)
+            return Measured("over", peak)
         times = (self.seconds(case, case.micro_batches),) * 5 if job.timing_s else ()
-        return Measured("measured", peak, peak, self.fixed, times, self.step_s)
+        return Measured("measured", peak, times, self.step_s)
 
     def _product(self, case: Case, factors: dict[tuple[str, Any], float]) -> float:
         found = 1.0

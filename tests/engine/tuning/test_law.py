@@ -91,7 +91,6 @@ def test_too_few_probes_are_refused(probes, message: str) -> None:
 def test_the_cap_leaves_a_reserve() -> None:
     assert memory_cap(8 * GIB, 7 * GIB, 0) == 7 * GIB - 512 * MIB
     assert memory_cap(100 * GIB, 90 * GIB, 20 * GIB) == 97 * GIB
-    assert memory_cap(100 * GIB, 90 * GIB, 20 * GIB, fraction=0.5) == 47 * GIB
     assert memory_cap(GIB, 256 * MIB, 0) == 0
 
 
