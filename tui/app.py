@@ -29,7 +29,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("Clear marks", "Show one run in the charts", "clear"),
     ("Follow", "Choose whichever run is running", "follow"),
     ("Worker", "Start a worker, or stop the one that works", "worker"),
-    ("Horizontal axis", "Updates, items, audio time, train time", "clock"),
+    ("Horizontal axis", "Updates, items, epochs, audio time, train time", "clock"),
     ("Logarithmic loss", "Switch the axis of the loss", "log_scale"),
     ("Log", "Show the log alone", "log"),
 )

@@ -66,7 +66,8 @@ class CappedPlan:
             float(self.epochs.sizes[epoch.items[first : first + count], 0].sum())
             for first, count in zip(epoch.first[part], counts, strict=True)
         )
-        return UpdateSize(int((counts > 0).sum()), int(counts.sum()), round(seconds, 9))
+        used = int((counts > 0).sum())
+        return UpdateSize(used, int(counts.sum()), round(seconds, 9), 1 / self.epochs.updates)
 
     @property
     def mean_size(self) -> UpdateSize:
@@ -89,4 +90,6 @@ def _mean_size(plan: CappedPlan) -> UpdateSize:
     epoch, updates = epochs.epoch(0), epochs.updates
     kept_s = epochs.sizes[epoch.items, 0].sum() - epochs.sizes[epoch.dropped, 0].sum()
     used = int((epoch.counts > 0).sum())
-    return UpdateSize(used / updates, int(epoch.counts.sum()) / updates, float(kept_s) / updates)
+    return UpdateSize(
+        used / updates, int(epoch.counts.sum()) / updates, float(kept_s) / updates, 1 / updates
+    )

@@ -119,6 +119,11 @@ class ExactPlan:
         """Return how many updates one pass over the items makes."""
         return float(_stream(self, 0).total / self.quantum)
 
+    @property
+    def epoch_share(self) -> float:
+        """Return the share of a pass over the items that an update is."""
+        return self.quantum / _stream(self, 0).total
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PackedUpdate:
@@ -236,7 +241,7 @@ def _packed(plan: ExactPlan, update: int) -> PackedUpdate:
     costs = device.cost.of(shapes[falling]).tolist()
     ranks = pack(costs, cap=device.cap, most=device.most, world=device.world)
     used = sum(batch.count > 0 for batches in ranks for batch in batches)
-    size = UpdateSize(used, len(items), round(float(sizes[:, 0].sum()), 9))
+    size = UpdateSize(used, len(items), round(float(sizes[:, 0].sum()), 9), plan.epoch_share)
     return PackedUpdate(epochs[falling], items[falling], shapes[falling], ranks, size)
 
 
@@ -249,4 +254,4 @@ def _mean_size(plan: ExactPlan) -> UpdateSize:
     items, seconds = plan.amount, plan.amount * mean_s
     if plan.by_seconds:
         items, seconds = plan.amount / mean_s, plan.amount
-    return UpdateSize(float(micro_batches), items, seconds)
+    return UpdateSize(float(micro_batches), items, seconds, plan.epoch_share)

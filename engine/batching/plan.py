@@ -125,7 +125,9 @@ class FixedPlan:
     def mean_size(self) -> UpdateSize:
         """Return what any update adds to each counter."""
         items = self.items_per_update
-        return UpdateSize(self.micro_batches_per_update, items, items * self.item_s)
+        return UpdateSize(
+            self.micro_batches_per_update, items, items * self.item_s, items / self.num_items
+        )
 
 
 @lru_cache(maxsize=4)

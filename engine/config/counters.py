@@ -1,4 +1,4 @@
-"""The four counters of a run: what every clock of the config is read from."""
+"""The five counters of a run: what every clock of the config is read from."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from engine.config.old_names import upgraded_counters
 from engine.config.span import Span
 
 
+class EpochsUnknown(ValueError):
+    """Epochs can't be converted to updates without the number of training items."""
+
+
 @dataclass(frozen=True, slots=True)
 class Counters:
     """How far a run has come.
@@ -19,12 +23,15 @@ class Counters:
         micro_batches: forward and backward passes.
         items: training items seen.
         audio_seconds: seconds of training audio seen.
+        epochs: passes over the training items, to the ninth digit; 0 where their number isn't known.
+            A function of `updates`: each one is an equal share of a pass, whatever it holds.
     """
 
     updates: int = 0
     micro_batches: int = 0
     items: int = 0
     audio_seconds: float = 0.0
+    epochs: float = 0.0
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Counters:
@@ -39,6 +46,7 @@ class Counters:
             self.micro_batches + round(size.micro_batches),
             self.items + round(size.items),
             round(self.audio_seconds + size.audio_seconds, 9),
+            size.epochs_in(self.updates + 1),
         )
 
     def on(self, span: Span) -> float:
@@ -48,11 +56,16 @@ class Counters:
 
 @dataclass(frozen=True, slots=True)
 class UpdateSize:
-    """What one update adds to each counter: of a certain update whole numbers, else means."""
+    """What one update adds to each counter: of a certain update whole numbers, else means.
+
+    `epochs` is the share of a pass over the training items, 0 where their number isn't known; all
+    updates of a plan have the same.
+    """
 
     micro_batches: float
     items: float
     audio_seconds: float
+    epochs: float = 0.0
 
     def after(self, updates: int) -> Counters:
         """Return the counters after `updates` updates of this size."""
@@ -61,9 +74,23 @@ class UpdateSize:
             round(updates * self.micro_batches),
             round(updates * self.items),
             updates * self.audio_seconds,
+            self.epochs_in(updates),
         )
 
+    def epochs_in(self, updates: int) -> float:
+        """Return how many passes over the training items `updates` updates are."""
+        # Rounded, so that a third and two thirds are one epoch.
+        return round(updates * self.epochs, 9)
+
     def updates_in(self, span: Span) -> float:
-        """Convert `span` to updates, as a real number."""
-        sizes = {"updates": 1.0, "micro_batches": self.micro_batches, "items": self.items}
-        return span.amount / sizes.get(span.clock, self.audio_seconds)
+        """Convert `span` to updates, as a real number.
+
+        Raises:
+            EpochsUnknown: when it counts epochs, and the number of items isn't known.
+        """
+        if span.clock == "updates":
+            return span.amount
+        each = float(getattr(self, span.clock))
+        if span.clock == "epochs" and not each:
+            raise EpochsUnknown(f"{span}: the length of an epoch is known once the data is read")
+        return span.amount / each

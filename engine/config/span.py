@@ -1,7 +1,7 @@
 """A length of training: an amount and the counter it is measured on.
 
-`"1000 updates"`, `"6400 items"`, `"7200 audio_seconds"`: every schedule, EMA, validation, logging and
-stopping setting names its clock this way, so that none is stretched by accident when a batch grows.
+`"1000 updates"`, `"6400 items"`, `"7200 audio_seconds"`, `"3 epochs"`: every schedule, EMA, validation, logging
+and stopping setting names its clock this way, so that none is stretched by accident when a batch grows.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from engine.config.old_names import current_clock
 
-Clock = Literal["updates", "micro_batches", "items", "audio_seconds"]
+Clock = Literal["updates", "micro_batches", "items", "audio_seconds", "epochs"]
 CLOCKS: tuple[Clock, ...] = get_args(Clock)
 
 _PATTERN = re.compile(r"\s*([0-9][0-9_]*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\s+([a-z_]+)\s*")
@@ -23,7 +23,7 @@ _PATTERN = re.compile(r"\s*([0-9][0-9_]*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\s+([a
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """`amount` counts of `clock`; items are training examples."""
+    """`amount` counts of `clock`; items are training examples, an epoch is one pass over all of them."""
 
     amount: float
     clock: Clock

@@ -44,7 +44,7 @@ from engine.data.checks.survey import (
 )
 from engine.data.files.rates import check_detours
 from engine.data.separation.speaker_folders import speaker_files
-from engine.data.separation.tracks import stem_files
+from engine.data.separation.tracks import first_stems, stem_files
 from models.entry_points import load_target
 
 
@@ -65,8 +65,8 @@ class DataKind:
         check: raises DataError with everything that would stop a run, before it is queued.
         survey: lists every problem of every file.
         warnings: says what is allowed but hardly meant.
-        sizes: returns (N, 1) seconds, or (N, 2) seconds and tokens, of the training items, where
-            `items_differ`; paths are absolute.
+        sizes: returns (N, 1) seconds, or (N, 2) seconds and tokens, of the training items, as
+            many as `dataset` has; paths are absolute.
         dataset: `"package.module:name"`, called with (config, split); its module may import torch.
             What it returns is what the recipes of the kind read.
     """
@@ -82,6 +82,7 @@ def audio_kind(
     dataset: str,
     *,
     files: Files = loose_files,
+    lengths: Files | None = None,
     contents: ContentsOf = loose_contents,
     check: Check | None = None,
 ) -> DataKind:
@@ -90,6 +91,7 @@ def audio_kind(
     Args:
         dataset: as in `DataKind`; `engine.data.separation.dataset.Dataset` for separation.
         files: finds the files of a folder that a run uses.
+        lengths: finds those whose items are counted, where some lie beside each other; all when left out.
         contents: finds them for a survey, with what is wrong with others.
         check: checks settings against each other; raises DataError.
     """
@@ -97,7 +99,7 @@ def audio_kind(
         check=partial(check_audio, files=files, check=check),
         survey=partial(survey_audio, contents=contents, check=check),
         warnings=audio_warnings,
-        sizes=partial(audio_sizes, files=files),
+        sizes=partial(audio_sizes, files=lengths or files),
         dataset=dataset,
     )
 
@@ -108,7 +110,10 @@ _KINDS: Mapping[type[DataSettings], DataKind] = {
     ),
     DenoiseData: audio_kind("engine.data.separation.denoise:DenoiseDataset"),
     StemsData: audio_kind(
-        "engine.data.separation.stems:StemsDataset", files=stem_files, contents=stem_contents
+        "engine.data.separation.stems:StemsDataset",
+        files=stem_files,
+        lengths=first_stems,
+        contents=stem_contents,
     ),
     SpeakersData: audio_kind(
         "engine.data.separation.speakers:SpeakersDataset",
@@ -173,7 +178,7 @@ def survey_data(
 
 
 def train_sizes(data: DataSettings) -> np.ndarray:
-    """Return the sizes of the training items where they differ, as `DataKind.sizes` does.
+    """Return the sizes of the training items, as `DataKind.sizes` does.
 
     Raises:
         DataError: when files or texts can't be read.

@@ -80,7 +80,7 @@ class Telemetry:
     def start_at(self, counters: Counters) -> None:
         """Count on from `counters`, those after the rows that were restored."""
         self._update = counters.updates
-        self._counters = _advanced(counters, self._pending, sign=-1)
+        self._counters = _advanced(counters, self._pending, self._size, sign=-1)
 
     def restart_clock(self) -> None:
         """Leave out of the throughput the time since the last flush (evaluation, saving)."""
@@ -148,7 +148,7 @@ class Telemetry:
             "updates_per_s": np.full(len(ends), updates_per_s),
             **self._means(rows[:end], finite, starts),
         }
-        self._counters = _advanced(self._counters, rows[:end])
+        self._counters = _advanced(self._counters, rows[:end], self._size)
         self._emit(PointsRecorded(numbers[ends], series, dict(self._units), self._counters))
 
     def _means(
@@ -180,7 +180,7 @@ class Telemetry:
                     f"finite {MAX_SKIPPED_IN_A_ROW} times in a row; the weights are those before. "
                     "Lower optimizer.lr, set a schedule.warmup or use precision.dtype = bf16 or fp32"
                 )
-        counters = _advanced(self._counters, self._pending)
+        counters = _advanced(self._counters, self._pending, self._size)
         self._emit(
             Noticed(
                 "warning",
@@ -220,14 +220,16 @@ class SilentTelemetry(Telemetry):
         """Keep nothing."""
 
 
-def _advanced(counters: Counters, rows: np.ndarray, *, sign: int = 1) -> Counters:
+def _advanced(counters: Counters, rows: np.ndarray, mean: UpdateSize, *, sign: int = 1) -> Counters:
     """Return the counters after (or, with sign -1, before) the updates of `rows`."""
+    updates = counters.updates + sign * len(rows)
     micro_batches, items, audio_seconds = (rows[:, 4:_FIXED].sum(axis=0) * sign).tolist()
     return Counters(
-        counters.updates + sign * len(rows),
+        updates,
         counters.micro_batches + round(micro_batches),
         counters.items + round(items),
         round(counters.audio_seconds + audio_seconds, 9),
+        mean.epochs_in(updates),
     )
 
 

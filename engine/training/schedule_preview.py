@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
-from engine.config.counters import UpdateSize
+from engine.config.counters import EpochsUnknown, UpdateSize
 from engine.config.schema import RunConfig
 from engine.config.sections import ScheduleConfig
 from engine.training.schedules import lr_factor, total_updates
@@ -28,9 +28,20 @@ class ScheduleCurve:
     lr: list[float]
 
 
-def schedule_curve(config: RunConfig, *, points: int = 2000) -> ScheduleCurve:
-    """Return the learning rate over the run, at most `points` + 1 values of it."""
-    return _curve(config.schedule, config.update_size, config.optimizer.lr, points)
+def schedule_curve(
+    config: RunConfig, *, size: UpdateSize | None = None, points: int = 2000
+) -> ScheduleCurve:
+    """Return the learning rate over the run, at most `points` + 1 values of it.
+
+    Args:
+        config: the run.
+        size: of its updates; what the config alone says of it where left out.
+        points: how many.
+
+    Raises:
+        EpochsUnknown: when the schedule counts epochs, and `size` doesn't know them.
+    """
+    return _curve(config.schedule, size or config.update_size, config.optimizer.lr, points)
 
 
 # A form asks again at each key, mostly for the same curve.
@@ -42,12 +53,19 @@ def _curve(schedule: ScheduleConfig, size: UpdateSize, peak: float, points: int)
     return ScheduleCurve(numbers, lrs)
 
 
-def schedule_warnings(config: RunConfig) -> list[str]:
-    """Return what is odd about the learning rate of a run, a sentence for each thing."""
-    curve = schedule_curve(config)
+def schedule_warnings(config: RunConfig, *, size: UpdateSize | None = None) -> list[str]:
+    """Return what is odd about the learning rate of a run, a sentence for each thing.
+
+    Nothing is said of a schedule in epochs whose length `size` (see `schedule_curve`) doesn't know.
+    """
+    size = size or config.update_size
+    try:
+        curve = schedule_curve(config, size=size)
+    except EpochsUnknown:
+        return []
     total = curve.updates[-1]
     warmup = config.schedule.warmup
-    risen = config.update_size.updates_in(warmup) if warmup is not None else 0.0
+    risen = size.updates_in(warmup) if warmup is not None else 0.0
     if risen > total:
         return [f"schedule.warmup takes {risen:.0f} updates, but the run ends after {total}"]
     found: list[str] = []

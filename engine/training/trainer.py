@@ -311,7 +311,9 @@ class Trainer:
         self._state.restore(manifest)
         self._update = self._saved_at = manifest.updates
         self._metrics = dict(manifest.values["metrics"])
-        self._counters = Counters.of(manifest.values["counters"])
+        counters = Counters.of(manifest.values["counters"])
+        # Checkpoints of earlier versions don't count epochs, which follow from the updates.
+        self._counters = replace(counters, epochs=self._size.epochs_in(counters.updates))
         self._telemetry.start_at(self._counters)
         for note in notes:
             self._emit(Noticed("info", "replanned", note, self._counters))

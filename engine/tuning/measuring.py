@@ -92,7 +92,7 @@ class Subject:
         self.model.train()
         if isinstance(self._recipe, KeepsState):
             self._recipe.start_state(self.model, device)
-        size = UpdateSize(1, 1, 1.0)
+        size = UpdateSize(1, 1, 1.0, epochs=1.0)
         ema = Ema(self.model, config.ema, size) if config.ema.enabled else None
         self._optimizer = _WatchedAdamW(self.model, config.optimizer)
         self._updater = Updater(

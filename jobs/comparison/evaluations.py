@@ -1,6 +1,6 @@
 """What runs scored, read from the store: each evaluation with how far the run had come by then.
 
-Runs are put side by side at equal updates, items or wall-clock time: whoever went further is
+Runs are put side by side at equal updates, items, epochs or wall-clock time: whoever went further is
 judged by what it had reached there.
 """
 
@@ -18,7 +18,7 @@ from engine.metrics.registry import metric_of
 from jobs.store.reader import StoreReader
 from jobs.store.records import RunRecord
 
-Clock = Literal["updates", "items", "wall_clock"]
+Clock = Literal["updates", "items", "epochs", "wall_clock"]
 When = Literal["best", "final"]
 
 # Room for rounding where two runs end at the same place.
@@ -72,9 +72,19 @@ class RunScores:
 def read_scores(
     reader: StoreReader, runs: Iterable[RunRecord], metrics: Sequence[str], by: Clock
 ) -> list[RunScores]:
-    """Read the evaluations of runs."""
+    """Read the evaluations of runs.
+
+    Raises:
+        ValueError: by epochs, when a run did not count them.
+    """
     found = [(run, reader.config(run.id)) for run in runs]
     names = _variants(found)
+    uncounted = [run.name for run, _ in found if by == "epochs" and run.updates and not run.epochs]
+    if uncounted:
+        raise ValueError(
+            f"an earlier version trained {', '.join(uncounted)} and counted no epochs; compare by items "
+            "or updates, or leave them out"
+        )
     return [
         RunScores(
             run,
@@ -101,7 +111,10 @@ def _points(
     reader: StoreReader, run: RunRecord, metrics: Sequence[str], by: Clock
 ) -> dict[str, list[Point]]:
     seconds = {item.updates: item.train_seconds for item in reader.evaluations(run.id)}
-    totals = {"updates": run.updates, "items": run.items, "wall_clock": run.train_seconds}
+    totals = {
+        "updates": run.updates, "items": run.items, "epochs": run.epochs,
+        "wall_clock": run.train_seconds,
+    }  # fmt: skip
     # Updates have equally many items, at least on average; time is known exactly where items are.
     share = totals[by] / run.updates if run.updates else 0.0
     points: dict[str, list[Point]] = {}

@@ -212,6 +212,7 @@ class Progress:
             "micro_batches": self._counters.micro_batches,
             "items": self._counters.items,
             "audio_seconds": self._counters.audio_seconds,
+            "epochs": self._counters.epochs,
             "train_seconds": self.earlier_s + now - self._started,
             "speed": (updates - before) / (now - since) if now > since else None,
         }

@@ -6,6 +6,7 @@ from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
 from jobs.store.schema import (
+    EPOCHS,
     HEADLINE,
     INITIAL,
     ITEM_RESULTS,
@@ -46,6 +47,14 @@ def m004_items_and_clips(db: Database) -> None:
     for statement in ITEMS_AND_CLIPS:
         db.execute(statement)
     db.execute("PRAGMA user_version = 4")
+
+
+@migrations()
+def m005_epochs(db: Database) -> None:
+    """Count epochs as the other clocks."""
+    for statement in EPOCHS:
+        db.execute(statement)
+    db.execute("PRAGMA user_version = 5")
 
 
 def migrate(db: Database) -> None:

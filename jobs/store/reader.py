@@ -36,7 +36,7 @@ from jobs.store.schema import SCHEMA_VERSION, check_version
 # A reader does not migrate: what columns of `runs` were called before which version of the schema.
 _OLD_COLUMNS = {
     "metric": (3, "'si_sdr'"), "best": (3, "best_si_sdr"), "best_ema": (3, "best_si_sdr_ema"),
-    "input_score": (3, "input_si_sdr"), "items": (4, "samples"),
+    "input_score": (3, "input_si_sdr"), "items": (4, "samples"), "epochs": (5, "0.0"),
 }  # fmt: skip
 _QUEUE_ORDER = """
     ORDER BY CASE state WHEN 'running' THEN 0 WHEN 'queued' THEN 1 ELSE 2 END,

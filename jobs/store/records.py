@@ -20,6 +20,7 @@ class RunRecord:
     """One row of `runs`. Times are Unix seconds, None where the moment has not come.
 
     Attributes:
+        epochs: passes over the training items; 0 of runs of a version that did not count them.
         metric: what the run is judged by, such as si_sdr (dB) or wer (a fraction).
         best, best_ema: the best value of it so far, of the weights and of their average.
         input_score: its value for the unprocessed input, where there is such a thing.
@@ -46,6 +47,7 @@ class RunRecord:
     total_updates: int
     items: int
     audio_seconds: float
+    epochs: float
     train_seconds: float
     speed: float | None
     metric: str

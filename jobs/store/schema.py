@@ -11,7 +11,7 @@ from pathlib import Path
 from jobs.store.errors import StoreError
 
 # One more with each migration; kept in `PRAGMA user_version`.
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 INITIAL = (
     """
@@ -194,6 +194,9 @@ ITEMS_AND_CLIPS = (
     "ALTER TABLE runs RENAME COLUMN samples TO items",
     "ALTER TABLE samples RENAME TO clips",
 )
+
+# Passes over the training items; 0 of runs that did not count them.
+EPOCHS = ("ALTER TABLE runs ADD COLUMN epochs REAL NOT NULL DEFAULT 0",)
 
 
 def check_version(connection: sqlite3.Connection, path: Path) -> int:

@@ -13,7 +13,7 @@ from engine.config.loading import expectation
 from engine.config.old_names import upgraded_experiment
 from models.settings import Section, setting
 
-Match = Literal["none", "updates", "items", "audio_seconds", "wall_clock"]
+Match = Literal["none", "updates", "items", "audio_seconds", "epochs", "wall_clock"]
 
 
 class Experiment(Section):

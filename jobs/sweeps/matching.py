@@ -96,13 +96,18 @@ def _stretched(
 
 def _convert(span: Span, reference: RunConfig, match: Match, ratio: float) -> Span:
     """Return what `span` means to the reference, counted in what is matched."""
-    size = (mean_update_size if match == "audio_seconds" else planned_size)(reference)
+    if match in ("audio_seconds", "epochs"):
+        size = mean_update_size(reference, epochs=match == "epochs")
+    else:
+        size = planned_size(reference)
     updates = size.updates_in(span)
     match match:
         case "items":
             return Span(_exact(updates * size.items), "items")
         case "audio_seconds":
             return Span(_exact(updates * size.audio_seconds), "audio_seconds")
+        case "epochs":
+            return Span(_exact(updates * size.epochs), "epochs")
         case _:
             return Span(_exact(updates * ratio), "updates")
 

@@ -10,7 +10,7 @@ from engine.config.errors import ConfigError, Problem
 from engine.config.loading import load_config
 from engine.config.overrides import applied
 from engine.config.schema import RunConfig
-from engine.data.update_size import planned_size
+from engine.data.update_size import counts_epochs, planned_size
 from engine.training.schedule_preview import schedule_warnings
 from engine.training.schedules import total_updates
 from jobs.home import Home
@@ -25,7 +25,7 @@ from presets.merging import merge
 
 @dataclass(frozen=True, slots=True)
 class PlannedRun:
-    """One run of a sweep; `seconds` and `size_bytes` are None where no earlier run tells them."""
+    """One run of a sweep; `epochs` is 0 where the data isn't read, `seconds` and `size_bytes` are None where no earlier run tells them."""
 
     name: str
     variant: str
@@ -34,6 +34,7 @@ class PlannedRun:
     updates: int
     items: int
     audio_seconds: float
+    epochs: float
     seconds: float | None
     size_bytes: int | None
     warnings: tuple[str, ...]
@@ -136,9 +137,10 @@ def _planned(name: str, variant: str, config: RunConfig, measured: Measured) -> 
         counters.updates,
         counters.items,
         counters.audio_seconds,
+        counters.epochs,
         None if per_update is None else per_update * counters.updates,
         measured.size_bytes(config),
-        tuple(schedule_warnings(config)),
+        tuple(schedule_warnings(config, size=size if counts_epochs(config) else None)),
     )
 
 

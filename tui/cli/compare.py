@@ -37,7 +37,7 @@ class _Clock(click.Choice[str]):
 @click.argument("runs", metavar="RUN...", nargs=-1, shell_complete=complete_run)
 @click.option("--experiment", help="Compare all runs of this experiment.")
 @click.option(
-    "--by", type=_Clock(["updates", "items", "wall_clock"]), default="items",
+    "--by", type=_Clock(["updates", "items", "epochs", "wall_clock"]), default="items",
     show_default=True, help="Count evaluations up to where every run has come on this clock.",
 )  # fmt: skip
 @click.option(

@@ -13,7 +13,12 @@ from jobs.comparison.compare import Comparison, Ordering, Row, Spread
 from tui.cli.common import print_table
 from tui.reports import formats
 
-_CLOCKS = {"updates": "updates", "items": "items", "wall_clock": "of training time"}
+_CLOCKS = {
+    "updates": "updates",
+    "items": "items",
+    "epochs": "epochs",
+    "wall_clock": "of training time",
+}
 _RIGHT = "RUNS BEST FINAL AT DIFFERENCE"
 _COLUMNS = (
     "metric", "variant", "runs", "best", "best_deviation", "best_at", "final", "final_deviation",
@@ -117,7 +122,9 @@ def _num_runs(found: Comparison, row: Row) -> int:
 
 
 def _place(found: Comparison, at: float) -> str:
-    return formats.duration(at) if found.by == "wall_clock" else str(round(at))
+    if found.by == "wall_clock":
+        return formats.duration(at)
+    return f"{at:.2f}" if found.by == "epochs" else str(round(at))
 
 
 def _spread(value: Spread | None, scale: float) -> str:

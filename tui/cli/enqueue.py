@@ -24,6 +24,7 @@ def enqueue(preset: str, *, assignments: tuple[str, ...], name: str | None, home
     """Put a run of a preset into the queue."""
     from engine.config.overrides import config_with
     from engine.data.kinds import data_warnings
+    from engine.data.update_size import schedule_size
     from engine.training.schedule_preview import schedule_warnings
     from jobs.store.reader import StoreReader
     from jobs.submit import enqueue as submit
@@ -35,7 +36,8 @@ def enqueue(preset: str, *, assignments: tuple[str, ...], name: str | None, home
         record = reader.run(run_id)
         idle = not any(worker.alive for worker in reader.workers())
     click.echo(f"run {record.id} {record.name} is queued")
-    for warning in [*schedule_warnings(config), *data_warnings(config.data)]:
+    size = schedule_size(config)
+    for warning in [*schedule_warnings(config, size=size), *data_warnings(config.data)]:
         click.echo(f"warning: {warning}", err=True)
     if idle:
         click.echo("no worker is alive: `sepdash worker` starts one", err=True)

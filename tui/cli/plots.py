@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from jobs.comparison.evaluations import RunScores
 
 _SUFFIXES = (".svg", ".png", ".pdf")
-_CLOCKS = {"updates": "updates", "items": "items", "wall_clock": "training time (s)"}
+_CLOCKS = {
+    "updates": "updates",
+    "items": "items",
+    "epochs": "epochs",
+    "wall_clock": "training time (s)",
+}
 
 
 def check_plot(file: Path) -> None:

@@ -97,13 +97,15 @@ def _print_plot(catalogue: Catalogue, preset: str) -> None:
     from shutil import get_terminal_size
 
     from engine.config.loading import load_config
+    from engine.data.update_size import schedule_size
     from engine.training.schedule_preview import schedule_warnings
     from tui.widgets.charts.schedule import schedule_text
 
     config = load_config(catalogue.read(preset))
     width = min(_PLOT_COLUMNS, get_terminal_size().columns)
-    click.echo(schedule_text(config, width=width, height=_PLOT_ROWS))
-    for warning in schedule_warnings(config):
+    size = schedule_size(config)
+    click.echo(schedule_text(config, width=width, height=_PLOT_ROWS, size=size))
+    for warning in schedule_warnings(config, size=size):
         click.echo(f"warning: {warning}", err=True)
 
 

@@ -65,13 +65,16 @@ def _print_run(record: RunRecord, home: Home) -> None:
     )
     speed = f", {record.speed:.2f} updates/s" if record.speed else ""
     left = f", {formats.duration(record.eta_s)} left" if record.eta_s is not None else ""
+    epochs = f", {record.epochs:.2f} epochs" if record.epochs else ""
     fields = {
         "run": f"{record.id}  {formats.clean(record.name)}",
         "state": f"{state}: {record.message}" if record.message else state,
         "preset": record.preset or formats.MISSING,
         "config": f"{record.fingerprint}, seed {record.seed}",
         "progress": done + speed + left,
-        "data seen": f"{record.items} items, {formats.duration(record.audio_seconds)} of audio",
+        "data seen": (
+            f"{record.items} items{epochs}, {formats.duration(record.audio_seconds)} of audio"
+        ),
         "trained": formats.duration(record.train_seconds),
         "created": _when(record.created_at),
         "started": _when(record.started_at),

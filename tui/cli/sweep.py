@@ -126,6 +126,7 @@ def _as_records(plan: Plan) -> dict[str, object]:
                 "updates": run.updates,
                 "items": run.items,
                 "audio_seconds": run.audio_seconds,
+                "epochs": run.epochs or None,
                 "seconds": run.seconds,
                 "size_bytes": run.size_bytes,
                 "warnings": run.warnings,

@@ -28,7 +28,7 @@ KEYS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ("Compare", (
         ("space", "mark the run: marked runs share the charts"),
         ("c", "clear the marks"),
-        ("x", "horizontal axis: updates, items, audio time, train time"),
+        ("x", "horizontal axis: updates, items, epochs, audio time, train time"),
         ("y", "vertical axis of the loss: linear or logarithmic"),
     )),
     ("Look closer", (

@@ -57,6 +57,7 @@ def facts(run: RunRecord, latest: Mapping[str, float]) -> list[tuple[str, str]]:
         ("grad", formats.number(latest.get("grad_norm"), 2) if "grad_norm" in latest else ""),
         ("skipped", formats.count(latest["skipped"]) if latest.get("skipped") else ""),
         ("items", formats.count(run.items) if run.items else ""),
+        ("epochs", f"{run.epochs:.2f}" if run.epochs else ""),
         ("seed", str(run.seed)),
         ("attempt", str(run.attempts) if run.attempts > 1 else ""),
         ("preset", formats.clean(run.preset)),

@@ -9,6 +9,7 @@ import numpy as np
 from engine.config.data import AudioData
 from engine.config.speech import SpeechData
 from engine.data.checks.before_queue import Files
+from engine.data.files.rates import resampled_length
 from engine.data.speech.kept_lengths import in_range
 from engine.data.speech.transcripts import checked_transcripts
 
@@ -16,15 +17,20 @@ _CHARACTERS_OF_A_PIECE = 4
 
 
 def audio_sizes(data: AudioData, *, files: Files) -> np.ndarray:
-    """Return (N, 1) seconds: files that are shorter than a segment, segments of the others.
+    """Return (N, 1) seconds: each file has as many items as whole segments, at least one.
+
+    One that is shorter is padded to a segment, or with `short_files = "whole"` an item as it is.
 
     Raises:
         DataError: when the files can't be read.
     """
     infos = files(data, data.train, "data.train")
-    seconds = np.array([info.duration_s for info in infos])
-    counts = np.maximum(1, seconds // data.segment_s).astype(int)
-    return np.repeat(np.minimum(seconds, data.segment_s), counts)[:, None]
+    lengths = [resampled_length(info.frames, info.rate_hz, data.rate_hz) for info in infos]
+    frames_N = np.array(lengths, dtype=np.int64)
+    counts = np.maximum(1, frames_N // data.segment_samples)
+    whole = data.short_files == "whole"
+    own_N = np.minimum(frames_N, data.segment_samples) if whole else data.segment_samples
+    return np.repeat(np.broadcast_to(own_N, frames_N.shape), counts)[:, None] / data.rate_hz
 
 
 def speech_sizes(data: SpeechData) -> np.ndarray:

@@ -45,6 +45,15 @@ def stem_files(data: StemsData, folder: Path, setting: str) -> list[AudioInfo]:
     return [track[name] for track in tracks for name in names]
 
 
+def first_stems(data: StemsData, folder: Path, setting: str) -> list[AudioInfo]:
+    """Return the header of one file of each track, which tells how long the track is.
+
+    Raises:
+        DataError: with everything that is wrong with any track.
+    """
+    return stem_files(data, folder, setting)[:: len(file_names(data))]
+
+
 def scan_tracks(
     folder: Path, names: tuple[str, ...], *, setting: str, layout: Layout = "tracks"
 ) -> list[Track]:

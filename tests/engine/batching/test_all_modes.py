@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
-from math import inf
+from math import ceil, inf
 from typing import Any
 
 import numpy as np
@@ -90,6 +90,11 @@ def test_an_epoch_holds_every_item_once(
         assert size.items == len(update_draws)
         assert size.audio_seconds == pytest.approx(sum(sizes[i, 0] for _, i in update_draws))
         assert size.micro_batches == sum(len(b) > 0 for batches in ranks for b in batches)
+        assert size.epochs == plans[-1].mean_size.epochs
+        if mode != "exact, pool" and not worst_first:
+            # Of a pool of updates items are dealt, and the longest one may come first.
+            done = size.epochs_in(update), size.epochs_in(update + 1)
+            assert {e for e, _ in update_draws} <= set(range(int(done[0]), ceil(done[1])))
     assert set(seen.values()) == {1}
     for epoch in range(2):
         assert sorted(i for e, i in seen if e == epoch) == list(range(len(sizes)))

@@ -44,7 +44,7 @@ def test_all_problems_are_reported_at_once() -> None:
         ("optimizer=3", "optimizer", "a section of settings, like optimizer.name = value, found 3"),
         ("model.kind=audio_unt", "model.kind", "did you mean 'audio_unet'"),
         ("precision.dtype=fp64", "precision.dtype", "'fp32', 'bf16' or 'fp16'"),
-        ("schedule.length=10 epochs", "schedule.length", "like '1000 updates'"),
+        ("schedule.length=10 weeks", "schedule.length", "like '1000 updates'"),
         ("schedule.length=10", "schedule.length", "like '1000 updates', found 10"),
         ("schedule.length=0 updates", "schedule.length", "must be above 0"),
         ("validation.every=0 items", "validation.every", "must be above 0"),

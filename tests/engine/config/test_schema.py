@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.config.counters import Counters, UpdateSize
+from engine.config.counters import Counters, EpochsUnknown, UpdateSize
 from engine.config.fields import list_settings
 from engine.config.span import CLOCKS, Span
 
@@ -42,7 +42,7 @@ def test_a_span_reads_back_what_it_prints(amount: int, clock: str) -> None:
     assert Span.parse(str(span)) == span
 
 
-@pytest.mark.parametrize("text", ["", "1000", "updates", "-5 updates", "10 epochs", "1e3e updates"])
+@pytest.mark.parametrize("text", ["", "1000", "updates", "-5 updates", "10 weeks", "1e3e updates"])
 def test_text_that_is_no_span_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="like '1000 updates'"):
         Span.parse(text)
@@ -57,6 +57,19 @@ def test_counters_of_a_batch_of_32_in_micro_batches_of_16() -> None:
     assert size.updates_in(Span(6400, "audio_seconds")) == 100
     assert size.updates_in(Span(6400, "micro_batches")) == 3200
     assert size.updates_in(Span(6400, "updates")) == 6400
+    with pytest.raises(EpochsUnknown, match="3 epochs: the length of an epoch is known once"):
+        size.updates_in(Span(3, "epochs"))
+
+
+def test_epochs_are_whole_where_a_pass_ends() -> None:
+    """49 shares of 1 / 49 are one epoch, whatever a sum of floats comes to."""
+    size = UpdateSize(1, 4, 4.0, epochs=1 / 49)
+    counters = Counters()
+    for _ in range(98):
+        counters = counters + size
+    assert counters == Counters(98, 98, 392, 392.0, 2.0) == size.after(98)
+    assert size.after(24).epochs == 0.489795918
+    assert size.updates_in(Span(3, "epochs")) == pytest.approx(147, abs=1e-9)
 
 
 def test_a_span_that_may_be_empty_is_a_span() -> None:

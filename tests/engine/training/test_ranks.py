@@ -23,7 +23,7 @@ from engine.training.trainer import Trainer
 
 SCRIPT = Path(__file__).parent / "fakes" / "ranks.py"
 LOOPBACK = "lo" if sys.platform == "linux" else "lo0"
-RUNS = ["ragged", "ragged_seconds", "separation", "transducer"]
+RUNS = ["ragged", "epochs", "ragged_seconds", "separation", "transducer"]
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def test_two_processes_train_what_one_trains(made: Made, name: str) -> None:
     assert_close(one["state"], first["state"])
     assert len(one["losses"]) == one["updates"]
     assert first["losses"] == pytest.approx(one["losses"], rel=1e-5)
-    for counter in ("updates", "items", "audio_seconds"):
+    for counter in ("updates", "items", "audio_seconds", "epochs"):
         assert first[counter] == second[counter] == one[counter]
 
 

@@ -41,11 +41,12 @@ def _assert_same_state(one: Path, other: Path, checkpoint_tensors: Any, name: st
 
 
 def _in_old_words(folder: Path) -> None:
-    """Make of a checkpoint one whose clock of training items is called samples."""
+    """Make of a checkpoint one that counts items as samples, and no epochs."""
     path = folder / MANIFEST
     values = json.loads(path.read_text())
     del values["signature"]
     values["counters"]["samples"] = values["counters"].pop("items")
+    del values["counters"]["epochs"]
     restart = values["config"]["ema"]["restart_at"]
     values["config"]["ema"]["restart_at"] = restart.replace("items", "samples")
     text = json.dumps(values, sort_keys=True, indent=1)
@@ -65,6 +66,7 @@ def test_a_checkpoint_in_old_words_goes_on_bit_identical(
     ended = _fit(old, line_recipe(), tmp_path / "parts", second, stop_after())
 
     assert second.of(RunStarted)[0].resumed_from == 5
+    assert second.of(RunStarted)[0].counters.epochs == 1.666666667
     assert ended.counters == end.counters
     _assert_same_state(tmp_path / "whole", tmp_path / "parts", checkpoint_tensors, "last-000012")
     for name in EXACT:

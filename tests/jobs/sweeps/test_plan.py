@@ -218,7 +218,7 @@ def test_all_problems_of_all_variants_are_listed(plan) -> None:
         ({"variant": {}}, "variant: unknown word of an experiment, did you mean 'variants'"),
         (
             {"match": "sample"},
-            "match: expected 'none', 'updates', 'items', 'audio_seconds' or 'wall_clock', found 'sample'",
+            "match: expected 'none', 'updates', 'items', 'audio_seconds', 'epochs' or 'wall_clock', found 'sample'",
         ),
         ({"grid": {"optimizer.lr": 3e-4}}, "grid.optimizer.lr: expected a list of values"),
         ({"seeds": []}, "seeds: "),

@@ -54,7 +54,7 @@ def test_a_clock_may_be_named_by_its_old_name(sepdash):
     assert (old.code, old.out) == (0, new.out)
     answer = sepdash("compare", "base-0", "--by", "sample")
     assert answer.code == 2
-    assert "'updates', 'items', 'wall_clock'" in answer.err
+    assert "'updates', 'items', 'epochs', 'wall_clock'" in answer.err
 
 
 def test_the_tables_say_who_won(sepdash):

@@ -14,7 +14,7 @@ from tui.live.messages import RunData
 from tui.widgets.charts.braille import FloatArray
 from tui.widgets.charts.plot import PALETTE_SIZE, Line, Plot, x_range
 
-CLOCKS = ("updates", "items", "audio time", "train time")
+CLOCKS = ("updates", "items", "epochs", "audio time", "train time")
 CHARTS = ("loss", "score", "throughput", "memory")
 _GREY = PALETTE_SIZE - 1
 # A drawn line of a noisy curve is a running mean over this share of its points.
@@ -44,6 +44,8 @@ def build(
     drawn = [line for group in lines.values() for line in group if line.drawn and len(line.x)]
     shared = x_range(drawn) if drawn else None
     waiting = _waiting(data[0].run)
+    if _is_unknown(data[0].run, clock):
+        waiting = "an earlier version trained this run and counted no epochs"
     plots = {
         name: Plot(
             *_titles(name, data[0]),
@@ -62,7 +64,7 @@ def build(
         lines=memory,
         x_unit="time",
         from_zero=True,
-        empty=waiting or "no samples yet",
+        empty=_waiting(data[0].run) or "no samples yet",
     )
     if many:
         plots["throughput"] = replace(plots["throughput"], unit="audio s/s")
@@ -222,7 +224,8 @@ def line_of(
 
     A noisy curve is drawn as its running mean; with `band`, over the range of its points.
     """
-    curve = item.curves.get(name) or Curve(name, "", 1, [], [], [], [], [])
+    nothing = Curve(name, "", 1, [], [], [], [], [])
+    curve = nothing if _is_unknown(item.run, clock) else item.curves.get(name, nothing)
     x = np.array(curve.updates, dtype=np.float64) * _per_update(item.run, clock)
     mean = np.array(curve.mean, dtype=np.float64)
     if name in _NOISY:
@@ -246,10 +249,15 @@ def running_mean(values: FloatArray, window: int) -> FloatArray:
     return np.where(finite, mean, np.nan)
 
 
+def _is_unknown(run: RunRecord, clock: str) -> bool:
+    return clock == "epochs" and run.updates > 0 and not run.epochs
+
+
 def _per_update(run: RunRecord, clock: str) -> float:
     amount = {
         "updates": float(run.updates),
         "items": float(run.items),
+        "epochs": run.epochs,
         "audio time": run.audio_seconds,
         "train time": run.train_seconds,
     }[clock]

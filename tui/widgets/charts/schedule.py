@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import numpy as np
 
+from engine.config.counters import EpochsUnknown, UpdateSize
 from engine.config.schema import RunConfig
 from engine.training.schedule_preview import schedule_curve
 from tui.widgets.charts.plot import Line, Plot, compose
 
 
-def schedule_plot(config: RunConfig) -> Plot:
-    """Return the plot of the learning rate of a run."""
-    curve = schedule_curve(config)
+def schedule_plot(config: RunConfig, *, size: UpdateSize | None = None) -> Plot:
+    """Return the plot of the learning rate of a run, whose updates are of a size (as far as known)."""
+    try:
+        curve = schedule_curve(config, size=size)
+    except EpochsUnknown as unknown:
+        return Plot("learning rate", empty=str(unknown))
     x, y = np.array(curve.updates, dtype=np.float64), np.array(curve.lr)
     line = Line(config.schedule.kind, 0, x, y)
     return Plot("learning rate", lines=(line,), from_zero=True)
 
 
-def schedule_text(config: RunConfig, *, width: int, height: int) -> str:
+def schedule_text(
+    config: RunConfig, *, width: int, height: int, size: UpdateSize | None = None
+) -> str:
     """Return the plot in lines of text without colours."""
-    rows = compose(schedule_plot(config), width, height)
+    rows = compose(schedule_plot(config, size=size), width, height)
     return "\n".join("".join(text for text, _ in row).rstrip() for row in rows)

@@ -203,6 +203,7 @@ class Bench:
             "items": ended.counters.items,
             "micro_batches": ended.counters.micro_batches,
             "audio_seconds": ended.counters.audio_seconds,
+            "epochs": ended.counters.epochs,
             "sums": self.num_sums - before,
             "losses": recorder.losses(),
             "lengths": recorder.curve("mean_length") if hasattr(recipe, "teacher") else [],
@@ -221,6 +222,14 @@ class Bench:
 
     def ragged(self) -> Any:
         return self.fit("ragged", self.config(), RaggedRecipe())
+
+    def epochs(self) -> Any:
+        """All clocks count epochs, which end within updates."""
+        config = self.config(
+            schedule={"length": "2 epochs", "kind": "linear", "warmup": "0.5 epochs"},
+            validation={"every": "1 epochs"}, ema={"per": "0.1 epochs"},
+        )  # fmt: skip
+        return self.fit("epochs", config, RaggedRecipe())
 
     def ragged_seconds(self) -> Any:
         batch = {"seconds": 19.0, "micro_batch": 3, "cap_s": 12.0, "pool_updates": 2}
@@ -321,7 +330,7 @@ class Bench:
 
 
 SCENARIOS = (
-    "ragged", "ragged_seconds", "capped", "poisoned", "short_of_memory", "plenty_of_memory",
+    "ragged", "epochs", "ragged_seconds", "capped", "poisoned", "short_of_memory", "plenty_of_memory",
     "followed", "stopped", "separation", "transducer", "without_data", "errors",
 )  # fmt: skip
 
