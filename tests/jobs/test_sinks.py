@@ -33,8 +33,8 @@ from jobs.store.writer import StoreWriter
 
 
 def counters(updates: int) -> Counters:
-    """Return counters of one-item updates."""
-    return Counters(updates, updates, updates, 0.5 * updates)
+    """Return counters of one-item updates, eight an epoch."""
+    return Counters(updates, updates, updates, 0.5 * updates, updates / 8)
 
 
 def points(first: int, last: int) -> PointsRecorded:
@@ -89,6 +89,7 @@ def test_events_become_rows(open_sink, reader, run_id, home):
 
     run = reader.run(run_id)
     assert (run.updates, run.total_updates, run.items, run.audio_seconds) == (20, 100, 20, 10.0)
+    assert run.epochs == 2.5
     assert (run.best, run.best_ema, run.input_score) == (4.0, None, 2.5)
     assert run.heartbeat_at is not None
     assert reader.curve(run_id, "loss").last == [float(update) for update in range(1, 21)]

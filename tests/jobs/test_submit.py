@@ -53,6 +53,16 @@ def test_enqueue_stores_the_config_and_adds_a_ticket(home, make_config):
     assert RunQueue(home.queue).size() == 1
 
 
+def test_the_length_of_a_run_in_epochs_is_read_from_its_data(home, make_config):
+    """One file of 0.1 s is one item: an update of 16 is 16 passes over it."""
+    config = make_config(schedule={"length": "160 epochs"}, batch={"items": 16})
+
+    run_id = submit.enqueue(home, config)
+
+    with StoreReader(home.store) as reader:
+        assert reader.run(run_id).total_updates == 10
+
+
 def test_files_are_private(home, make_config):
     submit.enqueue(home, make_config())
 

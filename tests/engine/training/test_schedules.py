@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from engine.config.counters import UpdateSize
+from engine.config.counters import EpochsUnknown, UpdateSize
 from engine.config.loading import load_config
 from engine.config.schema import RunConfig
 from engine.config.sections import EmaConfig, ScheduleConfig
@@ -182,3 +184,16 @@ def test_a_schedule_that_is_spent_early_is_warned_about():
 def test_a_warmup_longer_than_the_run_is_warned_about():
     (warning,) = schedule_warnings(_run_of(100, warmup="6400 items"))
     assert "takes 200 updates, but the run ends after 100" in warning
+
+
+def test_a_schedule_in_epochs_is_looked_at_once_their_length_is_known() -> None:
+    config = _run_of(100, kind="linear", warmup="2 epochs")
+    with pytest.raises(EpochsUnknown, match="2 epochs: the length of an epoch is known once"):
+        schedule_curve(config)
+    assert schedule_warnings(config) == []
+    size = replace(config.update_size, epochs=0.05)
+    # Two epochs of 20 updates.
+    assert schedule_curve(config, size=size).lr[19] == pytest.approx(config.optimizer.lr / 2)
+    assert schedule_curve(config, size=size).lr[39] == pytest.approx(config.optimizer.lr)
+    (warning,) = schedule_warnings(config, size=replace(size, epochs=0.01))
+    assert warning == "schedule.warmup takes 200 updates, but the run ends after 100"

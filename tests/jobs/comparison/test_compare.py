@@ -137,9 +137,25 @@ def test_runs_are_judged_where_all_of_them_have_been(store, reader):
     assert by_updates.budget == 10
     assert by_updates.tables["si_sdr"][1].difference.mean == pytest.approx(2, abs=1e-5)
 
+    for run_id, epochs in ((small, 4.0), (large, 2.5)):
+        store.update_run(run_id, epochs=epochs)
+    by_epochs = judge(reader, small, large, by="epochs")
+    assert by_epochs.budget == 2.5
+    assert [row.best_at for row in by_epochs.tables["si_sdr"]] == [2.0, 2.5]
+
     by_time = judge(reader, small, large, by="wall_clock")
     assert by_time.budget == 20
     assert [row.best_at for row in by_time.tables["si_sdr"]] == [20, 20]
+
+
+def test_epochs_that_no_one_counted_are_not_compared(store, reader):
+    counted = add_run(store, "new", {10: 1.0})
+    store.update_run(counted, epochs=2.0)
+    old = add_run(store, "old", {10: 1.0})
+
+    with pytest.raises(ValueError, match="an earlier version trained old and counted no epochs"):
+        judge(reader, counted, old, by="epochs")
+    assert judge(reader, counted, by="epochs").budget == 2.0
 
 
 def test_the_final_evaluation_can_be_asked_about(store, reader):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.config.errors import ConfigError
+from engine.config.errors import ConfigError, DataError
 from jobs.store.errors import StoreError
 from jobs.sweeps.measured import Measured
 from jobs.sweeps.plan import plan_sweep
@@ -114,6 +114,32 @@ def test_matched_audio_halves_the_updates_of_double_segments(plan) -> None:
     assert [(run.updates, run.items) for run in runs] == [(1000, 8000), (500, 4000)]
     assert runs[1].config.schedule.warmup is not None
     assert str(runs[1].config.schedule.warmup) == "1600 audio_seconds"
+
+
+def test_matched_epochs_are_counted_in_the_data_of_each_variant(plan, tmp_path, write_tone) -> None:
+    """A tone of 0.1 s is two segments of 50 ms, and one of 100 ms."""
+    for name in ("t", "v", "n"):
+        write_tone(tmp_path / name / "tone.wav")
+    data = {name: str(tmp_path / folder) for name, folder in
+            (("train", "t"), ("valid", "v"), ("noise", "n"))}  # fmt: skip
+    settings = {"data": {**data, "segment_s": 0.05, "resample": "any"}}
+    variants = {"short": {}, "long": {"data": {"segment_s": 0.1}}}
+    runs = plan(match="epochs", set=settings, variants=variants).runs
+
+    # 8 items an update: 4 passes over two items, or 8 over one.
+    assert [(run.updates, run.epochs) for run in runs] == [(1000, 4000), (500, 4000)]
+    assert clocks(runs[1].config) == {
+        "schedule.length": "4000 epochs", "schedule.warmup": "400 epochs",
+        "schedule.per": "4 epochs", "ema.per": "4 epochs", "ema.restart_at": "800 epochs",
+        "validation.every": "1000 epochs", "checkpoint.every": "4000 epochs",
+        "logging.every": "4 epochs",
+    }  # fmt: skip
+    assert plan(match="items", set=settings, variants=variants).runs[0].epochs == 0
+
+
+def test_epochs_can_not_be_matched_without_the_data(plan) -> None:
+    with pytest.raises(DataError, match=r"data\.train"):
+        plan(match="epochs", variants=BATCHES)
 
 
 def test_hold_and_half_life_are_stretched_too(plan) -> None:

@@ -79,6 +79,18 @@ def test_clocks_scale_the_axis(data, clock, last):
     assert charts.build(data[:1], {}, clock=clock)["loss"].lines[0].x[-1] == pytest.approx(last)
 
 
+def test_epochs_are_an_axis_of_runs_that_counted_them(data):
+    counted = dataclasses.replace(data[0], run=dataclasses.replace(data[0].run, epochs=2.5))
+    plots = charts.build([counted, data[1]], {}, clock="epochs")
+    assert plots["loss"].lines[0].x[-1] == 2.5
+    assert [len(line.x) > 0 for line in plots["loss"].lines] == [True, False]
+
+    old = charts.build(data[:1], {}, clock="epochs")
+    assert [len(line.x) for name in ("loss", "throughput") for line in old[name].lines] == [0] * 4
+    assert old["loss"].empty == "an earlier version trained this run and counted no epochs"
+    assert len(old["memory"].lines[0].x)
+
+
 def test_an_input_level_that_differs_between_runs_is_left_out(data):
     other = dataclasses.replace(data[1], run=dataclasses.replace(data[1].run, input_score=3.0))
     assert labels(charts.build([data[0], other], {})["score"]) == ["a", "b"]
