@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import re
 from math import prod
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Union, get_args
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from models.entry_points import find_plugins
-from models.plugins import GROUP, PluginModel, accept_model
+from models.plugins import PluginModel
 from models.settings import Section, setting
-from models.speech_configs import ConformerRnntConfig, EmformerRnntConfig
+from models.speech_configs import ConformerRnntConfig, EmformerRnntConfig, PluginEncoder
 
 Strides = tuple[Annotated[int, Field(ge=1, le=64)], ...]
 _BINS = re.compile(r"(first|last):([1-9][0-9]{0,5})")
@@ -193,14 +192,4 @@ SeparationModel = (
     AudioUNetConfig | SpecUNetConfig | HybridConfig | ConvTasNetConfig | HybridDemucsConfig
 )
 BuiltInModel = SeparationModel | ConformerRnntConfig | EmformerRnntConfig
-# The schema of a run is one class, so the models of other packages are looked for here, once (5 ms).
-PLUGINS = find_plugins(
-    GROUP, accept_model, taken=[m.model_fields["kind"].default for m in get_args(BuiltInModel)]
-)
-if TYPE_CHECKING:
-    ModelConfig = BuiltInModel | PluginModel
-else:
-    ModelConfig = Annotated[
-        Union[(*get_args(BuiltInModel), *PLUGINS.parts.values())],
-        Field(discriminator="kind"),
-    ]
+ModelConfig = BuiltInModel | PluginModel | PluginEncoder

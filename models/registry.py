@@ -19,7 +19,7 @@ from models.configs import (
     SpecUNetConfig,
 )
 from models.plugins import PluginModel
-from models.speech_configs import ConformerRnntConfig, EmformerRnntConfig
+from models.speech_configs import TransducerHead
 
 
 def build_model(config: ModelConfig, *, channels: int, sources: int) -> nn.Module:
@@ -47,7 +47,7 @@ def build_model(config: ModelConfig, *, channels: int, sources: int) -> nn.Modul
             return HybridDemucs(config, channels=channels, sources=sources)
         case PluginModel():
             return _build_plugin(config, channels=channels, sources=sources)
-        case ConformerRnntConfig() | EmformerRnntConfig():
+        case TransducerHead():
             raise ValueError(f"model.kind = {config.kind!r} writes text, it separates no audio")
     assert_never(config)
 

@@ -6,18 +6,19 @@ receives it from the recipe. Lengths are in frames of 10 ms unless a unit says o
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from importlib.metadata import EntryPoint
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
+from models.plugins import accept_section
 from models.settings import Section, setting
 
+ENCODERS = "sepdash.encoders"
 
-class TransducerSettings(Section):
-    """What all transducers have in common: the encoder's width, the predictor and the joint network."""
 
-    recipes: ClassVar[frozenset[str]] = frozenset({"transducer"})
-    rates_hz: ClassVar[tuple[int, int]] = (4_000, 48_000)
+class EncoderDims(Section):
+    """The size of a stack of attention layers over frames."""
 
     stride: int = setting(
         4, "Frames that are stacked into one at the encoder's entry.", unit="frames", ge=1, le=16
@@ -27,6 +28,22 @@ class TransducerSettings(Section):
     heads: int = setting(4, "Attention heads of a layer.", ge=1, le=64)
     ffn: int = setting(1024, "Channels inside a feed-forward block.", ge=8, le=16_384)
     dropout: float = setting(0.1, "Dropout of the encoder.", ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _heads_share_channels(self) -> Self:
+        if self.dim % self.heads:
+            raise ValueError(
+                f"dim = {self.dim} is no multiple of heads = {self.heads}: each head takes an equal share"
+            )
+        return self
+
+
+class TransducerHead(Section):
+    """What all transducers have behind their encoder: the predictor and the joint network."""
+
+    recipes: ClassVar[frozenset[str]] = frozenset({"transducer"})
+    rates_hz: ClassVar[tuple[int, int]] = (4_000, 48_000)
+
     encoding_dim: int = setting(
         1024, "Channels in which encoder and predictor meet in the joint network.", ge=8, le=8_192
     )
@@ -38,13 +55,43 @@ class TransducerSettings(Section):
     lstm_layers: int = setting(2, "Layers of the predictor's LSTM.", ge=1, le=8)
     lstm_dropout: float = setting(0.3, "Dropout of the predictor.", ge=0, lt=1)
 
-    @model_validator(mode="after")
-    def _heads_share_channels(self) -> Self:
-        if self.dim % self.heads:
-            raise ValueError(
-                f"dim = {self.dim} is no multiple of heads = {self.heads}: each head takes an equal share"
-            )
-        return self
+
+# Settings of bases come in the reverse order of the bases: the encoder's first.
+class TransducerSettings(TransducerHead, EncoderDims):
+    """What the built-in transducers have in common."""
+
+
+class PluginEncoder(TransducerHead):
+    """Settings of an encoder of speech that another package provides (`sepdash.encoders`).
+
+    A subclass declares `kind` as a literal equal to the name of its entry point, with a default, and
+    the encoder's own settings by `models.settings.setting`; predictor and joint network are built
+    for it. A package may name further `recipes`, which then build the same encoder.
+    """
+
+    kind: str
+
+    def build(self, *, num_mels: int) -> Any:
+        """Return the encoder, a `torch.nn.Module` that is a `models.transducer.Encoder`.
+
+        It maps normalised log-mel frames (B, L, `num_mels`), one every 10 ms and 0 after the length
+        of each item, with lengths (B,) to encodings (B, T, `encoding_dim`) with lengths (B,). An
+        item must give the same alone and in any batch. One that has `segments`, too, streams
+        (`models.transducer.StreamingEncoder`).
+        """
+        raise NotImplementedError
+
+
+def accept_encoder(point: EntryPoint, value: object) -> type[PluginEncoder]:
+    """Return the settings that an entry point names.
+
+    Raises:
+        TypeError: when they break a rule.
+    """
+    encoder = accept_section(point, value, PluginEncoder)
+    if encoder.build is PluginEncoder.build:
+        raise TypeError(f"{point.value} has no method `build`")
+    return encoder
 
 
 class ConformerRnntConfig(TransducerSettings):
@@ -103,4 +150,4 @@ class EmformerRnntConfig(TransducerSettings):
         return self
 
 
-TransducerConfig = ConformerRnntConfig | EmformerRnntConfig
+TransducerConfig = ConformerRnntConfig | EmformerRnntConfig | PluginEncoder

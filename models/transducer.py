@@ -8,7 +8,7 @@ T frames of the encoder, U tokens, D channels, V tokens that exist (0 is blank a
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol, assert_never
+from typing import Any, Protocol, assert_never, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from models.speech_configs import (
     ConformerRnntConfig,
     EmformerRnntConfig,
+    PluginEncoder,
     TransducerConfig,
-    TransducerSettings,
+    TransducerHead,
 )
 
 BLANK = 0
@@ -33,6 +34,14 @@ class Encoder(Protocol):
 
     def __call__(self, feat_BLF: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
         """Encode; frames beyond the returned lengths mean nothing."""
+
+
+@runtime_checkable
+class StreamingEncoder(Protocol):
+    """An encoder that needs no more than a part of the audio at a time."""
+
+    def segments(self, feat_BLF: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """Yield for one segment after another how many frames it needs, and its encodings (B, T, D)."""
 
 
 class Transducer(nn.Module):
@@ -56,7 +65,7 @@ class Transducer(nn.Module):
     def __init__(
         self,
         encoder: nn.Module,
-        config: TransducerSettings,
+        config: TransducerHead,
         *,
         num_mels: int,
         num_tokens: int,
@@ -106,7 +115,7 @@ class Transducer(nn.Module):
         Raises:
             ValueError: for an encoder that hears whole utterances.
         """
-        if not isinstance(self.encoder, EmformerEncoder):
+        if not isinstance(self.encoder, StreamingEncoder):
             raise ValueError("a Conformer hears the whole utterance first; an Emformer streams")
         return self.encoder.segments((feat_BLF - self.mel_mean) / self.mel_std)
 
@@ -218,17 +227,32 @@ def build_transducer(
     config: TransducerConfig, *, num_mels: int, num_tokens: int, vocabulary: bytes = b""
 ) -> Transducer:
     """Return a freshly initialised transducer on the CPU; draws from torch's default generator."""
-    encoder: nn.Module
-    match config:
-        case ConformerRnntConfig():
-            encoder = ConformerEncoder(config, num_mels=num_mels)
-        case EmformerRnntConfig():
-            encoder = EmformerEncoder(config, num_mels=num_mels)
-        case _:
-            assert_never(config)
+    encoder = build_encoder(config, num_mels=num_mels)
     return Transducer(
         encoder, config, num_mels=num_mels, num_tokens=num_tokens, vocabulary=vocabulary
     )
+
+
+def build_encoder(config: TransducerConfig, *, num_mels: int) -> nn.Module:
+    """Return a freshly initialised `Encoder` on the CPU, for a transducer or another recipe.
+
+    Raises:
+        ValueError: when the package of a plug-in builds no network.
+    """
+    match config:
+        case ConformerRnntConfig():
+            return ConformerEncoder(config, num_mels=num_mels)
+        case EmformerRnntConfig():
+            return EmformerEncoder(config, num_mels=num_mels)
+        case PluginEncoder():
+            encoder = config.build(num_mels=num_mels)
+            if not isinstance(encoder, nn.Module):
+                raise ValueError(
+                    f"model.kind = {config.kind!r}: its package built {type(encoder).__name__}, "
+                    "expected a torch.nn.Module"
+                )
+            return encoder
+    assert_never(config)
 
 
 def stack(feat_BLF: Tensor, stride: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""The presets: shipped ones beside this file, and a user's folder laid over them.
+"""The presets: shipped ones beside this file, those of installed packages, and a user's folder laid over them.
 
 A preset is a TOML file: `description` and `extends` at the top, the settings of a run below. Its name
 is its path without `.toml`, such as `bandwidth/audio-unet`. This module lists, reads and saves them;
@@ -15,11 +15,12 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from models.entry_points import Plugins
 from presets.merging import merge
+from presets.packages import PresetFolder, preset_packages
 
-Origin = Literal["shipped", "user"]
 SHIPPED = Path(__file__).parent
 EXPERIMENTS = "experiments"  # the folder of experiment files, which are no presets
 _HEAD = ("description", "extends")
@@ -32,11 +33,14 @@ class PresetError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class PresetInfo:
-    """One preset in a list; `problem` says why it can't be read, empty when it can."""
+    """One preset in a list; `problem` says why it can't be read, empty when it can.
+
+    `origin` is "shipped", "user", or the name of the package that brought it along.
+    """
 
     name: str
     path: Path
-    origin: Origin
+    origin: str
     description: str
     extends: str
     problem: str = ""
@@ -49,7 +53,10 @@ Names = list[str]
 
 
 class Catalogue:
-    """Shipped presets with those of `user_folder` laid over them; the folder may be absent."""
+    """Shipped presets and those of packages, with those of `user_folder` laid over them.
+
+    The folder may be absent.
+    """
 
     def __init__(self, user_folder: Path | None = None) -> None:
         self._user_folder = user_folder
@@ -134,24 +141,21 @@ class Catalogue:
         return path
 
     def list(self) -> Presets:
-        """List all presets by name; a user preset hides the shipped one of its name."""
+        """List all presets by name; a user preset hides another one of its name."""
         return [_describe(name, *place) for name, place in sorted(self._places().items())]
 
-    def _places(self) -> dict[str, tuple[Path, Origin]]:
-        places: dict[str, tuple[Path, Origin]] = {
-            name: (SHIPPED / f"{name}.toml", "shipped") for name in _presets_in(SHIPPED)
-        }
+    def _places(self) -> dict[str, tuple[Path, str]]:
+        places = _read_only_places()
         if self._user_folder is not None:
             for name in _presets_in(self._user_folder):
                 places[name] = (self._user_folder / f"{name}.toml", "user")
         return places
 
-    def _find(self, name: str, *, shipped_only: bool = False) -> tuple[Path, Origin]:
+    def _find(self, name: str, *, shipped_only: bool = False) -> tuple[Path, str]:
         places = self._places()
         found = places.get(name)
         if found is not None and shipped_only and found[1] == "user":
-            path = SHIPPED / f"{name}.toml"
-            found = (path, "shipped") if path.is_file() else None
+            found = _read_only_places().get(name)
         if found is None and shipped_only:
             raise PresetError(f"unknown preset {name!r}: no shipped one has that name, only itself")
         if found is None and name.endswith(".toml") and self._user_folder is not None:
@@ -191,6 +195,21 @@ class Catalogue:
             names.append(base)
 
 
+def installed_presets() -> Plugins[PresetFolder]:
+    """Return the folders of presets that installed packages bring along, and why others were left out."""
+    tops = sorted({name.partition("/")[0] for name in _presets_in(SHIPPED)} | {EXPERIMENTS})
+    return preset_packages(tuple(tops))
+
+
+def _read_only_places() -> dict[str, tuple[Path, str]]:
+    """Return the presets that nobody edits: shipped ones, and those of packages under their names."""
+    places = {name: (SHIPPED / f"{name}.toml", "shipped") for name in _presets_in(SHIPPED)}
+    for top, folder in installed_presets().parts.items():
+        for name in _presets_in(folder.path):
+            places[f"{top}/{name}"] = (folder.path / f"{name}.toml", folder.package)
+    return places
+
+
 def _presets_in(folder: Path) -> list[str]:
     return [name for name in names_in(folder) if not name.startswith(f"{EXPERIMENTS}/")]
 
@@ -202,7 +221,7 @@ def names_in(folder: Path) -> list[str]:
     return [name for name in names if _NAME.fullmatch(name)]
 
 
-def _describe(name: str, path: Path, origin: Origin) -> PresetInfo:
+def _describe(name: str, path: Path, origin: str) -> PresetInfo:
     try:
         document = parse_file(path)
     except PresetError as error:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Union, get_args
+from typing import ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from engine.config.data_settings import DataSettings
 from engine.config.speech import SpeechData
-from models.entry_points import check_target, find_plugins
+from models.entry_points import check_target
 from models.plugins import accept_section
 from models.settings import setting
 
@@ -288,12 +288,3 @@ def accept_data(point: EntryPoint, value: object) -> type[DataSettings]:
 
 
 BuiltInData = BandwidthData | DenoiseData | StemsData | SpeakersData | SpeechData
-DATA_PLUGINS = find_plugins(
-    GROUP, accept_data, taken=[data.model_fields["kind"].default for data in get_args(BuiltInData)]
-)
-if TYPE_CHECKING:
-    DataConfig = DataSettings
-else:
-    DataConfig = Annotated[
-        Union[(*get_args(BuiltInData), *DATA_PLUGINS.parts.values())], Field(discriminator="kind")
-    ]

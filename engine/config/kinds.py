@@ -1,35 +1,64 @@
 """The sections of a run that come in kinds: `data`, `model` and `loss`.
 
-Owns which kind a section has where a preset names none, and which kinds suit each other: a loss
-belongs to one recipe, data and models name those that they suit.
+Owns which kinds there are, those of installed packages included; which one a section has where a
+preset names none; and which suit each other: a loss belongs to one recipe, data and models name those
+that they suit. Modules that declare settings don't import this one: packages are looked for here,
+once, and import those modules.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, get_args
+from collections.abc import Callable, Iterable, Mapping
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
-from engine.config.data import DATA_PLUGINS, DataConfig
-from engine.config.losses import LOSS_PLUGINS, LossConfig, SpectralLoss
-from models.configs import PLUGINS, AudioUNetConfig, ModelConfig
-from models.entry_points import Plugins
+from pydantic import Field
+
+from engine.config import data, losses
+from engine.config.data_settings import DataSettings
+from engine.config.losses import LossConfig, SpectralLoss
+from models import plugins, speech_configs
+from models.configs import AudioUNetConfig, BuiltInModel, ModelConfig
+from models.entry_points import Plugins, find_plugins
 from models.settings import Section
 
 VARIANTS = ("data", "model", "loss")
-PLUGINS_OF: Mapping[str, Plugins[Any]] = {
-    "data": DATA_PLUGINS,
-    "model": PLUGINS,
-    "loss": LOSS_PLUGINS,
+
+
+def _by_kind(settings: Iterable[type[Section]]) -> dict[str, Any]:
+    return {str(one.model_fields["kind"].default): one for one in settings}
+
+
+_DATA = _by_kind(get_args(data.BuiltInData))
+_MODELS = _by_kind(get_args(BuiltInModel))
+_LOSSES = _by_kind(get_args(losses.BuiltInLoss))
+# The schema of a run is one class, so packages are looked for when it is made (5 ms).
+_PLUGINS: Mapping[str, tuple[Plugins[Any], ...]] = {
+    "data": (find_plugins(data.GROUP, data.accept_data, taken=_DATA),),
+    "model": (
+        models := find_plugins(plugins.GROUP, plugins.accept_model, taken=_MODELS),
+        find_plugins(
+            speech_configs.ENCODERS,
+            speech_configs.accept_encoder,
+            taken=[*_MODELS, *models.parts],
+        ),
+    ),
+    "loss": (find_plugins(losses.GROUP, losses.accept_loss, taken=_LOSSES),),
 }
+for _section, _known in (("data", _DATA), ("model", _MODELS), ("loss", _LOSSES)):
+    for _found in _PLUGINS[_section]:
+        _known.update(_found.parts)
 
-
-def _members(union: Any) -> dict[str, type[Section]]:
-    return {cls.model_fields["kind"].default: cls for cls in get_args(get_args(union)[0])}
-
-
-_DATA: Mapping[str, Any] = _members(DataConfig)
-_MODELS: Mapping[str, Any] = _members(ModelConfig)
-_LOSSES: Mapping[str, Any] = _members(LossConfig)
+if TYPE_CHECKING:
+    AnyData = DataSettings
+    AnyModel = ModelConfig
+    AnyLoss = LossConfig
+else:
+    AnyData, AnyModel, AnyLoss = (
+        Annotated[reduce(or_, known.values()), Field(discriminator="kind")]
+        for known in (_DATA, _MODELS, _LOSSES)
+    )
 
 
 def with_kinds(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,13 +85,23 @@ def chosen_kinds(values: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def why_missing(section: str, kind: str) -> str:
+    """Return a clause about a kind whose package was left out; empty when no package names it."""
+    return "".join(plugins.why_missing(kind) for plugins in _PLUGINS.get(section, ()))
+
+
+def installed_kinds() -> tuple[Plugins[Any], ...]:
+    """Return what installed packages add to the sections of a run, by entry point group."""
+    return tuple(plugins for group in _PLUGINS.values() for plugins in group)
+
+
 def has_segments(values: Mapping[str, Any]) -> bool:
     """Return whether the kind of data that values choose is cut into segments of one length."""
     known = _DATA.get(chosen_kinds(values).get("data", ""))
     return known is None or bool(known.has_segments)
 
 
-def misfit(data: Any, model: Any, loss: Any) -> str:
+def misfit(data: DataSettings, model: ModelConfig, loss: LossConfig) -> str:
     """Return what does not fit with what, and what to choose instead; empty when all fit."""
     if loss.recipe not in data.recipes:
         others = _named(_LOSSES, lambda cls: cls.recipe in data.recipes)

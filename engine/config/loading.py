@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 
 from engine.config.errors import ConfigError, Problem, nearest
 from engine.config.fields import BOUNDS, SettingInfo, kind_choices, list_settings
-from engine.config.kinds import PLUGINS_OF, VARIANTS, chosen_kinds, with_kinds
+from engine.config.kinds import VARIANTS, chosen_kinds, why_missing, with_kinds
 from engine.config.old_names import upgraded
 from engine.config.schema import RunConfig
 
@@ -66,8 +66,7 @@ def _to_problem(detail: ErrorDetails, values: Mapping[str, Any]) -> Problem:
             tag = context.get("tag")
             found = f"{tag!r} is no kind of {key}" if tag is not None else "is missing"
             expected = f"{found}; expected {', '.join(names)}{nearest(str(tag), names)}"
-            if key in PLUGINS_OF:
-                expected += PLUGINS_OF[key].why_missing(str(tag))
+            expected += why_missing(key, str(tag))
             return Problem(f"{key}.kind", expected)
         case "value_error":
             return Problem(key, _plain(str(context.get("error", detail["msg"])), detail["input"]))

@@ -1,17 +1,16 @@
 """Settings of the training objectives: one section for each kind of loss.
 
 A loss belongs to one recipe, and so says how a run is trained; data and models name the recipes that
-they suit. Losses of installed packages are found here (entry point group `sepdash.losses`).
+they suit. Installed packages add theirs by the entry point group `sepdash.losses`.
 """
 
 from __future__ import annotations
 
 from importlib.metadata import EntryPoint
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_args
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from models.entry_points import find_plugins
 from models.plugins import accept_section
 from models.settings import Section, setting
 
@@ -95,6 +94,7 @@ class PluginLoss(LossSettings):
 
 
 BuiltInLoss = SpectralLoss | SiSdrLoss | L1Loss | RnntLoss
+LossConfig = BuiltInLoss | PluginLoss
 
 
 def accept_loss(point: EntryPoint, value: object) -> type[PluginLoss]:
@@ -107,14 +107,3 @@ def accept_loss(point: EntryPoint, value: object) -> type[PluginLoss]:
     if loss.recipe == PluginLoss.recipe and loss.build is PluginLoss.build:
         raise TypeError(f"{point.value} has no method `build`, which {loss.recipe} asks for")
     return loss
-
-
-LOSS_PLUGINS = find_plugins(
-    GROUP, accept_loss, taken=[loss.model_fields["kind"].default for loss in get_args(BuiltInLoss)]
-)
-if TYPE_CHECKING:
-    LossConfig = BuiltInLoss | PluginLoss
-else:
-    LossConfig = Annotated[
-        Union[(*get_args(BuiltInLoss), *LOSS_PLUGINS.parts.values())], Field(discriminator="kind")
-    ]

@@ -14,9 +14,9 @@ from pydantic import model_validator
 
 from engine.config.batch import BatchConfig
 from engine.config.counters import UpdateSize
-from engine.config.data import AudioData, DataConfig
-from engine.config.kinds import misfit
-from engine.config.losses import LossConfig, SpectralLoss
+from engine.config.data import AudioData
+from engine.config.kinds import AnyData, AnyLoss, AnyModel, misfit
+from engine.config.losses import SpectralLoss
 from engine.config.sections import (
     CheckpointConfig,
     EmaConfig,
@@ -26,17 +26,17 @@ from engine.config.sections import (
     ScheduleConfig,
     ValidationConfig,
 )
-from models.configs import AudioUNetConfig, ModelConfig
+from models.configs import AudioUNetConfig
 from models.settings import Section, setting
 
 
 class RunConfig(Section):
     """One training run, complete: two runs with equal configs and inputs do the same thing."""
 
-    data: DataConfig = setting(..., "The dataset and the task.")
-    model: ModelConfig = setting(AudioUNetConfig(), "The network.")
+    data: AnyData = setting(..., "The dataset and the task.")
+    model: AnyModel = setting(AudioUNetConfig(), "The network.")
     batch: BatchConfig = setting(BatchConfig(), "Batch sizes and loading.")
-    loss: LossConfig = setting(SpectralLoss(), "The training objective.")
+    loss: AnyLoss = setting(SpectralLoss(), "The training objective.")
     optimizer: OptimizerConfig = setting(OptimizerConfig(), "The optimiser.")
     schedule: ScheduleConfig = setting(ScheduleConfig(), "Length and learning rate.")
     ema: EmaConfig = setting(EmaConfig(), "The average of the weights.")

@@ -12,14 +12,14 @@ training opens it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import EntryPoint
 from typing import Any
 
 from engine.config.errors import ConfigError, Problem
 from engine.metrics.registry import LOSS, Metric, headline
-from models.entry_points import check_target, find_plugins, load_target
+from models.entry_points import Plugins, check_target, find_plugins, load_target
 
 GROUP = "sepdash.recipes"
 
@@ -81,11 +81,10 @@ def accept_recipe(point: EntryPoint, value: object) -> RecipeSpec:
     return value
 
 
-PLUGINS = find_plugins(GROUP, accept_recipe, taken=[spec.name for spec in BUILT_IN])
-RECIPES: Mapping[str, RecipeSpec] = {
-    **{spec.name: spec for spec in BUILT_IN},
-    **PLUGINS.parts,
-}
+@cache
+def installed_recipes() -> Plugins[RecipeSpec]:
+    """Return the recipes of installed packages, looked for once and not before they are asked for."""
+    return find_plugins(GROUP, accept_recipe, taken=[spec.name for spec in BUILT_IN])
 
 
 def spec_of(name: str) -> RecipeSpec:
@@ -94,11 +93,13 @@ def spec_of(name: str) -> RecipeSpec:
     Raises:
         ConfigError: when no installed package has it.
     """
-    spec = RECIPES.get(name)
+    plugins = installed_recipes()
+    recipes = {**{spec.name: spec for spec in BUILT_IN}, **plugins.parts}
+    spec = recipes.get(name)
     if spec is None:
         message = (
-            f"trains {name}, but no recipe has that name{PLUGINS.why_missing(name)}; expected one of "
-            f"{', '.join(RECIPES)}: install the package that provides it, or choose another loss"
+            f"trains {name}, but no recipe has that name{plugins.why_missing(name)}; expected one of "
+            f"{', '.join(recipes)}: install the package that provides it, or choose another loss"
         )
         raise ConfigError([Problem("loss.kind", message)])
     return spec

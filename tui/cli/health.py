@@ -45,6 +45,7 @@ def examine(home: Home) -> Iterator[Check]:
     yield from _versions()
     yield from _devices()
     yield from _paths(home)
+    yield from _packages()
     yield from _presets(home)
     yield from _store(home)
 
@@ -140,6 +141,21 @@ def _paths(home: Home) -> Iterator[Check]:
     yield Check("paths", "disk", "ok" if free > _LOW_SPACE else "problem", text + hint)
 
 
+def _packages() -> Iterator[Check]:
+    """Name what installed packages add, and what of them was left out."""
+    from engine.config.kinds import installed_kinds
+    from engine.recipes.specs import installed_recipes
+    from presets.catalogue import installed_presets
+
+    for plugins in (*installed_kinds(), installed_recipes(), installed_presets()):
+        group = plugins.group.removeprefix("sepdash.")
+        if plugins.parts:
+            yield Check("packages", group, "ok", ", ".join(plugins.parts))
+        for name, reason in plugins.broken.items():
+            text = f"{name} was left out: {reason}"
+            yield Check("packages", group, "problem", text)
+
+
 def _presets(home: Home) -> Iterator[Check]:
     from engine.config.loading import load_config
     from presets.catalogue import Catalogue
@@ -147,9 +163,9 @@ def _presets(home: Home) -> Iterator[Check]:
     catalogue = Catalogue(home.presets)
     found = catalogue.list()
     counts = Counter(info.origin for info in found)
-    yield Check(
-        "presets", "found", "ok", f"{counts['shipped']} shipped, {counts['user']} of your own"
-    )
+    shipped, own = counts.pop("shipped", 0), counts.pop("user", 0)
+    of_packages = "".join(f", {number} of {name}" for name, number in sorted(counts.items()))
+    yield Check("presets", "found", "ok", f"{shipped} shipped{of_packages}, {own} of your own")
     for info in found:
         try:
             load_config(catalogue.read(info.name))

@@ -31,7 +31,7 @@ from engine.recipes.transducer.decoding import greedy, most_tokens
 from engine.recipes.transducer.rnnt_loss import Lattices, item_losses, transducer_loss
 from engine.recipes.transducer.specaugment import spec_augment
 from engine.text.tokens import Tokenizer, build_tokenizer
-from models.speech_configs import ConformerRnntConfig, EmformerRnntConfig
+from models.speech_configs import TransducerConfig
 from models.transducer import Transducer, build_transducer
 
 # Frames of the validation items are kept up to here: 4.6 hours of 80 mel bands.
@@ -48,7 +48,7 @@ class TransducerRecipe:
 
     def __init__(self, config: RunConfig) -> None:
         assert isinstance(config.data, SpeechData)
-        assert isinstance(config.model, ConformerRnntConfig | EmformerRnntConfig)
+        assert isinstance(config.model, TransducerConfig)
         self._config = config
         self._data = config.data
         self._model_config = config.model

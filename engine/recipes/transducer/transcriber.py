@@ -24,7 +24,7 @@ from engine.data.files.resampling import read_resampled
 from engine.data.files.source import with_channels
 from engine.recipes.transducer.decoding import GreedyDecoder, beam_search, greedy, most_tokens
 from engine.text.tokens import Tokenizer, from_bytes
-from models.speech_configs import ConformerRnntConfig, EmformerRnntConfig
+from models.speech_configs import TransducerConfig
 from models.transducer import Transducer, build_transducer
 
 # Parts that are encoded together.
@@ -171,7 +171,7 @@ def load_transcriber(path: Path, device: torch.device) -> Transcriber:
             f"{config.data.kind!r}); use `sepdash separate`"
         )
     assert isinstance(config.data, SpeechData)
-    assert isinstance(config.model, ConformerRnntConfig | EmformerRnntConfig)
+    assert isinstance(config.model, TransducerConfig)
     vocabulary = bytes(manifest.tensors(MODEL)["vocabulary"].tolist())
     tokenizer = from_bytes(vocabulary)
     model = build_transducer(
