@@ -15,9 +15,11 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint
 from itertools import product
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
+
+from models.entry_points import find_plugins
 
 _FULL, _EMA = "_full", "_ema"
 _MISSING = "–"
@@ -178,8 +180,9 @@ def of_average(values: Mapping[str, T]) -> dict[str, T]:
 
 def headline(recipe: str) -> str:
     """Return the metric by which the runs of a recipe are listed; the loss where none is declared."""
-    metrics = (*BUILT_IN, *_installed().values())
-    return next((metric.name for metric in metrics if recipe in metric.headline_of), LOSS)
+    built_in = _headline(recipe, BUILT_IN)
+    # Packages are looked for only where no built-in metric is meant.
+    return built_in or _headline(recipe, _installed().values()) or LOSS
 
 
 def headlines() -> tuple[Metric, ...]:
@@ -225,6 +228,10 @@ def common_title(names: Iterable[str]) -> str:
     return "best" if len(titles) > 1 else next(iter(titles), BUILT_IN[0].title)
 
 
+def _headline(recipe: str, metrics: Iterable[Metric]) -> str:
+    return next((metric.name for metric in metrics if recipe in metric.headline_of), "")
+
+
 def _known(base: str) -> Metric | None:
     return _BY_NAME.get(base) or _installed().get(base)
 
@@ -236,15 +243,16 @@ def _installed() -> dict[str, Metric]:
     Read when a name is not built in, so that the dashboard starts without a search.
     """
     metrics: dict[str, Metric] = {}
-    for point in entry_points(group="sepdash.recipes"):
-        try:
-            declared = tuple(point.load().metrics)
-        except Exception:  # noqa: BLE001, S112  the recipe registry reports what is wrong with it
-            continue
+    for declared in find_plugins("sepdash.recipes", _declared).parts.values():
         for metric in declared:
-            if isinstance(metric, Metric) and metric.name not in _BY_NAME:
+            if metric.name not in _BY_NAME:
                 metrics.setdefault(metric.name, metric)
     return metrics
+
+
+def _declared(point: EntryPoint, spec: Any) -> tuple[Metric, ...]:
+    """Return the metrics of a recipe; what is wrong with it is `engine.recipes.specs`' to say."""
+    return tuple(metric for metric in spec.metrics if isinstance(metric, Metric))
 
 
 _BY_NAME = {metric.name: metric for metric in BUILT_IN}

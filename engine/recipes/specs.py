@@ -18,6 +18,7 @@ from importlib.metadata import EntryPoint
 from typing import Any
 
 from engine.config.errors import ConfigError, Problem
+from engine.metrics.registry import BUILT_IN as METRICS
 from engine.metrics.registry import LOSS, Metric, headline
 from models.entry_points import Plugins, check_target, find_plugins, load_target
 
@@ -78,6 +79,14 @@ def accept_recipe(point: EntryPoint, value: object) -> RecipeSpec:
             f"{point.value} has the name {value.name!r}, its entry point {point.name!r}"
         )
     check_target(value.opens, f"{point.value}: opens")
+    built_in = {metric.name for metric in METRICS}
+    for metric in value.metrics:
+        if not isinstance(metric, Metric):
+            raise TypeError(f"{point.value}: metrics must be {Metric.__module__}.Metric")
+        if metric.name in built_in:
+            raise TypeError(f"{point.value}: the metric {metric.name!r} exists already")
+    if value.headline not in {*built_in, *(metric.name for metric in value.metrics)}:
+        raise TypeError(f"{point.value}: headline {value.headline!r} is none of its metrics")
     return value
 
 

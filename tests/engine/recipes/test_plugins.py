@@ -12,6 +12,7 @@ import pytest
 
 from engine.config.errors import ConfigError
 from engine.config.losses import PluginLoss, accept_loss
+from engine.metrics.registry import Metric
 from engine.recipes.specs import BUILT_IN, RecipeSpec, accept_recipe, spec_of
 from models.entry_points import Plugins, find_plugins, load_target
 from models.settings import setting
@@ -96,6 +97,8 @@ SPEC = RecipeSpec(name="toy", title="a toy", opens="toy.recipe:open_toy")
 def test_good_parts_are_accepted() -> None:
     assert accepted_losses(point("good", Good)).parts == {"good": Good}
     assert accepted_recipes(point("toy", SPEC)).parts == {"toy": SPEC}
+    measured = replace(SPEC, metrics=(Metric("accuracy", "accuracy"),), headline="accuracy")
+    assert accepted_recipes(point("toy", measured)).parts == {"toy": measured}
 
 
 @pytest.mark.parametrize(
@@ -120,6 +123,9 @@ def test_a_broken_loss_is_left_out_with_the_reason(name: str, value: object, wor
         ("other", SPEC, "has the name 'toy', its entry point 'other'"),
         ("toy", Good, "is no engine.recipes.specs.RecipeSpec"),
         ("toy", replace(SPEC, opens="toy.recipe"), "opens must be 'package.module:name'"),
+        ("toy", replace(SPEC, metrics=("accuracy",)), "must be engine.metrics.registry.Metric"),
+        ("toy", replace(SPEC, metrics=(Metric("wer", "W"),)), "the metric 'wer' exists already"),
+        ("toy", replace(SPEC, headline="accuracy"), "headline 'accuracy' is none of its metrics"),
     ],
 )
 def test_a_broken_recipe_is_left_out_with_the_reason(name: str, value: object, words: str) -> None:

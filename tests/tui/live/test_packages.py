@@ -11,6 +11,7 @@ SETTINGS = '''
 from typing import ClassVar, Literal
 from engine.config.data_settings import DataSettings
 from engine.config.losses import PluginLoss
+from engine.metrics.registry import Metric
 from engine.recipes.specs import RecipeSpec
 from models.plugins import PluginModel
 from models.settings import setting
@@ -41,7 +42,10 @@ class ToyLoss(PluginLoss):
     kind: Literal["toy"] = setting("toy", "A loss of a toy.")
     margin: float = setting(0.5, "Margin of a toy.", ge=0)
 
-TOY = RecipeSpec(name="toy", title="a toy", opens="toy_task.recipe:open_toy")
+TOY = RecipeSpec(
+    name="toy", title="a toy", opens="toy_task.recipe:open_toy",
+    metrics=(Metric("toys", "toys", "%", 100.0),), headline="toys",
+)
 '''
 PRESET = """description = "A toy."
 [data]
@@ -120,7 +124,8 @@ def test_the_command_line_lists_the_settings_of_a_package(toy: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "first", ["toy_task.parts", "engine.recipes.specs", "engine.data.kinds", "models.configs"]
+    "first",
+    ["toy_task.parts", "engine.recipes.specs", "engine.data.kinds", "engine.metrics.registry"],
 )
 def test_parts_are_whole_whichever_module_is_imported_first(toy: Any, first: str) -> None:
     code = f"""
@@ -128,6 +133,8 @@ import {first}
 from engine.config.fields import kind_choices
 from engine.config.kinds import installed_kinds
 from engine.recipes.specs import installed_recipes
+from engine.metrics.registry import metric_of
+assert metric_of("toys_ema").text(0.125) == "12.5%"
 print([kinds[-1] for kinds in kind_choices().values()], list(installed_recipes().parts),
     [dict(plugins.broken) for plugins in (*installed_kinds(), installed_recipes())])
 """
