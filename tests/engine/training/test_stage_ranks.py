@@ -1,0 +1,76 @@
+"""Stages, teacher, codebook and metrics in two processes are those of one."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.training.ranks import Alone
+
+SCRIPT = Path(__file__).parent / "fakes" / "toy_ranks.py"
+LOOPBACK = "lo" if sys.platform == "linux" else "lo0"
+
+
+@pytest.mark.slow
+def test_two_processes_come_to_what_one_comes_to(make_config, repository, tmp_path):
+    """One of two is asked to stop in a stage: both stop there, both go on."""
+
+    def config(devices: int):
+        return make_config(
+            batch={"items": 5, "micro_batch": 2}, schedule={"length": "12 updates"},
+            optimizer={"lr": 1e-3, "eps": 1e-4},
+            checkpoint={"every": "4 updates", "best": []},
+            precision={"device": "cpu", "threads": 1, "devices": devices},
+        )  # fmt: skip
+
+    environment = {
+        **os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": LOOPBACK,
+        "PYTHONPATH": os.pathsep.join([str(repository), str(repository / "tests" / "plugins")]),
+    }  # fmt: skip
+    folder = tmp_path / "two"
+    folder.mkdir()
+    values = json.dumps(config(2).to_dict())
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-P", str(SCRIPT), str(rank), "2", str(folder), values],
+            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    try:
+        spec = importlib.util.spec_from_file_location("toy_ranks", SCRIPT)
+        script = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(script)
+        one = script.train(config(1), tmp_path / "one", ranks=Alone())
+        said = [process.communicate(timeout=200)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], said
+    ranks = [torch.load(folder / f"rank-{rank}.pt") for rank in range(2)]
+
+    for rank in ranks:
+        first, second = rank["first"], rank["second"]
+        assert (first["outcome"], first["updates"], first["reason"]) == (
+            "stopped", 0, "asked to stop",
+        )  # fmt: skip
+        assert (second["outcome"], second["updates"]) == ("finished", 12)
+        assert torch.equal(second["centres"], one["centres"])
+        assert second["state"].keys() == one["state"].keys()
+        for name, tensor in one["state"].items():
+            torch.testing.assert_close(second["state"][name], tensor, rtol=1e-6, atol=1e-6)
+            assert torch.equal(second["state"][name], ranks[0]["second"]["state"][name])
+    assert one["curves"]["skipped"][-1] > 0
+    for name in ("masked_accuracy", "unmasked_accuracy"):
+        found = ranks[0]["second"]["curves"][name]
+        assert found == pytest.approx(one["curves"][name], rel=1e-6, nan_ok=True)
+    # Only the first process reports.
+    assert ranks[0]["first"]["stages"] > 0
+    assert ranks[1]["first"]["stages"] == 0
