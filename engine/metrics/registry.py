@@ -44,6 +44,7 @@ class Metric:
         is_main: whether a log line and a comparison show it without being asked.
         is_target: whether the best checkpoint by it can be kept.
         headline_of: the recipes whose runs are listed by it.
+        of_training: measured by the steps of training, so a curve like that of the loss.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Metric:
     is_main: bool = False
     is_target: bool = False
     headline_of: tuple[str, ...] = ()
+    of_training: bool = False
 
     def text(self, value: float | None) -> str:
         """Write a value: two decimals; percent with its sign and about three digits."""
@@ -114,6 +116,12 @@ BUILT_IN = (
 
 LOSS = "val_loss"
 
+# Curves that every run has, and their units; that of the loss is the recipe's.
+CURVE_UNITS: Mapping[str, str] = {
+    "loss": "", "grad_norm": "", "lr": "", "skipped": "",
+    "audio_s_per_s": "s/s", "updates_per_s": "1/s",
+}  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class MetricVariant:
@@ -162,6 +170,26 @@ def variants(name: str) -> tuple[str, ...]:
         for full, ema in product((False, True), (False, True))
         if not (full and not metric.whole_files) and not (ema and metric.of_input)
     )
+
+
+def training_names(series: Iterable[str]) -> tuple[str, ...]:
+    """Return which of a run's series its recipe measures in training, in the order of the alphabet.
+
+    Those are what is declared so, and what is neither declared nor has the name of a validation metric.
+    """
+    names = set(series) - CURVE_UNITS.keys()
+    found = []
+    for name in sorted(names):
+        variant = variant_of(name)
+        known = _known(variant.metric.name)
+        of_validation = (
+            name != variant.metric.name
+            or name.startswith("val_")
+            or stored_name(name, ema=True) in names
+        )
+        if known.of_training if known is not None else not of_validation:
+            found.append(name)
+    return tuple(found)
 
 
 def of_whole_files(values: Mapping[str, T]) -> dict[str, T]:

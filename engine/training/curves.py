@@ -16,6 +16,7 @@ from torch import Tensor
 from engine.config.counters import Counters, UpdateSize
 from engine.config.sections import LoggingConfig
 from engine.events import Event, Noticed, PointsRecorded
+from engine.metrics.registry import CURVE_UNITS
 from engine.training.schedules import is_due
 from engine.training.updates import UpdateResult
 
@@ -49,10 +50,7 @@ class Telemetry:
         self._config = config
         self._size = size
         self._emit = emit
-        self._units = {
-            "loss": loss_unit, "grad_norm": "", "lr": "", "skipped": "",
-            "audio_s_per_s": "s/s", "updates_per_s": "1/s",
-        }  # fmt: skip
+        self._units = {**CURVE_UNITS, "loss": loss_unit}
         metrics = dict(metrics or {})
         taken = sorted(self._units.keys() & metrics.keys())
         if taken:

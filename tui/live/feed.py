@@ -18,7 +18,7 @@ from typing import Protocol
 
 from textual.message import Message
 
-from engine.metrics.registry import LOSS, variants
+from engine.metrics.registry import LOSS, training_names, variants
 from jobs.home import Home
 from jobs.store.records import Curve, RunRecord, SystemRecord, WorkerRecord
 from tui.live.messages import (
@@ -207,11 +207,12 @@ class Feed:
         kept = self._kept.get(run.id)
         if kept is not None and kept.run == run and run.state != "running":
             return kept
-        names = (*SERIES, *variants(run.metric))
+        latest = reader.latest(run.id)
+        names = (*SERIES, *variants(run.metric), *training_names(latest))
         curves = reader.curves(run.id, names, max_points=MAX_POINTS)
         since = run.started_at or 0.0
         system = reader.system(run.id, since=since, max_points=MAX_POINTS // 2)
-        return RunData(run, curves, reader.latest(run.id), tuple(system))
+        return RunData(run, curves, latest, tuple(system))
 
     def _follow_log(self, watch: Watch) -> None:
         run = watch.runs[0] if watch.runs else None

@@ -19,6 +19,7 @@ from engine.metrics.registry import (
     of_whole_files,
     stored_name,
     target_names,
+    training_names,
     variant_of,
     variants,
 )
@@ -111,3 +112,24 @@ def test_better_is_higher_or_lower_and_never_nan() -> None:
 def test_best_checkpoint(kinds: dict[str, dict[str, float]], chosen: str | None) -> None:
     assert best_checkpoint(kinds) == chosen
     assert best_checkpoint(dict(reversed(kinds.items()))) == chosen
+
+
+def test_training_metrics_are_what_is_declared_or_unknown(monkeypatch):
+    declared = {
+        "wave_snr": Metric("wave_snr", "SNR", "dB", of_training=True),
+        "probe": Metric("probe", "probe"),
+    }
+    monkeypatch.setattr("engine.metrics.registry._installed", lambda: declared)
+    series = [
+        "loss",
+        "lr",
+        "val_loss",
+        "si_sdr_full_ema",
+        "wave_snr",
+        "probe",
+        "masked",
+        "odd",
+        "odd_ema",
+        "val_x",
+    ]
+    assert training_names(series) == ("masked", "wave_snr")

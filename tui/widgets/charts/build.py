@@ -8,7 +8,7 @@ from itertools import takewhile
 
 import numpy as np
 
-from engine.metrics.registry import BUILT_IN, LOSS, metric_of, stored_name
+from engine.metrics.registry import BUILT_IN, LOSS, metric_of, stored_name, training_names
 from jobs.store.records import Curve, RunRecord, SystemRecord
 from tui.live.messages import RunData
 from tui.widgets.charts.braille import FloatArray
@@ -17,6 +17,8 @@ from tui.widgets.charts.plot import PALETTE_SIZE, Line, Plot, x_range
 CLOCKS = ("updates", "items", "epochs", "audio time", "train time")
 CHARTS = ("loss", "score", "throughput", "memory")
 _GREY = PALETTE_SIZE - 1
+# Colours that no line of a single run has.
+_FIRST_FREE = 3
 # A drawn line of a noisy curve is a running mean over this share of its points.
 _SMOOTH = 1 / 40
 _NOISY = ("loss", "audio_s_per_s", "updates_per_s")
@@ -46,6 +48,9 @@ def build(
     waiting = _waiting(data[0].run)
     if _is_unknown(data[0].run, clock):
         waiting = "an earlier version trained this run and counted no epochs"
+    if not many:
+        for name, more in _measured_in_training(data[0], clock).items():
+            lines[name] += more
     plots = {
         name: Plot(
             *_titles(name, data[0]),
@@ -167,6 +172,24 @@ def _score(
     return lines
 
 
+def _measured_in_training(item: RunData, clock: str) -> dict[str, list[Line]]:
+    """Return what the recipe measures in training, by chart: of the score or of the loss, whose unit it has.
+
+    What has the unit of neither is in the legend of the loss only.
+    """
+    units = {name: _titles(name, item)[1] for name in ("score", "loss")}
+    lines: dict[str, list[Line]] = {"score": [], "loss": []}
+    colours = range(_FIRST_FREE, _GREY)
+    for colour, name in zip(colours, training_names(item.curves), strict=False):
+        metric = metric_of(name)
+        line = line_of(item, name, metric.title, colour, clock=clock)
+        line = replace(line, mean=running_mean(line.mean * metric.scale, _window(line.mean)))
+        unit = metric.unit or item.curves[name].unit
+        chart = next((chart for chart, its in units.items() if its == unit), None)
+        lines[chart or "loss"].append(replace(line, drawn=chart is not None))
+    return lines
+
+
 def _judged(item: RunData) -> str:
     """Return the series that the run is judged by: EMA where it has one."""
     metric = item.run.metric
@@ -229,11 +252,15 @@ def line_of(
     x = np.array(curve.updates, dtype=np.float64) * _per_update(item.run, clock)
     mean = np.array(curve.mean, dtype=np.float64)
     if name in _NOISY:
-        mean = running_mean(mean, round(len(mean) * _SMOOTH))
+        mean = running_mean(mean, _window(mean))
     if not band:
         return Line(label, colour, x, mean)
     low, high = (np.array(part, dtype=np.float64) for part in (curve.low, curve.high))
     return Line(label, colour, x, mean, low, high)
+
+
+def _window(values: FloatArray) -> int:
+    return round(len(values) * _SMOOTH)
 
 
 def running_mean(values: FloatArray, window: int) -> FloatArray:

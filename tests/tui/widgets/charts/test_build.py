@@ -56,6 +56,27 @@ def test_a_run_judged_on_whole_files_has_a_curve_of_them(data):
     assert plot.lines[2].mean.tolist() == [9.0]
 
 
+def test_what_is_measured_in_training_is_drawn_where_its_unit_is(data):
+    more = {
+        name: Curve(name, unit, 1, [1, 2], [low, 1.0], [low, 1.0], [low, 1.0], [low, 1.0])
+        for name, unit, low in (
+            ("snr", "dB", 3.0), ("masked_accuracy", "", 0.25), ("val_accuracy", "", 0.5),
+            ("accuracy", "", 0.5), ("accuracy_ema", "", 0.5), ("sdr", "dB", 7.0),
+        )
+    }  # fmt: skip
+    loss = dataclasses.replace(data[0].curves["loss"], unit="nats")
+    item = dataclasses.replace(data[0], curves={**data[0].curves, "loss": loss, **more})
+    plots = charts.build([item], {})
+    assert labels(plots["score"]) == ["EMA", "raw", "input", "snr"]
+    assert plots["score"].lines[-1].mean.tolist() == [3.0, 1.0]
+    # An accuracy is neither in dB nor in nats: its value is in the legend.
+    assert labels(plots["loss"]) == ["train", "valid", "masked_accuracy"]
+    assert [line.drawn for line in plots["loss"].lines] == [True, True, False]
+    colours = [line.colour for name in ("loss", "score") for line in plots[name].lines]
+    assert colours.count(3) == colours.count(4) == 1
+    assert labels(charts.build([item, data[1]], {})["loss"]) == ["a", "b"]
+
+
 def test_several_runs_have_one_curve_each(data):
     plots = charts.build(data, {data[0].run.id: 2, data[1].run.id: 4, data[2].run.id: 5})
     assert [(line.label, line.colour) for line in plots["score"].lines] == [
