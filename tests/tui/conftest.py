@@ -50,7 +50,7 @@ class Lab:
             fields = {
                 "best": level, "best_ema": level + 0.4, "input_score": 6.02,
                 "speed": 12.5 if state == "running" else None, "items": updates * 16,
-                "audio_seconds": updates * 16.0, "train_seconds": updates / 12.5,
+                "audio_seconds": updates * 16.0, "epochs": updates / 256, "train_seconds": updates / 12.5,
             } | fields  # fmt: skip
         if updates and metric == "wer":
             fields |= {"best": level / 100, "best_ema": level / 110, "input_score": None}

@@ -162,6 +162,9 @@ async def test_axes_change_by_key(opened, lab):
         await pilot.press("x")
         assert chart.plot.x_unit == "items"
         assert chart.plot.lines[0].x[-1] == 9130 * 16
+        await pilot.press("x")
+        assert chart.plot.x_unit == "epochs"
+        assert chart.plot.lines[0].x[-1] == pytest.approx(9130 / 256)
         await pilot.press("x", "x", "x")
         assert chart.plot.x_unit == "updates"
         await pilot.press("y")

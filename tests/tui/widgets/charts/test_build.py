@@ -101,12 +101,15 @@ def test_clocks_scale_the_axis(data, clock, last):
 
 
 def test_epochs_are_an_axis_of_runs_that_counted_them(data):
-    counted = dataclasses.replace(data[0], run=dataclasses.replace(data[0].run, epochs=2.5))
-    plots = charts.build([counted, data[1]], {}, clock="epochs")
+    uncounted, counted = (
+        dataclasses.replace(item, run=dataclasses.replace(item.run, epochs=epochs))
+        for item, epochs in zip(data[:2], (0.0, 2.5), strict=True)
+    )
+    plots = charts.build([counted, uncounted], {}, clock="epochs")
     assert plots["loss"].lines[0].x[-1] == 2.5
     assert [len(line.x) > 0 for line in plots["loss"].lines] == [True, False]
 
-    old = charts.build(data[:1], {}, clock="epochs")
+    old = charts.build([uncounted], {}, clock="epochs")
     assert [len(line.x) for name in ("loss", "throughput") for line in old[name].lines] == [0] * 4
     assert old["loss"].empty == "an earlier version trained this run and counted no epochs"
     assert len(old["memory"].lines[0].x)
