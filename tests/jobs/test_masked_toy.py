@@ -1,49 +1,76 @@
 """A recipe with stages, teacher, codebook and metrics, through queue and worker: killed, stopped, resumed.
 
-What it is killed by is in `tests/plugins/masked_toy/recipe.py`; single parts are tested in
+It is an installed package (`tests/plugins/masked_toy`), used by the command line as any person would.
+What it is killed by is in its `recipe.py`; single parts are tested in
 `tests/engine/training/test_stages.py`.
 """
 
 from __future__ import annotations
 
-import sys
+import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from jobs import submit
 from jobs.home import Home
 from jobs.store.reader import StoreReader
-from jobs.worker.serve import serve
-from jobs.worker.supervisor import Child
+from jobs.store.records import RunRecord
 
-RUNNER = (sys.executable, "-P", str(Path(__file__).parent / "fakes" / "toy_runner.py"))
 UPDATES = 12
 ACCIDENTS = (
     "stop-clusters-4", "kill-clusters-11", "kill-codes-0", "stop-codes-5", "kill-update-2",
     "kill-after-7", "stop-update-9", "kill-update-12",
 )  # fmt: skip
+PRESET = """
+data = {{ kind = "masked_toy", train = "{folder}", valid = "{folder}" }}
+model = {{ kind = "masked_toy" }}
+batch = {{ items = 5, micro_batch = 2 }}
+schedule = {{ length = "12 updates" }}
+validation = {{ every = "5 updates", full_files = false }}
+logging = {{ every = "3 updates", flush_s = 0.05 }}
+checkpoint = {{ every = "2 updates", best = ["val_loss"] }}
+precision = {{ device = "cpu", threads = 1 }}
+"""
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def toy_config(make_config) -> Any:
-    return make_config(
-        batch={"items": 5, "micro_batch": 2},
-        schedule={"length": f"{UPDATES} updates"},
-        validation={"every": "5 updates"},
-        logging={"every": "3 updates", "flush_s": 0.05},
-        checkpoint={"every": "2 updates", "best": ["val_loss"]},
-        precision={"device": "cpu", "threads": 1},
+def sepdash(site, repository, tmp_path, monkeypatch) -> Callable[..., str]:
+    """Return a function that runs a verb where the toy is installed, with a preset `toy`."""
+    site.install(
+        "masked-toy",
+        {
+            "sepdash.recipes": {"masked_toy": "masked_toy.spec:RECIPE"},
+            "sepdash.losses": {"masked_toy": "masked_toy.loss_settings:ToyLoss"},
+            "sepdash.data": {"masked_toy": "masked_toy.data_settings:ToyData"},
+            "sepdash.models": {"masked_toy": "masked_toy.model_settings:ToyNetwork"},
+        },
+        {},
     )
+    (site.folder / "masked_toy").symlink_to(repository / "tests" / "plugins" / "masked_toy")
+    presets = Path(os.environ["SEPDASH_HOME"]) / "presets"
+    presets.mkdir(parents=True)
+    (presets / "toy.toml").write_text(PRESET.format(folder=tmp_path))
+    return lambda *arguments, code=0: site.start("-m", "tui.main", *arguments, code=code)
 
 
-def drain(home: Home) -> None:
-    serve(home, device="cpu", drain=True, echo=lambda text: None, child=Child(RUNNER))
+@pytest.fixture
+def home(tmp_path) -> Home:
+    """The home of every process of a test."""
+    return Home(Path(os.environ["SEPDASH_HOME"]))
+
+
+def run_of(home: Home, run_id: int) -> RunRecord:
+    with StoreReader(home.store) as reader:
+        return reader.run(run_id)
+
+
+def log_of(home: Home, run_id: int) -> str:
+    return (home.run_folder(run_id) / "log.txt").read_text()
 
 
 def state_of(home: Home, run_id: int) -> tuple[dict[str, torch.Tensor], list[str]]:
@@ -75,26 +102,27 @@ def curves_of(home: Home, run_id: int) -> dict[str, tuple[str, list[int], list[f
     return {name: (curve.unit, curve.updates, curve.last) for name, curve in found.items()}
 
 
-def test_killed_and_stopped_anywhere_it_comes_to_the_same(home, toy_config):
-    quiet, disturbed = (submit.enqueue(home, toy_config) for _ in range(2))
+def test_killed_and_stopped_anywhere_it_comes_to_the_same(home, sepdash):
+    quiet, disturbed = 1, 2
+    for _ in range(2):
+        sepdash("enqueue", "toy")
     folder = home.run_folder(disturbed)
     folder.mkdir(parents=True)
     for name in ACCIDENTS:
         (folder / name).touch()
 
-    # A stopped child puts its run back into the queue, where another start finds it.
-    for _ in range(len(ACCIDENTS)):
-        drain(home)
+    sepdash("worker", "--drain", "--device", "cpu")
 
-    log = (folder / "log.txt").read_text()
+    log = log_of(home, disturbed)
     assert [name for name in ACCIDENTS if (folder / name).exists()] == [], log
+    for run_id in (quiet, disturbed):
+        run = run_of(home, run_id)
+        assert (run.state, run.updates, run.message) == ("finished", UPDATES, ""), log
     with StoreReader(home.store) as reader:
-        for run_id in (quiet, disturbed):
-            run = reader.run(run_id)
-            assert (run.state, run.updates, run.message) == ("finished", UPDATES, ""), log
         kinds = [event.kind for event in reader.events(disturbed)]
     assert kinds.count("killed") == sum(name.startswith("kill") for name in ACCIDENTS)
     assert "stage clusters 0 % (1 of 2): 0 of 30 steps" in log
+    assert "masked_accuracy 0." in log
 
     (one, texts), (other, others) = (state_of(home, run_id) for run_id in (quiet, disturbed))
     assert one.keys() == other.keys()
@@ -107,3 +135,23 @@ def test_killed_and_stopped_anywhere_it_comes_to_the_same(home, toy_config):
         unit, updates, values = curves[name]
         assert (unit, updates) == ("", [3, 6, 9, 12])
         assert all(value is not None and 0 <= value <= 1 for value in values)
+
+
+def test_a_trained_toy_is_loaded_with_all_it_keeps(home, sepdash, site):
+    sepdash("enqueue", "toy")
+    sepdash("worker", "--drain", "--device", "cpu")
+    code = f"""
+from pathlib import Path
+from engine.recipes.trained import load_trained
+from engine.checkpoints.find import find_checkpoint
+folder = Path({str(home.run_folder(1))!r})
+recipe, model = load_trained(find_checkpoint(folder))
+state = recipe.state_dict()
+print(type(recipe).__name__, model.training, recipe.opening.folder, len(recipe.codes), state.values["origin"])
+print(float(recipe.centres_KF.sum()), float(state.tensors["codebook"].sum()))
+"""
+    first, second = site.run(code).splitlines()
+    assert first == "MaskedToy False None 40 fresh"
+    found = load_file(home.run_folder(1) / "checkpoints" / "best-val_loss" / "recipe.safetensors")
+    expected = [found["stage.clusters.centres"], found["state.codebook"]]
+    assert [float(text) for text in second.split()] == [float(tensor.sum()) for tensor in expected]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from masked_toy.recipe import CLUSTER_STEPS, CODE_STEPS, MaskedToy
+from masked_toy.recipe import BASE, CLUSTER_STEPS, CODE_STEPS, MaskedToy
 from torch import Tensor
 
 from engine.checkpoints.files import CheckpointError
@@ -268,7 +268,7 @@ def test_a_base_gives_its_codebook_and_is_needed_once(fit, tmp_path, config):
     last = tmp_path / "base" / "checkpoints" / LAST
 
     def needs(recipe: MaskedToy) -> None:
-        recipe.opening = Opening(recipe.opening.folder, {"init_from": last})
+        recipe.opening = Opening(recipe.opening.folder, {BASE: last})
 
     _, _, heir = fit("heir", prepare=needs, updates=ASKS)
     assert heir.state_dict().values["origin"] == "base"

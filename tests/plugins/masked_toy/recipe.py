@@ -29,20 +29,23 @@ from engine.evaluation.result import Evaluation
 from engine.gated import assign_unless, lerp_unless
 from engine.item_random import item_generator
 from engine.recipes.base import Opening, Stage, StepContext, StepOutput, UpdateMade
+from masked_toy.data_settings import NUM_ITEMS
+from masked_toy.model_settings import ToyNetwork
 
-NUM_ITEMS = {"train": 40, "valid": 6}
 T, F, D, K, V = 12, 6, 10, 4, 5
-BASE = "init_from"
+BASE = "loss.codebook_from"
 CLUSTER_STEPS, CODE_STEPS = 30, 8
 
 
 class Network(nn.Module):
     """Two layers with dropout, and what stands for a masked frame."""
 
-    def __init__(self) -> None:
+    def __init__(self, dropout: float = 0.1) -> None:
         super().__init__()
         self.mask = nn.Parameter(torch.zeros(F))
-        self.encoder = nn.Sequential(nn.Linear(F, D), nn.Tanh(), nn.Dropout(0.1), nn.Linear(D, D))
+        self.encoder = nn.Sequential(
+            nn.Linear(F, D), nn.Tanh(), nn.Dropout(dropout), nn.Linear(D, D)
+        )
         self.head = nn.Linear(D, K)
 
     def forward(self, x_BTF: Tensor, mask_BT: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -148,8 +151,9 @@ class MaskedToy:
     training_metrics: Mapping[str, str] = {"masked_accuracy": "", "unmasked_accuracy": ""}
     statistics: Mapping[str, tuple[int, ...]] = {"code_count": (V,), "code_sum": (V, D)}
 
-    def __init__(self, config: Any, opening: Opening) -> None:
+    def __init__(self, config: Any, opening: Opening, *, teacher_share: float = 0.1) -> None:
         self.config = config
+        self.teacher_share = teacher_share
         self.opening = opening
         self.accidents = Accidents(opening.folder)
         self.centres_KF = torch.eye(K, F)
@@ -172,7 +176,8 @@ class MaskedToy:
             self.codes = list(result.values["codes"])
 
     def build_model(self) -> nn.Module:
-        return Network()
+        model = self.config.model
+        return model.build() if isinstance(model, ToyNetwork) else Network()
 
     def sizes(self, split: Split) -> np.ndarray:
         return np.ones((NUM_ITEMS[split], 1))
@@ -257,7 +262,7 @@ class MaskedToy:
             made.skipped,
             list(self._teacher.parameters()),
             towards=list(model.parameters()),
-            share=0.1,
+            share=self.teacher_share,
         )
         count_V, sum_VD = made.statistics["code_count"], made.statistics["code_sum"]
         mean_VD = sum_VD / count_V.clamp(min=1.0)[:, None]
@@ -284,4 +289,4 @@ class MaskedToy:
 
 def open_masked_toy(config: Any, *, opening: Opening) -> MaskedToy:
     """Return the toy for a run."""
-    return MaskedToy(config, opening)
+    return MaskedToy(config, opening, teacher_share=config.loss.teacher_share)

@@ -20,23 +20,15 @@ from engine.training.ranks import Ranks, TorchRanks
 from engine.training.trainer import Trainer
 
 
-class Calm(Network):
-    """Without dropout, whose masks depend on the micro-batch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.encoder[2].p = 0.0
-
-
 class CalmToy(MaskedToy):
-    """The toy with poisoned items, so that some updates are skipped."""
+    """The toy without dropout, whose masks depend on the micro-batch, and with updates that are skipped."""
 
     def __init__(self, config: RunConfig, opening: Opening) -> None:
         super().__init__(config, opening)
         self.poisoned = frozenset({3})
 
     def build_model(self) -> Network:
-        return Calm()
+        return Network(dropout=0.0)
 
 
 class StopAt:

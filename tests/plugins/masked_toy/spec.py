@@ -1,0 +1,11 @@
+"""The toy's recipe, as everything but the trainer sees it."""
+
+from __future__ import annotations
+
+from engine.recipes.specs import RecipeSpec
+
+RECIPE = RecipeSpec(
+    name="masked_toy",
+    title="masked prediction of made-up frames",
+    opens="masked_toy.recipe:open_masked_toy",
+)
