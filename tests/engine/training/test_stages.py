@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from masked_toy.recipe import BASE, CLUSTER_STEPS, CODE_STEPS, MaskedToy
+from masked_toy.recipe import BASE, CLUSTER_STEPS, CODE_STEPS, Clusters, MaskedToy
 from torch import Tensor
 
 from engine.checkpoints.files import CheckpointError
@@ -100,8 +100,11 @@ def test_stages_come_first_in_order_and_say_how_far_they_are(fit):
     assert len(set(recipe.codes)) >= 3
 
 
-@pytest.mark.parametrize("every", [1, 7, STEPS])
-def test_stopped_at_any_step_and_resumed_is_bit_identical(fit, assert_same, every):
+@pytest.mark.parametrize(("every", "save_every_s"), [(1, 0.0), (7, 1e9), (STEPS, 0.0)])
+def test_stopped_at_any_step_and_resumed_is_bit_identical(
+    fit, assert_same, every, save_every_s, monkeypatch
+):
+    monkeypatch.setattr(Clusters, "save_every_s", save_every_s)
     whole, parts = fit("whole"), []
     for _ in range(200):
         parts.append(fit("parts", updates=every))
@@ -317,7 +320,9 @@ def test_updates_that_are_not_finite_move_nothing(fit):
     assert all(value != value for value in curve.values())
 
 
-def test_a_stop_within_a_stage_leaves_no_update_and_a_partial_save(fit, tmp_path):
+def test_a_stop_within_a_stage_leaves_no_update_and_a_partial_save(fit, tmp_path, monkeypatch):
+    """However long ago the last save is."""
+    monkeypatch.setattr(Clusters, "save_every_s", 1e9)
     ended, recorder, _ = fit("run", updates=11)
     assert (ended.outcome, ended.counters.updates) == ("stopped", 0)
     assert recorder.events[-1] == ended
