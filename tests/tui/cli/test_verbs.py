@@ -191,6 +191,11 @@ def test_show_tells_the_whole_run(sepdash, lab) -> None:
     assert "audio_s_per_s" in out
 
 
+def test_show_says_which_stage_before_training_a_run_is_in(sepdash, lab) -> None:
+    lab.run("one", "running", message="stage clusters 40 %")
+    assert "running: stage clusters 40 %" in sepdash("show", "one").out
+
+
 def test_show_json_holds_config_and_checkpoints(sepdash, lab) -> None:
     lab.run("one")
     found = json.loads(sepdash("show", "one", "--json").out)

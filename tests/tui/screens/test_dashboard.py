@@ -99,6 +99,14 @@ async def test_the_charts_follow_the_choice(opened, lab):
         await until(pilot, lambda: chart.plot.empty == "waiting in the queue")
 
 
+async def test_a_running_run_says_which_stage_before_training_it_is_in(opened, lab):
+    lab.run("a", "running", message="stage clusters 40 %")
+    async with opened() as (app, pilot):
+        line = app.screen.query_one(RunLine)
+        await until(pilot, lambda: line.run is not None)
+        assert "stage clusters 40 %" in line.render().plain
+
+
 async def test_a_click_chooses_a_run(opened, lab):
     lab.night()
     async with opened() as (app, pilot):
