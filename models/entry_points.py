@@ -84,12 +84,18 @@ def load_target(target: str) -> Any:
     """Import what `"package.module:name"` names; the way a torch-free declaration names heavy code.
 
     Raises:
-        ValueError: when the text is no such name, or the module has nothing of that name.
-        ImportError: when the module can't be imported.
+        ValueError: when the text is no such name, the module can't be imported, or has nothing of
+            that name.
     """
     check_target(target, "a target")
     module, _, name = target.partition(":")
-    value = getattr(import_module(module), name, None)
+    try:
+        value = getattr(import_module(module), name, None)
+    except Exception as error:
+        raise ValueError(
+            f"{target} can't be imported ({type(error).__name__}: {error}); repair or remove the "
+            "package that provides it"
+        ) from error
     if value is None:
         raise ValueError(f"module {module} has no {name!r}")
     return value

@@ -141,8 +141,8 @@ def kind_of(data: DataSettings) -> DataKind:
         return built_in
     try:
         handler = load_target(data.handler)
-    except Exception as error:
-        message = f"{data.kind!r} can't be used: {data.handler} fails with {error}"
+    except ValueError as error:
+        message = f"{data.kind!r} can't be used: {error}"
         raise ConfigError([Problem("data.kind", message)]) from error
     if not isinstance(handler, DataKind):
         message = f"{data.kind!r} can't be used: {data.handler} is no {__name__}.DataKind"

@@ -146,6 +146,14 @@ def test_a_target_that_names_nothing_is_refused(target: str) -> None:
         load_target(target)
 
 
+def test_a_target_that_fails_is_named_with_the_reason() -> None:
+    spec = replace(SPEC, opens="toy.recipe:open_toy")
+    with pytest.raises(
+        ValueError, match=r"toy\.recipe:open_toy can't be imported \(ModuleNotFound"
+    ):
+        spec.open(None, opening=None)
+
+
 def test_an_unknown_recipe_is_refused_by_name() -> None:
     with pytest.raises(ConfigError, match=r"trains toy, but no recipe has that name; expected one"):
         spec_of("toy")

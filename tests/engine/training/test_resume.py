@@ -22,6 +22,8 @@ from engine.events import CheckpointSaved, Noticed, RunStarted
 from engine.recipes.separation.recipe import SeparationRecipe
 from engine.training.trainer import Trainer
 
+# What every loss had, whatever its kind.
+FLAT = {"windows": [256, 64], "reduction": "mean"}
 EXACT = ("loss", "grad_norm", "lr", "skipped")
 
 
@@ -41,7 +43,7 @@ def _assert_same_state(one: Path, other: Path, checkpoint_tensors: Any, name: st
 
 
 def _in_old_words(folder: Path) -> None:
-    """Make of a checkpoint one that counts items as samples, and no epochs."""
+    """Make of a checkpoint one that counts items as samples, no epochs, and has one flat loss."""
     path = folder / MANIFEST
     values = json.loads(path.read_text())
     del values["signature"]
@@ -49,6 +51,7 @@ def _in_old_words(folder: Path) -> None:
     del values["counters"]["epochs"]
     restart = values["config"]["ema"]["restart_at"]
     values["config"]["ema"]["restart_at"] = restart.replace("items", "samples")
+    values["config"]["loss"] = {**values["config"]["loss"], **FLAT}
     text = json.dumps(values, sort_keys=True, indent=1)
     path.write_text(json.dumps({**values, "signature": sha256(text.encode()).hexdigest()}))
 
@@ -56,13 +59,19 @@ def _in_old_words(folder: Path) -> None:
 def test_a_checkpoint_in_old_words_goes_on_bit_identical(
     tmp_path, make_config, line_recipe, new_recorder, stop_after, checkpoint_tensors
 ):
-    config = make_config(ema={"restart_at": "30 items"}, logging={"every": "7 items"})
+    config = make_config(
+        ema={"restart_at": "30 items"}, logging={"every": "7 items"}, loss={"kind": "l1"}
+    )
     whole, first, second = new_recorder(), new_recorder(), new_recorder()
     end = _fit(config, line_recipe(), tmp_path / "whole", whole, stop_after())
     _fit(config, line_recipe(), tmp_path / "parts", first, stop_after(5))
     _in_old_words(tmp_path / "parts" / "checkpoints" / "last-000005")
 
-    old = make_config(ema={"restart_at": "30 samples"}, logging={"every": "7 samples"})
+    old = make_config(
+        ema={"restart_at": "30 samples"},
+        logging={"every": "7 samples"},
+        loss={"kind": "l1", **FLAT},
+    )
     ended = _fit(old, line_recipe(), tmp_path / "parts", second, stop_after())
 
     assert second.of(RunStarted)[0].resumed_from == 5

@@ -115,6 +115,31 @@ def test_another_kind_keeps_what_both_have_and_drops_the_rest(draft: Draft) -> N
     assert draft.changes == []
 
 
+def test_a_loss_that_no_preset_names_is_that_of_the_data_and_has_its_settings() -> None:
+    values = Catalogue().read("denoise/audio-unet")
+    values.pop("loss", None)
+    draft = Draft("mine", values)
+
+    def shown() -> list[tuple[str, str]]:
+        return [(s.info.key, s.text) for s in draft.fields() if s.info.key.startswith("loss.")]
+
+    spectral = [
+        ("loss.kind", "spectral"),
+        ("loss.windows", "2048, 1024, 512, 256, 128, 64, 32"),
+        ("loss.reduction", "mean"),
+    ]
+    assert shown() == spectral
+    edit(draft, "loss.reduction", "sum")
+    edit(draft, "loss.kind", "si_sdr")
+    assert shown() == [("loss.kind", "si_sdr")]
+    assert draft.changes == ["loss.kind"]
+    assert draft.to_save() == ({"loss": {"kind": "si_sdr"}}, "mine")
+    draft.reset(info(draft, "loss.kind"))
+    assert shown() == spectral
+    edit(draft, "data.kind", "speech")
+    assert shown() == [("loss.kind", "rnnt")]
+
+
 def test_what_is_saved_is_only_what_changed(draft: Draft) -> None:
     edit(draft, "optimizer.lr", "1e-4")
     edit(draft, "seed", "7")
