@@ -43,6 +43,11 @@ class DataError(InputError):
     """Data files that can't be used."""
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: "1 run", "no runs" as "0 runs", "3 runs"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def nearest(name: str, names: Iterable[str]) -> str:
     """Return `", did you mean 'x'?"`, or nothing when no name is close."""
     names_near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)

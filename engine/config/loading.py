@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from engine.config.errors import ConfigError, Problem, nearest
+from engine.config.errors import ConfigError, Problem, counted, nearest
 from engine.config.fields import BOUNDS, SettingInfo, kind_choices, list_settings
 from engine.config.kinds import VARIANTS, chosen_kinds, why_missing, with_kinds
 from engine.config.old_names import upgraded
@@ -120,7 +120,7 @@ def _expected(detail: ErrorDetails, key: str, info: SettingInfo | None) -> str:
 
 def _count(number: int, kind: str) -> str:
     noun = "character" if kind.startswith("string") else "value"
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return counted(number, noun)
 
 
 def _plain(message: str, found: Any) -> str:

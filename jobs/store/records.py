@@ -57,6 +57,11 @@ class RunRecord:
     message: str
 
     @property
+    def condition(self) -> str:
+        """The state as a person sees it: a running run that was asked to stop is stopping."""
+        return "stopping" if self.state == "running" and self.stopping else self.state
+
+    @property
     def top(self) -> float | None:
         """The better of the two best values; None before the first evaluation."""
         return metric_of(self.metric).best((self.best, self.best_ema))

@@ -8,8 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -20,6 +19,7 @@ from jobs import submit
 from jobs.home import Home
 from jobs.store.reader import StoreReader
 from jobs.store.records import RunRecord
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 
@@ -66,14 +66,6 @@ def worker(home: Home) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         process.kill()
         process.wait()
-
-
-def until(condition: Callable[[], object], what: str) -> None:
-    """Wait until a condition holds; fail after a deadline."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"still not so: {what}"
-        time.sleep(0.01)
 
 
 def run_of(home: Home, run_id: int) -> RunRecord:

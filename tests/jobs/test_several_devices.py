@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from jobs.store.reader import StoreReader
 from jobs.store.writer import StoreWriter
 from jobs.worker.serve import serve
 from jobs.worker.supervisor import Child
+from tests.waiting import until
 
 LAUNCHER = (sys.executable, "-P", str(Path(__file__).parent / "fakes" / "launcher.py"))
 FAKE = (sys.executable, "-P", str(Path(__file__).parent / "fakes" / "training.py"))
@@ -183,14 +183,6 @@ def test_resume_with_another_number_of_processes_is_an_explicit_option(home, mak
         assert reader.config(exact)["precision"]["devices"] == 2
         (event,) = [e for e in reader.events(exact) if e.kind == "replanned"]
         assert event.message == "goes on with precision.devices = 2 instead of 1"
-
-
-def until(condition: Callable[[], object], what: str) -> None:
-    """Wait until a condition holds; fail after a deadline."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"still not so: {what}"
-        time.sleep(0.02)
 
 
 def ranks_below(pid: int) -> list[psutil.Process]:

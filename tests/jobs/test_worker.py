@@ -8,8 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,19 +23,12 @@ from jobs.store.records import RunRecord
 from jobs.store.writer import StoreWriter
 from jobs.worker.serve import serve
 from jobs.worker.supervisor import Child
+from tests.waiting import until
 
 FAKES = Path(__file__).parent / "fakes"
 COMMAND = (sys.executable, "-P", str(FAKES / "training.py"))
 PLAIN, MISTAKE, BUG, DIES, DEAF, DIES_ONCE = range(6)
 DEADLINE_S = 60.0
-
-
-def until(condition: Callable[[], object], what: str) -> None:
-    """Wait until a condition holds; fail after a deadline."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"still not so: {what}"
-        time.sleep(0.02)
 
 
 def run_of(home: Home, run_id: int) -> RunRecord:

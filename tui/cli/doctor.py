@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from engine.config.errors import counted
 from jobs.home import Home
 from tui.cli.common import json_option, print_json, with_home
 
@@ -34,6 +35,5 @@ def doctor(ctx: click.Context, *, as_json: bool, home: Home) -> None:
     if as_json:
         print_json(found)
     else:
-        noun = "problem" if problems == 1 else "problems"
-        click.echo(f"\n{problems} {noun}" if problems else "\nall is well")
+        click.echo(f"\n{counted(problems, 'problem')}" if problems else "\nall is well")
     ctx.exit(1 if problems else 0)

@@ -52,7 +52,7 @@ def row(run: RunRecord) -> list[str]:
     return [
         str(run.id),
         formats.clean(run.name),
-        "stopping" if run.stopping else run.state,
+        run.condition,
         formats.percent(run.progress),
         formats.duration(run.eta_s),
         metric_of(run.metric).text(run.best),

@@ -59,7 +59,7 @@ def _everything(reader: StoreReader, record: RunRecord) -> dict[str, object]:
 
 
 def _print_run(record: RunRecord, home: Home) -> None:
-    state = "stopping" if record.stopping else record.state
+    state = record.condition
     done = (
         f"{record.updates} of {record.total_updates} updates ({formats.percent(record.progress)})"
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 from click.shell_completion import CompletionItem
 
+from engine.config.errors import counted
 from jobs.home import Home
 from tui.cli.common import (
     home_of,
@@ -89,9 +90,9 @@ def sweep(
     if dry_run:
         return
     if sys.stdin.isatty() and not yes:
-        click.confirm(f"queue {sweep_plan.count(len(plan.runs), 'run')}?", abort=True, err=True)
+        click.confirm(f"queue {counted(len(plan.runs), 'run')}?", abort=True, err=True)
     ids = queue_sweep(home, plan)
-    click.echo(f"{sweep_plan.count(len(ids), 'run')} queued: {ids[0]} to {ids[-1]}", err=as_json)
+    click.echo(f"{counted(len(ids), 'run')} queued: {ids[0]} to {ids[-1]}", err=as_json)
 
 
 def _print_list(files: ExperimentFiles, *, as_json: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from engine.config.errors import counted
 from jobs.home import Home
 from tui.cli.common import with_home
 
@@ -27,6 +28,5 @@ def worker(*, device: str, drain: bool, home: Home) -> None:
 
     num_failed = serve(home, device=device, drain=drain, echo=click.echo)
     if drain and num_failed:
-        noun = "run" if num_failed == 1 else "runs"
-        click.echo(f"{num_failed} {noun} failed; `sepdash runs` lists them", err=True)
+        click.echo(f"{counted(num_failed, 'run')} failed; `sepdash runs` lists them", err=True)
         click.get_current_context().exit(1)

@@ -6,6 +6,7 @@ import shutil
 from math import isnan
 from typing import TYPE_CHECKING
 
+from engine.config.errors import counted
 from jobs.home import Home
 from tui.reports import formats
 
@@ -22,7 +23,7 @@ def headline(plan: Plan) -> str:
     if experiment.match != "none":
         scaled = "stretched" if experiment.scale_schedules else "as written"
         matched = f"matched in {experiment.match}, schedules {scaled}"
-    return f"{plan.name}: {count(len(plan.runs), 'run')} of {experiment.base}, {matched}"
+    return f"{plan.name}: {counted(len(plan.runs), 'run')} of {experiment.base}, {matched}"
 
 
 def rows(plan: Plan) -> list[list[str]]:
@@ -70,8 +71,3 @@ def warnings(plan: Plan) -> list[str]:
     """Return what is odd about the schedules, once for each variant."""
     told = dict.fromkeys((run.variant, text) for run in plan.runs for text in run.warnings)
     return [f"warning: {variant}: {text}" for variant, text in told]
-
-
-def count(number: int, word: str) -> str:
-    """Return a number with its word."""
-    return f"{number} {word}{'' if number == 1 else 's'}"

@@ -17,6 +17,7 @@ from textual.screen import Screen
 from textual.widgets import Button, Input, Label, OptionList, Static
 from textual.widgets.option_list import Option
 
+from engine.config.errors import counted
 from engine.config.fields import SettingInfo
 from engine.config.schema import RunConfig
 from engine.training.schedule_preview import schedule_warnings
@@ -215,7 +216,7 @@ class PresetScreen(Screen[int | None]):
         first = "; ".join([*verdict.general, *(f"{k}: {v}" for k, v in verdict.problems.items())])
         odd = schedule_warnings(verdict.config) if verdict.config is not None else []
         ready = "; ".join([f"ready, {changes} changed", *odd])
-        text = f"{_count(verdict.count)}: {first}" if verdict.count else ready
+        text = f"{counted(verdict.count, 'problem')}: {first}" if verdict.count else ready
         bar = self.query_one("#problems", Static)
         bar.update(text, layout=False)
         bar.set_class(bool(verdict.count), "-wrong")
@@ -288,7 +289,9 @@ class PresetScreen(Screen[int | None]):
             self.notify("The form is still opening.")
             return
         if config is None:
-            self.notify(f"{_count(self._verdict.count)} to solve first.", severity="error")
+            self.notify(
+                f"{counted(self._verdict.count, 'problem')} to solve first.", severity="error"
+            )
             self.action_next_problem()
             return
         self._enqueue(config, self.query_one("#run-name", Input).value.strip(), self._shown)
@@ -348,10 +351,6 @@ class PresetScreen(Screen[int | None]):
         if name != info.name and name in self._catalogue.bases(info.name):
             return self._draft.values, None
         return self._draft.to_save()
-
-
-def _count(problems: int) -> str:
-    return f"{problems} problem{'' if problems == 1 else 's'}"
 
 
 def _line(info: PresetInfo) -> str:

@@ -22,6 +22,7 @@ from textual.screen import Screen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
+from engine.config.errors import counted
 from jobs.home import Home
 from presets.experiment_files import ExperimentFiles
 from tui.dialogs.confirm import ConfirmScreen
@@ -141,7 +142,7 @@ class SweepScreen(Screen[bool]):
         if plan is None:
             self.notify("there is no plan to queue yet", severity="warning")
             return
-        runs = sweep_plan.count(len(plan.runs), "run")
+        runs = counted(len(plan.runs), "run")
 
         def answered(yes: bool | None) -> None:
             if yes:
@@ -154,7 +155,7 @@ class SweepScreen(Screen[bool]):
 
         def queue() -> str:
             ids = queue_sweep(self._home, plan)
-            return f"{sweep_plan.count(len(ids), 'run')} queued: {ids[0]} to {ids[-1]}"
+            return f"{counted(len(ids), 'run')} queued: {ids[0]} to {ids[-1]}"
 
         self.post_message(perform(self._home, queue))
 

@@ -90,11 +90,6 @@ def row_cells(
     return cells
 
 
-def state_of(run: RunRecord) -> str:
-    """Return the state as a person sees it: a running run that was told to stop is stopping."""
-    return "stopping" if run.state == "running" and run.stopping else run.state
-
-
 def took_s(run: RunRecord, now: float) -> float | None:
     """Return the seconds a run has trained, or since it started where that is unknown."""
     if run.train_seconds:
@@ -107,7 +102,7 @@ def _align(column: Column, text: str, width: int) -> str:
 
 
 def _state(run: RunRecord, width: int, place: int) -> list[Cell]:
-    state = state_of(run)
+    state = run.condition
     colour = {
         "running": "primary", "queued": "dim", "finished": "success",
         "stopped": "warning", "stopping": "warning", "failed": "error",

@@ -11,7 +11,6 @@ from textual.widget import Widget
 from jobs.store.records import RunRecord
 from tui.reports import formats
 from tui.widgets.charts.palette import STATE_GLYPHS, state_colour
-from tui.widgets.run_cells import state_of
 
 
 class RunLine(Widget):
@@ -30,7 +29,7 @@ class RunLine(Widget):
         colours = self.app.theme_variables
         if self.run is None:
             return Text("no run chosen", style=colours["secondary"])
-        state = state_of(self.run)
+        state = self.run.condition
         line = Text(no_wrap=True, overflow="ellipsis")
         line.append(f"{STATE_GLYPHS[state]} ", style=state_colour(state, colours))
         line.append(formats.clean(self.run.name), style="bold")

@@ -6,7 +6,7 @@ from textual.app import App
 from textual.widgets import Static
 
 from jobs.store.reader import StoreReader
-from tests.tui.screens.test_preset_screen import until
+from tests.waiting import until_shown as until
 from tui.dialogs.events import EventsScreen
 
 

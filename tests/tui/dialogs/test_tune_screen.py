@@ -12,7 +12,8 @@ from engine.tuning.children import Cancelled
 from engine.tuning.setups import Row, Tuning
 from jobs.home import Home
 from jobs.tuning import Found
-from tests.tui.screens.test_preset_screen import opened, until
+from tests.tui.screens.test_preset_screen import opened
+from tests.waiting import until_shown as until
 from tui.dialogs.tune import TuneScreen
 
 GIB = 2**30

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 import sys
-import time
 from contextlib import asynccontextmanager
 
 import pytest
 
 from jobs.store.reader import StoreReader
+from tests.waiting import until_shown as until
 from tui.app import SepdashApp
 from tui.dialogs.confirm import ConfirmScreen
 from tui.dialogs.help import HelpScreen
@@ -21,15 +20,6 @@ from tui.widgets.log_tail import LogTail
 from tui.widgets.run_line import RunLine
 from tui.widgets.runs_table import RunsTable
 from tui.widgets.status_line import StatusLine
-
-
-async def until(pilot, condition, *, within_s: float = 10.0):
-    """Wait for a condition on the app, with a deadline."""
-    end = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < end, f"still not true after {within_s} s"
-        await pilot.pause()
-        await asyncio.sleep(0.01)
 
 
 @pytest.fixture

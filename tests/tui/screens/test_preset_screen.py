@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +14,7 @@ from engine.batching.report import PlanReport
 from jobs.home import Home
 from jobs.store.reader import StoreReader
 from presets.catalogue import Catalogue
+from tests.waiting import until_shown as until
 from tui.dialogs.batch_plan import BatchPlanScreen
 from tui.screens.preset import PresetScreen
 from tui.widgets.charts.chart import Chart
@@ -26,14 +25,6 @@ REPORT = PlanReport(
     "duration", "0" * 16, 2, 400, 600.0, 10.0, 10, 40, 1, 0, 40.0, 7, 0.05, None, 0.01, 40.0, 60.0,
     None, ((1, 4, 10), (5, 8, 30)), (), (),
 )  # fmt: skip
-
-
-async def until(pilot, condition, *, within_s: float = 15.0) -> None:
-    end = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < end, f"still not true after {within_s} s"
-        await pilot.pause()
-        await asyncio.sleep(0.01)
 
 
 class Opened:

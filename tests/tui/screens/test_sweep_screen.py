@@ -12,7 +12,7 @@ from textual.widgets import Input, OptionList
 
 from jobs.home import Home
 from jobs.store.reader import StoreReader
-from tests.tui.screens.test_preset_screen import until
+from tests.waiting import until_shown as until
 from tui.dialogs.confirm import ConfirmScreen
 from tui.screens.sweep import SweepScreen
 
