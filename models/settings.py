@@ -1,7 +1,7 @@
 """How a setting is declared, once, for every consumer of it.
 
 Owns the base class of all config sections and `setting`, the one way to declare a field with its
-help text, unit and bounds. The check, the form, the command line and the docs all render these.
+help text, unit and bounds; `run_reference` declares one that names another run. The check, the form, the command line and the docs all render these.
 Knows nothing of torch, files or presets.
 """
 
@@ -28,3 +28,19 @@ def setting(default: Any, help: str, *, unit: str = "", **bounds: Any) -> Any:
         **bounds: pydantic constraints (`ge`, `gt`, `le`, `lt`, `min_length`, `max_length`).
     """
     return Field(default, description=help, json_schema_extra={"unit": unit}, **bounds)
+
+
+def run_reference(default: Any, help: str, *, only_at_start: bool = False) -> Any:
+    """Declare a field that names another run, or a checkpoint folder: a base, a codec, a teacher.
+
+    Its type is `str`, or `str | None` where it may be left out. What may be written in it is said in
+    `engine.config.references`; a run with such a setting waits in the queue for the one it names.
+
+    Args:
+        default: the value when a preset is silent; `...` makes the field required.
+        help: one sentence for the form, the docs and the command line.
+        only_at_start: the checkpoint is read by a fresh run only; one that resumes from a checkpoint
+            of its own does without it.
+    """
+    extra = {"unit": "", "refers_to": "run", "only_at_start": only_at_start}
+    return Field(default, description=help, json_schema_extra=extra, min_length=1)

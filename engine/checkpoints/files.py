@@ -23,8 +23,9 @@ from typing import Any
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from engine.checkpoints.layout import MANIFEST
+
 FORMAT = 1
-MANIFEST = "manifest.json"
 STATE = "state.json"
 MODEL = "model.safetensors"
 TRAINING = "training.safetensors"
@@ -52,6 +53,12 @@ class Manifest:
     def size_bytes(self) -> int:
         """Size of the files it lists."""
         return sum(int(entry["size_bytes"]) for entry in self.values["files"].values())
+
+    @property
+    def content(self) -> str:
+        """Sixteen hex digits that name the content of its files; a copy elsewhere has the same."""
+        hashes = {name: entry["sha256"] for name, entry in self.values["files"].items()}
+        return hashlib.sha256(_to_json(hashes)).hexdigest()[:16]
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         """Read one of its safetensors files, on the CPU."""

@@ -13,7 +13,8 @@ from typing import Any
 
 from torch import nn
 
-from engine.checkpoints.files import MANIFEST, MODEL, CheckpointError, Manifest, read_manifest
+from engine.checkpoints.files import MODEL, CheckpointError, Manifest, read_manifest
+from engine.checkpoints.layout import MANIFEST
 from engine.checkpoints.writer import list_last
 from engine.config.errors import ConfigError
 from engine.config.loading import load_config

@@ -17,13 +17,20 @@ from pydantic.fields import FieldInfo
 from engine.config.schema import RunConfig
 from engine.config.span import Span
 
+# What a setting that refers to a run may hold (`engine.config.references`).
+RUN_REFERENCE = "a run's name or id, or a checkpoint folder"
 # How pydantic names a bound, and the sign of it.
 BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 
 
 @dataclass(frozen=True, slots=True)
 class SettingInfo:
-    """One setting of a run; `type_name` is bool, int, float, text, path, span, choice or list."""
+    """One setting of a run.
+
+    Attributes:
+        type_name: bool, int, float, text, path, span, choice or list.
+        refers_to_run: the text names another run or a checkpoint folder (`engine.config.references`).
+    """
 
     key: str
     type_name: str
@@ -34,6 +41,7 @@ class SettingInfo:
     help: str
     choices: tuple[str, ...]
     bounds: str
+    refers_to_run: bool = False
 
 
 def list_settings(kinds: Mapping[str, str] | None = None) -> list[SettingInfo]:
@@ -106,6 +114,7 @@ def _describe(key: str, field: FieldInfo) -> SettingInfo:
     )
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
     required = field.is_required()
+    refers_to_run = extra.get("refers_to") == "run"
     return SettingInfo(
         key=key,
         type_name=_type_name(annotation),
@@ -115,7 +124,8 @@ def _describe(key: str, field: FieldInfo) -> SettingInfo:
         unit=str(extra.get("unit", "")),
         help=field.description or "",
         choices=choices,
-        bounds=", ".join(choices) if choices else _bounds(field),
+        bounds=RUN_REFERENCE if refers_to_run else ", ".join(choices) or _bounds(field),
+        refers_to_run=refers_to_run,
     )
 
 

@@ -27,7 +27,7 @@ from engine.config.sections import (
     ValidationConfig,
 )
 from models.configs import AudioUNetConfig
-from models.settings import Section, setting
+from models.settings import Section, run_reference, setting
 
 
 class RunConfig(Section):
@@ -44,6 +44,17 @@ class RunConfig(Section):
     validation: ValidationConfig = setting(ValidationConfig(), "Evaluation.")
     checkpoint: CheckpointConfig = setting(CheckpointConfig(), "Checkpoints.")
     logging: LoggingConfig = setting(LoggingConfig(), "Reporting.")
+    init_from: str | None = run_reference(
+        None,
+        "Start from the trained weights of another run: NAME for its best checkpoint, NAME@last, "
+        "NAME@si_sdr, or a folder. Only the weights are taken over.",
+        only_at_start=True,
+    )
+    init_strict: bool = setting(
+        True,
+        "Refuse weights that differ from the model in name or shape; false takes those that fit and "
+        "lists the others in the log.",
+    )
     seed: int = setting(0, "Seed of everything random.", ge=0, le=2**31 - 1)
 
     @model_validator(mode="after")

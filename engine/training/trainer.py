@@ -47,6 +47,7 @@ from engine.recipes.base import KeepsState, Recipe
 from engine.torch_random import seed_everything
 from engine.training.curves import SilentTelemetry, Telemetry
 from engine.training.ema import Ema
+from engine.training.initial_weights import load_initial_weights
 from engine.training.optimizer import FusedAdamW
 from engine.training.out_of_memory import Shortage
 from engine.training.ranks import Alone, Ranks, require_no_batch_norm, state_hash
@@ -101,16 +102,21 @@ class Trainer:
         self._metrics: dict[str, float] = {}
         self._new_best: list[str] = []
 
-    def fit(self) -> RunEnded:
+    def fit(self, *, init_from: Path | None = None) -> RunEnded:
         """Train, and return how the run ended.
 
+        Args:
+            init_from: the checkpoint whose weights a fresh run starts from; a resumed one has its own.
+
         Raises:
+            InitError: when the weights of `init_from` do not fit the model.
             TrainingDiverged: when too many updates in a row were not finite.
             CheckpointError: when a checkpoint can't be written or does not fit.
             ResumeError: when the config or the data is not that of the checkpoint.
             DoesNotFit: when a single item needs more memory than there is.
             Interrupted: when only another process can go on, from the last checkpoint.
         """
+        self._init_from = init_from
         with backend_settings(self._config.precision):
             self._found = self._newest()
             reason = self._make_stages()
@@ -123,6 +129,7 @@ class Trainer:
     def _train(self) -> RunEnded:
         with self._prepared():
             reason = None
+            self._evaluate_initial()
             while self._update < self._total:
                 reason = self._ranks.stop_reason(self._control.stop_reason())
                 if reason is not None:
@@ -151,13 +158,24 @@ class Trainer:
             self._telemetry.flush()
             self._tell_saved(self._writer.poll())
 
+    def _evaluate_initial(self) -> None:
+        """Measure trained weights before the first update changes them."""
+        if self._init_from is None or self._update > 0 or not self._config.validation.at_start:
+            return
+        if self._leads:
+            self._measure(whole=False)
+        if self._new_best:
+            self._save_now(last=False)
+
     def _evaluate(self) -> None:
         settings = self._config.validation
-        first = settings.at_start and self._update == 1
+        first = settings.at_start and self._update == 1 and self._init_from is None
         whole = settings.full_files and (self._is_last or self._is_due(settings.full_every))
         due = first or whole or self._is_last or self._is_due(settings.every)
-        if not (due and self._leads):
-            return
+        if due and self._leads:
+            self._measure(whole=whole)
+
+    def _measure(self, *, whole: bool) -> None:
         self._telemetry.flush()
         started = perf_counter()
         found = self._validator.run(self._state.model, whole=whole)
@@ -278,7 +296,11 @@ class Trainer:
 
     def _build(self, plan: Plan) -> None:
         config, device = self._config, self._device
-        model = place(self._recipe.build_model(), config.precision, device)
+        model = self._recipe.build_model()
+        if self._init_from is not None and self._found is None:
+            text = load_initial_weights(model, self._init_from, strict=config.init_strict)
+            self._emit(Noticed("info", "init-from", text))
+        model = place(model, config.precision, device)
         model.train()
         require_no_batch_norm(model, self._ranks)
         ema = Ema(model, config.ema, self._size) if config.ema.enabled else None

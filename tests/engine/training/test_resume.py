@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 import torch
 
-from engine.checkpoints.files import MANIFEST, CheckpointError
+from engine.checkpoints.files import CheckpointError
 from engine.checkpoints.find import ResumeError, require_same_run
+from engine.checkpoints.layout import MANIFEST
 from engine.events import CheckpointSaved, Noticed, RunStarted
 from engine.recipes.separation.recipe import SeparationRecipe
 from engine.training.trainer import Trainer

@@ -1,0 +1,32 @@
+"""The checkpoint that a reference to a run leads to, once that run has finished."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engine.checkpoints.files import CheckpointError
+from engine.checkpoints.find import find_checkpoint
+from engine.checkpoints.layout import CHECKPOINTS, MANIFEST, list_checkpoints
+from engine.checkpoints.writer import list_last
+from engine.config.references import BEST, LAST
+
+
+def checkpoint_of(folder: Path, which: str) -> Path:
+    """Return a checkpoint of a run.
+
+    Args:
+        folder: the run's folder.
+        which: `best`, `last`, or the metric by which it was best (`engine.config.references`).
+
+    Raises:
+        CheckpointError: when there is none, with those that there are.
+    """
+    if which == BEST:
+        return find_checkpoint(folder)
+    below = folder / CHECKPOINTS
+    candidates = list_last(below) if which == LAST else [below / f"best-{which}"]
+    for candidate in candidates:
+        if (candidate / MANIFEST).is_file():
+            return candidate
+    names = ", ".join(place.name for place in list_checkpoints(below)) or "none"
+    raise CheckpointError(f"{folder} has no checkpoint {which!r}; it has {names}")

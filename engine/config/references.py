@@ -1,0 +1,130 @@
+"""Settings that refer to another run or to a checkpoint folder: how they are written and collected.
+
+`NAME` or an id is the best checkpoint of that run, `NAME@last` its newest one, `NAME@<metric>` the one
+that was best by a metric. What has a slash in it, or begins with `.` or `~`, is a folder. Knows no
+store and no file: what a reference leads to is found by whoever has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from engine.config.fields import RUN_REFERENCE
+from engine.config.loading import load_config
+from engine.config.schema import RunConfig
+
+BEST, LAST = "best", "last"
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """One setting that refers to a run or a folder.
+
+    Attributes:
+        key: dotted, of the setting.
+        text: as it is written.
+        only_at_start: a run that resumes from a checkpoint of its own does without it.
+    """
+
+    key: str
+    text: str
+    only_at_start: bool
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder it names, absolute; None where it names a run."""
+        if "/" in self.text or self.text.startswith((".", "~")):
+            return Path(self.text).expanduser().absolute()
+        return None
+
+    @property
+    def run(self) -> str:
+        """Name or id of the run it names."""
+        return self.text.partition("@")[0]
+
+    @property
+    def which(self) -> str:
+        """Which checkpoint of the run is meant: best, last, or a metric."""
+        return self.text.partition("@")[2] or BEST
+
+
+def references_of(config: RunConfig) -> list[Reference]:
+    """Return the references that a run sets, in schema order, plug-in sections included."""
+    return list(_walk(config, ""))
+
+
+def with_absolute_folders(config: RunConfig) -> RunConfig:
+    """Return the config with every folder that it refers to written in full."""
+    values = config.to_dict()
+    changed = False
+    for reference in references_of(config):
+        if reference.folder is not None and str(reference.folder) != reference.text:
+            _put(values, reference.key, str(reference.folder))
+            changed = True
+    return load_config(values) if changed else config
+
+
+def mistake(reference: Reference) -> str:
+    """Return what is wrong with how a reference is written, empty where nothing is."""
+    if reference.folder is None and (
+        not reference.run or reference.text.endswith("@") or reference.text.count("@") > 1
+    ):
+        return f"expected {RUN_REFERENCE} (NAME, NAME@last, ./FOLDER), found {reference.text!r}"
+    return ""
+
+
+def why_weights_do_not_fit(config: RunConfig, trained: Mapping[str, Any]) -> str:
+    """Return why weights trained with another config can't be those of this one's model.
+
+    Args:
+        config: the run that starts from them.
+        trained: plain values of the config they were trained with.
+
+    Returns:
+        What differs; empty where that can't be known from configs.
+    """
+    if not config.init_strict:
+        return ""
+    kind = _kind(trained, "model")
+    if kind and kind != config.model.kind:
+        return f"a model of kind {kind!r}, where this run has model.kind = {config.model.kind!r}"
+    loss = _kind(trained, "loss")
+    if loss and (recipe := _recipe(trained)) and recipe != config.recipe:
+        return f"a model that does {recipe}, where this run does {config.recipe}"
+    return ""
+
+
+def _walk(section: BaseModel, prefix: str) -> Iterator[Reference]:
+    for name, field in type(section).model_fields.items():
+        value, key = getattr(section, name), f"{prefix}{name}"
+        extra = field.json_schema_extra
+        if isinstance(value, BaseModel):
+            yield from _walk(value, f"{key}.")
+        elif isinstance(extra, dict) and extra.get("refers_to") == "run" and value is not None:
+            yield Reference(key, str(value), bool(extra.get("only_at_start")))
+
+
+def _put(values: dict[str, Any], key: str, value: Any) -> None:
+    *parents, name = key.split(".")
+    for parent in parents:
+        values = values[parent]
+    values[name] = value
+
+
+def _kind(values: Mapping[str, Any], section: str) -> str:
+    below = values.get(section)
+    kind = below.get("kind") if isinstance(below, Mapping) else None
+    return kind if isinstance(kind, str) else ""
+
+
+def _recipe(values: Mapping[str, Any]) -> str:
+    try:
+        return load_config(values).recipe
+    except ValueError:
+        # Of a package that is not installed, or an older program: nobody knows.
+        return ""

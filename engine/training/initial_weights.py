@@ -1,0 +1,97 @@
+"""Trained weights as the beginning of another run: `init_from`.
+
+Owns which tensors fit a fresh model. Optimizer, counters and schedules start from nothing, and the
+average of the weights starts from what is loaded here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from engine.checkpoints.files import MODEL, read_manifest
+
+_MOST_NAMED = 6
+
+
+class InitError(ValueError):
+    """Trained weights that can't be the beginning of this run."""
+
+
+def load_initial_weights(model: nn.Module, folder: Path, *, strict: bool) -> str:
+    """Copy the weights of a checkpoint into a freshly built model.
+
+    Args:
+        model: on the CPU, as the recipe built it.
+        folder: the checkpoint.
+        strict: refuse a tensor that is missing, unknown or of another shape; otherwise what does not
+            fit is left as it was built.
+
+    Returns:
+        What was loaded and what was not, for the log.
+
+    Raises:
+        InitError: when they don't fit, naming tensors and shapes.
+        CheckpointError: when there is no checkpoint, or it is damaged.
+    """
+    manifest = read_manifest(folder)
+    trained, fresh = manifest.tensors(MODEL), model.state_dict()
+    misfits = _misfits(trained, fresh)
+    if misfits and strict:
+        raise InitError(
+            f"init_from: the weights in {folder} are not those of this model: {_some(misfits)}. Set "
+            "model and data to those that they were trained with, or init_strict = false to load "
+            "what fits"
+        )
+    fitting = {name: tensor for name, tensor in trained.items() if _fits(name, tensor, fresh)}
+    if not fitting:
+        raise InitError(
+            f"init_from: no tensor in {folder} fits this model: {_some(misfits)}. Choose a run of a "
+            "similar model"
+        )
+    with torch.no_grad():
+        for name, tensor in fitting.items():
+            fresh[name].copy_(tensor)
+    text = (
+        f"starts from {folder}, saved after update {manifest.updates} (content {manifest.content})"
+    )
+    if misfits:
+        text += (
+            f": {len(fitting)} of {len(fresh)} tensors of the model loaded, the others start "
+            f"untrained; not taken over: {_some(misfits)}"
+        )
+    return text
+
+
+def _fits(name: str, tensor: Tensor, fresh: dict[str, Tensor]) -> bool:
+    wanted = fresh.get(name)
+    if wanted is None or wanted.shape != tensor.shape:
+        return False
+    # Bytes are no weights but names: the tokens of a transducer.
+    return wanted.dtype != torch.uint8 or torch.equal(wanted, tensor)
+
+
+def _misfits(trained: dict[str, Tensor], fresh: dict[str, Tensor]) -> list[str]:
+    """Say of each tensor that does not fit what is different."""
+    found = []
+    for name in sorted({*trained, *fresh}):
+        if name not in trained:
+            found.append(f"{name} is missing there")
+        elif name not in fresh:
+            found.append(f"{name} is unknown here")
+        elif trained[name].shape != fresh[name].shape:
+            found.append(f"{name} is {_shape(trained[name])} there, {_shape(fresh[name])} here")
+        elif not _fits(name, trained[name], fresh):
+            found.append(f"{name} has other content there")
+    return found
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "a number"
+
+
+def _some(misfits: list[str]) -> str:
+    more = len(misfits) - _MOST_NAMED
+    return "; ".join(misfits[:_MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
