@@ -42,5 +42,5 @@ def run_reference(default: Any, help: str, *, only_at_start: bool = False) -> An
         only_at_start: the checkpoint is read by a fresh run only; one that resumes from a checkpoint
             of its own does without it.
     """
-    extra = {"unit": "", "refers_to": "run", "only_at_start": only_at_start}
+    extra: dict[str, Any] = {"unit": "", "refers_to": "run", "only_at_start": only_at_start}
     return Field(default, description=help, json_schema_extra=extra, min_length=1)
