@@ -160,11 +160,9 @@ class Trainer:
 
     def _evaluate_initial(self) -> None:
         """Measure trained weights before the first update changes them."""
-        if self._init_from is None or self._update > 0 or not self._config.validation.at_start:
-            return
-        if self._leads:
+        wanted = self._leads and self._config.validation.at_start
+        if wanted and self._init_from is not None and self._update == 0:
             self._measure(whole=False)
-        if self._new_best:
             self._save_now(last=False)
 
     def _evaluate(self) -> None:
