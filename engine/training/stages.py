@@ -16,7 +16,6 @@ from time import perf_counter
 import torch
 
 from engine.checkpoints.files import (
-    MANIFEST,
     STATE,
     CheckpointError,
     Manifest,
@@ -25,6 +24,7 @@ from engine.checkpoints.files import (
     write_checkpoint,
 )
 from engine.checkpoints.find import require_same_run
+from engine.checkpoints.layout import MANIFEST
 from engine.checkpoints.recipe_files import RecipeState
 from engine.config.schema import RunConfig
 from engine.events import Control, Event, Noticed, StageProgressed
