@@ -10,12 +10,13 @@ import json
 import re
 import shutil
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal
 
 from engine.config.loading import load_config
+from engine.config.references import with_absolute_folders
 from engine.config.schema import RunConfig
 from engine.data.checks.before_queue import with_absolute_paths
 from engine.data.kinds import check_data
@@ -24,8 +25,10 @@ from engine.recipes.specs import spec_of
 from engine.training.schedules import total_updates
 from jobs.home import Home
 from jobs.machine.processes import is_alive
+from jobs.needs import note_needs
 from jobs.queue import RunQueue
 from jobs.store.errors import StateError, StoreError, UnknownRun
+from jobs.store.needs import dependents
 from jobs.store.records import RunState
 from jobs.store.writer import StoreWriter
 
@@ -56,10 +59,11 @@ def enqueue(
 ) -> int:
     """Put a run at the end of the queue and return its id; data paths become absolute.
 
-    Every audio file is looked at first, so that a night is not lost to one of them.
+    Every audio file is looked at first, so that a night is not lost to one of them. A run that refers
+    to another one waits in the queue until that has finished.
 
     Raises:
-        ConfigError: when no installed package has the recipe.
+        ConfigError: when no installed package has the recipe, or a run it refers to can't be had.
         DataError: with everything that is wrong with the data folders.
         StoreError: when the name is taken or no good, or the store can't be written.
     """
@@ -72,8 +76,10 @@ def enqueue_all(
 ) -> list[int]:
     """Put runs at the end of the queue, all of them or none, and return their ids in order.
 
+    They may refer to each other by the names that they are given.
+
     Raises:
-        ConfigError: when no installed package has the recipe.
+        ConfigError: when no installed package has the recipe, or a run it refers to can't be had.
         DataError: with everything that is wrong with the data folders.
         StoreError: when a name is taken or no good, or the store can't be written.
     """
@@ -102,6 +108,7 @@ def enqueue_all(
                 "total_updates": _total_updates(config),
             }
             ids.append(store.insert_run(fields))
+        note_needs(home, connection, dict(zip(ids, configs, strict=True)))
     for run_id in ids:
         _push(home, run_id)
     return ids
@@ -173,16 +180,38 @@ def _replan(store: StoreWriter, connection: sqlite3.Connection, run_id: int, dev
     store.add_event(run_id, "info", "replanned", message=message)
 
 
-def remove(home: Home, run_id: int, *, keep_files: bool = False) -> None:
+def remove(
+    home: Home,
+    run_id: int,
+    *,
+    keep_files: bool = False,
+    force: bool = False,
+    together: Collection[int] = (),
+) -> None:
     """Drop a run from the store, with its log and its checkpoints unless `keep_files`.
 
+    Args:
+        home: where the store and the runs are.
+        run_id: the run.
+        keep_files: leave its folder on disk.
+        force: also where other runs need it; those that wait for it then wait in vain, and say so.
+        together: runs that are removed with it, whose needs do not matter.
+
     Raises:
-        StateError: while it is running.
+        StateError: while it is running, or where other runs need it.
     """
     with StoreWriter(home.store) as store, store.transaction() as connection:
         state, living = _state(connection, run_id)
         if living:
             raise StateError(f"run {run_id} can't be removed: it is running; stop it first")
+        needing = dependents(connection, run_id)
+        others = [name for id_, name in needing.items() if id_ not in together]
+        if others and not force:
+            raise StateError(
+                f"run {run_id} can't be removed: {', '.join(others)} need{'s' * (len(others) == 1)} it; "
+                f"remove {'that run' if len(others) == 1 else 'those runs'} first, or use "
+                "`sepdash rm --force`"
+            )
         if state == "running":
             store.move(run_id, "stopped", ("running",))
         store.delete_run(run_id)
@@ -260,6 +289,7 @@ def _free_name(connection: sqlite3.Connection, stem: str) -> str:
 
 
 def _with_absolute_paths(config: RunConfig) -> RunConfig:
+    config = with_absolute_folders(config)
     return config.model_copy(update={"data": with_absolute_paths(config.data)})
 
 

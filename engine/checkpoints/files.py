@@ -23,7 +23,7 @@ from typing import Any
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from engine.checkpoints.layout import MANIFEST
+from engine.checkpoints.layout import MANIFEST, content_name
 
 FORMAT = 1
 STATE = "state.json"
@@ -57,8 +57,7 @@ class Manifest:
     @property
     def content(self) -> str:
         """Sixteen hex digits that name the content of its files; a copy elsewhere has the same."""
-        hashes = {name: entry["sha256"] for name, entry in self.values["files"].items()}
-        return hashlib.sha256(_to_json(hashes)).hexdigest()[:16]
+        return content_name(self.values)
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         """Read one of its safetensors files, on the CPU."""

@@ -20,12 +20,12 @@ class InitError(ValueError):
     """Trained weights that can't be the beginning of this run."""
 
 
-def load_initial_weights(model: nn.Module, folder: Path, *, strict: bool) -> str:
+def load_initial_weights(model: nn.Module, folder: Path | None, *, strict: bool) -> str:
     """Copy the weights of a checkpoint into a freshly built model.
 
     Args:
         model: on the CPU, as the recipe built it.
-        folder: the checkpoint.
+        folder: the checkpoint; None where it is gone.
         strict: refuse a tensor that is missing, unknown or of another shape; otherwise what does not
             fit is left as it was built.
 
@@ -33,9 +33,14 @@ def load_initial_weights(model: nn.Module, folder: Path, *, strict: bool) -> str
         What was loaded and what was not, for the log.
 
     Raises:
-        InitError: when they don't fit, naming tensors and shapes.
+        InitError: when they don't fit, naming tensors and shapes, or are gone.
         CheckpointError: when there is no checkpoint, or it is damaged.
     """
+    if folder is None:
+        raise InitError(
+            "init_from: the weights that this run started from are gone, and it has no intact checkpoint "
+            "of its own; enqueue it again from weights that are there"
+        )
     manifest = read_manifest(folder)
     trained, fresh = manifest.tensors(MODEL), model.state_dict()
     misfits = _misfits(trained, fresh)

@@ -106,7 +106,7 @@ class Trainer:
         """Train, and return how the run ended.
 
         Args:
-            init_from: the checkpoint whose weights a fresh run starts from; a resumed one has its own.
+            init_from: the checkpoint that `config.init_from` leads to; a resumed run does without.
 
         Raises:
             InitError: when the weights of `init_from` do not fit the model.
@@ -161,13 +161,13 @@ class Trainer:
     def _evaluate_initial(self) -> None:
         """Measure trained weights before the first update changes them."""
         wanted = self._leads and self._config.validation.at_start
-        if wanted and self._init_from is not None and self._update == 0:
+        if wanted and self._config.init_from is not None and self._update == 0:
             self._measure(whole=False)
             self._save_now(last=False)
 
     def _evaluate(self) -> None:
         settings = self._config.validation
-        first = settings.at_start and self._update == 1 and self._init_from is None
+        first = settings.at_start and self._update == 1 and self._config.init_from is None
         whole = settings.full_files and (self._is_last or self._is_due(settings.full_every))
         due = first or whole or self._is_last or self._is_due(settings.every)
         if due and self._leads:
@@ -295,7 +295,7 @@ class Trainer:
     def _build(self, plan: Plan) -> None:
         config, device = self._config, self._device
         model = self._recipe.build_model()
-        if self._init_from is not None and self._found is None:
+        if config.init_from is not None and self._found is None:
             text = load_initial_weights(model, self._init_from, strict=config.init_strict)
             self._emit(Noticed("info", "init-from", text))
         model = place(model, config.precision, device)

@@ -12,8 +12,8 @@ import argparse
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from engine.config.loading import load_config
@@ -21,6 +21,7 @@ from engine.config.schema import RunConfig
 from engine.events import Control, Observer, RunEnded
 from engine.training.interruption import Interrupted
 from jobs.child.control import RunControl, die_with_parent
+from jobs.child.needs import checkpoints_needed
 from jobs.home import Home
 from jobs.machine.lease import FileLock, LeaseError
 from jobs.sinks.lines import LogSink
@@ -40,6 +41,7 @@ class Job:
 
     Attributes:
         fingerprint: of the config as it was queued, maybe by an earlier version of sepdash.
+        needs: key of a setting that refers to another run -> the checkpoint it leads to.
     """
 
     home: Home
@@ -47,6 +49,7 @@ class Job:
     name: str
     fingerprint: str
     config: RunConfig
+    needs: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -54,23 +57,22 @@ class Job:
         return self.home.run_folder(self.run_id)
 
 
-Train = Callable[[RunConfig, Path, Sequence[Observer], Control], RunEnded]
+Train = Callable[[Job, Sequence[Observer], Control], RunEnded]
 
 
-def train_run(
-    config: RunConfig, folder: Path, observers: Sequence[Observer], control: Control
-) -> RunEnded:
+def train_run(job: Job, observers: Sequence[Observer], control: Control) -> RunEnded:
     """Train with the engine; torch is imported here, when signals are handled and life is shown."""
     from engine.recipes.base import Opening
     from engine.recipes.registry import open_recipe
     from engine.training.ranks import open_ranks
     from engine.training.trainer import Trainer
 
+    config, folder = job.config, job.folder
     with open_ranks(config.precision) as ranks:
-        recipe = open_recipe(config, opening=Opening(folder))
+        recipe = open_recipe(config, opening=Opening(folder, job.needs))
         return Trainer(
             config, recipe, folder, observers=observers, control=control, ranks=ranks
-        ).fit()
+        ).fit(init_from=job.needs.get("init_from"))
 
 
 def main(arguments: Sequence[str] | None = None, *, train: Train = train_run) -> int:
@@ -105,7 +107,8 @@ def _follow(home: Home, run_id: int, train: Train, control: RunControl) -> int:
     """Train along, telling nobody."""
     try:
         job = _load(home, run_id)
-        train(job.config, job.folder, [], control)
+        needs = checkpoints_needed(home, run_id, note=False)
+        train(replace(job, needs=needs), [], control)
     except Exception as error:  # noqa: BLE001 (the child's boundary: logged with its traceback)
         return _fail(home, run_id, error)
     return 0
@@ -126,7 +129,8 @@ def _make(job: Job, train: Train, control: RunControl) -> int:
             job.config, name=job.name, key=f"{job.fingerprint}-{job.run_id}", folder=job.folder
         )
         try:
-            ended = train(job.config, job.folder, [lines, sink, wandb], control)
+            needs = checkpoints_needed(job.home, job.run_id, note=True)
+            ended = train(replace(job, needs=needs), [lines, sink, wandb], control)
         finally:
             wandb.close()
     finally:

@@ -11,6 +11,7 @@ from jobs.store.schema import (
     INITIAL,
     ITEM_RESULTS,
     ITEMS_AND_CLIPS,
+    NEEDS,
     SCHEMA_VERSION,
 )
 
@@ -55,6 +56,14 @@ def m005_epochs(db: Database) -> None:
     for statement in EPOCHS:
         db.execute(statement)
     db.execute("PRAGMA user_version = 5")
+
+
+@migrations()
+def m006_needs(db: Database) -> None:
+    """Keep which runs need which others."""
+    for statement in NEEDS:
+        db.execute(statement)
+    db.execute("PRAGMA user_version = 6")
 
 
 def migrate(db: Database) -> None:

@@ -13,6 +13,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,17 @@ from engine.config.old_names import upgraded
 from jobs.machine.processes import is_alive
 from jobs.store.curves import SeriesKey, read_curve
 from jobs.store.errors import StoreError, UnknownRun
+from jobs.store.needs import read_needs, read_waits
 from jobs.store.records import (
     CheckpointRecord,
     ClipRecord,
     Curve,
     EvaluationRecord,
     EventRecord,
+    NeedRecord,
     RunRecord,
     SystemRecord,
+    Wait,
     WorkerRecord,
 )
 from jobs.store.results import read_evaluations, read_results
@@ -38,6 +42,7 @@ _OLD_COLUMNS = {
     "metric": (3, "'si_sdr'"), "best": (3, "best_si_sdr"), "best_ema": (3, "best_si_sdr_ema"),
     "input_score": (3, "input_si_sdr"), "items": (4, "samples"), "epochs": (5, "0.0"),
 }  # fmt: skip
+_COLUMNS = tuple(name for name in RunRecord.__dataclass_fields__ if name != "waiting")
 _QUEUE_ORDER = """
     ORDER BY CASE state WHEN 'running' THEN 0 WHEN 'queued' THEN 1 ELSE 2 END,
     CASE WHEN state IN ('running', 'queued') THEN position END, ended_at DESC, id DESC
@@ -98,6 +103,20 @@ class StoreReader:
         if not rows:
             raise UnknownRun(f"no run {run_id}")
         return upgraded(json.loads(rows[0][0]))
+
+    def needs(self, run_id: int) -> list[NeedRecord]:
+        """List what a run needs of other runs and folders, by the keys of its settings."""
+        if self._current_version() < 6 or self._connection is None:
+            return []
+        with self._worded():
+            return read_needs(self._connection, run_id)
+
+    def waits(self) -> dict[int, list[Wait]]:
+        """Return of each queued run that can't start yet, by id, what it waits for."""
+        if self._current_version() < 6 or self._connection is None:
+            return {}
+        with self._worded():
+            return read_waits(self._connection)
 
     def series_names(self, run_id: int) -> list[str]:
         """List the names of a run's curves, in the order of their first appearance."""
@@ -237,12 +256,14 @@ class StoreReader:
         version = self._current_version()
         names = [
             old if version < until else name
-            for name in RunRecord.__dataclass_fields__
+            for name in _COLUMNS
             for until, old in [_OLD_COLUMNS.get(name, (0, name))]
         ]
+        rows = self._rows(f"SELECT {', '.join(names)} FROM runs {clause}", values)
+        runs = [_to_run(row) for row in rows]
+        waits = self.waits() if any(run.state == "queued" for run in runs) else {}
         return [
-            _to_run(row)
-            for row in self._rows(f"SELECT {', '.join(names)} FROM runs {clause}", values)
+            replace(run, waiting=_words(waits[run.id])) if run.id in waits else run for run in runs
         ]
 
     def _current_version(self) -> int:
@@ -279,9 +300,13 @@ class StoreReader:
 
 
 def _to_run(row: tuple[Any, ...]) -> RunRecord:
-    values = dict(zip(RunRecord.__dataclass_fields__, row, strict=True))
+    values = dict(zip(_COLUMNS, row, strict=True))
     values["stopping"] = bool(values["stopping"])
     return RunRecord(**values)
+
+
+def _words(waits: Sequence[Wait]) -> str:
+    return f"waiting for {'; '.join(wait.text for wait in waits)}"
 
 
 def _hint(name: str, names: Sequence[str]) -> str:

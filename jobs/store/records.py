@@ -24,6 +24,7 @@ class RunRecord:
         metric: what the run is judged by, such as si_sdr (dB) or wer (a fraction).
         best, best_ema: the best value of it so far, of the weights and of their average.
         input_score: its value for the unprocessed input, where there is such a thing.
+        waiting: what a queued run waits for, in words; empty where it can start. No column.
     """
 
     id: int
@@ -55,6 +56,7 @@ class RunRecord:
     best_ema: float | None
     input_score: float | None
     message: str
+    waiting: str = ""
 
     @property
     def condition(self) -> str:
@@ -83,6 +85,58 @@ class RunRecord:
         if self.state != "running" or not self.speed:
             return None
         return max(0.0, (self.total_updates - self.updates) / self.speed)
+
+
+@dataclass(frozen=True, slots=True)
+class NeedRecord:
+    """One row of `run_needs`: a setting of a run that refers to another run, or to a folder.
+
+    Attributes:
+        key: dotted, of the setting; `reference` is what it says.
+        needed, needed_name: the run as it was when this one was queued; None and "" for a folder.
+        which: the checkpoint of it: best, last, or a metric.
+        only_at_start: a run that has a checkpoint of its own does without.
+        checkpoint, content: folder and content of what the run began with; empty until then.
+    """
+
+    run: int
+    key: str
+    reference: str
+    needed: int | None
+    needed_name: str
+    which: str
+    only_at_start: bool
+    checkpoint: str = ""
+    content: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """What keeps a queued run from starting: a run it needs that has not finished.
+
+    Attributes:
+        needed, name, state, progress: of that run; the state is None once it was removed.
+    """
+
+    run: int
+    key: str
+    needed: int
+    name: str
+    state: RunState | None
+    progress: float
+
+    @property
+    def text(self) -> str:
+        """Name and state of the run that is waited for, and what to do if it will not finish."""
+        if self.state == "running":
+            # 0.29 * 100 is a little below 29.
+            return f"{self.name} (running, {int(self.progress * 100 + 1e-6)}%)"
+        if self.state == "queued":
+            return f"{self.name} (queued)"
+        if self.state is None:
+            return f"{self.name}, which was removed: remove this run and enqueue it with another {self.key}"
+        how = "failed" if self.state == "failed" else "was stopped"
+        return f"{self.name}, which {how}: resume it, or remove this run"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from jobs.store.errors import StoreError
 
 # One more with each migration; kept in `PRAGMA user_version`.
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 INITIAL = (
     """
@@ -197,6 +197,25 @@ ITEMS_AND_CLIPS = (
 
 # Passes over the training items; 0 of runs that did not count them.
 EPOCHS = ("ALTER TABLE runs ADD COLUMN epochs REAL NOT NULL DEFAULT 0",)
+
+# What a run needs of other runs. No foreign key on `needed`: a removed run is still what was needed.
+NEEDS = (
+    """
+    CREATE TABLE run_needs (
+        run INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+        key TEXT NOT NULL,
+        reference TEXT NOT NULL,
+        needed INTEGER,
+        needed_name TEXT NOT NULL DEFAULT '',
+        which TEXT NOT NULL DEFAULT 'best',
+        only_at_start INTEGER NOT NULL DEFAULT 0,
+        checkpoint TEXT NOT NULL DEFAULT '',
+        content TEXT NOT NULL DEFAULT '',
+        PRIMARY KEY (run, key)
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX run_needs_by_needed ON run_needs (needed)",
+)
 
 
 def check_version(connection: sqlite3.Connection, path: Path) -> int:

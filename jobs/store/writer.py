@@ -20,6 +20,7 @@ from sqlite_utils import Database
 from jobs.machine.private_files import ensure_private
 from jobs.store.errors import StoreError
 from jobs.store.migrations import migrate
+from jobs.store.needs import CLAIMABLE
 from jobs.store.points import delete_after, insert_points
 from jobs.store.records import ClipRecord, EvaluationRecord, RunState, SystemRecord
 from jobs.store.results import delete_results_after, insert_results
@@ -163,10 +164,13 @@ class StoreWriter:
                 )
 
     def claim(self, worker: int) -> int | None:
-        """Take the first queued run for a worker: it is running from here on; None when there is none."""
+        """Take the first queued run that can start for a worker: it is running from here on.
+
+        None when there is none: the queue is empty, or waits for runs that have not finished.
+        """
         with self.transaction() as connection:
             found = connection.execute(
-                "SELECT id FROM runs WHERE state = 'queued' ORDER BY position, id LIMIT 1"
+                f"SELECT id FROM runs WHERE {CLAIMABLE} ORDER BY position, id LIMIT 1"
             ).fetchone()
             if found is None:
                 return None

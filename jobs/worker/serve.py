@@ -23,6 +23,7 @@ from jobs.machine.lease import DeviceLease
 from jobs.machine.processes import own_token
 from jobs.queue import RunQueue
 from jobs.store.errors import StoreError
+from jobs.store.needs import in_vain
 from jobs.store.outcomes import end
 from jobs.store.reader import StoreReader
 from jobs.store.writer import StoreWriter
@@ -46,18 +47,19 @@ def serve(
     stop: threading.Event | None = None,
     child: Child | None = None,
 ) -> int:
-    """Make queued runs until a signal comes, or with `drain` until the queue is empty.
+    """Make queued runs until a signal comes, or with `drain` until none of them can start any more.
 
     Args:
         home: where the store and the queue are.
         device: `auto`, `cpu` or `cuda:0`; one worker can hold it.
-        drain: return when no run is queued any more.
+        drain: return when no run is queued any more, or all that are wait in vain for runs that have
+            failed or were stopped or removed; `echo` says which wait for what.
         echo: receives one line for each thing that happens.
         stop: set to end the worker, as SIGTERM and SIGINT do.
         child: how children are started.
 
     Returns:
-        How many runs failed.
+        How many runs failed, or were left waiting in vain.
 
     Raises:
         LeaseError: when another worker holds the device.
@@ -95,9 +97,14 @@ class Worker:
         self._busy = threading.Lock()
         self._run: int | None = None
         self._num_failed = 0
+        self._num_left = 0
 
     def work(self, *, drain: bool) -> int:
-        """Recover what was left behind, make runs until it is time to end; return how many failed."""
+        """Recover what was left behind, make runs until it is time to end.
+
+        Returns:
+            How many failed, or were left waiting in vain.
+        """
         queue = RunQueue(self._home.queue, self._on_ticket)
         with StoreWriter(self._home.store) as store:
             self._id = store.add_worker(self._device, pid=os.getpid(), token=own_token())
@@ -115,7 +122,7 @@ class Worker:
                 store.remove_worker(self._id)
                 queue.close()
         self._echo("worker ended")
-        return self._num_failed
+        return self._num_failed + self._num_left
 
     def _begin(self, store: StoreWriter, queue: RunQueue) -> None:
         store.forget_system(time.time() - _KEEP_SYSTEM_S)
@@ -125,7 +132,7 @@ class Worker:
             text += ": no GPU was found, or none is to be used; CPU and memory are sampled"
         store.add_event(None, "info", "worker-started", message=text)
         self._echo(text)
-        queue.top_up(self._queued())
+        queue.top_up(self._ready())
 
     def _loop(self, store: StoreWriter, queue: RunQueue, *, drain: bool) -> None:
         next_beat = 0.0
@@ -134,23 +141,36 @@ class Worker:
             if beat:
                 next_beat = time.monotonic() + _BEAT_S
             try:
-                if self._tend(store, queue, beat=beat) and drain:
+                if self._tend(store, queue, beat=beat) and drain and self._is_drained():
                     return
             except StoreError:
                 logger.exception("the store can't be used at the moment; the worker goes on")
         self._echo("ending; a run in hand saves a checkpoint first")
 
     def _tend(self, store: StoreWriter, queue: RunQueue, *, beat: bool) -> bool:
-        """Show life, keep tickets coming; tell whether there is nothing left to do."""
-        queued = self._queued()
+        """Show life, keep tickets coming; tell whether no queued run can start."""
         with self._if_idle() as idle:
-            if idle and queued:
-                queue.top_up(queued)
+            ready = self._ready() if idle else []
+            if ready:
+                queue.top_up(ready)
             if idle and beat:
                 self._recover(store)
             if beat:
                 store.beat(self._id, run_id=self._run)
-            return idle and not queued
+            return idle and not ready
+
+    def _is_drained(self) -> bool:
+        """Tell whether no queued run will ever be able to start; say what those that are left wait for."""
+        with StoreReader(self._home.store) as reader:
+            waits = reader.waits()
+            queued = [run for run in reader.runs() if run.state == "queued"]
+        lost = in_vain(waits)
+        if any(run.id not in lost for run in queued):
+            return False
+        self._num_left = len(queued)
+        for run in queued:
+            self._echo(f"run {run.name} (id {run.id}) is left {run.waiting}")
+        return True
 
     def _recover(self, store: StoreWriter) -> None:
         recover(store, worker=self._id, grace_s=self._child.grace_s, echo=self._echo)
@@ -170,12 +190,13 @@ class Worker:
             if idle:
                 self._busy.release()
 
-    def _queued(self) -> list[int]:
+    def _ready(self) -> list[int]:
+        """Return the queued runs that can start."""
         with StoreReader(self._home.store) as reader:
-            return [run.id for run in reader.runs() if run.state == "queued"]
+            return [run.id for run in reader.runs() if run.state == "queued" and not run.waiting]
 
     def _on_ticket(self, run_id: int) -> None:
-        """Make the first queued run, whichever the ticket was written for."""
+        """Make the first queued run that can start, whichever the ticket was written for."""
         with self._busy, StoreWriter(self._home.store) as store:
             if self._stop.is_set():
                 return

@@ -121,10 +121,10 @@ def test_an_older_store_is_read_as_it_is_and_brought_up_to_date_by_a_writer(home
         store.add_results(EvaluationRecord(1, 10, 2.5, "key"), {"si_sdr": [1.0]})
         assert reader.item_results(1, 10, "si_sdr") == [1.0]
     with StoreWriter(home.store) as store:
-        assert store.rows("PRAGMA user_version") == [(5,)]
+        assert store.rows("PRAGMA user_version") == [(6,)]
         names = store.rows("SELECT name FROM _sqlite_migrations ORDER BY 1")
         applied = ["m001_initial", "m002_item_results", "m003_headline"]
-        applied += ["m004_items_and_clips", "m005_epochs"]
+        applied += ["m004_items_and_clips", "m005_epochs", "m006_needs"]
         assert names == [(name,) for name in applied]
 
 

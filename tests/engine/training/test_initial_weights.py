@@ -38,11 +38,11 @@ def test_a_run_starts_with_the_figures_and_the_weights_of_its_base(
 ):
     at_zero, whole = new_recorder(), new_recorder()
     trained = base / "checkpoints" / LAST
-    config = make_config(seed=5)
+    config = make_config(seed=5, init_from="base")
     Trainer(config, line_recipe(), tmp_path / "tuned", observers=[whole], control=stop_after()).fit(
         init_from=trained
     )
-    frozen = make_config(seed=6, optimizer={"lr": 1e-12, "weight_decay": 0.0})
+    frozen = make_config(seed=6, init_from="base", optimizer={"lr": 1e-12, "weight_decay": 0.0})
     ended = Trainer(
         frozen, line_recipe(), tmp_path / "frozen", observers=[at_zero], control=stop_after()
     ).fit(init_from=trained)
@@ -70,7 +70,7 @@ def test_a_stopped_run_goes_on_without_its_base_and_ends_bit_identical(
     def fit(name: str, control: Any, init_from: Path | None) -> Any:
         recorder = new_recorder()
         run = Trainer(
-            make_config(seed=3), line_recipe(), tmp_path / name, observers=[recorder],
+            make_config(seed=3, init_from="base"), line_recipe(), tmp_path / name, observers=[recorder],
             control=control,
         )  # fmt: skip
         run.fit(init_from=init_from)
@@ -79,6 +79,8 @@ def test_a_stopped_run_goes_on_without_its_base_and_ends_bit_identical(
     fit("whole", stop_after(), trained)
     fit("parts", stop_after(5), trained)
     shutil.rmtree(base)
+    with pytest.raises(InitError, match="are gone, and it has no intact checkpoint"):
+        fit("fresh", stop_after(), None)
     resumed = fit("parts", stop_after(), None)
 
     assert resumed.of(RunStarted)[0].resumed_from == 5

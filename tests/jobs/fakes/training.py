@@ -11,12 +11,10 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from engine.config.counters import Counters
-from engine.config.schema import RunConfig
 from engine.events import (
     CheckpointSaved,
     Control,
@@ -29,7 +27,7 @@ from engine.events import (
     RunStarted,
 )
 from engine.training.interruption import Interrupted
-from jobs.child.runner import main
+from jobs.child.runner import Job, main
 
 PLAIN, MISTAKE, BUG, DIES, DEAF, DIES_ONCE, TORN_ONCE = range(7)
 BLOCK, SAVE_EVERY, EVALUATE_EVERY = 7, 50, 20
@@ -40,10 +38,9 @@ def loss(update: int) -> float:
     return 1.0 / update
 
 
-def train(
-    config: RunConfig, folder: Path, observers: Sequence[Observer], control: Control
-) -> RunEnded:
+def train(job: Job, observers: Sequence[Observer], control: Control) -> RunEnded:
     """Pretend to train."""
+    config, folder = job.config, job.folder
     if config.seed == MISTAKE:
         raise ValueError("data.train: no audio files in /nowhere; give a folder with some")
     total = int(config.schedule.length.amount)
@@ -65,6 +62,7 @@ def train(
         aside = saved / "state.aside"
         aside.write_text(json.dumps(update))
         aside.replace(saved / "state.json")
+        (saved / "manifest.json").write_text('{"files": {"state.json": {"sha256": "5"}}}')
         tell(CheckpointSaved("last", str(saved), counters(update), {}, 3))
 
     tell(RunStarted(counters(begin), total, begin, "cpu", 3, 10, 2))

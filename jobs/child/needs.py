@@ -1,0 +1,85 @@
+"""The checkpoints that a run takes from other runs, found when it starts and kept to from then on.
+
+The first start notes folder and content of each; a later one uses the same or says what has changed.
+What is read at the start only may be gone once the run has a checkpoint of its own.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engine.checkpoints.layout import CHECKPOINTS, content_of, list_checkpoints
+from jobs.home import Home
+from jobs.store.needs import note_checkpoint
+from jobs.store.reader import StoreReader
+from jobs.store.records import NeedRecord
+from jobs.store.writer import StoreWriter
+
+
+class NeedError(ValueError):
+    """What a run needs of another one is not there any more."""
+
+
+def checkpoints_needed(home: Home, run_id: int, *, note: bool) -> dict[str, Path]:
+    """Return the checkpoint that each reference of a run leads to, by the key of its setting.
+
+    Args:
+        home: where the store and the runs are.
+        run_id: the run.
+        note: keep what was found out in the store: the first of several processes does.
+
+    Raises:
+        NeedError: when a checkpoint that the run began with is gone or has changed.
+        CheckpointError: when there is none.
+    """
+    with StoreReader(home.store) as reader:
+        needs = reader.needs(run_id)
+    folders: dict[str, Path] = {}
+    for need in needs:
+        if need.checkpoint:
+            folder = _as_before(need, home.run_folder(run_id))
+        else:
+            folder = _found(need, home)
+            if note:
+                _note(home, need, folder)
+        if folder is not None:
+            folders[need.key] = folder
+    return folders
+
+
+def _found(need: NeedRecord, home: Home) -> Path:
+    # Loads torch, which a run without needs should not wait for here.
+    from engine.checkpoints.find import find_checkpoint
+    from engine.checkpoints.referenced import checkpoint_of
+
+    if need.needed is None:
+        return find_checkpoint(Path(need.reference))
+    return checkpoint_of(home.run_folder(need.needed), need.which)
+
+
+def _as_before(need: NeedRecord, own: Path) -> Path | None:
+    """Return the checkpoint that the run began with; None where it can do without."""
+    folder = Path(need.checkpoint)
+    content = content_of(folder)
+    if content == need.content:
+        return folder
+    if need.only_at_start and any(
+        saved.name.startswith("last-") for saved in list_checkpoints(own / CHECKPOINTS)
+    ):
+        return None
+    how = "has changed" if content else "is gone"
+    raise NeedError(
+        f"{need.key}: the checkpoint that this run began with, {folder} of {need.reference}, {how}; "
+        "put it back and resume, or enqueue a new run"
+    )
+
+
+def _note(home: Home, need: NeedRecord, folder: Path) -> None:
+    content = content_of(folder)
+    message = f"{need.key}: {need.reference} is {folder} (content {content})"
+    with StoreWriter(home.store) as store, store.transaction() as connection:
+        note_checkpoint(connection, need, checkpoint=str(folder), content=content)
+        store.add_event(
+            need.run, "info", "need-met", message=message,
+            details={"key": need.key, "run": need.needed, "checkpoint": str(folder), "content": content},
+        )  # fmt: skip

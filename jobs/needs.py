@@ -1,0 +1,178 @@
+"""From the references of a config to rows of the store: what a run needs is known when it is queued.
+
+Refuses at once what can't come true: no such run or folder, a checkpoint that is never kept, weights
+of another kind of model, runs that wait for each other. Free of torch; the checkpoints themselves are
+looked up when the run starts, by `jobs.child.needs`.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.checkpoints.layout import list_checkpoints, trained_config
+from engine.config.errors import ConfigError, Problem, nearest
+from engine.config.old_names import upgraded
+from engine.config.references import (
+    BEST,
+    LAST,
+    Reference,
+    mistake,
+    references_of,
+    why_weights_do_not_fit,
+)
+from engine.config.schema import RunConfig
+from jobs.home import Home
+from jobs.store.needs import circle, insert_needs
+from jobs.store.records import NeedRecord
+
+# The one reference whose weights are copied into the model; others are their recipe's to use.
+_WEIGHTS = "init_from"
+
+
+@dataclass(frozen=True, slots=True)
+class _Needed:
+    """The run that a reference names."""
+
+    id: int
+    name: str
+    state: str
+    config: dict[str, Any]
+
+
+def note_needs(
+    home: Home, connection: sqlite3.Connection, configs: Mapping[int, RunConfig]
+) -> None:
+    """Note what runs just inserted need, inside the transaction that inserts them.
+
+    Args:
+        home: where the folders of runs are.
+        connection: of the store.
+        configs: config of each new run by its id; they may refer to each other.
+
+    Raises:
+        ConfigError: with every reference that leads nowhere.
+    """
+    problems: dict[Problem, None] = {}
+    for run_id, config in configs.items():
+        for reference in references_of(config):
+            try:
+                need = _resolved(home, connection, run_id, config=config, reference=reference)
+            except ConfigError as error:
+                problems |= dict.fromkeys(error.problems)
+            else:
+                insert_needs(connection, [need])
+    if not problems and (ring := circle(connection, list(configs))):
+        names = " needs ".join([_name(connection, run) for run in [*ring, ring[0]]])
+        problems[Problem("", f"runs that wait for each other never start: {names}")] = None
+    if problems:
+        raise ConfigError(problems)
+
+
+def _resolved(
+    home: Home,
+    connection: sqlite3.Connection,
+    run_id: int,
+    *,
+    config: RunConfig,
+    reference: Reference,
+) -> NeedRecord:
+    if wrong := mistake(reference):
+        raise _refusal(reference, wrong)
+    folder = reference.folder
+    if folder is not None:
+        _check_folder(folder, config, reference)
+        return _record(run_id, reference, None)
+    needed = _find(connection, reference)
+    if needed.id == run_id:
+        raise _refusal(reference, f"run {needed.name} can't need itself; name another run")
+    _check_which(needed, reference)
+    if needed.state == "finished":
+        _check_saved(home.run_folder(needed.id), needed, reference)
+    _check_fit(config, needed.config, reference, f"run {needed.name}")
+    return _record(run_id, reference, needed)
+
+
+def _record(run_id: int, reference: Reference, needed: _Needed | None) -> NeedRecord:
+    return NeedRecord(
+        run_id,
+        reference.key,
+        reference.text,
+        None if needed is None else needed.id,
+        "" if needed is None else needed.name,
+        reference.which if needed is not None else BEST,
+        reference.only_at_start,
+    )
+
+
+def _find(connection: sqlite3.Connection, reference: Reference) -> _Needed:
+    text = reference.run
+    column = "id" if text.isascii() and text.isdecimal() and len(text) < 19 else "name"
+    sql = "SELECT id, name, state, config FROM runs WHERE "
+    row = connection.execute(f"{sql}{column} = ?", (text,)).fetchone()
+    if row is None:
+        names = [name for (name,) in connection.execute("SELECT name FROM runs ORDER BY id DESC")]
+        hint = nearest(text, names) or "; `sepdash runs` lists them"
+        raise _refusal(
+            reference, f"no run {text!r}{hint} (a folder is written with a slash: ./{text})"
+        )
+    run_id, name, state, config = row
+    return _Needed(run_id, name, state, upgraded(json.loads(config)))
+
+
+def _check_folder(folder: Path, config: RunConfig, reference: Reference) -> None:
+    saved = list_checkpoints(folder)
+    if not saved:
+        raise _refusal(
+            reference,
+            f"{folder} holds no checkpoint: expected the folder of one, or of a run that has saved one",
+        )
+    _check_fit(config, upgraded(trained_config(saved[0])), reference, str(folder))
+
+
+def _check_which(needed: _Needed, reference: Reference) -> None:
+    """Refuse a checkpoint that the run will never keep, where its config says which it keeps."""
+    kept = needed.config.get("checkpoint", {}).get("best")
+    if reference.which in (BEST, LAST) or kept is None or reference.which in kept:
+        return
+    raise _refusal(
+        reference,
+        f"run {needed.name} keeps no checkpoint {reference.which!r}; it keeps "
+        f"{', '.join([BEST, LAST, *kept])}{nearest(reference.which, [BEST, LAST, *kept])}",
+    )
+
+
+def _check_saved(folder: Path, needed: _Needed, reference: Reference) -> None:
+    names = [saved.name for saved in list_checkpoints(folder)]
+    which = reference.which
+    there = {BEST: names, LAST: [name for name in names if name.startswith("last-")]}
+    if not there.get(which, [name for name in names if name == f"best-{which}"]):
+        raise _refusal(
+            reference,
+            f"run {needed.name} has finished, but left no checkpoint {which!r} in {folder}; it has "
+            f"{', '.join(names) or 'none'}",
+        )
+
+
+def _check_fit(
+    config: RunConfig, trained: Mapping[str, Any], reference: Reference, where: str
+) -> None:
+    why = why_weights_do_not_fit(config, trained) if reference.key == _WEIGHTS else ""
+    if why:
+        raise _refusal(
+            reference,
+            f"{where} trains {why}; choose another run, or set init_strict = false to load what fits",
+        )
+
+
+def _refusal(reference: Reference, message: str) -> ConfigError:
+    return ConfigError([Problem(reference.key, message)])
+
+
+def _name(connection: sqlite3.Connection, run_id: int) -> str:
+    row = connection.execute("SELECT name FROM runs WHERE id = ?", (run_id,)).fetchone()
+    return str(row[0]) if row else str(run_id)
