@@ -54,6 +54,19 @@ class Extras:
             parts.append(value.detach().float().reshape(-1))
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
+    def require_other_names(self, metrics: Mapping[str, float]) -> None:
+        """Refuse metrics of an evaluation that are called as those of training are.
+
+        Raises:
+            ValueError: naming one of them, and what to call it.
+        """
+        taken = sorted(self.units.keys() & metrics.keys())
+        if taken:
+            raise ValueError(
+                f"the recipe calls a metric of training and one of validation {taken[0]!r}; the package "
+                f"that brings it must call the latter val_{taken[0]}"
+            )
+
     def zeros(self, device: torch.device) -> Tensor:
         """Return the vector of a rank that had no items."""
         return torch.zeros(self.size, device=device)

@@ -8,7 +8,7 @@ several processes (`engine.training.ranks`) the first one does all but the updat
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
@@ -177,7 +177,7 @@ class Trainer:
         self._telemetry.flush()
         started = perf_counter()
         found = self._validator.run(self._state.model, whole=whole)
-        self._require_own_names(found.metrics)
+        self._updater.extras.require_other_names(found.metrics)
         self._metrics = found.metrics
         self._new_best = self._state.best.update(found.metrics)
         units = {name: metric_unit(name, self._loss_unit) for name in found.metrics}
@@ -189,14 +189,6 @@ class Trainer:
         )  # fmt: skip
         self._write_clips(found.clips)
         self._telemetry.restart_clock()
-
-    def _require_own_names(self, metrics: Mapping[str, float]) -> None:
-        taken = sorted(self._updater.extras.units.keys() & metrics.keys())
-        if taken:
-            raise ValueError(
-                f"the recipe calls a metric of training and one of validation {taken[0]!r}; the package "
-                f"that brings it must call the latter val_{taken[0]}"
-            )
 
     def _write_clips(self, clips: Sequence[Clip]) -> None:
         if not clips:
