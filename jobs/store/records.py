@@ -60,8 +60,13 @@ class RunRecord:
 
     @property
     def condition(self) -> str:
-        """The state as a person sees it: a running run that was asked to stop is stopping."""
-        return "stopping" if self.state == "running" and self.stopping else self.state
+        """The state as a person sees it.
+
+        A running run that was asked to stop is stopping, a queued one that can't start yet is waiting.
+        """
+        if self.state == "running" and self.stopping:
+            return "stopping"
+        return "waiting" if self.waiting else self.state
 
     @property
     def top(self) -> float | None:

@@ -72,7 +72,9 @@ def resume(*, runs: tuple[str, ...], devices: int | None, home: Home) -> None:
 
     for run in _find(home, runs):
         submit.resume(home, run.id, devices=devices)
-        click.echo(f"run {run.id} {run.name} is queued again, from update {run.updates}")
+        (queued,) = _find(home, (str(run.id),))
+        waiting = f", {queued.waiting}" if queued.waiting else ""
+        click.echo(f"run {run.id} {run.name} is queued again, from update {run.updates}{waiting}")
 
 
 @click.command(epilog=_MOVE)
@@ -95,10 +97,14 @@ def move(run: str, place: str, *, home: Home) -> None:
 @click.command(epilog=_RM)
 @runs_argument
 @click.option("--keep-files", is_flag=True, help="Leave log and checkpoints on disk.")
+@click.option("--force", is_flag=True, help="Also remove runs that other runs need.")
 @click.option("-y", "--yes", is_flag=True, help="Don't ask.")
 @with_home
-def rm(*, runs: tuple[str, ...], keep_files: bool, yes: bool, home: Home) -> None:
-    """Remove runs with their files; at a terminal, asks first."""
+def rm(*, runs: tuple[str, ...], keep_files: bool, force: bool, yes: bool, home: Home) -> None:
+    """Remove runs with their files; at a terminal, asks first.
+
+    A run that unfinished runs need is kept, unless they are removed with it.
+    """
     from jobs import submit
 
     found = _find(home, runs)
@@ -106,6 +112,7 @@ def rm(*, runs: tuple[str, ...], keep_files: bool, yes: bool, home: Home) -> Non
     if not yes and sys.stdin.isatty():
         files = "" if keep_files else " and their checkpoints"
         click.confirm(f"Remove {names}{files}?", abort=True)
+    together = [run.id for run in found]
     for run in found:
-        submit.remove(home, run.id, keep_files=keep_files)
+        submit.remove(home, run.id, keep_files=keep_files, force=force, together=together)
         click.echo(f"run {run.id} {run.name} is removed")

@@ -12,6 +12,7 @@ Examples:
   sepdash enqueue bandwidth/small --set data.train=~/speech/train --set data.valid=~/speech/test
   sepdash enqueue denoise/small --set optimizer.lr=3e-3 --set 'model.strides=[2, 4, 8]'
   sepdash enqueue demo/baseline --name night-1 --set seed=1
+  sepdash enqueue demo/baseline --set init_from=night-1   starts when night-1 has finished
 """
 
 
@@ -35,7 +36,8 @@ def enqueue(preset: str, *, assignments: tuple[str, ...], name: str | None, home
     with StoreReader(home.store) as reader:
         record = reader.run(run_id)
         idle = not any(worker.alive for worker in reader.workers())
-    click.echo(f"run {record.id} {record.name} is queued")
+    waiting = f", {record.waiting}" if record.waiting else ""
+    click.echo(f"run {record.id} {record.name} is queued{waiting}")
     size = schedule_size(config)
     for warning in [*schedule_warnings(config, size=size), *data_warnings(config.data)]:
         click.echo(f"warning: {warning}", err=True)

@@ -190,12 +190,12 @@ def _store(home: Home) -> Iterator[Check]:
         text = str(error) if str(home.store) in str(error) else f"{home.store}: {error}"
         yield Check("store", "runs", "problem", text)
         return
-    counts = Counter(run.state for run in runs)
+    counts = Counter("waiting" if run.waiting else run.state for run in runs)
     states = ", ".join(f"{count} {state}" for state, count in counts.items())
     yield Check("store", "runs", "ok", states or "none")
     for worker in workers:
         yield Check("store", "worker", "ok", f"alive on {worker.device}, pid {worker.pid}")
-    if not workers and (waiting := counts["queued"] + counts["running"]):
+    if not workers and (waiting := counts["queued"] + counts["waiting"] + counts["running"]):
         text = f"none is alive and {waiting} runs wait: `sepdash worker` starts one"
         yield Check("store", "worker", "note", text)
 

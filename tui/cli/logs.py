@@ -14,6 +14,7 @@ from tui.cli.common import run_argument, with_home
 
 if TYPE_CHECKING:
     from jobs.store.reader import StoreReader
+    from jobs.store.records import RunRecord
 
 _EXAMPLES = """\b
 Examples:
@@ -38,12 +39,18 @@ def logs(run: str, *, follow: bool, lines: int | None, home: Home) -> None:
         record = reader.run(run)
         path = home.run_folder(record.id) / "log.txt"
         if follow:
+            if record.waiting:
+                click.echo(f"run {record.name} is {_state(record)}", err=True)
             _follow(reader, record.id, path, lines)
         elif path.is_file():
             with path.open(errors="replace") as file:
                 _print_tail(file, lines)
         else:
-            click.echo(f"run {record.name} has no log yet: it is {record.state}", err=True)
+            click.echo(f"run {record.name} has no log yet: it is {_state(record)}", err=True)
+
+
+def _state(record: RunRecord) -> str:
+    return f"{record.state}, {record.waiting}" if record.waiting else record.state
 
 
 def _print_tail(file: TextIO, lines: int | None) -> None:

@@ -28,7 +28,7 @@ Examples:
 @json_option
 @with_home
 def runs(*, states: tuple[str, ...], as_json: bool, home: Home) -> None:
-    """List the runs: queued, running, ended.
+    """List the runs: queued, running, ended; of those that need another run, what they wait for.
 
     The best so far is SI-SDR in dB, with its gain over the unprocessed input, or for speech
     recognition the word error rate.
@@ -42,7 +42,12 @@ def runs(*, states: tuple[str, ...], as_json: bool, home: Home) -> None:
     elif found:
         best = common_title(run.metric for run in found).upper()
         headers = ["ID", "NAME", "STATE", "DONE", "LEFT", best, "EMA", "GAIN", "PRESET"]
-        print_table(headers, [row(run) for run in found], right=f"ID DONE LEFT {best} EMA GAIN")
+        rows = [row(run) for run in found]
+        if any(run.waiting for run in found):
+            headers.append("WAITING FOR")
+            for cells, run in zip(rows, found, strict=True):
+                cells.append(formats.clean(run.waiting.removeprefix("waiting for ")))
+        print_table(headers, rows, right=f"ID DONE LEFT {best} EMA GAIN")
     else:
         click.echo("no runs yet: `sepdash presets` lists what can be enqueued", err=True)
 

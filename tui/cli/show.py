@@ -14,7 +14,7 @@ from tui.reports import formats
 
 if TYPE_CHECKING:
     from jobs.store.reader import StoreReader
-    from jobs.store.records import CheckpointRecord, EventRecord, RunRecord
+    from jobs.store.records import CheckpointRecord, EventRecord, NeedRecord, RunRecord
 
 _EXAMPLES = """\b
 Examples:
@@ -43,6 +43,7 @@ def show(run: str, *, only_config: bool, as_json: bool, home: Home) -> None:
             click.echo(to_toml(reader.config(record.id)).rstrip())
         else:
             _print_run(record, home)
+            _print_needs(reader.needs(record.id))
             _print_latest(reader.latest(record.id))
             _print_checkpoints(reader.checkpoints(record.id))
             _print_events(reader.events(record.id, limit=20))
@@ -51,6 +52,7 @@ def show(run: str, *, only_config: bool, as_json: bool, home: Home) -> None:
 def _everything(reader: StoreReader, record: RunRecord) -> dict[str, object]:
     return {
         "run": record,
+        "needs": reader.needs(record.id),
         "latest": reader.latest(record.id),
         "checkpoints": reader.checkpoints(record.id),
         "events": reader.events(record.id),
@@ -59,7 +61,9 @@ def _everything(reader: StoreReader, record: RunRecord) -> dict[str, object]:
 
 
 def _print_run(record: RunRecord, home: Home) -> None:
-    state = record.condition
+    state: str = record.condition
+    if record.waiting:
+        state = f"{record.state}, {record.waiting}"
     done = (
         f"{record.updates} of {record.total_updates} updates ({formats.percent(record.progress)})"
     )
@@ -84,6 +88,13 @@ def _print_run(record: RunRecord, home: Home) -> None:
     }
     for name, text in fields.items():
         click.echo(f"{name:<12} {text}")
+
+
+def _print_needs(needs: list[NeedRecord]) -> None:
+    for need in needs:
+        run = f" (run {need.needed})" if need.needed is not None else ""
+        begun = f": began with {need.checkpoint}, content {need.content}" if need.checkpoint else ""
+        click.echo(f"{need.key:<12} {formats.clean(need.reference)}{run}{begun}")
 
 
 def _best(record: RunRecord) -> str:

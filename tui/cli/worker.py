@@ -19,7 +19,10 @@ Examples:
 @click.command(epilog=_EXAMPLES)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda:0, cuda:1, ...")
 @click.option(
-    "--drain", is_flag=True, help="Stop when the queue is empty; exit code 1 if a run failed."
+    "--drain",
+    is_flag=True,
+    help="Stop when no queued run can start any more; exit code 1 if a run failed, or was left waiting for one "
+    "that did.",
 )
 @with_home
 def worker(*, device: str, drain: bool, home: Home) -> None:
@@ -28,5 +31,9 @@ def worker(*, device: str, drain: bool, home: Home) -> None:
 
     num_failed = serve(home, device=device, drain=drain, echo=click.echo)
     if drain and num_failed:
-        click.echo(f"{counted(num_failed, 'run')} failed; `sepdash runs` lists them", err=True)
+        was = "was" if num_failed == 1 else "were"
+        text = (
+            f"{counted(num_failed, 'run')} failed or {was} left waiting; `sepdash runs` lists them"
+        )
+        click.echo(text, err=True)
         click.get_current_context().exit(1)

@@ -176,8 +176,12 @@ class Dashboard(Screen[None]):
     def _take_log(self, message: LogChanged) -> None:
         if message.run == self._selected:
             tail = self.query_one(LogTail)
-            tail.empty = "" if message.run is None else "no log yet: the run has not started"
+            tail.empty = self._why_no_log()
             tail.lines = message.lines
+
+    def _why_no_log(self) -> str:
+        run = self.chosen
+        return f"no log yet: {run.waiting or 'the run has not started'}" if run else ""
 
     @on(FeedFailed)
     def _take_failure(self, message: FeedFailed) -> None:
@@ -211,6 +215,7 @@ class Dashboard(Screen[None]):
         table = self.query_one(RunsTable)
         table.runs, table.selected, table.marks = self._runs, self._selected, self._colours()
         self.query_one(RunLine).run = self.chosen
+        self.query_one(LogTail).empty = self._why_no_log()
         self.query_one(RunLine).others = len(self._watched().runs) - 1 if self._marks else 0
         self._feed.watch(self._watched())
 

@@ -104,7 +104,7 @@ def _align(column: Column, text: str, width: int) -> str:
 def _state(run: RunRecord, width: int, place: int) -> list[Cell]:
     state = run.condition
     colour = {
-        "running": "primary", "queued": "dim", "finished": "success",
+        "running": "primary", "queued": "dim", "waiting": "dim", "finished": "success",
         "stopped": "warning", "stopping": "warning", "failed": "error",
     }[state]  # fmt: skip
     cells = [Cell(f"{STATE_GLYPHS[state]} ", colour)]
@@ -114,8 +114,8 @@ def _state(run: RunRecord, width: int, place: int) -> list[Cell]:
         cells.append(Cell(f"{formats.percent(run.progress):>5}", colour))
         return cells
     text = state
-    if state == "queued":
-        text = f"queued #{place}"
+    if state in {"queued", "waiting"}:
+        text = f"{state} #{place}"
     elif state in {"stopped", "failed"} and run.updates:
         text = f"{state} {formats.percent(run.progress)}"
     return [*cells, Cell(formats.fit(text, width - 2), colour)]

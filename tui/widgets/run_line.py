@@ -36,8 +36,8 @@ class RunLine(Widget):
         if self.others:
             line.append(f" with {self.others} more", style=colours["accent"])
         # Of a running run it is the stage before training.
-        if self.run.message:
-            message = formats.clean(" · ".join(self.run.message.splitlines()))
+        if text := self.run.waiting or self.run.message:
+            message = formats.clean(" · ".join(text.splitlines()))
             return line.append(f"  {message}", style=state_colour(state, colours))
         for label, value in facts(self.run, self.latest):
             if line.cell_len + len(label) + len(value) + 3 > self.content_size.width:

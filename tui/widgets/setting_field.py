@@ -11,7 +11,7 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
-from engine.config.fields import SettingInfo
+from engine.config.fields import RUN_REFERENCE, SettingInfo
 from tui.live.draft import FieldState
 from tui.reports import formats
 from tui.widgets.choice import Choice
@@ -162,6 +162,8 @@ def field_id(key: str) -> str:
 
 
 def _placeholder(info: SettingInfo) -> str:
+    if info.refers_to_run:
+        return RUN_REFERENCE if info.required else f"none, or {RUN_REFERENCE}"
     return "required" if info.required else "none" if info.optional else "default"
 
 

@@ -49,10 +49,12 @@ class StatusLine(Widget):
             return text.append("  press w to start one", style=colours["secondary"])
         text = Text()
         names = {run.id: run.name for run in self.run_records}
+        waiting = sum(bool(run.waiting) for run in self.run_records)
+        idle = f"idle, {waiting} waiting" if waiting else "idle"
         for worker in alive:
             text.append("● ", style=colours["success"])
             text.append(f"{worker.device} ")
-            doing = names.get(worker.run, "idle") if worker.run is not None else "idle"
+            doing = names.get(worker.run, idle) if worker.run is not None else idle
             text.append(f"{formats.clean(doing)}  ", style=colours["secondary"])
         return text
 

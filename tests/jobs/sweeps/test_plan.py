@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from engine.config.errors import ConfigError, DataError
+from jobs.home import Home
 from jobs.store.errors import StoreError
+from jobs.store.reader import StoreReader
 from jobs.sweeps.measured import Measured
-from jobs.sweeps.plan import plan_sweep
+from jobs.sweeps.plan import plan_sweep, queue_sweep
 from presets.catalogue import Catalogue
 
 BASE = """
@@ -278,3 +280,32 @@ def test_assignments_are_told_with_the_problems_of_the_variants(plan) -> None:
 def test_odd_schedules_are_warned_about(plan) -> None:
     made = plan(grid={"schedule.gamma": [0.99, 0.999]})
     assert [len(run.warnings) for run in made.runs] == [1, 0]
+
+
+def test_variants_may_start_from_different_runs(plan, tmp_path, write_tone, monkeypatch) -> None:
+    for folder in ("t", "v", "n"):
+        write_tone(tmp_path / folder / "tone.wav")
+    monkeypatch.chdir(tmp_path)
+    home = Home(tmp_path / "home").create()
+    trained = plan(variants={"first": {}, "second": {}}, name="{variant}")
+    ids = queue_sweep(home, trained)
+
+    tuned = plan(
+        variants={"scratch": {}, "one": {"init_from": "first"}, "two": {"init_from": "second@last"}}
+    )
+    queue_sweep(home, tuned)
+
+    with StoreReader(home.store) as reader:
+        waiting = {run.variant: run.waiting for run in reader.runs() if run.experiment == "exp"}
+        two = reader.needs(reader.run("exp-two-s0").id)
+        count = len(reader.runs())
+    assert waiting == {
+        "first": "", "second": "", "scratch": "",
+        "one": "waiting for first (queued)", "two": "waiting for second (queued)",
+    }  # fmt: skip
+    assert [(need.needed, need.which) for need in two] == [(ids[1], "last")]
+    wrong = plan(variants={"a": {}, "b": {"init_from": "thrid"}}, name="x-{variant}")
+    with pytest.raises(ConfigError, match="init_from: no run 'thrid'"):
+        queue_sweep(home, wrong)
+    with StoreReader(home.store) as reader:
+        assert len(reader.runs()) == count

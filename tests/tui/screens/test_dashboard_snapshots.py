@@ -8,9 +8,12 @@ import time
 
 import pytest
 
+from jobs.store.needs import insert_needs
+from jobs.store.records import NeedRecord
 from tui.app import SepdashApp
 from tui.widgets.charts.chart import Chart
 from tui.widgets.log_tail import LogTail
+from tui.widgets.run_line import RunLine
 from tui.widgets.status_line import StatusLine
 
 
@@ -104,3 +107,28 @@ def test_speech_recognition_beside_separation(snap_compare, lab, clock):
     lab.sample(clock() - 1)
     app = SepdashApp(lab.home, clock=clock)
     assert snap_compare(app, terminal_size=(120, 30), run_before=filled)
+
+
+def test_runs_that_wait_for_other_runs(snap_compare, lab, clock):
+    lab.run("codec-1", "failed", updates=900, message="training diverged")
+    base = lab.run("pretrain-1", "running", updates=8000)
+    runs = [lab.run(name) for name in ("tuned-1", "tuned-2", "free-1")]
+    needs = [
+        NeedRecord(runs[0], "init_from", "pretrain-1", base, "pretrain-1", "best", True),
+        NeedRecord(runs[1], "init_from", "codec-1", base - 1, "codec-1", "best", True),
+    ]
+    with lab.writer.transaction() as connection:
+        insert_needs(connection, needs)
+    lab.worker(pid=os.getpid(), run=base)
+    lab.sample(clock() - 1)
+    app = SepdashApp(lab.home, clock=clock)
+
+    async def choose(pilot):
+        await filled(pilot)
+        await pilot.press("down", "down")
+        await settle(pilot, lambda: pilot.app.screen.query_one(RunLine).run.id == runs[1])
+        await settle(pilot, lambda: not pilot.app.screen.query_one(LogTail).lines)
+        chart = pilot.app.screen.query_one("#score", Chart)
+        await settle(pilot, lambda: not chart.plot.lines)
+
+    assert snap_compare(app, terminal_size=(120, 30), run_before=choose)

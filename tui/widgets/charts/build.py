@@ -101,6 +101,8 @@ def _titles(name: str, item: RunData | None = None) -> tuple[str, str]:
 
 
 def _waiting(run: RunRecord) -> str:
+    if run.waiting:
+        return "waiting for another run"
     if run.state == "queued":
         return "waiting in the queue"
     return "" if run.updates else "no points yet"

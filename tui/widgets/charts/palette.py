@@ -60,6 +60,7 @@ SERIES_ON_LIGHT = (
 STATE_GLYPHS = {
     "running": "▶",
     "queued": "◦",
+    "waiting": "◌",
     "finished": "✓",
     "stopped": "■",
     "failed": "✗",
@@ -72,6 +73,7 @@ def state_colour(state: str, variables: dict[str, str]) -> str:
     names = {
         "running": "primary",
         "queued": "secondary",
+        "waiting": "secondary",
         "finished": "success",
         "stopped": "warning",
         "stopping": "warning",
