@@ -199,7 +199,7 @@ def test_show_says_which_stage_before_training_a_run_is_in(sepdash, lab) -> None
 def test_show_json_holds_config_and_checkpoints(sepdash, lab) -> None:
     lab.run("one")
     found = json.loads(sepdash("show", "one", "--json").out)
-    assert set(found) == {"run", "latest", "checkpoints", "events", "config"}
+    assert set(found) == {"run", "needs", "latest", "checkpoints", "events", "config"}
 
 
 def test_config_of_a_run_is_a_preset(sepdash, folders) -> None:
