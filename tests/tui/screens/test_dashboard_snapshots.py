@@ -129,6 +129,6 @@ def test_runs_that_wait_for_other_runs(snap_compare, lab, clock):
         await settle(pilot, lambda: pilot.app.screen.query_one(RunLine).run.id == runs[1])
         await settle(pilot, lambda: not pilot.app.screen.query_one(LogTail).lines)
         chart = pilot.app.screen.query_one("#score", Chart)
-        await settle(pilot, lambda: not chart.plot.lines)
+        await settle(pilot, lambda: chart.plot.empty == "waiting for another run")
 
     assert snap_compare(app, terminal_size=(120, 30), run_before=choose)
