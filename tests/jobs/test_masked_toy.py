@@ -7,6 +7,7 @@ What it is killed by is in its `recipe.py`; single parts are tested in
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable
@@ -136,6 +137,38 @@ def test_killed_and_stopped_anywhere_it_comes_to_the_same(home, sepdash):
         unit, updates, values = curves[name]
         assert (unit, updates) == ("", [3, 6, 9, 12])
         assert all(value is not None and 0 <= value <= 1 for value in values)
+
+
+def test_a_toy_waits_for_the_run_whose_codebook_it_starts_from(home, sepdash):
+    """Its codebook is there before the first update, and it is killed and stopped on its way."""
+    base, heir, twin = 1, 2, 3
+    sepdash("enqueue", "toy", "--name", "base")
+    for name in ("heir", "twin"):
+        sepdash("enqueue", "toy", "--name", name, "--set", "loss.codebook_from=base@last")
+    for run_id, name in (
+        (base, "kill-codes-3"),
+        (heir, "kill-clusters-2"),
+        (heir, "kill-update-1"),
+    ):
+        home.run_folder(run_id).mkdir(parents=True, exist_ok=True)
+        (home.run_folder(run_id) / name).touch()
+    sepdash("move", "heir", "top")
+    assert "waiting for base" in sepdash("show", "heir")
+
+    sepdash("worker", "--drain", "--device", "cpu")
+
+    ended = [run_of(home, run_id) for run_id in (base, heir, twin)]
+    assert [run.state for run in ended] == ["finished"] * 3, log_of(home, heir)
+    assert ended[1].started_at >= ended[0].ended_at
+    (one, texts), (other, others) = (state_of(home, run_id) for run_id in (heir, twin))
+    assert [name for name in one if not torch.equal(one[name], other[name])] == []
+    assert texts == others
+    documents = [json.loads(text) for text in texts if '"origin"' in text]
+    assert [values["state"]["origin"] for values in documents] == ["base"]
+    codebook = "recipe.safetensors/state.codebook"
+    first, _ = state_of(home, base)
+    key = f"last-{UPDATES:06d}/{codebook}"
+    assert not torch.equal(one[key], first[key])
 
 
 def test_a_trained_toy_is_loaded_with_all_it_keeps(home, sepdash, site):
