@@ -37,6 +37,6 @@ def load_trained(path: Path) -> tuple[Recipe, nn.Module]:
         recipe.start_state(model, CPU)
     try:
         load_own_state(recipe, parts.state)
-    except ValueError as error:
+    except (RuntimeError, ValueError) as error:
         raise CheckpointError(f"{manifest.folder} does not fit this program: {error}") from error
     return recipe, model.eval()
