@@ -1,6 +1,6 @@
-"""What a training run tells the world: typed, past-tense facts, and the observer that hears them.
+"""The events that a training run emits: typed, past-tense facts, and the observer that receives them.
 
-The trainer knows no store, no screen and no network; sinks in `jobs.sinks` implement `Observer`.
+The trainer depends on no store, screen or network; sinks in `jobs.sinks` implement `Observer`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from engine.config.counters import Counters
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """The run is about to make its next update; `resumed_from` is 0 for a fresh run."""
+    """The run is about to start its next update; `resumed_from` is 0 for a new run."""
 
     counters: Counters
     total_updates: int
@@ -69,7 +69,7 @@ class Evaluated:
     """An evaluation ended; `metrics` holds si_sdr, si_sdr_ema, si_sdri, val_loss, ... by name.
 
     `items` holds the value of each item, (N,) float64 by name, NaN where an item has none;
-    evaluations with equal `items_key` judged the same items in the same order.
+    evaluations with equal `items_key` used the same items in the same order.
     """
 
     counters: Counters
@@ -86,7 +86,7 @@ class Evaluated:
 class ClipFile:
     """Audio of a validation item; paths are relative to the run's folder.
 
-    `updates` is 0 for what no update changes: input and target.
+    `updates` is 0 for input and target, which no update changes.
     """
 
     updates: int
@@ -98,7 +98,7 @@ class ClipFile:
 
 @dataclass(frozen=True, slots=True)
 class ClipsWritten:
-    """An evaluation left clips on disk."""
+    """An evaluation wrote clips to disk."""
 
     counters: Counters
     files: tuple[ClipFile, ...]
@@ -117,7 +117,7 @@ class CheckpointSaved:
 
 @dataclass(frozen=True, slots=True)
 class Noticed:
-    """Something a person should know: skipped updates, a broken checkpoint passed over, ..."""
+    """A notice for the user: skipped updates, a damaged checkpoint, ..."""
 
     level: Literal["info", "warning", "error"]
     kind: str
@@ -148,14 +148,14 @@ Event = (
 
 
 class Observer(Protocol):
-    """Hears every event, on the training thread: it must return at once."""
+    """Receives every event, on the training thread: it must return at once."""
 
     def on_event(self, event: Event) -> None:
-        """Take one event."""
+        """Handle one event."""
 
 
 class Control(Protocol):
-    """Asked once per update; must cost next to nothing."""
+    """Queried once per update; must cost almost nothing."""
 
     def stop_reason(self) -> str | None:
-        """Return why the run must stop now, or None to go on."""
+        """Return why the run must stop now, or None to continue."""

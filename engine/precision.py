@@ -18,25 +18,27 @@ def resolve_device(name: str) -> torch.device:
     """Return the device to train on.
 
     Raises:
-        ValueError: when a GPU is asked for and there is none.
+        ValueError: when the requested GPU does not exist.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(
-            f"precision.device = {name}: no GPU was found; set precision.device to auto or cpu"
+            f"precision.device = {name}: no GPU found; set precision.device to auto or cpu"
         )
     try:
         device = torch.device(name)
     except RuntimeError:
         raise ValueError(f"device {name!r}: expected auto, cpu, cuda or cuda:N") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device {name!r}: this machine has {torch.cuda.device_count()} GPU(s)")
+        raise ValueError(
+            f"device {name!r}: this machine has only {torch.cuda.device_count()} GPU(s)"
+        )
     return device
 
 
 def autocast(config: PrecisionConfig, device: torch.device) -> AbstractContextManager[object]:
-    """Return the context of a forward pass; it can be entered again and again."""
+    """Return the autocast context of a forward pass; reusable."""
     if config.dtype == "fp32":
         return nullcontext()
     return torch.autocast(device.type, dtype=_DTYPES[config.dtype])
@@ -44,10 +46,10 @@ def autocast(config: PrecisionConfig, device: torch.device) -> AbstractContextMa
 
 @contextmanager
 def backend_settings(config: PrecisionConfig) -> Iterator[None]:
-    """Set the process-wide switches that the config asks for; they are put back at the end."""
+    """Set the process-wide backend switches of the config; restored on exit."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = (matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, torch.get_num_threads())
-    # Only touched when it changes: the call imports torch's compiler, which takes seconds.
+    # Only called when it changes something: the call imports torch's compiler, which takes seconds.
     deterministic = config.deterministic and not torch.are_deterministic_algorithms_enabled()
     matmul.allow_tf32 = cudnn.allow_tf32 = config.tf32
     cudnn.benchmark = config.cudnn_benchmark and not config.deterministic
@@ -66,9 +68,9 @@ def backend_settings(config: PrecisionConfig) -> Iterator[None]:
 
 
 def place(model: nn.Module, config: PrecisionConfig, device: torch.device) -> nn.Module:
-    """Move a network to the device, in the layout and the form in which it is trained.
+    """Move a network to the device, in its training layout, compiled if the config asks for it.
 
-    Names in its state are the same whether it is compiled or not.
+    Compiling does not change the names in its state.
     """
     model = model.to(device)
     if config.channels_last:
@@ -82,10 +84,10 @@ def place(model: nn.Module, config: PrecisionConfig, device: torch.device) -> nn
 
 
 def compiled_parts(model: nn.Module) -> list[nn.Module]:
-    """Return what is compiled: the parts that the model names in `compiled_parts`, or all of it.
+    """Return the modules to compile: those that the model names in `compiled_parts`, or all of it.
 
-    A model whose parts are called one by one, as those of a transducer are, gains nothing from being
-    compiled as a whole.
+    Compiling a model as a whole has no effect when its parts are called separately, as in a
+    transducer.
     """
     names = getattr(model, "compiled_parts", ())
     return [model.get_submodule(name) for name in names] or [model]
@@ -93,7 +95,7 @@ def compiled_parts(model: nn.Module) -> list[nn.Module]:
 
 @contextmanager
 def eagerly(config: PrecisionConfig) -> Iterator[None]:
-    """Run a compiled network as it was written: lengths of validation vary, and each would be compiled."""
+    """Run a compiled network uncompiled: validation lengths vary, and each would trigger a compilation."""
     if not config.compile:
         yield
         return
@@ -103,7 +105,7 @@ def eagerly(config: PrecisionConfig) -> Iterator[None]:
 
 @contextmanager
 def without_benchmark() -> Iterator[None]:
-    """Keep cuDNN from timing kernels: validation lengths vary, and each would be timed anew."""
+    """Disable cuDNN benchmarking: validation lengths vary, and each would be benchmarked again."""
     before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = False
     try:
@@ -113,11 +115,11 @@ def without_benchmark() -> Iterator[None]:
 
 
 class LossScale:
-    """The dynamic loss scale of fp16, kept on the device so that nothing waits for it.
+    """The dynamic loss scale of fp16, kept on the device to avoid synchronisation.
 
     The rule is that of `torch.amp.GradScaler`: halve after a non-finite update, double after 2000
-    good ones; only its flag comes from the trainer, which gates every update on it anyway. It starts
-    lower than there, since losses are sums over items here.
+    finite ones. The flag comes from the trainer, which gates every update on it anyway. The initial
+    value is lower, since losses are sums over items here.
     """
 
     def __init__(self, device: torch.device, *, initial: float = 2.0**12) -> None:
@@ -129,10 +131,10 @@ class LossScale:
         torch._amp_update_scale_(self.value, self._good, skipped, 2.0, 0.5, 2000)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the scale and the count of good updates."""
+        """Return the scale and the count of finite updates."""
         return {"value": self.value, "good": self._good}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take both from `state`."""
+        """Load both from `state`."""
         self.value.copy_(state["value"])
         self._good.copy_(state["good"])

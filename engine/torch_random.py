@@ -1,9 +1,9 @@
 """Torch's random draws as a pure function of (seed, where they are used), and the global generators.
 
-Owns how a seed and a place (update and micro-batch) become the state of torch's generators: dropout
-is the same whatever the number of workers, and a resumed run draws what the uninterrupted one would
-have drawn. Draws of items are keyed in `engine.item_random`. Also saves and restores the global
-generators, for code that draws from them all the same.
+Owns how a seed and a position (update and micro-batch) become the state of torch's generators:
+dropout does not depend on the number of workers, and a resumed run draws the same numbers as an
+uninterrupted one. Draws of items are keyed in `engine.item_random`. Also saves and restores the global
+generators, for code that draws from them directly.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def seed_everything(seed: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class RngState:
-    """The global generators: `tensors` fit for safetensors, `values` fit for JSON."""
+    """State of the global generators: `tensors` for safetensors, `values` for JSON."""
 
     tensors: dict[str, Tensor]
     values: dict[str, float | int | None]
@@ -76,7 +76,7 @@ def rng_state() -> RngState:
 
 
 def set_rng_state(state: RngState) -> None:
-    """Put the global generators back to `state`; GPUs that are not in use here are left out.
+    """Restore the global generators from `state`; GPUs that are not in use here are ignored.
 
     Raises:
         ValueError: when the state is incomplete.
@@ -84,7 +84,7 @@ def set_rng_state(state: RngState) -> None:
     missing = {"python", "numpy", "torch"} - state.tensors.keys()
     if missing:
         raise ValueError(
-            f"random state lacks {', '.join(sorted(missing))}; the checkpoint is damaged"
+            f"random state is missing {', '.join(sorted(missing))}; the checkpoint is damaged"
         )
     keys = tuple(state.tensors["python"].tolist())
     random.setstate((state.values["python_version"], keys, state.values["python_gauss"]))

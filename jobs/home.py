@@ -12,7 +12,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """The folder and the names inside it; folders are made 0700, files 0600."""
+    """The folder and the paths inside it; folders have mode 0700, files 0600."""
 
     root: Path
 
@@ -33,17 +33,17 @@ class Home:
 
     @property
     def queue(self) -> Path:
-        """The Huey queue (SQLite), a file of its own: it is locked at each poll."""
+        """The Huey queue (SQLite), in a separate file because each poll locks it."""
         return self.root / "queue.db"
 
     @property
     def presets(self) -> Path:
-        """The user's presets, laid over the shipped ones."""
+        """The user's presets, which override the shipped ones."""
         return self.root / "presets"
 
     @property
     def locks(self) -> Path:
-        """One lock file for each device a worker holds."""
+        """One lock file for each device in use by a worker."""
         return self.root / "locks"
 
     def run_folder(self, run_id: int) -> Path:
@@ -51,10 +51,10 @@ class Home:
         return self.root / "runs" / f"{run_id:06d}"
 
     def create(self) -> Home:
-        """Make the folders; the process keeps files to its user from here on.
+        """Create the folders; files of this process are private to its user from here on.
 
         Raises:
-            OSError: when a folder can't be made there.
+            OSError: when a folder can't be created.
         """
         os.umask(0o077)
         try:
@@ -62,7 +62,7 @@ class Home:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise OSError(
-                f"{folder}: can't be made ({error.strerror}); choose another folder with --home or "
+                f"{folder}: can't be created ({error.strerror}); choose another folder with --home or "
                 "SEPDASH_HOME"
             ) from error
         return self

@@ -1,8 +1,8 @@
-"""The queue of tickets: a message says that there is a run to make, the store says which one is next.
+"""The queue of tickets: a message means that a run is waiting, the store determines which one is next.
 
-Huey deletes a message before its task runs, and pickles by default. So a ticket carries a run id and
-nothing else, as JSON; the truth about a run is in the store, and losing a ticket loses nothing:
-`top_up` brings their number back to that of the queued runs.
+Huey deletes a message before its task runs, and pickles by default. So a ticket contains only a run
+id, as JSON. The state of a run is in the store, and a lost ticket loses nothing: `top_up` adds tickets
+until there is one for each queued run.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TASK = "ticket"
 
 
 class TicketSerializer(Serializer):  # type: ignore[misc]
-    """Turns a ticket into JSON and back; a message that is no ticket is refused, never executed."""
+    """Converts a ticket to JSON and back; any other message is refused, never executed."""
 
     task_name = ""
 
@@ -39,7 +39,9 @@ class TicketSerializer(Serializer):  # type: ignore[misc]
             fields = None
         run_id = fields.get("run") if isinstance(fields, dict) else None
         if not isinstance(run_id, int):
-            raise StoreError("the queue holds a message that is no ticket; it was dropped")
+            raise StoreError(
+                "the queue contained a message that is not a ticket; the message was dropped"
+            )
         return Message(
             uuid.uuid4().hex, self.task_name, retries=0, retry_delay=0, args=(run_id,), kwargs={}
         )
@@ -58,7 +60,7 @@ class RunQueue:
             )
         except sqlite3.DatabaseError as error:
             raise StoreError(
-                f"{path}: can't be used as the queue ({error}); delete it, nothing is lost by that"
+                f"{path}: can't be used as the queue ({error}); delete this file, no run is lost"
             ) from None
         self._ticket = self.huey.task(name=_TASK)(on_ticket or _ignore)
         serializer.task_name = f"{self._ticket.task_class.__module__}.{_TASK}"
@@ -75,14 +77,14 @@ class RunQueue:
         return int(self.huey.storage.queue_size())
 
     def top_up(self, queued: list[int]) -> None:
-        """Add tickets until there is one for each of these queued runs."""
+        """Add tickets until there is one for each queued run."""
         for run_id in queued[: max(0, len(queued) - self.size())]:
             self.push(run_id)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self.huey.storage.close()
 
 
 def _ignore(run_id: int) -> None:
-    """Stand in for the worker where tickets are only added."""
+    """Replace the worker where tickets are only added."""

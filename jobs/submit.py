@@ -1,7 +1,7 @@
-"""What a person can ask of runs: enqueue, stop, resume, remove, move.
+"""User requests on runs: enqueue, stop, resume, remove, move.
 
-The only way in for the dashboard and the command line. Loads neither torch nor textual; sqlite-utils
-and Huey are loaded here, so a screen imports this module inside a thread.
+The only entry point for the dashboard and the command line. Loads neither torch nor textual, but
+sqlite-utils and Huey, so screens import this module in a thread.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _NAME = re.compile(r"(?!\d+$)[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 @dataclass(frozen=True, slots=True)
 class NewRun:
-    """A run to be queued; without a name it gets the preset's, and a number."""
+    """A run to enqueue; without a name it gets the preset's name and a number."""
 
     config: RunConfig
     name: str | None = None
@@ -57,15 +57,15 @@ def enqueue(
     variant: str = "",
     parent: int | None = None,
 ) -> int:
-    """Put a run at the end of the queue and return its id; data paths become absolute.
+    """Add a run to the end of the queue and return its id; data paths become absolute.
 
-    Every audio file is looked at first, so that a night is not lost to one of them. A run that refers
+    Every audio file is checked first, so that a damaged one does not end the run later. A run that refers
     to another one waits in the queue until that has finished.
 
     Raises:
         ConfigError: when no installed package has the recipe, or a run it refers to can't be had.
-        DataError: with everything that is wrong with the data folders.
-        StoreError: when the name is taken or no good, or the store can't be written.
+        DataError: with every problem of the data folders.
+        StoreError: when the name is taken or invalid, or the store can't be written.
     """
     run = NewRun(config, name=name, variant=variant, parent=parent)
     return enqueue_all(home, [run], preset=preset, experiment=experiment)[0]
@@ -74,14 +74,14 @@ def enqueue(
 def enqueue_all(
     home: Home, runs: Sequence[NewRun], *, preset: str = "", experiment: str = ""
 ) -> list[int]:
-    """Put runs at the end of the queue, all of them or none, and return their ids in order.
+    """Add runs to the end of the queue, all or none, and return their ids in order.
 
     They may refer to each other by the names that they are given.
 
     Raises:
         ConfigError: when no installed package has the recipe, or a run it refers to can't be had.
-        DataError: with everything that is wrong with the data folders.
-        StoreError: when a name is taken or no good, or the store can't be written.
+        DataError: with every problem of the data folders.
+        StoreError: when a name is taken or invalid, or the store can't be written.
     """
     configs = [_with_absolute_paths(run.config) for run in runs]
     for run in runs:
@@ -115,7 +115,7 @@ def enqueue_all(
 
 
 def stop(home: Home, run_id: int) -> None:
-    """Stop a run: a queued one leaves the queue, a running one saves a checkpoint and ends.
+    """Stop a run: a queued one leaves the queue, a running one saves a checkpoint and exits.
 
     Raises:
         StateError: when the run has ended already.
@@ -134,16 +134,16 @@ def stop(home: Home, run_id: int) -> None:
 
 
 def resume(home: Home, run_id: int, *, devices: int | None = None) -> None:
-    """Put a stopped or failed run at the end of the queue; it goes on from its last checkpoint.
+    """Add a stopped or failed run to the end of the queue; it resumes from its last checkpoint.
 
     Args:
         home: where the store and the queue are.
         run_id: the run.
-        devices: how many processes train from now on; None leaves `precision.devices` as it is.
+        devices: new number of processes; None leaves `precision.devices` unchanged.
 
     Raises:
-        StateError: when the run is finished, queued or running.
-            It is one, too, when the data of its updates depend on the number of processes.
+        StateError: when the run is finished, queued or running, or `devices` would change the data
+            of its updates.
     """
     with StoreWriter(home.store) as store, store.transaction() as connection:
         state, living = _state(connection, run_id)
@@ -161,7 +161,7 @@ def resume(home: Home, run_id: int, *, devices: int | None = None) -> None:
 
 
 def _replan(store: StoreWriter, connection: sqlite3.Connection, run_id: int, devices: int) -> None:
-    """Change the number of processes of a run, where that leaves its data as they are."""
+    """Change the number of processes of a run, if that leaves its data unchanged."""
     (text,) = connection.execute("SELECT config FROM runs WHERE id = ?", (run_id,)).fetchone()
     values = json.loads(text)
     old = values["precision"].get("devices", 1)
@@ -170,13 +170,13 @@ def _replan(store: StoreWriter, connection: sqlite3.Connection, run_id: int, dev
     mode = load_config(values).batch.mode
     if mode != "exact":
         raise StateError(
-            f"run {run_id} can't go on with {devices} process(es): in batch.mode = {mode!r} the number "
-            f"of processes decides which items form an update, and it was begun with {old}; only runs "
-            "in mode 'exact' may change it"
+            f"run {run_id} can't continue with {devices} process(es): it started with {old}, and in "
+            f"batch.mode = {mode!r} data are assigned by process count; only runs with batch.mode = "
+            "'exact' can change it"
         )
     config = load_config({**values, "precision": {**values["precision"], "devices": devices}})
     store.update_run(run_id, config=config.to_json(), fingerprint=config.fingerprint)
-    message = f"goes on with precision.devices = {devices} instead of {old}"
+    message = f"continues with precision.devices = {devices} instead of {old}"
     store.add_event(run_id, "info", "replanned", message=message)
 
 
@@ -188,7 +188,7 @@ def remove(
     force: bool = False,
     together: Collection[int] = (),
 ) -> None:
-    """Drop a run from the store, with its log and its checkpoints unless `keep_files`.
+    """Delete a run from the store, with its log and its checkpoints unless `keep_files`.
 
     Args:
         home: where the store and the runs are.
@@ -220,7 +220,7 @@ def remove(
 
 
 def move(home: Home, run_id: int, *, to: int | Place) -> None:
-    """Move a queued run to a place of the queue, counted from 1, or one up, one down, top, bottom.
+    """Move a queued run to a position in the queue, counted from 1, or up, down, top, bottom.
 
     Raises:
         StateError: when the run is not queued.
@@ -229,7 +229,7 @@ def move(home: Home, run_id: int, *, to: int | Place) -> None:
         state, _ = _state(connection, run_id)
         if state != "queued":
             raise StateError(
-                f"run {run_id} can't be moved: it is {state}, only queued runs have a place"
+                f"run {run_id} can't be moved: it is {state}; only queued runs can be moved"
             )
         rows = connection.execute(
             "SELECT id FROM runs WHERE state = 'queued' ORDER BY position, id"
@@ -244,7 +244,7 @@ def move(home: Home, run_id: int, *, to: int | Place) -> None:
 
 
 def _state(connection: sqlite3.Connection, run_id: int) -> tuple[RunState, bool]:
-    """Return the state of a run, and whether a process or a worker has it in hand."""
+    """Return the state of a run, and whether a living process or worker is processing it."""
     row = connection.execute(
         """
         SELECT state, runs.pid, runs.pid_token, workers.pid, workers.pid_token
@@ -270,15 +270,15 @@ def _push(home: Home, run_id: int) -> None:
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that no run can have.
+    """Check the name of a run.
 
     Raises:
-        StoreError: saying what a name is made of.
+        StoreError: with the allowed names, when it is invalid.
     """
     if not _NAME.fullmatch(name):
         raise StoreError(
-            f"{name!r} is no name for a run: expected letters, digits, '.', '_' or '-', at most 80, "
-            "beginning with a letter or digit, and not digits alone"
+            f"{name!r} is not a valid run name: expected at most 80 letters, digits, '.', '_' or '-', "
+            "starting with a letter or digit, and not only digits"
         )
 
 
@@ -294,7 +294,7 @@ def _with_absolute_paths(config: RunConfig) -> RunConfig:
 
 
 def _total_updates(config: RunConfig) -> int:
-    """Return the length of a run; data is read where that depends on it, or on how it fits batches."""
+    """Return the total updates of a run; reads data where the length or the batches depend on it."""
     length = config.schedule.length
     plain = length.clock == "updates" and counts_items(config)
     return total_updates(length, config.update_size if plain else mean_update_size(config))

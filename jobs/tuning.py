@@ -1,7 +1,7 @@
-"""A search for the fastest way to run a config, on a device of this machine; results are kept.
+"""A search for the fastest settings of a config on a device of this machine; results are cached.
 
-Owns which device, where results lie, and the environment of the children; what is tried is
-`engine.tuning`'s. Free of torch.
+Owns the device, the folder of results, and the environment of the children; `engine.tuning` owns the
+search. Free of torch.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from jobs.machine.devices import child_environment, open_gpu, resolve_device
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A result, and whether it was kept from an earlier search."""
+    """A result, and whether it is from an earlier search."""
 
     result: Tuning
     kept: bool
 
 
 def tunable_config(values: Mapping[str, Any], assignments: Iterable[str] = ()) -> RunConfig:
-    """Return the config of a preset; folders of audio that it does not name yet may stay away.
+    """Return the config of a preset; audio folders that it does not set yet may be missing.
 
-    Where all items have one length, batches of noise stand in for the data. Elsewhere its lengths
-    matter, so it must be there.
+    Where all items have the same length, batches of noise replace the data. Elsewhere item lengths
+    matter, so the data must exist.
 
     Raises:
         ConfigError: with every problem at once.
@@ -65,20 +65,20 @@ def tune(
     fresh: bool = False,
     cancel: Event | None = None,
 ) -> Found:
-    """Search for a config, or return what an equal search found before.
+    """Search for a config, or return the result of an equal earlier search.
 
     Args:
-        home: where results are kept.
+        home: where results are cached.
         config: the run.
-        options: what is asked for; its device may be auto.
-        tell: hears each row as soon as it is known.
-        fresh: search anew, whatever is kept.
-        cancel: once set, the search ends with `Cancelled`, leaving no child.
+        options: the user's options; the device may be auto.
+        tell: called with each row as soon as it is measured.
+        fresh: search again even if there is a cached result.
+        cancel: once set, the search ends with `Cancelled` and kills its child.
 
     Raises:
-        ValueError: for what can't be searched: no such device, no room for one item, unreadable data.
-        Cancelled: when it was called off.
-        OSError: when the result can't be kept.
+        ValueError: when the device does not exist, a single item does not fit, or data can't be read.
+        Cancelled: when the search was cancelled.
+        OSError: when the result can't be saved.
     """
     device = resolve_device(options.device if options.device != "auto" else config.precision.device)
     gpu = open_gpu(device)

@@ -1,7 +1,7 @@
 """The settings of every model, free of torch.
 
-Owns what a user may choose about a network. What follows from the data (channels, sources, sampling
-rate) is not here: `models.registry.build_model` receives it from the recipe.
+Owns the choices a user has about a network. Properties of the data (channels, sources, sampling
+rate) are not here: `models.registry.build_model` receives it from the recipe.
 """
 
 from __future__ import annotations
@@ -21,23 +21,24 @@ _BINS = re.compile(r"(first|last):([1-9][0-9]{0,5})")
 
 
 class UNetSettings(Section):
-    """What all U-Nets have in common."""
+    """Settings common to all U-Nets."""
 
     recipes: ClassVar[frozenset[str]] = frozenset({"separation"})
     rates_hz: ClassVar[tuple[int, int]] = (4_000, 192_000)
 
     width: int = setting(
-        16, "Channels of the first level; they double at each level below.", ge=4, le=256
+        16, "Number of channels of the first level; doubled at each deeper level.", ge=4, le=256
     )
     residual_units: int = setting(
-        3, "Residual units before each strided convolution; on waveforms dilated by 1, 3, 9, ...",
+        3, "Residual units before each strided convolution, with dilations 1, 3, 9, ... on waveforms.",
         ge=1, le=6,
     )  # fmt: skip
     norm: Literal["none", "weight", "group"] = setting(
-        "none", "Normalisation: none, weight norm on every convolution, or group norm."
+        "none", "Normalisation layers: none, weight norm on every convolution, or group norm."
     )
     prediction: Literal["clean", "difference"] = setting(
-        "difference", "What the network puts out: the clean signal, or what to add to the input."
+        "difference",
+        "Output of the network: the clean signal, or a difference that is added to the input.",
     )
 
 
@@ -46,7 +47,7 @@ class WaveformStrides(Section):
 
     strides: Strides = setting(
         (2, 2, 8, 8),
-        "Down-sampling factor of each level, 1 to 64; audio is padded to a multiple of the product.",
+        "Downsampling factor of each level, 1 to 64; audio is padded to a multiple of their product.",
         unit="samples",
         min_length=1,
         max_length=8,
@@ -61,12 +62,13 @@ class WaveformStrides(Section):
 class SpectrogramSettings(Section):
     """The transform of a spectrogram U-Net, and the band it works on."""
 
-    n_fft: int = setting(2400, "Window of the transform, even.", unit="samples", ge=16, le=16_384)
+    n_fft: int = setting(2400, "Window length of the STFT, even.", unit="samples", ge=16, le=16_384)
     hop_length: int = setting(
-        600, "Step of the transform, at most half the window.", unit="samples", ge=1, le=8_192
+        600, "Hop length of the STFT, at most half of n_fft.", unit="samples", ge=1, le=8_192
     )
     bins: str = setting(
-        "last:1088", "Frequency bins that are processed: all, first:N or last:N; others pass."
+        "last:1088",
+        "Frequency bins to process: all, first:N or last:N; other bins pass through unchanged.",
     )
 
     @property
@@ -83,7 +85,7 @@ class SpectrogramSettings(Section):
     @classmethod
     def _window_is_even(cls, value: int) -> int:
         if value % 2:
-            raise ValueError("must be even, so that its last bin is half the sampling rate")
+            raise ValueError("must be even, so that the last bin is at half the sampling rate")
         return value
 
     @field_validator("bins")
@@ -101,7 +103,7 @@ class SpectrogramSettings(Section):
             raise ValueError(f"bins = {self.bins!r}, but n_fft = {self.n_fft} has {total} bins")
         if 2 * self.hop_length > self.n_fft:
             raise ValueError(
-                f"hop_length = {self.hop_length} is more than half of n_fft = {self.n_fft}"
+                f"hop_length = {self.hop_length} must be at most half of n_fft = {self.n_fft}"
             )
         return self
 
@@ -109,16 +111,18 @@ class SpectrogramSettings(Section):
 class AudioUNetConfig(UNetSettings, WaveformStrides):
     """Waveform U-Net: strided convolutions down, transposed convolutions up, skips between."""
 
-    kind: Literal["audio_unet"] = setting("audio_unet", "Audio U-Net on the waveform.")
+    kind: Literal["audio_unet"] = setting("audio_unet", "U-Net on the waveform.")
 
 
 class SpecUNetConfig(UNetSettings, SpectrogramSettings):
     """Spectrogram U-Net: the same in two dimensions, on real and imaginary parts of a band."""
 
-    kind: Literal["spec_unet"] = setting("spec_unet", "U-Net on a band of the spectrogram.")
+    kind: Literal["spec_unet"] = setting(
+        "spec_unet", "U-Net on a frequency band of the complex spectrogram."
+    )
     strides: Strides = setting(
         (2, 2, 4),
-        "Down-sampling factor of each level, in bins and frames.",
+        "Downsampling factor of each level, in bins and frames.",
         unit="bins",
         min_length=1,
         max_length=6,
@@ -126,18 +130,18 @@ class SpecUNetConfig(UNetSettings, SpectrogramSettings):
 
 
 class HybridConfig(UNetSettings, WaveformStrides, SpectrogramSettings):
-    """A spectrogram U-Net, then an audio U-Net on what it puts out; both have these settings."""
+    """A spectrogram U-Net, then an audio U-Net on its output; both share these settings."""
 
-    kind: Literal["hybrid"] = setting("hybrid", "Spectrogram U-Net, then audio U-Net, in series.")
+    kind: Literal["hybrid"] = setting("hybrid", "Spectrogram U-Net followed by an audio U-Net.")
     spec_strides: Strides = setting(
         (2, 2, 4),
-        "Down-sampling factor of each level of the spectrogram U-Net, in bins and frames.",
+        "Downsampling factor of each level of the spectrogram U-Net, in bins and frames.",
         unit="bins",
         min_length=1,
         max_length=6,
     )
     intermediate_channels: int = setting(
-        1, "Waveforms between the two networks, for each channel of the audio.", ge=1, le=64
+        1, "Number of waveforms passed between the two networks, per audio channel.", ge=1, le=64
     )
 
 
@@ -147,21 +151,27 @@ class ConvTasNetConfig(Section):
     recipes: ClassVar[frozenset[str]] = frozenset({"separation"})
     rates_hz: ClassVar[tuple[int, int]] = (8_000, 48_000)
 
-    kind: Literal["conv_tasnet"] = setting("conv_tasnet", "Conv-TasNet, from torchaudio.")
-    kernel_size: int = setting(16, "Length of an encoder filter.", unit="samples", ge=4, le=128)
+    kind: Literal["conv_tasnet"] = setting(
+        "conv_tasnet", "Conv-TasNet (torchaudio implementation)."
+    )
+    kernel_size: int = setting(16, "Length of the encoder filters.", unit="samples", ge=4, le=128)
     features: int = setting(512, "Number of encoder filters.", ge=16, le=2048)
     mask_features: int = setting(128, "Bottleneck channels of the mask network.", ge=8, le=1024)
-    mask_hidden: int = setting(512, "Channels inside a mask block.", ge=8, le=2048)
-    mask_kernel_size: int = setting(3, "Kernel of the mask convolutions, odd.", ge=3, le=9)
-    mask_layers: int = setting(8, "Dilated layers in a stack.", ge=1, le=12)
-    mask_stacks: int = setting(3, "Number of stacks.", ge=1, le=8)
-    mask_activation: Literal["sigmoid", "relu"] = setting("sigmoid", "Mask activation.")
+    mask_hidden: int = setting(
+        512, "Hidden channels of a block of the mask network.", ge=8, le=2048
+    )
+    mask_kernel_size: int = setting(3, "Kernel size of the mask network, odd.", ge=3, le=9)
+    mask_layers: int = setting(8, "Number of dilated layers per stack.", ge=1, le=12)
+    mask_stacks: int = setting(3, "Number of stacks of the mask network.", ge=1, le=8)
+    mask_activation: Literal["sigmoid", "relu"] = setting(
+        "sigmoid", "Activation function of the masks."
+    )
 
     @field_validator("mask_kernel_size")
     @classmethod
     def _kernel_is_odd(cls, value: int) -> int:
         if value % 2 == 0:
-            raise ValueError("must be odd, so that a frame lies in the middle of its kernel")
+            raise ValueError("must be odd, so that the kernel is centred on its frame")
         return value
 
 
@@ -171,12 +181,14 @@ class HybridDemucsConfig(Section):
     recipes: ClassVar[frozenset[str]] = frozenset({"separation"})
     rates_hz: ClassVar[tuple[int, int]] = (8_000, 48_000)
 
-    kind: Literal["hybrid_demucs"] = setting("hybrid_demucs", "Hybrid Demucs, from torchaudio.")
+    kind: Literal["hybrid_demucs"] = setting(
+        "hybrid_demucs", "Hybrid Demucs (torchaudio implementation)."
+    )
     resolution: Literal["low", "medium", "high"] = setting(
-        "high", "Size of the transform: low for 8 kHz, medium for 16 to 32, high for 44.1 and 48."
+        "high", "STFT size: low for 8 kHz, medium for 16 to 32 kHz, high for 44.1 and 48 kHz."
     )
     features: int = setting(
-        48, "Channels of the first level, a multiple of 8; they double at each level below.",
+        48, "Number of channels of the first level, a multiple of 8; doubled at each deeper level.",
         ge=8, le=256,
     )  # fmt: skip
 
@@ -184,7 +196,9 @@ class HybridDemucsConfig(Section):
     @classmethod
     def _features_form_groups(cls, value: int) -> int:
         if value % 8:
-            raise ValueError("must be a multiple of 8, so that its normalisation groups are even")
+            raise ValueError(
+                "must be a multiple of 8, so that the group norm has groups of equal size"
+            )
         return value
 
 

@@ -17,11 +17,11 @@ Part = TypeVar("Part", SpecUNetConfig, AudioUNetConfig)
 
 
 class Hybrid(nn.Module):
-    """Both U-Nets in series; the second sees what the first put out, and nothing else.
+    """Both U-Nets in series; the only input of the second is the output of the first.
 
     With `prediction = "difference"` each of them adds to its input: the first to the mixture, once
-    for each intermediate waveform, the second to the mean of these. So gradients reach the first
-    past the second, however many waveforms lie between.
+    for each intermediate waveform, the second to the mean of these. So gradients bypass the second
+    on their way to the first, for any number of intermediate waveforms.
     """
 
     def __init__(self, config: HybridConfig, *, channels: int, sources: int) -> None:

@@ -58,13 +58,15 @@ def accept_section(point: EntryPoint, value: object, base: type[AnySection]) -> 
         TypeError: when they break a rule.
     """
     if not (isinstance(value, type) and issubclass(value, base)):
-        raise TypeError(f"{point.value} is no subclass of {base.__module__}.{base.__name__}")
+        raise TypeError(f"{point.value} is not a subclass of {base.__module__}.{base.__name__}")
     kind = value.model_fields["kind"]
     literal = get_origin(kind.annotation) is Literal and get_args(kind.annotation) == (point.name,)
     if not literal or kind.default != point.name:
         expected = f"kind: Literal[{point.name!r}] = setting({point.name!r}, ...)"
-        raise TypeError(f"{point.value} must declare {expected}, like its entry point")
+        raise TypeError(f"{point.value} must declare {expected}, matching its entry point")
     silent = [name for name, field in value.model_fields.items() if not field.description]
     if silent:
-        raise TypeError(f"{point.value}: no help text on {', '.join(silent)}; declare by `setting`")
+        raise TypeError(
+            f"{point.value}: no help text for {', '.join(silent)}; declare these with `setting`"
+        )
     return value

@@ -1,4 +1,4 @@
-"""From the settings of a model to the network: the one place that knows every kind of separation.
+"""Builds the network from the settings of a model: the only place that lists every separation model.
 
 Transducers are built by `models.transducer`. Every network here maps a mixture (B, C, T) to estimates (B, S, C, T) of the same length, for any batch
 and any T >= 1. Letters: B batch, S sources, C channels, T samples.
@@ -48,7 +48,9 @@ def build_model(config: ModelConfig, *, channels: int, sources: int) -> nn.Modul
         case PluginModel():
             return _build_plugin(config, channels=channels, sources=sources)
         case TransducerHead():
-            raise ValueError(f"model.kind = {config.kind!r} writes text, it separates no audio")
+            raise ValueError(
+                f"model.kind = {config.kind!r} is a speech-recognition model and can't separate audio"
+            )
     assert_never(config)
 
 
@@ -56,7 +58,7 @@ def _build_plugin(config: PluginModel, *, channels: int, sources: int) -> nn.Mod
     network = config.build(channels=channels, sources=sources)
     if not isinstance(network, nn.Module):
         raise ValueError(
-            f"model.kind = {config.kind!r}: its package built {type(network).__name__}, "
+            f"model.kind = {config.kind!r}: its package returned {type(network).__name__}, "
             "expected a torch.nn.Module"
         )
     return network

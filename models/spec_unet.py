@@ -1,6 +1,6 @@
 """The spectrogram U-Net: a band of the short-time Fourier transform goes through a 2-D U-Net.
 
-Owns the transform and the way around it for the other bins. Letters in names: B batch, S sources,
+Owns the transform and the bypass of the other bins. Letters in names: B batch, S sources,
 C channels, T samples, F bins, L frames, N signals (B * S * C), W samples of a window.
 """
 
@@ -19,9 +19,9 @@ from models.unet import Shape, UNet
 class SpecUNet(UNet):
     """U-Net on real and imaginary parts of a band of bins; takes any length and keeps it.
 
-    What the network changes in its band is transformed back and added to the input, for each source;
-    so the other bins pass exactly, not through a transform and back. With `prediction = "clean"`
-    the band is put out by the network, with "difference" the change of it.
+    The change of the band is transformed back and added to the input, for each source, so the other
+    bins pass through exactly, without a transform. With `prediction = "clean"` the network outputs
+    the band itself, with "difference" its change.
     """
 
     window: Tensor

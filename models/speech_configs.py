@@ -21,20 +21,18 @@ class EncoderDims(Section):
     """The size of a stack of attention layers over frames."""
 
     stride: int = setting(
-        4, "Frames that are stacked into one at the encoder's entry.", unit="frames", ge=1, le=16
+        4, "Frame stacking factor at the encoder input.", unit="frames", ge=1, le=16
     )
-    layers: int = setting(16, "Layers of the encoder.", ge=1, le=64)
-    dim: int = setting(256, "Channels of the encoder, a multiple of heads.", ge=8, le=4_096)
-    heads: int = setting(4, "Attention heads of a layer.", ge=1, le=64)
-    ffn: int = setting(1024, "Channels inside a feed-forward block.", ge=8, le=16_384)
-    dropout: float = setting(0.1, "Dropout of the encoder.", ge=0, lt=1)
+    layers: int = setting(16, "Number of encoder layers.", ge=1, le=64)
+    dim: int = setting(256, "Width of the encoder, a multiple of heads.", ge=8, le=4_096)
+    heads: int = setting(4, "Number of attention heads per layer.", ge=1, le=64)
+    ffn: int = setting(1024, "Hidden width of the feed-forward blocks.", ge=8, le=16_384)
+    dropout: float = setting(0.1, "Dropout probability in the encoder.", ge=0, lt=1)
 
     @model_validator(mode="after")
     def _heads_share_channels(self) -> Self:
         if self.dim % self.heads:
-            raise ValueError(
-                f"dim = {self.dim} is no multiple of heads = {self.heads}: each head takes an equal share"
-            )
+            raise ValueError(f"dim = {self.dim} must be a multiple of heads = {self.heads}")
         return self
 
 
@@ -44,16 +42,14 @@ class TransducerHead(Section):
     recipes: ClassVar[frozenset[str]] = frozenset({"transducer"})
     rates_hz: ClassVar[tuple[int, int]] = (4_000, 48_000)
 
-    encoding_dim: int = setting(
-        1024, "Channels in which encoder and predictor meet in the joint network.", ge=8, le=8_192
-    )
+    encoding_dim: int = setting(1024, "Width of the joint network.", ge=8, le=8_192)
     joint_activation: Literal["relu", "tanh"] = setting(
-        "tanh", "What follows the sum of encoder and predictor in the joint network."
+        "tanh", "Activation function of the joint network."
     )
-    embedding: int = setting(256, "Channels of a token at the predictor's entry.", ge=4, le=4_096)
-    lstm_hidden: int = setting(512, "Channels of the predictor's LSTM.", ge=4, le=4_096)
-    lstm_layers: int = setting(2, "Layers of the predictor's LSTM.", ge=1, le=8)
-    lstm_dropout: float = setting(0.3, "Dropout of the predictor.", ge=0, lt=1)
+    embedding: int = setting(256, "Token embedding size of the predictor.", ge=4, le=4_096)
+    lstm_hidden: int = setting(512, "Hidden size of the LSTM predictor.", ge=4, le=4_096)
+    lstm_layers: int = setting(2, "Number of LSTM layers of the predictor.", ge=1, le=8)
+    lstm_dropout: float = setting(0.3, "Dropout probability in the predictor.", ge=0, lt=1)
 
 
 # Settings of bases come in the reverse order of the bases: the encoder's first.
@@ -98,16 +94,23 @@ class ConformerRnntConfig(TransducerSettings):
     """Conformer transducer (Gulati et al., 2020): sees the whole utterance; group norm, no batch norm."""
 
     kind: Literal["conformer_rnnt"] = setting(
-        "conformer_rnnt", "Conformer transducer, from torchaudio; hears the whole utterance first."
+        "conformer_rnnt",
+        "Conformer transducer (torchaudio implementation); not streaming: needs the whole utterance.",
     )
     kernel: int = setting(
-        31, "Kernel of the depthwise convolution, odd; after stacking.", unit="frames", ge=3, le=99
+        31,
+        "Kernel size of the depthwise convolution, odd, in stacked frames.",
+        unit="frames",
+        ge=3,
+        le=99,
     )
 
     @model_validator(mode="after")
     def _kernel_has_a_middle(self) -> Self:
         if self.kernel % 2 == 0:
-            raise ValueError(f"kernel = {self.kernel} must be odd, so that it has a middle")
+            raise ValueError(
+                f"kernel = {self.kernel} must be odd, so that the kernel is centred on its frame"
+            )
         return self
 
 
@@ -115,30 +118,39 @@ class EmformerRnntConfig(TransducerSettings):
     """Emformer transducer (Shi et al., 2021): streams in segments with a bounded look-ahead."""
 
     kind: Literal["emformer_rnnt"] = setting(
-        "emformer_rnnt", "Emformer transducer, from torchaudio; streams segment by segment."
+        "emformer_rnnt",
+        "Emformer transducer (torchaudio implementation); streaming, segment by segment.",
     )
-    layers: int = setting(20, "Layers of the encoder.", ge=1, le=64)
+    layers: int = setting(20, "Number of encoder layers.", ge=1, le=64)
     dim: int = setting(
-        512, "Channels of the encoder, a multiple of heads and of stride.", ge=8, le=4_096
+        512, "Width of the encoder, a multiple of heads and of stride.", ge=8, le=4_096
     )
-    heads: int = setting(8, "Attention heads of a layer.", ge=1, le=64)
-    ffn: int = setting(2048, "Channels inside a feed-forward block.", ge=8, le=16_384)
+    heads: int = setting(8, "Number of attention heads per layer.", ge=1, le=64)
+    ffn: int = setting(2048, "Hidden width of the feed-forward blocks.", ge=8, le=16_384)
     joint_activation: Literal["relu", "tanh"] = setting(
-        "relu", "What follows the sum of encoder and predictor in the joint network."
+        "relu", "Activation function of the joint network."
     )
-    embedding: int = setting(512, "Channels of a token at the predictor's entry.", ge=4, le=4_096)
-    lstm_layers: int = setting(3, "Layers of the predictor's LSTM.", ge=1, le=8)
+    embedding: int = setting(512, "Token embedding size of the predictor.", ge=4, le=4_096)
+    lstm_layers: int = setting(3, "Number of LSTM layers of the predictor.", ge=1, le=8)
     segment: int = setting(
-        16, "Frames of a segment, a multiple of stride.", unit="frames", ge=1, le=1_024
+        16, "Segment length, a multiple of stride.", unit="frames", ge=1, le=1_024
     )
     left_context: int = setting(
-        30, "How far back a segment looks, after stacking.", unit="frames", ge=0, le=1_024
+        30, "Left context of a segment, in stacked frames.", unit="frames", ge=0, le=1_024
     )
     right_context: int = setting(
-        4, "How far ahead a segment looks, a multiple of stride.", unit="frames", ge=0, le=256
+        4,
+        "Right context (look-ahead) of a segment, a multiple of stride.",
+        unit="frames",
+        ge=0,
+        le=256,
     )
     memory: int = setting(
-        0, "Summaries of earlier segments that a segment may look at.", unit="segments", ge=0, le=64
+        0,
+        "Maximum number of memory vectors (summaries of earlier segments) that a segment attends to.",
+        unit="segments",
+        ge=0,
+        le=64,
     )
 
     @model_validator(mode="after")

@@ -113,10 +113,12 @@ class Transducer(nn.Module):
         """Yield what `EmformerEncoder.segments` does; no other encoder can.
 
         Raises:
-            ValueError: for an encoder that hears whole utterances.
+            ValueError: for an encoder that needs whole utterances.
         """
         if not isinstance(self.encoder, StreamingEncoder):
-            raise ValueError("a Conformer hears the whole utterance first; an Emformer streams")
+            raise ValueError(
+                "a Conformer needs the whole utterance and can't stream; use an Emformer"
+            )
         return self.encoder.segments((feat_BLF - self.mel_mean) / self.mel_std)
 
     def predict(self, tokens_BU: Tensor, state: State | None = None) -> tuple[Tensor, State]:

@@ -1,6 +1,6 @@
-"""The U of every U-Net here: convolutions down, transposed convolutions up, a 1x1 on each skip.
+"""The body of every U-Net: strided convolutions, transposed convolutions, a 1x1 on each skip.
 
-After the reference network of this laboratory (SEANet-like, Tagliasacchi et al. 2020). Owns the
+After the reference network that this project continues (SEANet-like, Tagliasacchi et al. 2020). Owns the
 topology for waveforms (`dims` = 1) and spectrograms (`dims` = 2); what goes in and comes out is the
 business of the networks built on it. Letters in names: B batch, C channels, N outputs, x the sizes
 of a signal.

@@ -1,8 +1,8 @@
-"""The presets: shipped ones beside this file, those of installed packages, and a user's folder laid over them.
+"""The presets: shipped ones beside this file, those of installed packages, and a user's folder.
 
 A preset is a TOML file: `description` and `extends` at the top, the settings of a run below. Its name
 is its path without `.toml`, such as `bandwidth/audio-unet`. This module lists, reads and saves them;
-whether the settings make a run is decided by `engine.config`.
+`engine.config` validates the settings.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from presets.merging import merge
 from presets.packages import PresetFolder, preset_packages
 
 SHIPPED = Path(__file__).parent
-EXPERIMENTS = "experiments"  # the folder of experiment files, which are no presets
+EXPERIMENTS = "experiments"  # the folder of experiment files, which are not presets
 _HEAD = ("description", "extends")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 
@@ -33,7 +33,7 @@ class PresetError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class PresetInfo:
-    """One preset in a list; `problem` says why it can't be read, empty when it can.
+    """One preset in a list; `problem` is the reason why it can't be read, or empty.
 
     `origin` is "shipped", "user", or the name of the package that brought it along.
     """
@@ -53,7 +53,7 @@ Names = list[str]
 
 
 class Catalogue:
-    """Shipped presets and those of packages, with those of `user_folder` laid over them.
+    """Shipped presets, and those of packages, with those in `user_folder` laid over them.
 
     The folder may be absent.
     """
@@ -64,7 +64,7 @@ class Catalogue:
     def read(self, name: str) -> dict[str, Any]:
         """Return the values of a preset with its `extends` chain resolved.
 
-        A user preset that extends its own name builds on the shipped one.
+        A user preset that extends its own name extends the shipped one.
 
         Raises:
             PresetError: unknown name, broken file, or a chain that leads back to itself.
@@ -89,7 +89,7 @@ class Catalogue:
         return _describe(name, path, origin)
 
     def bases(self, name: str) -> Names:
-        """Return the names of the presets a preset builds on, nearest first.
+        """Return the names of the presets that a preset extends, nearest first.
 
         Raises:
             PresetError: as `read` does.
@@ -103,9 +103,9 @@ class Catalogue:
             PresetError: when it can't.
         """
         _check_name(name)
-        found = self._places().get(name)
-        if found is not None and found[1] == "user":
-            raise PresetError(f"there is a preset {name!r} of yours already; choose another name")
+        place = self._places().get(name)
+        if place is not None and place[1] == "user":
+            raise PresetError(f"you already have a preset {name!r}; choose another name")
 
     def save(
         self,
@@ -115,20 +115,20 @@ class Catalogue:
         extends: str | None = None,
         description: str = "",
     ) -> Path:
-        """Write a user preset, whole or not at all, readable by its user only.
+        """Write a user preset atomically, readable by its user only.
 
-        `None` values are left out: TOML has no word for them and the schema's default is meant.
+        `None` values are omitted: TOML has no null, and a missing value means the default.
 
         Raises:
-            PresetError: when the name is no preset name, the base is unknown, or the disk refuses.
+            PresetError: when the name is invalid, the base is unknown, or the file can't be written.
         """
         if self._user_folder is None:
-            raise PresetError("this catalogue has no user folder to save into")
+            raise PresetError("this catalogue has no user folder to save presets to")
         _check_name(name)
         if extends is not None:
             self._find(extends, shipped_only=extends == name)
             if name in self.bases(extends) and extends != name:
-                raise PresetError(f"{extends!r} builds on {name!r}, so {name!r} can't extend it")
+                raise PresetError(f"{extends!r} extends {name!r}, so {name!r} can't extend it")
         head = {"description": description, "extends": extends}
         text = to_toml({**{key: item for key, item in head.items() if item}, **values})
         path = self._user_folder / f"{name}.toml"
@@ -153,19 +153,19 @@ class Catalogue:
 
     def _find(self, name: str, *, shipped_only: bool = False) -> tuple[Path, str]:
         places = self._places()
-        found = places.get(name)
-        if found is not None and shipped_only and found[1] == "user":
-            found = _read_only_places().get(name)
-        if found is None and shipped_only:
-            raise PresetError(f"unknown preset {name!r}: no shipped one has that name, only itself")
-        if found is None and name.endswith(".toml") and self._user_folder is not None:
+        place = places.get(name)
+        if place is not None and shipped_only and place[1] == "user":
+            place = _read_only_places().get(name)
+        if place is None and shipped_only:
+            raise PresetError(f"unknown preset {name!r}: no shipped preset has this name")
+        if place is None and name.endswith(".toml") and self._user_folder is not None:
             raise PresetError(
-                f"unknown preset {name!r}: presets have names; put the file into {self._user_folder} "
-                f"and call it {Path(name).stem!r}"
+                f"unknown preset {name!r}: this is a file name; copy the file to {self._user_folder} "
+                f"and use the preset name {Path(name).stem!r}"
             )
-        if found is None:
+        if place is None:
             raise PresetError(f"unknown preset {name!r}{_hint(name, places)}")
-        return found
+        return place
 
     def _chain(self, name: str) -> Documents:
         """Return the documents from `name` down to the one that extends nothing."""
@@ -180,7 +180,7 @@ class Catalogue:
                 where = f"preset {names[-2]!r} extends an " if len(names) > 1 else ""
                 raise PresetError(f"{where}{error}") from None
             if path in seen:
-                raise PresetError(f"presets extend each other in a circle: {' -> '.join(names)}")
+                raise PresetError(f"presets extend each other in a cycle: {' -> '.join(names)}")
             seen.add(path)
             document = parse_file(path)
             chain.append(document)
@@ -234,12 +234,12 @@ def parse_file(path: Path) -> dict[str, Any]:
     """Read a TOML file.
 
     Raises:
-        PresetError: when it can't be read or is no TOML.
+        PresetError: when it can't be read or is not valid TOML.
     """
     try:
         return tomllib.loads(_read_text(path))
     except tomllib.TOMLDecodeError as error:
-        raise PresetError(f"{path} is no valid TOML: {error}") from None
+        raise PresetError(f"{path} is not valid TOML: {error}") from None
 
 
 def _read_text(path: Path) -> str:
@@ -253,21 +253,23 @@ def _hint(name: str, names: Mapping[str, Any]) -> str:
     tails = {full.rpartition("/")[2]: full for full in names}
     close = difflib.get_close_matches(name, [*names, *tails], n=1, cutoff=0.6)
     meant = f", did you mean {tails.get(close[0], close[0])!r}?" if close else ""
-    return f"{meant or ';'} `sepdash presets` lists them all"
+    return f"{meant or ';'} `sepdash presets` lists all presets"
 
 
 def _check_name(name: str) -> None:
     if not _NAME.fullmatch(name) or name.endswith(".toml"):
         raise PresetError(
-            f"{name!r} is no preset name: use letters, digits, '-', '_' and '.', with '/' between "
+            f"{name!r} is not a valid preset name: use letters, digits, '-', '_' and '.', with '/' between "
             "folders and no '.toml' at the end, like 'bandwidth/mine'"
         )
     if name.startswith(f"{EXPERIMENTS}/"):
-        raise PresetError(f"{name!r} is no preset name: the folder is kept for experiment files")
+        raise PresetError(
+            f"{name!r} is not a valid preset name: {EXPERIMENTS!r} is reserved for experiment files"
+        )
 
 
 def to_toml(values: Mapping[str, Any]) -> str:
-    """Return values as the text of a preset; absent ones (None) are left out."""
+    """Return values as the text of a preset, without absent ones (None)."""
     # tomlkit takes 0.2 s to import and only saving needs it.
     import tomlkit
 
@@ -275,7 +277,7 @@ def to_toml(values: Mapping[str, Any]) -> str:
 
 
 def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop absent values and put plain ones before tables, as TOML wants them."""
+    """Drop absent values and put plain ones before tables, as TOML requires."""
     present = {key: item for key, item in values.items() if item is not None}
     plain = {key: item for key, item in present.items() if not isinstance(item, Mapping)}
     tables = {

@@ -1,7 +1,7 @@
-"""The experiment files: shipped ones in `experiments/`, and a user's folder laid over them.
+"""The experiment files: shipped ones in `experiments/`, overridden by those in a user's folder.
 
 An experiment is named by its path without `.toml`, or given as a path to a file anywhere. This module
-finds and reads them; what they mean is decided by `jobs.sweeps`.
+finds and reads them; `jobs.sweeps` interprets them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from presets.catalogue import EXPERIMENTS, SHIPPED, PresetError, names_in, parse
 
 @dataclass(frozen=True, slots=True)
 class ExperimentInfo:
-    """One experiment in a list; `problem` says why it can't be read, empty when it can."""
+    """One experiment in a list; `problem` is the reason why it can't be read, or empty."""
 
     name: str
     path: Path
@@ -25,7 +25,7 @@ class ExperimentInfo:
 
 
 class ExperimentFiles:
-    """Shipped experiments with those of a user's presets folder laid over them."""
+    """Shipped experiments, overridden by those in a user's presets folder."""
 
     def __init__(self, user_presets: Path | None = None) -> None:
         folders = [SHIPPED, *([user_presets] if user_presets is not None else [])]
@@ -51,8 +51,10 @@ class ExperimentFiles:
         if path.suffix == ".toml" or path.is_file():
             return path.stem, parse_file(path)
         close = difflib.get_close_matches(name_or_path, self._paths, n=1)
-        hint = f", did you mean {close[0]!r}?" if close else "; `sepdash sweep` lists them all"
-        raise PresetError(f"no experiment {name_or_path!r}{hint}")
+        hint = (
+            f", did you mean {close[0]!r}?" if close else "; `sepdash sweep` lists all experiments"
+        )
+        raise PresetError(f"unknown experiment {name_or_path!r}{hint}")
 
 
 def _describe(name: str, path: Path) -> ExperimentInfo:

@@ -1,6 +1,6 @@
-"""Laying one set of preset values over another, and taking the difference back out.
+"""Merges one set of preset values over another, and computes the difference again.
 
-Values are what TOML and JSON hold: tables, lists, text, numbers, switches. Knows no schema.
+Values are those of TOML and JSON: tables, lists, text, numbers, booleans. Independent of the schema.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
-# Sections whose kinds have settings of their own.
+# Sections in which every kind has its own settings.
 _WITH_VARIANTS = ("data", "model", "loss")
 
 
 def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay `top` over `base`, section by section.
+    """Merge `top` over `base`, section by section.
 
-    Another `kind` of data, model or loss starts that section afresh: its settings are not those of the
-    kind below. In other sections the kinds share their settings, and the rest of them stay.
+    A different `kind` of data, model or loss resets its section, because the settings of `base` belong to
+    another kind. In other sections all kinds share their settings, and those of `base` stay.
     """
     result = deepcopy(dict(base))
     for key, value in top.items():

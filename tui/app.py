@@ -18,25 +18,25 @@ from tui.screens.dashboard import Dashboard
 from tui.widgets.charts import palette
 
 COMMANDS: tuple[tuple[str, str, str], ...] = (
-    ("New run", "Choose a preset, edit it, queue it", "new"),
-    ("Sweep", "Choose an experiment, look at its plan, queue its runs", "sweep"),
-    ("Stop run", "Save a checkpoint and end the chosen run", "stop"),
-    ("Resume run", "Queue the chosen run to go on from its checkpoint", "resume"),
-    ("Remove run", "Remove the chosen run and its files", "remove"),
-    ("Move run to the top", "Let the chosen run be the next", "move('top')"),
-    ("Move run to the bottom", "Let the chosen run be the last", "move('bottom')"),
-    ("Mark run", "Compare the chosen run with the other marked ones", "mark"),
-    ("Clear marks", "Show one run in the charts", "clear"),
-    ("Follow", "Choose whichever run is running", "follow"),
-    ("Worker", "Start a worker, or stop the one that works", "worker"),
+    ("New run", "Choose a preset, edit it and queue it", "new"),
+    ("Sweep", "Choose an experiment, review its plan and queue its runs", "sweep"),
+    ("Stop run", "Save a checkpoint and stop the selected run", "stop"),
+    ("Resume run", "Queue the selected run again, continuing from its checkpoint", "resume"),
+    ("Remove run", "Remove the selected run and its files", "remove"),
+    ("Move run to the top", "Train the selected run next", "move('top')"),
+    ("Move run to the bottom", "Train the selected run last", "move('bottom')"),
+    ("Mark run", "Compare the selected run with the other marked runs", "mark"),
+    ("Clear marks", "Show only one run in the charts", "clear"),
+    ("Follow", "Always select the active run", "follow"),
+    ("Worker", "Start or stop the worker", "worker"),
     ("Horizontal axis", "Updates, items, epochs, audio time, train time", "clock"),
-    ("Logarithmic loss", "Switch the axis of the loss", "log_scale"),
-    ("Log", "Show the log alone", "log"),
+    ("Logarithmic loss", "Switch the loss axis between linear and logarithmic", "log_scale"),
+    ("Log", "Show only the log", "log"),
 )
 
 
 class SepdashApp(App[None]):
-    """The dashboard on the runs of one home; `select` names runs to choose and to compare."""
+    """The dashboard on the runs of one home; `select` names runs to select and compare."""
 
     TITLE = "sepdash"
     ENABLE_COMMAND_PALETTE = True
@@ -57,7 +57,7 @@ class SepdashApp(App[None]):
         self._clock = clock
 
     def on_mount(self) -> None:
-        """Put on the theme."""
+        """Apply the theme."""
         self.register_theme(palette.DARK)
         self.register_theme(palette.LIGHT)
         self.theme = palette.DARK.name
@@ -67,7 +67,7 @@ class SepdashApp(App[None]):
         return Dashboard(self._home, self._open_reader, select=self._select, clock=self._clock)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """Offer what the keys offer, by name."""
+        """Offer the key actions by name."""
         if isinstance(screen, Dashboard):
             for title, text, action in COMMANDS:
                 yield SystemCommand(title, text, partial(screen.run_action, action))

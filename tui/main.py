@@ -1,7 +1,7 @@
-"""The `sepdash` command: one door for every error a user can cause.
+"""The `sepdash` command: handles all user errors in one place.
 
-A user error is one clear message and exit code 2, Ctrl-C is quiet (130), a closed pipe is quiet (1).
-Set SEPDASH_TRACEBACK=1 to see where a message came from.
+A user error prints one clear message and exits with code 2; Ctrl-C (130) and a closed pipe (1) are silent.
+Set SEPDASH_TRACEBACK=1 to see the traceback of a message.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _USER_ERROR, _INTERRUPTED, _PIPE_CLOSED = 2, 130, 1
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and leave the process with its exit code."""
+    """Run the command line and exit with its exit code."""
     try:
         code = run(arguments)
     except KeyboardInterrupt:
@@ -52,7 +52,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _usage(error: click.UsageError) -> str:
-    """Say what is wrong with the words on the command line and where its help is, in one line."""
+    """Return the usage error and the help command to run, in one line."""
     path = error.ctx.command_path if error.ctx else "sepdash"
     message = error.format_message().rstrip(".")
     return f"{message[:1].lower()}{message[1:]}; see `{path} --help`"
@@ -68,7 +68,7 @@ def _complain(message: str, error: Exception) -> int:
 
 
 def _close_pipe() -> int:
-    # The interpreter flushes stdout once more at exit; give it somewhere to flush to.
+    # The interpreter flushes stdout once more at exit, so redirect it to /dev/null.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return _PIPE_CLOSED
 

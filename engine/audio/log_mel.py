@@ -20,7 +20,7 @@ _LOWEST_HZ = 20.0
 # Added to the energy, so that digital silence is not infinitely far from a quiet room.
 _FLOOR = 1e-5
 _SMALLEST_STD = 1e-3
-# Half an hour of speech says all about its mean spectrum.
+# Half an hour of speech is enough to measure the mean spectrum.
 MOST_CMVN_S = 1_800.0
 
 
@@ -47,7 +47,7 @@ class LogMel:
         self._transform: Any = None
 
     def __getstate__(self) -> dict[str, object]:
-        """Leave the transform behind: it is made again where it is used."""
+        """Pickle without the transform: it is created again on first use."""
         return {**self.__dict__, "_transform": None}
 
     def __call__(self, samples_T: np.ndarray) -> Tensor:
@@ -66,7 +66,7 @@ class LogMel:
         return self.frames(round(duration_s * self._rate_hz))
 
     def seconds_to(self, frames: int) -> float:
-        """Return how long a number of frames takes to be heard, from the first to the end of the last."""
+        """Return the duration of a number of frames, to the end of the last one."""
         return ((frames - 1) * self._hop + self._reach) / self._rate_hz
 
     @property
@@ -96,7 +96,7 @@ class Normalisation:
 
     @classmethod
     def none(cls, num_mels: int) -> Normalisation:
-        """Return that which changes nothing."""
+        """Return the identity normalisation."""
         return cls(torch.zeros(num_mels), torch.ones(num_mels))
 
 

@@ -40,8 +40,8 @@ def one_bucket(num_items: int) -> Buckets:
 
 def by_duration(sizes: np.ndarray, ends_s: np.ndarray) -> Buckets:
     """Put items of (N, D) sizes into the first bucket that is long enough; longer ones fit none."""
-    found = snapped(sizes[:, 0], ends_s)
-    return Buckets(np.where(found < len(ends_s), found, -1), ends_s[:, None])
+    bucket = snapped(sizes[:, 0], ends_s)
+    return Buckets(np.where(bucket < len(ends_s), bucket, -1), ends_s[:, None])
 
 
 def estimated_by_duration(sizes: np.ndarray, count: int) -> Buckets:
@@ -81,7 +81,7 @@ def given_by_both(sizes: np.ndarray, ends: np.ndarray) -> Buckets:
 def dense_outliers(sizes: np.ndarray) -> np.ndarray:
     """Return the items whose tokens per second lie more than 4 standard deviations from the mean.
 
-    Their text hardly fits their audio. Items without tokens sizes (N, 1) have none.
+    Their transcripts probably do not match their audio. For items without tokens, (N, 1), there are none.
     """
     if sizes.shape[1] < 2 or len(sizes) < 2:
         return np.zeros(0, np.int64)

@@ -18,19 +18,19 @@ from engine.batching.buckets import Buckets
 from engine.batching.closing import Cost, batch_shapes, close_batches, halved
 from engine.item_random import item_generator
 
-# Which part of a bucket is sorted, in windows of how many batches, until it is tight enough.
+# (fraction of a bucket to sort, window in batches), tried in order until the batches are few enough.
 _TIGHTER = ((1 / 16, 4), (1 / 4, 4), (1.0, 4), (1.0, 16), (1.0, 256), (1.0, 2**40))
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a batch may hold.
+    """The limits of a batch.
 
     Attributes:
-        cost: prices a padded shape.
-        cap: most that a batch may cost; infinite where only items count.
-        most: (K,) most items of a batch from each bucket.
-        full: whether a batch of fewer items is left out where the tail is dropped.
+        cost: cost of a padded shape.
+        cap: maximum cost of a batch; infinite if only the number of items is limited.
+        most: (K,) maximum items of a batch from each bucket.
+        full: whether smaller batches are dropped with the tail.
         padded_to_ends: whether items are padded to the ends of their bucket, not to the longest.
     """
 
@@ -48,9 +48,9 @@ class Epoch:
     Attributes:
         items: items, batch after batch.
         first: (B,) where in `items` each batch starts.
-        counts: (B,) items of each batch; 0 where a rank goes without.
+        counts: (B,) items of each batch; 0 if a rank has no items in a step.
         shapes: (B, D) what the items of a batch are padded to.
-        dropped: items that this epoch leaves out, by the policy for the tail.
+        dropped: items that this epoch skips, according to `batch.tail`.
     """
 
     items: np.ndarray
@@ -62,7 +62,7 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CappedEpochs:
-    """Plans epochs: pure functions of all that is given here.
+    """Plans epochs, as pure functions of these attributes.
 
     Attributes:
         sizes: (N, D) sizes of the items.
@@ -71,7 +71,7 @@ class CappedEpochs:
         seed: seed of the order.
         world: devices, each of which takes one batch of a step.
         accumulation: steps of an update.
-        drop_tail: whether items that fill no whole step are left out, rather than spread.
+        drop_tail: whether items that do not fill a step are dropped, rather than spread.
         worst_first: whether the run begins with its most expensive batch.
     """
 
@@ -132,7 +132,7 @@ class _Lanes:
 
 @lru_cache(maxsize=2)
 def _closed(plan: CappedEpochs, number: int) -> _Lanes:
-    """Shuffle the items of each bucket and close batches as they come."""
+    """Shuffle the items of each bucket and close batches in that order."""
     items, borders = _shuffled(plan, number)
     return _Lanes(items, borders, _starts(plan, items, borders))
 
@@ -176,7 +176,7 @@ def _starts(plan: CappedEpochs, items: np.ndarray, borders: np.ndarray) -> np.nd
 @lru_cache(maxsize=2)
 def _epoch(plan: CappedEpochs, number: int) -> Epoch:
     lanes = _closed(plan, number)
-    items, found = lanes.items.copy(), []
+    items, all_starts = lanes.items.copy(), []
     for bucket, steps in enumerate(plan.steps):
         low, high = lanes.borders[bucket], lanes.borders[bucket + 1]
         starts = lanes.starts_of(bucket) - low
@@ -184,14 +184,14 @@ def _epoch(plan: CappedEpochs, number: int) -> Epoch:
             starts = halved(starts, high - low, steps * plan.world - len(starts))
         elif len(starts) > steps * plan.world and not plan.drop_tail:
             items[low:high], starts = _tightened(plan, items[low:high], starts, bucket)
-        found.append(starts + low)
-    first = np.concatenate(found)
+        all_starts.append(starts + low)
+    first = np.concatenate(all_starts)
     counts = np.diff(np.append(first, len(items)))
     shapes = batch_shapes(plan.sizes[items], first)
     if plan.limits.padded_to_ends:
-        shapes = np.repeat(plan.buckets.ends, [len(starts) for starts in found], axis=0)
+        shapes = np.repeat(plan.buckets.ends, [len(starts) for starts in all_starts], axis=0)
     costs = plan.limits.cost.of(shapes) * counts
-    grid = _in_order(plan, number, _rounds(plan, costs, [len(starts) for starts in found]))
+    grid = _in_order(plan, number, _rounds(plan, costs, [len(starts) for starts in all_starts]))
     chosen = grid.ravel()
     idle = chosen < 0
     return Epoch(
@@ -206,10 +206,13 @@ def _epoch(plan: CappedEpochs, number: int) -> Epoch:
 def _tightened(
     plan: CappedEpochs, items: np.ndarray, starts: np.ndarray, bucket: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the items of a bucket in an order that gives no more batches than its steps take.
+    """Return the items of a bucket in an order that gives no more batches than its steps hold.
 
-    Items are sorted in windows, of as small a part of the bucket as does; in the last resort they
-    are put into the batches of epoch 0.
+    Every epoch must have the number of steps of epoch 0, so that the position of an update is known
+    without planning earlier epochs; but another shuffle may need more batches. Sorting by length
+    wastes less padding and needs fewer batches, at the price of less random batches, so the smallest
+    part of the bucket and the smallest windows that suffice are sorted. If even a full sort does not
+    suffice, the batches of epoch 0 are used again, which are known to fit.
     """
     most = plan.steps[bucket] * plan.world
     limits = plan.limits
@@ -237,7 +240,7 @@ def _tightened(
 
 
 def _rounds(plan: CappedEpochs, costs: np.ndarray, num_batches: list[int]) -> np.ndarray:
-    """Return (S, W) batches: of one bucket and of like cost in each step; -1 where there is none."""
+    """Return (S, W) batches, each step from one bucket with similar costs; -1 for no batch."""
     rows, low = [np.zeros((0, plan.world), np.int64)], 0
     for steps, count in zip(plan.steps, num_batches, strict=True):
         kept = np.arange(low, low + min(count, steps * plan.world))
@@ -255,7 +258,7 @@ def _rounds(plan: CappedEpochs, costs: np.ndarray, num_batches: list[int]) -> np
 
 
 def _in_order(plan: CappedEpochs, number: int, grid: np.ndarray) -> np.ndarray:
-    """Shuffle the steps, leave out those that fill no update, and turn every other one around."""
+    """Shuffle the steps, drop those that do not fill an update, and reverse every other one."""
     order = item_generator(plan.seed, number, 0, "steps").permutation(len(grid))
     if plan.worst_first and number == 0:
         place = int(np.flatnonzero(order == 0)[0])

@@ -20,7 +20,7 @@ class CappedPlan:
     Attributes:
         mode: name of the mode.
         epochs: plans the batches of an epoch.
-        manifest: names the dataset's content, so that a resume notices when files changed.
+        manifest: hash of the dataset's content, so that a resume detects changed files.
         rank: which of the ranks this is.
     """
 
@@ -39,10 +39,10 @@ class CappedPlan:
             plan.seed, plan.world, plan.accumulation, plan.drop_tail, plan.worst_first,
             self.manifest,
         )  # fmt: skip
-        found = sha256(repr(facts).encode())
+        digest = sha256(repr(facts).encode())
         for array in (plan.sizes, plan.buckets.ends):
-            found.update(np.ascontiguousarray(array, np.float64).tobytes())
-        return found.hexdigest()[:16]
+            digest.update(np.ascontiguousarray(array, np.float64).tobytes())
+        return digest.hexdigest()[:16]
 
     def place(self, update: int) -> tuple[int, slice]:
         """Return the epoch of an update, and its batches of all ranks, step by step."""

@@ -1,8 +1,12 @@
-"""Where batches end: items in a given order, each batch as large as its cap allows.
+"""Closes batches: takes items in a given order, each batch as large as its cap allows.
 
 Letters: N items, D = 1 (seconds) or 2 (seconds, tokens), L lanes, W items looked at ahead.
-A batch costs the number of its items times the cost of its padded shape, which is the longest
+A batch costs the number of its items times the cost of its padded shape, which is the maximum
 of its items in each of the D sizes. Pure functions of numbers.
+
+The end of a batch depends on all items since its start, so one lane (a bucket, or a part of it) can
+only be closed batch by batch. A Python loop over the items would be too slow for large datasets.
+Therefore all lanes with batches of similar size advance together, one batch per round, as arrays.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Rounding: 320.0000001 padded seconds are no more than 320.
+# Tolerance for rounding errors: 320.0000001 padded seconds count as 320.
 _SLACK = 1 + 1e-9
 _LONGEST_LANE = 8_192
 _FIRST_LOOK = 32
@@ -20,18 +24,18 @@ _FIRST_LOOK = 32
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What an item of a padded shape costs, in padded seconds.
+    """The cost of an item of a padded shape, in padded seconds.
 
     Attributes:
         quadratic_s: length at which a quadratic term equals the linear one; None: no such term.
-        joint_tokens: tokens that cost as much as the audio itself; None: tokens cost nothing.
+        joint_tokens: number of tokens that cost as much as the audio itself; None: tokens are free.
     """
 
     quadratic_s: float | None = None
     joint_tokens: float | None = None
 
     def of(self, shape: np.ndarray) -> np.ndarray:
-        """Return (...) costs of (..., D) shapes; they rise with each of the D sizes."""
+        """Return (...) costs of (..., D) shapes; increasing in each of the D sizes."""
         seconds = shape[..., 0]
         cost = seconds
         if self.quadratic_s is not None:
@@ -44,32 +48,32 @@ class Cost:
 def close_batches(
     sizes: np.ndarray, lanes: np.ndarray, *, cost: Cost, cap: float, most: int
 ) -> np.ndarray:
-    """Return (B,) where each batch starts, rising.
+    """Return (B,) where each batch starts, increasing.
 
-    A batch takes items in order until the next one would make it cost more than `cap`, or hold
-    more than `most` items, or until its lane ends. An item that alone costs more is a batch of
+    A batch takes items in order until the next one would raise its cost above `cap` or its size
+    above `most` items, or until its lane ends. An item that exceeds `cap` on its own is a batch of
     its own.
 
     Args:
         sizes: (N, D) sizes in the order of the batches.
-        lanes: (L,) where lanes start, rising, the first at 0; no batch spans two lanes.
-        cost: prices a shape.
-        cap: most that a batch may cost.
-        most: most items of a batch.
+        lanes: (L,) where lanes start, increasing, the first at 0; no batch spans two lanes.
+        cost: cost of a shape.
+        cap: maximum cost of a batch.
+        most: maximum items of a batch.
     """
     if not len(sizes):
         return np.zeros(0, np.int64)
     at, ends = _cut_lanes(lanes, len(sizes))
     columns = [np.append(column, np.inf) for column in sizes.T]
     means = np.add.reduceat(sizes, at, axis=0) / (ends - at)[:, None]
-    # Lanes with about as many items in a batch are walked together: they look as far ahead.
+    # Lanes with batches of similar size advance together, since they look equally far ahead.
     alike = np.log2(np.clip(cap / np.maximum(cost.of(means), 1e-9), 1, most)).astype(np.int64)
-    found: list[np.ndarray] = []
+    starts: list[np.ndarray] = []
     for size in np.unique(alike):
         chosen = alike == size
         walk = _Walk(columns, cost, cap * _SLACK, most)
-        found.extend(walk.starts(at[chosen], ends[chosen]))
-    return np.sort(np.concatenate(found))
+        starts.extend(walk.starts(at[chosen], ends[chosen]))
+    return np.sort(np.concatenate(starts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +111,7 @@ class _Walk:
 
 
 def _cut_lanes(lanes: np.ndarray, num_items: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cut long lanes, so that they are walked side by side; costs one open batch in 8192 items."""
+    """Cut long lanes into parts that advance together; costs one unfilled batch per 8192 items."""
     ends = np.append(lanes[1:], num_items)
     parts = np.maximum(1, -(-(ends - lanes) // _LONGEST_LANE))
     first = np.cumsum(parts) - parts
@@ -120,14 +124,14 @@ def _cut_lanes(lanes: np.ndarray, num_items: int) -> tuple[np.ndarray, np.ndarra
 
 
 def batch_shapes(sizes: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Return (B, D), the longest of each batch in each size."""
+    """Return (B, D), the maximum of each batch in each size."""
     if not len(starts):
         return np.zeros((0, sizes.shape[1]))
     return np.asarray(np.maximum.reduceat(sizes, starts, axis=0))
 
 
 def halved(starts: np.ndarray, num_items: int, extra: int) -> np.ndarray:
-    """Return the starts of `extra` batches more, made by halving those with the most items.
+    """Return the starts with `extra` more batches, by halving those with the most items.
 
     Returns fewer when each batch holds one item.
     """

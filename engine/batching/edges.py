@@ -17,7 +17,7 @@ def closed_edges(sizes: np.ndarray, count: int) -> np.ndarray:
 
     Args:
         sizes: (N,) sizes, at least one.
-        count: most edges.
+        count: maximum number of edges.
     """
     rising = np.sort(sizes)
     low, high = float(rising[0]), float(rising[-1])
@@ -41,7 +41,7 @@ def equal_mass_edges(sizes: np.ndarray, count: int) -> np.ndarray:
 
     Args:
         sizes: (N,) sizes, at least one.
-        count: most buckets.
+        count: maximum number of buckets.
     """
     rising = np.sort(sizes)
     total = np.cumsum(rising)
@@ -63,12 +63,12 @@ def snapped(sizes: np.ndarray, edges: np.ndarray) -> np.ndarray:
     # A table of cells answers for all items but those in a cell that holds an edge; ten times
     # faster than a search for each item.
     edge_cells, size_cells = (_cells(values, low, high) for values in (edges, sizes))
-    found = np.searchsorted(edge_cells, np.arange(_CELLS + 2), side="left")[size_cells]
+    numbers = np.searchsorted(edge_cells, np.arange(_CELLS + 2), side="left")[size_cells]
     with_edge = np.zeros(_CELLS + 2, bool)
     with_edge[edge_cells] = True
     unsure = np.flatnonzero(with_edge[size_cells])
-    found[unsure] = np.searchsorted(edges, sizes[unsure], side="left")
-    return np.asarray(found)
+    numbers[unsure] = np.searchsorted(edges, sizes[unsure], side="left")
+    return np.asarray(numbers)
 
 
 def _cells(values: np.ndarray, low: float, high: float) -> np.ndarray:

@@ -3,8 +3,8 @@
 Letters: N items, D sizes (seconds, or seconds and tokens). Items come from the stream of `plan.py`: epochs,
 each a permutation keyed by (seed, epoch). Measured along it in items or in seconds, update k is
 what lies between k and k + 1 times its size. With a pool of P updates, their items are drawn
-together, sorted by length, and cut into P updates, which are shuffled. All of that is free of hardware;
-only the packing of an update's items knows the device and the other ranks.
+together, sorted by length, and cut into P updates, which are shuffled. All of that is independent of
+hardware; only the packing of an update's items depends on the device and the other ranks.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _PER_SECOND = 1_000_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Device:
-    """What packing depends on: speed and memory, never data.
+    """The limits of a device: they influence packing, never the data of an update.
 
     Attributes:
-        cost: prices a padded shape.
-        cap: most that a micro-batch may cost.
-        most: most items of a micro-batch.
-        edges: for each of the D sizes, the values that items are padded up to, rising.
+        cost: cost of a padded shape.
+        cap: maximum cost of a micro-batch.
+        most: maximum items of a micro-batch.
+        edges: for each of the D sizes, the values that items are padded to, increasing.
         rank: which of the `world` devices this is.
         world: number of devices.
     """
@@ -56,10 +56,10 @@ class ExactPlan:
         sizes: (N, D) sizes of the items.
         amount: items of an update, or seconds of audio of it.
         by_seconds: whether `amount` is in seconds.
-        pool_updates: P, how many updates share their items before they are sorted by length.
+        pool_updates: P, number of updates whose items are pooled and sorted by length.
         seed: seed of the permutations.
-        manifest: names the dataset's content, so that a resume notices when files changed.
-        worst_first: whether update 0 changes places with the one that holds the longest item.
+        manifest: hash of the dataset's content, so that a resume detects changed files.
+        worst_first: whether update 0 is swapped with the update that holds the longest item.
         device: how an update is packed.
     """
 
@@ -97,8 +97,8 @@ class ExactPlan:
 
     def micro_batches(self, update: int) -> list[MicroBatch]:
         """Return the micro-batches of an update for this rank, the most expensive first."""
-        found = _packed(self, update)
-        return [found.micro_batch(batch) for batch in found.ranks[self.device.rank]]
+        packed = _packed(self, update)
+        return [packed.micro_batch(batch) for batch in packed.ranks[self.device.rank]]
 
     def update_size(self, update: int) -> UpdateSize:
         """Return exactly what an update adds to each counter, over all ranks."""
@@ -227,7 +227,7 @@ def _worst_update(plan: ExactPlan) -> int:
     for place, (epochs, items) in enumerate(_pool(plan, number)):
         if bool(((items == longest) & (epochs == 0)).any()):
             return number * plan.pool_updates + place
-    raise AssertionError(f"pool {number} lost item {longest}")
+    raise AssertionError(f"item {longest} is missing from pool {number}")
 
 
 @lru_cache(maxsize=8)

@@ -36,18 +36,18 @@ from engine.config.schema import RunConfig
 
 
 class PlanError(ValueError):
-    """Settings of batches that this data can't be trained with."""
+    """Batch settings that do not match the training data."""
 
 
 def open_plan(
     config: RunConfig, sizes: np.ndarray, *, manifest: str, rank: int = 0, world: int = 1
 ) -> Plan:
-    """Return the plan of a run, a pure function of what is given.
+    """Return the plan of a run, a pure function of the arguments.
 
     Args:
         config: the run.
         sizes: (N, 1) seconds, or (N, 2) seconds and tokens, of the training items.
-        manifest: names the dataset's content, so that a resume notices when files changed.
+        manifest: hash of the dataset's content, so that a resume detects changed files.
         rank: which of the `world` devices to pack for.
         world: devices that train together.
 
@@ -68,8 +68,8 @@ def open_plan(
     longest = float(sizes[:, 0].max())
     if batch.seconds is not None and batch.seconds < 2 * longest:
         raise PlanError(
-            f"batch.seconds = {batch.seconds:g} is too little: the longest item has {longest:.2f} s and "
-            f"an update needs room for two; raise it to {int(2 * longest) + 1} or more"
+            f"batch.seconds = {batch.seconds:g} is too small: an update must have room for two of the longest "
+            f"item ({longest:.2f} s); raise it to at least {int(2 * longest) + 1}"
         )
     # Fewer for tokens: shapes are pairs of both.
     counts = (batch.edges, max(1, batch.edges // 4))
@@ -90,14 +90,14 @@ def open_plan(
 def _capped(batch: BatchConfig, sizes: np.ndarray, *, seed: int, world: int) -> CappedEpochs:
     if batch.mode in TOKEN_MODES and sizes.shape[1] < 2:
         raise PlanError(
-            f"batch.mode = {batch.mode!r} needs items with tokens, but these have none; "
-            "take '1D-bucketing-dyn' or 'exact'"
+            f"batch.mode = {batch.mode!r} requires items with tokens, but this data has none; "
+            "use '1D-bucketing-dyn' or 'exact'"
         )
     buckets = _buckets(batch, sizes)
     if not bool((buckets.of_item >= 0).any()):
         ends = buckets.ends.tolist()
         raise PlanError(
-            f"no item fits the buckets {ends}: raise batch.bin_ends or batch.bin_ends_s"
+            f"no item fits into the buckets {ends}; raise batch.bin_ends or batch.bin_ends_s"
         )
     epochs = CappedEpochs(
         sizes, buckets, _limits(batch, buckets), seed, world, batch.accumulation,
@@ -106,7 +106,7 @@ def _capped(batch: BatchConfig, sizes: np.ndarray, *, seed: int, world: int) -> 
     if not epochs.updates:
         raise PlanError(
             f"batch.accumulation = {batch.accumulation}, but an epoch has only {sum(epochs.steps)} "
-            "batches for each device; lower it, or set batch.tail = split"
+            "batches per device; lower it, or set batch.tail = split"
         )
     return epochs
 

@@ -1,8 +1,8 @@
-"""How the items of one update are packed for the devices: what is trained never changes by it.
+"""How the items of one update are packed for the devices; packing never changes what is trained.
 
 Letters: G items of the update, W ranks. Items are sorted by their padded length and cut into few
-micro-batches: of least cost for one rank; for several, of about equal cost, as many as W divides,
-dealt to the ranks the most expensive first, so that they end at about the same time.
+micro-batches: at minimum total cost for one rank; for several ranks, of about equal cost, a multiple
+of W of them, assigned to the ranks in order of decreasing cost, so that all ranks finish together.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _HALVINGS = 14
 _SWAPS = 24
 _SWEEPS = 4
 _MOST_SEARCHED = 20_000
-# Ranks that wait less than this share of an update are even enough.
+# Ranks that wait less than this fraction of an update are balanced well enough.
 _EVEN = 2e-4
 
 
@@ -32,15 +32,15 @@ class Packed:
 def pack(costs: Sequence[float], *, cap: float, most: int, world: int) -> list[list[Packed]]:
     """Return the micro-batches of each rank: equally many, disjoint, the most expensive first.
 
-    No micro-batch costs more than `cap` or holds more than `most` items, but for an item
-    that alone costs more than `cap`. A micro-batch is empty only where there are fewer items than
+    No micro-batch costs more than `cap` or holds more than `most` items, except a single item
+    that exceeds `cap` on its own. A micro-batch is empty only if there are fewer items than
     micro-batches.
 
     Args:
-        costs: cost of each item, falling; a micro-batch costs as many times its first item as it
-            holds items.
-        cap: most that a micro-batch may cost.
-        most: most items of a micro-batch.
+        costs: cost of each item, in decreasing order; a micro-batch costs its number of items times
+            the cost of its first item.
+        cap: maximum cost of a micro-batch.
+        most: maximum items of a micro-batch.
         world: W, number of ranks.
     """
     cap = min(cap, costs[0] * len(costs))
@@ -48,8 +48,8 @@ def pack(costs: Sequence[float], *, cap: float, most: int, world: int) -> list[l
     wanted = -(-len(fewest) // world) * world
     starts = fewest
     if wanted > 1 and world == 1 and len(costs) <= _MOST_SEARCHED:
-        # One rank waits for nobody, so its micro-batches may differ in cost; one more in 32 saves
-        # padding of a tenth.
+        # A single rank waits for no other, so its micro-batches may differ in cost. Allowing one more
+        # micro-batch per 32 reduces padding by about a tenth.
         wanted += wanted // 32
         starts = _cheapest(costs, cap, most, wanted)
     elif wanted > 1:
@@ -79,7 +79,7 @@ def _cuts(costs: Sequence[float], target: float, most: int) -> list[int]:
 
 
 def _evened(costs: Sequence[float], cap: float, most: int, wanted: int) -> list[int]:
-    """Return at most `wanted` starts with the lowest limit that allows so few."""
+    """Return at most `wanted` starts, for the lowest cost limit that allows this number."""
     low, high = 0.0, cap
     best = _cuts(costs, high, most)
     for _ in range(_HALVINGS):
@@ -103,50 +103,52 @@ def _halved(starts: list[int], num_items: int, wanted: int) -> list[int]:
 
 
 def _cheapest(costs: Sequence[float], cap: float, most: int, wanted: int) -> list[int]:
-    """Return the at most `wanted` starts that cost least in all.
+    """Return at most `wanted` starts with the minimum total cost, by dynamic programming.
 
-    A search over where micro-batches can start (dynamic programming): at an item that is shorter
-    than the one before it, where the micro-batch before is full, or as early as the number of
-    micro-batches that are left allows. Nothing else can be cheaper.
+    A micro-batch costs its number of items times its first, most expensive item. Within a run of
+    equal items, moving a start to an earlier item never raises the total cost, until it meets the
+    beginning of the run or leaves more items than the remaining micro-batches can hold. Therefore
+    only these places are tried, and the one where the micro-batch is full: this keeps the search
+    small and still finds the optimum.
     """
     end, limit = len(costs), cap * _SLACK
     full = [min(end, at + min(most, max(1, int(limit / cost)))) for at, cost in enumerate(costs)]
     needed = [0] * (end + 1)
     for at in range(end - 1, -1, -1):
         needed[at] = needed[full[at]] + 1
-    # The first place from which so many micro-batches are enough.
+    # first[n]: the earliest place from which n micro-batches can hold all remaining items.
     first = [end] * (wanted + 1)
     for at in range(end - 1, -1, -1):
         first[min(needed[at], wanted)] = at
     steps = [at for at in range(1, end) if costs[at] < costs[at - 1]]
-    # For each place: by the number of micro-batches before it, their cost and the last start.
-    found: list[dict[int, tuple[float, int]]] = [{} for _ in range(end + 1)]
-    found[0][0] = (0.0, 0)
+    # For each place and number of micro-batches before it: their minimum cost, and the last start.
+    paths: list[dict[int, tuple[float, int]]] = [{} for _ in range(end + 1)]
+    paths[0][0] = (0.0, 0)
     for at in range(end):
-        if not found[at]:
+        if not paths[at]:
             continue
         nexts = [*steps[bisect_right(steps, at) : bisect_left(steps, full[at])], full[at]]
-        for number, (spent, _) in found[at].items():
+        for number, (spent, _) in paths[at].items():
             early = first[max(0, wanted - number - 1)]
             for place in (*nexts, early) if at < early < full[at] else nexts:
                 if number + 1 + needed[place] <= wanted:
                     cost = spent + costs[at] * (place - at)
-                    known = found[place].get(number + 1)
+                    known = paths[place].get(number + 1)
                     if known is None or cost < known[0]:
-                        found[place][number + 1] = (cost, at)
-    number = min(found[end], key=lambda count: found[end][count])
+                        paths[place][number + 1] = (cost, at)
+    number = min(paths[end], key=lambda count: paths[end][count])
     starts, place = [], end
     while number:
-        place = found[place][number][1]
+        place = paths[place][number][1]
         starts.append(place)
         number -= 1
     return starts[::-1]
 
 
 def _tidied(costs: Sequence[float], starts: list[int], cap: float, most: int) -> list[int]:
-    """Move each start to where the two micro-batches that it parts cost least together.
+    """Move each start to where its two neighbouring micro-batches have the lowest total cost.
 
-    That is where an item is shorter than the one before it, so only those are tried.
+    The optimum is at an item that is shorter than the one before it, so only those are tried.
     """
     steps = [0, *(i for i in range(1, len(costs)) if costs[i] < costs[i - 1]), len(costs)]
     starts = [*starts, len(costs)]
@@ -171,7 +173,7 @@ def _tidied(costs: Sequence[float], starts: list[int], cap: float, most: int) ->
 
 
 def _dealt(batches: list[Packed], world: int) -> list[list[Packed]]:
-    """Deal to the rank with the least work that has room; then swap where that evens the ends."""
+    """Assign each batch to the least loaded rank with room; then swap batches to balance the ranks."""
     room = len(batches) // world
     ranks: list[list[Packed]] = [[] for _ in range(world)]
     work = [0.0] * world
@@ -188,7 +190,7 @@ def _dealt(batches: list[Packed], world: int) -> list[list[Packed]]:
 
 
 def _swap(ranks: list[list[Packed]], work: list[float]) -> bool:
-    """Swap two micro-batches of the busiest and another rank; False where none helps."""
+    """Swap a micro-batch of the busiest rank with one of another rank; False if no swap helps."""
     busy = work.index(max(work))
     best, choice = 0.0, None
     for other in range(len(ranks)):

@@ -22,7 +22,7 @@ from engine.item_random import item_generator
 
 
 class Plan(Protocol):
-    """What the loader and the trainer need to know of a plan."""
+    """The interface of a plan that the loader and the trainer use."""
 
     def micro_batches(self, update: int) -> Sequence[MicroBatch]:
         """Return the items of an update (counted from 0), packed for the device."""
@@ -36,7 +36,7 @@ class Plan(Protocol):
 
     @property
     def hash(self) -> str:
-        """Return the name of the plan: equal hashes give equal updates."""
+        """Return the hash of the plan: equal hashes give equal updates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +45,10 @@ class FixedPlan:
 
     Attributes:
         num_items: size of the dataset.
-        items_per_update: items of one optimiser update, G.
-        micro_batch: most items on the device at once; does not change what an update holds.
+        items_per_update: items of one optimizer update, G.
+        micro_batch: maximum items per micro-batch; does not change the items of an update.
         seed: seed of the permutations.
-        manifest: names the dataset's content, so that a resume notices when files changed.
+        manifest: hash of the dataset's content, so that a resume detects changed files.
         item_s: seconds of audio of each item.
         rank: which of the `world` devices this is.
         world: devices that share the items of an update.
@@ -66,7 +66,7 @@ class FixedPlan:
     def __post_init__(self) -> None:
         for name in ("num_items", "items_per_update", "micro_batch"):
             if getattr(self, name) < 1:
-                raise ValueError(f"a plan needs {name} >= 1, found {getattr(self, name)}")
+                raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
 
     @property
     def hash(self) -> str:
@@ -81,7 +81,7 @@ class FixedPlan:
         return sum(min(high - low, each) for low, high in map(self._share, range(self.world)))
 
     def _share(self, rank: int) -> tuple[int, int]:
-        """Return which part of an update's items a rank takes."""
+        """Return the range of an update's items that belongs to a rank."""
         return (
             self.items_per_update * rank // self.world,
             self.items_per_update * (rank + 1) // self.world,

@@ -1,4 +1,4 @@
-"""What a plan comes to, before a run: batches, padding, global batch, what is left out. Free of torch."""
+"""Statistics of a plan, before a run: batches, padding, global batch, skipped items. Free of torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SLACK = 1 + 1e-9
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Items that are not trained: why, how many, and the first of them by number."""
+    """Skipped items: why, how many, and the numbers of the first ones."""
 
     reason: str
     count: int
@@ -33,26 +33,26 @@ class PlanReport:
 
     Attributes:
         mode: name of the mode.
-        hash: name of the plan.
-        world: devices that train together.
-        num_items: items of the dataset.
-        audio_s: their audio.
+        hash: hash of the plan.
+        world: number of devices.
+        num_items: number of items of the dataset.
+        audio_s: their total duration.
         updates_per_epoch: updates of one pass over the items.
-        updates_seen: how many updates the other numbers were counted on.
-        micro_batches: how many those were packed into, over all devices.
-        empty: how many of these have no items.
-        over_cap: how many cost more than the cap: single items that alone do.
-        largest: the highest cost of a micro-batch, in padded seconds.
-        shapes: different padded shapes of all those.
-        padding_share: padded seconds that hold no audio.
-        joint_padding_share: padded seconds x tokens that hold none; None without tokens.
-        idle_share: time that devices wait for the busiest one of an update, by cost.
-        mean_items: items of an update, over all devices, on average.
-        mean_s: seconds of audio of an update.
-        mean_tokens: tokens of an update; None without tokens.
-        histogram: (lowest, highest, micro-batches with so many items).
-        left_out: items that are not trained.
-        notes: what a person should know.
+        updates_seen: number of updates the following values are computed from.
+        micro_batches: number of micro-batches of these updates, over all devices.
+        empty: number of micro-batches without items.
+        over_cap: number of micro-batches above the cap: single items that exceed it alone.
+        largest: maximum cost of a micro-batch, in padded seconds.
+        shapes: number of distinct padded shapes.
+        padding_share: fraction of padded seconds without audio.
+        joint_padding_share: the same of padded seconds x tokens; None without tokens.
+        idle_share: fraction of time that devices wait for the busiest one of an update, by cost.
+        mean_items: mean number of items per update, over all devices.
+        mean_s: mean seconds of audio per update.
+        mean_tokens: mean number of tokens per update; None without tokens.
+        histogram: (minimum, maximum, number of micro-batches with that many items).
+        left_out: skipped items.
+        notes: warnings and hints.
     """
 
     mode: str
@@ -95,7 +95,7 @@ class _Table:
 
 
 def report_on(plan: Plan, sizes: np.ndarray) -> PlanReport:
-    """Count what the first epoch of a plan does; of mode exact, its first 256 updates at most.
+    """Return statistics of the first epoch of a plan; in mode exact, of at most 256 updates.
 
     Args:
         plan: what `open_plan` returned.
@@ -153,12 +153,12 @@ def _of_exact(plan: ExactPlan) -> _Table:
                 rows.append(
                     (update, rank, batch.count, batch.cost, joint, *shape, *inside.sum(axis=0))
                 )
-    found = np.array(rows, float)
+    values = np.array(rows, float)
     last = 5 + plan.sizes.shape[1]
     device = plan.device
     return _Table(
-        found[:, 0], found[:, 1], found[:, 2].astype(int), found[:, 3], found[:, 5:last],
-        found[:, last:], found[:, 4], device.world, device.cap, device.most,
+        values[:, 0], values[:, 1], values[:, 2].astype(int), values[:, 3], values[:, 5:last],
+        values[:, last:], values[:, 4], device.world, device.cap, device.most,
     )  # fmt: skip
 
 
@@ -179,21 +179,20 @@ def _of_capped(plan: CappedPlan) -> _Table:
 
 
 def _of_fixed(plan: FixedPlan, sizes: np.ndarray) -> _Table:
-    """Tabulate one update: all are alike but for which items they hold."""
+    """Tabulate one update: all updates have the same layout."""
     ranks = [replace(plan, rank=rank).micro_batches(0) for rank in range(plan.world)]
     per_rank = len(ranks[0])
-    counts = [len(batch) for batches in ranks for batch in batches]
-    found = np.array(counts)
-    shapes = np.repeat(sizes[:1], len(found), axis=0)
+    counts = np.array([len(batch) for batches in ranks for batch in batches])
+    shapes = np.repeat(sizes[:1], len(counts), axis=0)
     return _Table(
-        np.zeros(len(found)), np.repeat(np.arange(plan.world), per_rank), found,
-        found * sizes[0, 0], shapes, shapes * found[:, None], shapes.prod(axis=1) * found,
+        np.zeros(len(counts)), np.repeat(np.arange(plan.world), per_rank), counts,
+        counts * sizes[0, 0], shapes, shapes * counts[:, None], shapes.prod(axis=1) * counts,
         plan.world, np.inf, plan.micro_batch,
     )  # fmt: skip
 
 
 def _idle_share(table: _Table) -> float:
-    """Return which share of all devices' time passes in waiting for the busiest of each update."""
+    """Return the fraction of device time spent waiting for the busiest device of each update."""
     _, update = np.unique(table.update, return_inverse=True)
     work = np.zeros((int(update.max()) + 1, table.world))
     np.add.at(work, (update, table.rank.astype(int)), table.costs)
@@ -213,10 +212,9 @@ def _histogram(counts: np.ndarray) -> tuple[tuple[int, int, int], ...]:
 
 
 def plan_warnings(plan: Plan, sizes: np.ndarray) -> list[str]:
-    """Return what a person should know when a run starts: items left out, too long, or odd."""
-    found = [
-        f"batch plan: {out.count} items are not trained, {out.reason} (the first is item "
-        f"{out.examples[0]})"
+    """Return the warnings at the start of a run: skipped, overlong or suspicious items."""
+    warnings = [
+        f"batch plan: skipped items: {out.count} ({out.reason}; first: item {out.examples[0]})"
         for out in _left_out(plan)
     ]
     cap, costs = np.inf, np.zeros(0)
@@ -227,23 +225,25 @@ def plan_warnings(plan: Plan, sizes: np.ndarray) -> list[str]:
         cap, costs = limits.cap, limits.cost.of(sizes[trained])
     over = int((costs > cap * _SLACK).sum())
     if over:
-        found.append(
-            f"batch plan: {over} items alone cost more than batch.cap_s = {cap:g}; each is a "
-            "micro-batch of its own and may not fit the memory"
+        warnings.append(
+            f"batch plan: single items above batch.cap_s = {cap:g}: {over}; each forms a micro-batch "
+            "of its own and may not fit into memory"
         )
-    return [*found, *(f"batch plan: {note}" for note in _odd(sizes))]
+    return [*warnings, *(f"batch plan: {note}" for note in _odd(sizes))]
 
 
 def _left_out(plan: Plan) -> tuple[LeftOut, ...]:
     if not isinstance(plan, CappedPlan):
         return ()
-    found = {
-        "fits no bucket": np.flatnonzero(plan.epochs.buckets.of_item < 0),
-        "end of the epoch (batch.tail = drop)": np.sort(plan.epochs.epoch(0).dropped),
+    items_by_reason = {
+        "no bucket is large enough": np.flatnonzero(plan.epochs.buckets.of_item < 0),
+        "dropped at the end of the epoch (batch.tail = drop)": np.sort(
+            plan.epochs.epoch(0).dropped
+        ),
     }
     return tuple(
         LeftOut(reason, len(items), tuple(items[:_EXAMPLES].tolist()))
-        for reason, items in found.items()
+        for reason, items in items_by_reason.items()
         if len(items)
     )
 
@@ -252,22 +252,22 @@ def _notes(table: _Table, sizes: np.ndarray) -> tuple[str, ...]:
     notes = []
     over = int((table.costs > table.cap * _SLACK).sum())
     if over:
-        notes.append(f"{over} items alone cost more than batch.cap_s = {table.cap:g}")
+        notes.append(f"single items above batch.cap_s = {table.cap:g}: {over}")
     full = float((table.counts == table.most).mean())
     if isfinite(table.cap) and full > 0.5:
         notes.append(
-            f"{full:.0%} of the micro-batches end at batch.micro_batch = {table.most}, not at "
-            "batch.cap_s: raise it to use the cap"
+            f"{full:.0%} of the micro-batches are limited by batch.micro_batch = {table.most}, not by "
+            "batch.cap_s; raise batch.micro_batch to use the cap"
         )
     return (*notes, *_odd(sizes))
 
 
 def _odd(sizes: np.ndarray) -> list[str]:
-    """Say which items have more or less text than their audio can hold."""
+    """Describe items whose amount of text does not match the length of their audio."""
     odd = dense_outliers(sizes)
     if not len(odd):
         return []
     return [
-        f"{len(odd)} items have a number of tokens per second more than 4 standard deviations from "
-        f"the mean, the first is item {int(odd[0])}: is their text right?"
+        "items whose tokens per second deviate from the mean by more than 4 standard deviations: "
+        f"{len(odd)} (first: item {int(odd[0])}); check their transcripts"
     ]

@@ -1,8 +1,8 @@
 """A checkpoint on disk: a directory that is complete or not there.
 
 Owns the format: safetensors files, `state.json` and `manifest.json` with sizes and SHA-256 hashes.
-A directory is written aside, every file fsynced, renamed into place, its parent fsynced. Nothing is
-pickled. What the tensors mean is the business of `engine.checkpoints.find`.
+A directory is written under a temporary name, every file fsynced, then renamed, and its parent
+fsynced. Nothing is pickled. `engine.checkpoints.find` defines what the tensors mean.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a checkpoint says of itself; `values` is the whole of `manifest.json`."""
+    """The manifest of a checkpoint; `values` is the content of `manifest.json`."""
 
     folder: Path
     values: dict[str, Any]
 
     @property
     def updates(self) -> int:
-        """Updates made when it was saved."""
+        """Updates completed when it was saved."""
         return int(self.values["counters"]["updates"])
 
     @property
@@ -76,17 +76,17 @@ def write_checkpoint(
     tensors: Mapping[str, Mapping[str, Tensor]],
     documents: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Manifest:
-    """Write the directory `folder`; one that is there already is replaced.
+    """Write the directory `folder`, replacing an existing one.
 
     Args:
-        folder: where it goes; its parent is made when it is missing.
-        about: what the manifest says beside format, versions, time and files.
+        folder: destination; a missing parent is created.
+        about: manifest entries besides format, versions, time and files.
         tensors: file name -> tensors by name, on the CPU, contiguous.
         documents: file name -> content of a file of JSON.
 
     Raises:
-        CheckpointError: when the disk is full or can't be written; nothing half-written is left, and
-            what `folder` held before is untouched.
+        CheckpointError: when the disk is full or not writable; no partial directory remains, and the
+            previous content of `folder` is unchanged.
     """
     aside = folder.with_name(f"{folder.name}.tmp")
     try:
@@ -115,21 +115,21 @@ def read_manifest(folder: Path, *, verify: bool = True) -> Manifest:
         verify: also compare the hash of every file (otherwise only sizes).
 
     Raises:
-        CheckpointError: saying what is wrong with it.
+        CheckpointError: describing the damage.
     """
     try:
         values = json.loads((folder / MANIFEST).read_text())
         signature = values.pop("signature")
         intact = signature == _signed(values)["signature"]
     except FileNotFoundError:
-        raise CheckpointError(f"{folder} is no checkpoint: it has no {MANIFEST}") from None
+        raise CheckpointError(f"{folder} is not a checkpoint: {MANIFEST} is missing") from None
     except (ValueError, KeyError, AttributeError, OSError) as error:
         raise CheckpointError(f"{folder / MANIFEST} is damaged: {error!r}") from None
     if not intact:
         raise CheckpointError(f"{folder / MANIFEST} is damaged: its signature does not match")
     if values["format"] != FORMAT:
         raise CheckpointError(
-            f"{folder} has checkpoint format {values['format']}, this program reads {FORMAT}; "
+            f"{folder} has checkpoint format {values['format']}, but this version reads {FORMAT}; "
             "use the version of sepdash that wrote it"
         )
     for name, entry in values["files"].items():
@@ -178,13 +178,13 @@ def _check_file(path: Path, entry: Mapping[str, Any], *, verify: bool) -> None:
         size = path.stat().st_size
         if size != entry["size_bytes"]:
             raise CheckpointError(
-                f"{path} is damaged: {size} bytes where {entry['size_bytes']} were written"
+                f"{path} is damaged: {size} bytes, expected {entry['size_bytes']}"
             )
         if verify:
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             if digest != entry["sha256"]:
-                raise CheckpointError(f"{path} is damaged: its content is not what was written")
+                raise CheckpointError(f"{path} is damaged: its SHA-256 hash does not match")
     except OSError as error:
         raise CheckpointError(f"{path} can't be read: {error}") from None
 
@@ -224,7 +224,7 @@ def _fsync_folder(folder: Path) -> None:
 def _explain(folder: Path, error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return (
-            f"no space left to save {folder}: free some space on its disk, then resume the run; "
-            "the checkpoints saved before are intact"
+            f"no disk space left to save {folder}: free some space, then resume the run; "
+            "earlier checkpoints are intact"
         )
     return f"can't save {folder}: {error}"

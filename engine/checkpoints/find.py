@@ -1,7 +1,7 @@
 """Finding and loading checkpoints: for a resume, and for applying a trained model.
 
 The layout of a run's `checkpoints` folder: `last-000123` directories hold everything a resume needs,
-`best-<metric>` directories hold the weights that were measured best.
+`best-<metric>` directories hold the weights with the best value of a metric.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _DEVICES = "precision.devices"
 
 
 class ResumeError(ValueError):
-    """A run can't go on from its checkpoint, since it would not be the same run."""
+    """A run can't resume from its checkpoint: config or data have changed."""
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -53,8 +53,8 @@ def find_checkpoint(path: Path) -> Path:
             if (newest / MANIFEST).is_file():
                 return newest
     raise CheckpointError(
-        f"{path} holds no checkpoint: expected a folder with {MANIFEST}, or the folder of a run that "
-        "has saved one"
+        f"{path} contains no checkpoint: expected a folder with {MANIFEST}, or the folder of a run "
+        "that has saved a checkpoint"
     )
 
 
@@ -62,14 +62,14 @@ def load_model(path: Path) -> tuple[RunConfig, nn.Module]:
     """Return the config of a checkpoint and its network, on the CPU, in evaluation mode.
 
     Raises:
-        CheckpointError: when there is no checkpoint, it is damaged, of another task, or does not fit
+        CheckpointError: when there is no checkpoint, it is damaged, of another task, or does not match
             the program.
     """
     manifest = read_manifest(find_checkpoint(path))
     config = config_of(manifest)
     if config.recipe != "separation":
         raise CheckpointError(
-            f"{manifest.folder} is of a model that writes text; use `sepdash transcribe`"
+            f"{manifest.folder} is a speech-recognition model; use `sepdash transcribe`"
         )
     model = build_model(
         config.model, channels=config.audio_data.channels, sources=config.num_sources
@@ -79,16 +79,16 @@ def load_model(path: Path) -> tuple[RunConfig, nn.Module]:
 
 
 def config_of(manifest: Manifest) -> RunConfig:
-    """Return the config that a checkpoint was made with.
+    """Return the config that a checkpoint was saved with.
 
     Raises:
-        CheckpointError: when it is not one of this program.
+        CheckpointError: when this version can't read it.
     """
     try:
         return load_config(manifest.values["config"])
     except ConfigError as error:
         raise CheckpointError(
-            f"{manifest.folder} has a config this program can't use: {error}"
+            f"{manifest.folder}: its config is not valid in this version of sepdash: {error}"
         ) from None
 
 
@@ -96,20 +96,22 @@ def fill(model: nn.Module, manifest: Manifest) -> None:
     """Load the weights of a checkpoint into a model built for its config.
 
     Raises:
-        CheckpointError: when they are those of another model.
+        CheckpointError: when they belong to another model.
     """
     weights = manifest.tensors(MODEL)
     wanted = model.state_dict()
     if set(weights) != set(wanted):
         odd = sorted(set(weights) ^ set(wanted))
-        raise CheckpointError(f"{manifest.folder} holds other weights than its model: {odd[:4]}")
+        raise CheckpointError(
+            f"{manifest.folder}: weights do not match the model; they differ in {', '.join(odd[:4])}"
+        )
     model.load_state_dict(weights)
 
 
 def newest_intact(folder: Path) -> tuple[Manifest | None, list[str]]:
-    """Return the newest `last` checkpoint that is intact, and what is wrong with those passed over.
+    """Return the newest intact `last` checkpoint, and the problems of the newer ones that are damaged.
 
-    Broken ones are renamed to `<name>.broken`, so that they are neither read nor counted again.
+    Damaged ones are renamed to `<name>.broken`, so that no later search reads or counts them.
     """
     problems: list[str] = []
     for candidate in list_last(folder):
@@ -124,17 +126,17 @@ def newest_intact(folder: Path) -> tuple[Manifest | None, list[str]]:
 def require_same_run(manifest: Manifest, *, config: RunConfig, plan_hash: str) -> list[str]:
     """Check that a checkpoint belongs to this config and this data.
 
-    A setting that is younger than the checkpoint counts as saved with its default. The number of
-    processes may differ where the data of an update don't depend on it: in mode exact.
+    A setting added since the checkpoint was saved counts as saved with its default. The number of
+    processes may differ in mode exact, where the data of an update don't depend on it.
 
     Returns:
-        What differs all the same, to be noted.
+        Notes on allowed differences.
 
     Raises:
         ResumeError: naming every setting that differs.
     """
     saved = manifest.values["config"]
-    # A setting that is gone by now is no config any more; it is named as a difference.
+    # A config with a removed setting no longer loads; the setting is then named as a difference.
     with suppress(ConfigError):
         saved = load_config(saved).to_dict()
     differing = dict(_differences(saved, config.to_dict(), ""))
@@ -142,19 +144,19 @@ def require_same_run(manifest: Manifest, *, config: RunConfig, plan_hash: str) -
     if config.batch.mode == "exact" and _DEVICES in differing:
         old, new = differing.pop(_DEVICES)
         notes.append(
-            f"goes on with {new} process(es) instead of {old}: the same items in every update, added "
-            "up in another order, so that weights agree to rounding"
+            f"continues with {new} process(es) instead of {old}: each update uses the same items, but "
+            "sums gradients in another order, so weights agree only up to rounding"
         )
     if differing:
         named = "; ".join(f"{key} (saved {a!r}, now {b!r})" for key, (a, b) in differing.items())
         raise ResumeError(
             f"can't resume from {manifest.folder}: the config differs in {named}. "
-            "Enqueue a new run, or put the settings back"
+            "Restore these settings or enqueue a new run"
         )
     if manifest.values["plan"] != plan_hash:
         raise ResumeError(
-            f"can't resume from {manifest.folder}: the training files are not those it was made with "
-            f"(plan {manifest.values['plan']}, now {plan_hash}). Put them back, or enqueue a new run"
+            f"can't resume from {manifest.folder}: the training files have changed since this run "
+            f"started (plan {manifest.values['plan']}, now {plan_hash}). Restore them or enqueue a new run"
         )
     return notes
 

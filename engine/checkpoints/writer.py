@@ -1,7 +1,7 @@
-"""Saving while training goes on: one writer thread, one save in flight.
+"""Saving during training: one writer thread, one save in flight.
 
-The training thread copies the tensors (a snapshot into buffers that are kept) and hands them over;
-hashing, writing and fsync happen beside the next updates. Errors come back to the training thread.
+The training thread copies the tensors (a snapshot into reused buffers) and hands them over;
+hashing, writing and fsync run in parallel with the next updates. Errors are raised on the training thread.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class Save:
 
 
 class SnapshotBuffers:
-    """CPU copies of named tensors, in memory that is kept from save to save."""
+    """CPU copies of named tensors, in buffers reused by every save."""
 
     def __init__(self) -> None:
         self._buffers: dict[str, Tensor] = {}
 
     def take(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Copy `tensors`; the copies stay as they are until the next call."""
+        """Copy `tensors`; the copies are valid until the next call."""
         copies = {}
         for name, tensor in tensors.items():
             buffer = self._buffers.get(name)
@@ -51,7 +51,7 @@ class SnapshotBuffers:
 
 
 class CheckpointWriter:
-    """Writes saves in order, on a thread of its own; a context manager that waits at its end."""
+    """Writes saves in order on its own thread; a context manager that waits for the last one on exit."""
 
     def __init__(self, folder: Path, *, keep_last: int) -> None:
         self._folder = folder
@@ -104,9 +104,9 @@ class CheckpointWriter:
 
 def list_last(folder: Path) -> list[Path]:
     """Return the `last` checkpoints below `folder`, the newest first."""
-    found = []
+    numbered = []
     for path in folder.glob("last-*"):
         number = path.name.removeprefix("last-")
         if number.isdecimal():
-            found.append((int(number), path))
-    return [path for _, path in sorted(found, reverse=True)]
+            numbered.append((int(number), path))
+    return [path for _, path in sorted(numbered, reverse=True)]

@@ -1,4 +1,4 @@
-"""The five counters of a run: what every clock of the config is read from."""
+"""The five counters of a run, on which every clock of the config is measured."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class EpochsUnknown(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """How far a run has come.
+    """The progress of a run.
 
     Attributes:
-        updates: optimiser updates, the primary clock.
+        updates: optimizer updates, the primary clock.
         micro_batches: forward and backward passes.
         items: training items seen.
         audio_seconds: seconds of training audio seen.
@@ -40,7 +40,7 @@ class Counters:
 
     def __add__(self, size: UpdateSize) -> Counters:
         """Return the counters after one more update."""
-        # Seconds are kept to the nanosecond, so that those of equal items don't drift.
+        # Seconds are rounded to the nanosecond, so that sums over equal items don't drift.
         return Counters(
             self.updates + 1,
             self.micro_batches + round(size.micro_batches),
@@ -50,13 +50,13 @@ class Counters:
         )
 
     def on(self, span: Span) -> float:
-        """Return the counter that `span` is measured on."""
+        """Return the counter that measures `span`."""
         return float(getattr(self, span.clock))
 
 
 @dataclass(frozen=True, slots=True)
 class UpdateSize:
-    """What one update adds to each counter: of a certain update whole numbers, else means.
+    """What one update adds to each counter: whole numbers for a specific update, else means.
 
     `epochs` is the share of a pass over the training items, 0 where their number isn't known; all
     updates of a plan have the same.

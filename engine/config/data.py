@@ -26,25 +26,28 @@ class AudioData(DataSettings):
     whole_files: ClassVar[bool] = True
     keeps_clips: ClassVar[bool] = True
 
-    train: Path = setting(..., "Folder of the training audio.", unit="path")
-    valid: Path = setting(..., "Folder of the validation audio.", unit="path")
+    train: Path = setting(..., "Folder with the training audio.", unit="path")
+    valid: Path = setting(..., "Folder with the validation audio.", unit="path")
     rate_hz: int = setting(48_000, "Sampling rate of the model.", unit="Hz", ge=4_000, le=192_000)
     channels: int = setting(
-        1, "Channels of the model; mono files are duplicated, stereo files averaged.", ge=1, le=2
+        1,
+        "Number of audio channels of the model; mono files are duplicated, stereo files averaged.",
+        ge=1,
+        le=2,
     )
     segment_s: float = setting(2.0, "Length of a training segment.", unit="s", gt=0.01, le=60)
     short_files: Literal["pad", "whole"] = setting(
         "pad",
-        "What training makes of files shorter than a segment: padded to one, or whole items of their "
-        "own length, so that batches are planned by length.",
+        "How training uses files shorter than one segment: padded to a full segment, or as whole "
+        "items of their own length, so that batches are planned by length.",
     )
     resample: Literal["never", "uniform", "any"] = setting(
         "uniform",
-        "Which files may be resampled to rate_hz: none, folders of one single rate, or any file.",
+        "Which files may be resampled to rate_hz: none, folders with a single sampling rate, or any file.",
     )
     cache: Path | None = setting(
-        None, "Folder for copies of the training audio in 16 bits at rate_hz, made at the start of a run "
-        "and read by memory map; empty: read the files.", unit="path",
+        None, "Folder for 16-bit copies of the training audio at rate_hz, created at the start of a run "
+        "and memory-mapped; empty: read the original files.", unit="path",
     )  # fmt: skip
 
     @property
@@ -68,12 +71,12 @@ class AudioData(DataSettings):
 
     @property
     def source_names(self) -> tuple[str, ...]:
-        """What the model puts out, in order."""
+        """Names of the model outputs, in order."""
         raise NotImplementedError
 
     @property
     def interchangeable(self) -> bool:
-        """Whether the order of the sources means nothing: any order of the estimates is right."""
+        """Whether the order of the sources is arbitrary: any permutation of the estimates is correct."""
         return False
 
 
@@ -83,7 +86,7 @@ class BandwidthData(AudioData):
     kind: Literal["bandwidth"] = setting("bandwidth", "Bandwidth extension of clean audio.")
     input_rates_hz: tuple[int, ...] = setting(
         (8_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000),
-        "Rates the input may have had; one is drawn for each training item.",
+        "Possible sampling rates of the input; one is drawn for each training item.",
         unit="Hz",
         min_length=1,
         max_length=16,
@@ -104,7 +107,7 @@ class BandwidthData(AudioData):
         high = [rate for rate in self.input_rates_hz if rate > self.rate_hz or rate < 1_000]
         if high:
             raise ValueError(
-                f"input_rates_hz holds {high}: each must lie between 1000 and rate_hz = {self.rate_hz}"
+                f"input_rates_hz contains {high}: each must lie between 1000 and rate_hz = {self.rate_hz}"
             )
         return self
 
@@ -112,14 +115,14 @@ class BandwidthData(AudioData):
 class DenoiseData(AudioData):
     """Denoising: clean speech plus noise at a signal-to-noise ratio drawn from a range."""
 
-    kind: Literal["denoise"] = setting("denoise", "Denoising: clean audio plus noise.")
-    noise: Path = setting(..., "Folder of the noise recordings.", unit="path")
+    kind: Literal["denoise"] = setting("denoise", "Denoising: clean audio mixed with noise.")
+    noise: Path = setting(..., "Folder with the noise recordings.", unit="path")
     noise_valid: Path | None = setting(
-        None, "Folder of noise for validation; empty: the last tenth of each training recording.",
+        None, "Folder with validation noise; empty: the last tenth of each training noise recording.",
         unit="path",
     )  # fmt: skip
-    snr_low_db: float = setting(0.0, "Lowest signal-to-noise ratio.", unit="dB", ge=-40, le=60)
-    snr_high_db: float = setting(15.0, "Highest signal-to-noise ratio.", unit="dB", ge=-40, le=60)
+    snr_low_db: float = setting(0.0, "Minimum signal-to-noise ratio.", unit="dB", ge=-40, le=60)
+    snr_high_db: float = setting(15.0, "Maximum signal-to-noise ratio.", unit="dB", ge=-40, le=60)
 
     @property
     def source_names(self) -> tuple[str, ...]:
@@ -132,7 +135,7 @@ class DenoiseData(AudioData):
         return *super().folders, self.noise_folder("train"), self.noise_folder("valid")
 
     def noise_folder(self, split: Literal["train", "valid"]) -> tuple[Path, str]:
-        """Return the folder of noise of a split, and the setting that names it."""
+        """Return the noise folder of a split, and the setting that names it."""
         if split == "valid" and self.noise_valid is not None:
             return self.noise_valid, "data.noise_valid"
         return self.noise, "data.noise"
@@ -149,40 +152,48 @@ class DenoiseData(AudioData):
 class StemsData(AudioData):
     """Stem separation: a folder for each track, an audio file for each stem."""
 
-    kind: Literal["stems"] = setting("stems", "Stem separation: a folder for each track.")
+    kind: Literal["stems"] = setting("stems", "Stem separation: one folder per track.")
     layout: Literal["tracks", "libri2mix", "voicebank_demand"] = setting(
         "tracks",
-        "Where stems lie: <track>/<stem>.wav, also MUSDB18-HQ; <stem>/<track>.wav of speakers in any "
-        "order; or clean_*/<track>.wav, which train and valid name, beside noisy_*.",
+        "Folder layout: tracks: <track>/<stem>.wav, as in MUSDB18-HQ; libri2mix: <stem>/<track>.wav, "
+        "speakers in any order; voicebank_demand: clean_*/<track>.wav (train and valid) beside noisy_*.",
     )
     targets: tuple[str, ...] = setting(
         ("vocals",), "Stems to separate: file names without extension.", min_length=1, max_length=8
     )
     others: tuple[str, ...] = setting(
-        ("accompaniment",), "Stems that are only part of the mixture.", max_length=8
+        ("accompaniment",), "Stems that are part of the mixture but not separated.", max_length=8
     )
     mixture: str = setting(
         "", "File name of the mixture without extension; empty: the sum of targets and others."
     )
     remix: float = setting(
-        0.0, "Share of training items whose stems come from different tracks.", ge=0, le=1
+        0.0, "Fraction of training items whose stems come from different tracks.", ge=0, le=1
     )
     gain_db: float = setting(
-        0.0, "Most that a training stem is made louder or softer.", unit="dB", ge=0, le=40
+        0.0,
+        "Maximum random gain change of a training stem (plus or minus).",
+        unit="dB",
+        ge=0,
+        le=40,
     )
-    flip_polarity: bool = setting(False, "Turn the sign of half of the training stems.")
-    swap_channels: bool = setting(False, "Swap left and right in half of the training stems.")
+    flip_polarity: bool = setting(
+        False, "Invert the polarity of each training stem with probability 0.5."
+    )
+    swap_channels: bool = setting(
+        False, "Swap the left and right channel of each training stem with probability 0.5."
+    )
     speed_percent: int = setting(
         0,
-        "Most that training audio is made faster or slower, pitch included.",
+        "Maximum random speed change of the training audio (plus or minus), including pitch.",
         unit="%",
         ge=0,
         le=25,
     )
     mix_on: Literal["auto", "readers", "device"] = setting(
         "auto",
-        "Where changed stems get their gain, sign and sides and are summed; auto: on the device if "
-        "that is a GPU and there is at most one of others, else in the readers. Equal either way.",
+        "Where augmented stems are mixed: in the data loaders (readers) or on the device. auto: on the "
+        "device if it is a GPU and others has at most one stem. The result is the same.",
     )
 
     @property
@@ -192,7 +203,7 @@ class StemsData(AudioData):
 
     @property
     def interchangeable(self) -> bool:
-        """Whether the targets are speakers: nobody is first."""
+        """Whether the targets are speakers, which have no order."""
         return self.layout == "libri2mix"
 
     @model_validator(mode="after")
@@ -204,7 +215,7 @@ class StemsData(AudioData):
 
     @property
     def changes_stems(self) -> bool:
-        """Whether training stems are mixed anew, rather than read as they are."""
+        """Whether training stems are augmented and mixed again, rather than used unchanged."""
         switches = self.flip_polarity or self.swap_channels
         return switches or max(self.remix, self.gain_db, self.speed_percent) > 0
 
@@ -221,39 +232,45 @@ class StemsData(AudioData):
     def _changed_stems_are_summed(self) -> StemsData:
         if self.changes_stems and self.mixture:
             raise ValueError(
-                f"mixture = {self.mixture!r} is read as it is, so its stems can't be changed (remix, "
+                f"mixture = {self.mixture!r} is read from file, so its stems can't be augmented (remix, "
                 "gain_db, flip_polarity, swap_channels, speed_percent); set mixture = '' to sum the stems"
             )
         if self.changes_stems and self.short_files == "whole":
             raise ValueError(
-                "short_files = 'whole', but changed stems (remix, gain_db, flip_polarity, swap_channels, "
-                "speed_percent) are segments of one length; set short_files = 'pad'"
+                "short_files = 'whole', but augmented stems (remix, gain_db, flip_polarity, swap_channels, "
+                "speed_percent) require segments of equal length; set short_files = 'pad'"
             )
         if self.swap_channels and self.channels == 1:
-            raise ValueError("swap_channels = true, but channels = 1: there is nothing to swap")
+            raise ValueError("swap_channels = true requires channels = 2, found channels = 1")
         return self
 
 
 class SpeakersData(AudioData):
-    """Speaker separation: a folder for each speaker; different ones talk at once."""
+    """Speaker separation: one folder per speaker; different speakers talk simultaneously."""
 
     kind: Literal["speakers"] = setting(
-        "speakers", "Speaker separation: a folder for each speaker, mixed as they are drawn."
+        "speakers", "Speaker separation: one folder per speaker; mixtures are drawn at random."
     )
-    num_speakers: int = setting(2, "Speakers of a mixture.", ge=2, le=4)
+    num_speakers: int = setting(2, "Number of speakers in a mixture.", ge=2, le=4)
     held_out: str = setting(
         "",
-        "Pattern of file names, like *_0[0-4].flac: those are for validation only, and nothing else "
-        "is; empty: all files of each folder.",
+        "Pattern of the file names used for validation, like *_0[0-4].flac; all other files are used "
+        "for training; empty: use all files of each folder.",
     )
     level_range_db: float = setting(
-        5.0, "Most that a speaker is louder or softer than the first.", unit="dB", ge=0, le=40
+        5.0,
+        "Maximum level difference to the first speaker (plus or minus).",
+        unit="dB",
+        ge=0,
+        le=40,
     )
 
     @model_validator(mode="after")
     def _speakers_fill_segments(self) -> SpeakersData:
         if self.short_files == "whole":
-            raise ValueError("short_files = 'whole', but people who talk at once fill one segment")
+            raise ValueError(
+                "short_files = 'whole', but speakers of a mixture must have equal length; set short_files = 'pad'"
+            )
         return self
 
     @property
@@ -263,12 +280,12 @@ class SpeakersData(AudioData):
 
     @property
     def source_names(self) -> tuple[str, ...]:
-        """One for each speaker, in no order."""
+        """One for each speaker, in arbitrary order."""
         return tuple(f"speaker{number + 1}" for number in range(self.num_speakers))
 
     @property
     def interchangeable(self) -> bool:
-        """Nobody is first."""
+        """Always: speakers have no order."""
         return True
 
 

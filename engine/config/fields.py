@@ -49,7 +49,7 @@ def list_settings(kinds: Mapping[str, str] | None = None) -> list[SettingInfo]:
 
     Args:
         kinds: which variant of `data`, `model` and `loss` to describe, for example
-            `{"data": "stems"}`; every variant is listed where it is silent.
+            `{"data": "stems"}`; every variant is listed where none is given.
     """
     return list(_walk(RunConfig, "", kinds or {}))
 
@@ -150,10 +150,10 @@ def _type_name(annotation: Any) -> str:
 
 
 def _bounds(field: FieldInfo) -> str:
-    found = []
+    bounds = []
     for constraint in field.metadata:
         for name, sign in BOUNDS.items():
             value = getattr(constraint, name, None)
             if value is not None:
-                found.append(f"{sign} {value}")
-    return ", ".join(found)
+                bounds.append(f"{sign} {value}")
+    return ", ".join(bounds)

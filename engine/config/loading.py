@@ -1,6 +1,6 @@
 """From raw values to a `RunConfig`, or to a list of everything that is wrong with them.
 
-Owns the wording of config problems: dotted key, what was found, what is expected, the nearest name.
+Owns the wording of config problems: dotted key, actual value, expected value, nearest name.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def load_config(values: Mapping[str, Any]) -> RunConfig:
         text = json.dumps(values)
     except (TypeError, ValueError) as error:
         raise ConfigError(
-            [Problem("", f"holds a value that JSON can't express: {error}")]
+            [Problem("", f"contains a value that JSON can't represent: {error}")]
         ) from None
     try:
         return RunConfig.model_validate_json(text)
@@ -60,12 +60,14 @@ def _to_problem(detail: ErrorDetails, values: Mapping[str, Any]) -> Problem:
         case "extra_forbidden":
             return Problem(key, f"unknown setting{_hint(path, values)}")
         case "missing":
-            return Problem(key, "is required and has no default; give it in the preset or by --set")
+            return Problem(
+                key, "is required and has no default; set it in the preset or with --set"
+            )
         case "union_tag_invalid" | "union_tag_not_found":
             names = kind_choices().get(key, ())
             tag = context.get("tag")
-            found = f"{tag!r} is no kind of {key}" if tag is not None else "is missing"
-            expected = f"{found}; expected {', '.join(names)}{nearest(str(tag), names)}"
+            problem = f"unknown kind {tag!r}" if tag is not None else "is missing"
+            expected = f"{problem}; expected {', '.join(names)}{nearest(str(tag), names)}"
             expected += why_missing(key, str(tag))
             return Problem(f"{key}.kind", expected)
         case "value_error":
@@ -78,13 +80,13 @@ def _to_problem(detail: ErrorDetails, values: Mapping[str, Any]) -> Problem:
 
 
 def _without_consequences(details: list[ErrorDetails]) -> list[ErrorDetails]:
-    """Leave out that a list is too short where the reason is that its values are wrong."""
+    """Drop the error that a list is too short if its values were rejected: it only follows from those."""
     inner = {detail["loc"][:-1] for detail in details}
     return [d for d in details if d["type"] != "too_short" or d["loc"] not in inner]
 
 
 def expectation(detail: ErrorDetails, key: str, info: SettingInfo | None = None) -> str:
-    """Word an error of pydantic: what the value has to be, with all its bounds, and what it is.
+    """Return the message of a pydantic error: the expected value with all its bounds, and the actual one.
 
     Args:
         detail: the error.
@@ -123,9 +125,9 @@ def _count(number: int, kind: str) -> str:
     return counted(number, noun)
 
 
-def _plain(message: str, found: Any) -> str:
+def _plain(message: str, value: Any) -> str:
     text = message[0].lower() + message[1:] if message else "is wrong"
-    return text if isinstance(found, Mapping) else f"{text}, found {found!r}"
+    return text if isinstance(value, Mapping) else f"{text}, found {value!r}"
 
 
 def _without_tags(location: tuple[int | str, ...], values: Mapping[str, Any]) -> list[str]:

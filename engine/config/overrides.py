@@ -15,11 +15,11 @@ from engine.config.schema import RunConfig
 
 
 def apply_overrides(values: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
-    """Return a copy of `values` with each `key=value` put in place.
+    """Return a copy of `values` with each `key=value` assigned.
 
-    A value is read as TOML (`true`, `3e-3`, `[2, 4]`, `"text"`); what is no TOML value is text, and
-    so is the name of a folder or a project that looks like a number or a date. `none` empties a
-    setting that may be empty. Another `kind` takes from its section what only the kind below knows.
+    A value is parsed as TOML (`true`, `3e-3`, `[2, 4]`, `"text"`); anything else is text, and
+    so is the name of a folder or a project that looks like a number or a date. `none` clears an
+    optional setting. Another `kind` removes from its section the settings that only the old kind has.
     Whether the key exists and the value fits is decided by `load_config`.
 
     Raises:
@@ -32,7 +32,7 @@ def apply_overrides(values: Mapping[str, Any], assignments: Iterable[str]) -> di
 
 
 def config_with(values: Mapping[str, Any], assignments: Iterable[str]) -> RunConfig:
-    """Return the config of `values` with each `key=value` put in place.
+    """Return the config of `values` with each `key=value` assigned.
 
     Raises:
         ConfigError: with every problem of the assignments and of the values at once.
@@ -50,7 +50,7 @@ def config_with(values: Mapping[str, Any], assignments: Iterable[str]) -> RunCon
 def applied(
     values: Mapping[str, Any], assignments: Iterable[str]
 ) -> tuple[dict[str, Any], list[Problem]]:
-    """Return what `apply_overrides` does, with what is wrong with the assignments beside it."""
+    """Return what `apply_overrides` does, and the problems of the assignments."""
     assignments = list(assignments)
     result = deepcopy(upgraded(values))
     settings = list_settings()
@@ -72,7 +72,9 @@ def applied(
         for part in parts[:-1]:
             target = target.setdefault(part, {}) if isinstance(target, dict) else None
         if not isinstance(target, dict):
-            problems.append(Problem(key, "names a part of a plain value"))
+            problems.append(
+                Problem(key, "can't be set: its parent is a plain value, not a section")
+            )
             continue
         name, value = ".".join(parts), parse_value(text)
         if value == "none" and name in optional:
@@ -84,7 +86,7 @@ def applied(
 
 
 def change_kind(values: dict[str, Any], section: str, kind: str) -> None:
-    """Give a section another kind, in place, keeping of its settings those that both kinds have."""
+    """Change the kind of a section, in place, keeping the settings that both kinds have."""
     below = values.get(section, {})
     if not isinstance(below, dict) or below.get("kind") == kind:
         return
@@ -94,7 +96,7 @@ def change_kind(values: dict[str, Any], section: str, kind: str) -> None:
 
 
 def parse_value(text: str) -> Any:
-    """Read one TOML value; text that is none is returned as it is."""
+    """Parse one TOML value; other text is returned unchanged."""
     stripped = text.strip()
     try:
         return tomllib.loads(f"value = {stripped}")["value"]

@@ -31,19 +31,19 @@ from models.settings import Section, run_reference, setting
 
 
 class RunConfig(Section):
-    """One training run, complete: two runs with equal configs and inputs do the same thing."""
+    """The complete config of one training run: equal configs and inputs give equal runs."""
 
-    data: AnyData = setting(..., "The dataset and the task.")
-    model: AnyModel = setting(AudioUNetConfig(), "The network.")
-    batch: BatchConfig = setting(BatchConfig(), "Batch sizes and loading.")
-    loss: AnyLoss = setting(SpectralLoss(), "The training objective.")
-    optimizer: OptimizerConfig = setting(OptimizerConfig(), "The optimiser.")
-    schedule: ScheduleConfig = setting(ScheduleConfig(), "Length and learning rate.")
-    ema: EmaConfig = setting(EmaConfig(), "The average of the weights.")
+    data: AnyData = setting(..., "Dataset and task.")
+    model: AnyModel = setting(AudioUNetConfig(), "Network.")
+    batch: BatchConfig = setting(BatchConfig(), "Batch sizes and data loading.")
+    loss: AnyLoss = setting(SpectralLoss(), "Training loss.")
+    optimizer: OptimizerConfig = setting(OptimizerConfig(), "Optimizer.")
+    schedule: ScheduleConfig = setting(ScheduleConfig(), "Training length and learning rate.")
+    ema: EmaConfig = setting(EmaConfig(), "Exponential moving average of the weights.")
     precision: PrecisionConfig = setting(PrecisionConfig(), "Number formats and device.")
     validation: ValidationConfig = setting(ValidationConfig(), "Evaluation.")
     checkpoint: CheckpointConfig = setting(CheckpointConfig(), "Checkpoints.")
-    logging: LoggingConfig = setting(LoggingConfig(), "Reporting.")
+    logging: LoggingConfig = setting(LoggingConfig(), "Logging.")
     init_from: str | None = run_reference(
         None,
         "Start from the trained weights of another run: NAME for its best checkpoint, NAME@last, "
@@ -55,7 +55,7 @@ class RunConfig(Section):
         "Refuse weights that differ from the model in name or shape; false takes those that fit and "
         "lists the others in the log.",
     )
-    seed: int = setting(0, "Seed of everything random.", ge=0, le=2**31 - 1)
+    seed: int = setting(0, "Random seed of the whole run.", ge=0, le=2**31 - 1)
 
     @model_validator(mode="after")
     def _data_suit_model(self) -> RunConfig:
@@ -65,7 +65,7 @@ class RunConfig(Section):
         if not low <= self.data.rate_hz <= high:
             raise ValueError(
                 f"data.rate_hz = {self.data.rate_hz}, but the model {self.model.kind!r} "
-                f"takes {low} to {high} Hz"
+                f"supports {low} to {high} Hz"
             )
         return self
 
@@ -74,19 +74,19 @@ class RunConfig(Section):
         validation = self.validation
         if validation.full_files and not self.data.whole_files:
             raise ValueError(
-                f"validation.full_files = true, but data.kind = {self.data.kind!r} is always judged whole; "
-                "leave it out"
+                f"validation.full_files = true, but data.kind = {self.data.kind!r} is always evaluated "
+                "on whole files; remove this setting"
             )
         if validation.clips and not self.data.keeps_clips:
             instead = self.data.instead_of_clips
             raise ValueError(
-                f"validation.clips = {validation.clips}, but data.kind = {self.data.kind!r} puts out no "
-                f"audio to listen to; leave it out{f', and {instead}' if instead else ''}"
+                f"validation.clips = {validation.clips}, but data.kind = {self.data.kind!r} produces no "
+                f"audio; remove this setting{f', and {instead}' if instead else ''}"
             )
         if validation.full_every is not None and not validation.full_files:
             raise ValueError(
                 f"validation.full_every = {str(validation.full_every)!r}, but validation.full_files = "
-                "false: no whole file would be judged; set it to true, or full_every to none"
+                "false: no whole files would be evaluated; set it to true, or set full_every to none"
             )
         return self
 
@@ -96,7 +96,7 @@ class RunConfig(Section):
         if batch.mode == "exact" and batch.seconds is None and batch.items < devices:
             raise ValueError(
                 f"precision.devices = {devices}, but batch.items = {batch.items}: some processes would "
-                "never have an item; raise batch.items or lower precision.devices"
+                "never receive an item; raise batch.items or lower precision.devices"
             )
         return self
 
@@ -113,7 +113,7 @@ class RunConfig(Section):
 
     @property
     def num_sources(self) -> int:
-        """Number of signals the model puts out."""
+        """Number of output signals of the model."""
         return len(self.audio_data.source_names)
 
     @property
@@ -123,7 +123,7 @@ class RunConfig(Section):
 
     @property
     def update_size(self) -> UpdateSize:
-        """What one update adds to each counter; `engine.data.update_size` knows for data of any length."""
+        """What one update adds to each counter; `engine.data.update_size` computes it for items of different lengths."""
         items = self.batch.items
         return UpdateSize(-(-items // self.batch.micro_batch), items, items * self.segment_s)
 

@@ -30,68 +30,89 @@ class OptimizerConfig(Section):
     """AdamW and gradient clipping."""
 
     lr: float = setting(3e-4, "Peak learning rate.", gt=0, le=10)
-    beta1: float = setting(0.9, "Decay of the gradient average.", ge=0, lt=1)
-    beta2: float = setting(0.999, "Decay of the squared-gradient average.", ge=0, lt=1)
-    eps: float = setting(1e-8, "Added to the denominator.", gt=0, le=1)
-    weight_decay: float = setting(0.01, "Decoupled weight decay.", ge=0, le=10)
-    clip_norm: float = setting(1.0, "Largest gradient norm; 0 switches clipping off.", ge=0)
+    beta1: float = setting(
+        0.9, "Decay rate of the running average of the gradient (Adam beta1).", ge=0, lt=1
+    )
+    beta2: float = setting(
+        0.999, "Decay rate of the running average of the squared gradient (Adam beta2).", ge=0, lt=1
+    )
+    eps: float = setting(
+        1e-8, "Term added to the denominator for numerical stability (Adam epsilon).", gt=0, le=1
+    )
+    weight_decay: float = setting(0.01, "Decoupled weight decay (AdamW).", ge=0, le=10)
+    clip_norm: float = setting(
+        1.0, "Gradient clipping threshold (L2 norm); 0 disables clipping.", ge=0
+    )
 
 
 class EmaConfig(Section):
     """Exponential moving average of the weights, with its own evaluation and best checkpoints."""
 
-    enabled: bool = setting(True, "Keep an average of the weights and evaluate it.")
+    enabled: bool = setting(
+        True, "Maintain an exponential moving average of the weights and evaluate it as well."
+    )
     decay: float = setting(
-        0.999, "Share of the old average kept at each count; warms up as (1 + n) / (10 + n).",
+        0.999, "Decay of the average per step n (see ema.per); warms up as (1 + n) / (10 + n).",
         ge=0, lt=1,
     )  # fmt: skip
     per: PositiveSpan = setting(
-        Span(1, "updates"), "Span over which decay applies once.", unit="span"
+        Span(1, "updates"), "Interval over which decay is applied once.", unit="span"
     )
     restart_at: Span | None = setting(
-        None, "Start the average again from the current weights at this count.", unit="span"
+        None,
+        "Point at which the average restarts from the current weights; empty: never.",
+        unit="span",
     )
 
 
 class ScheduleConfig(Section):
     """Length of the run and the learning rate over it."""
 
-    length: PositiveSpan = setting(Span(10_000, "updates"), "When training ends.", unit="span")
+    length: PositiveSpan = setting(Span(10_000, "updates"), "Length of training.", unit="span")
     kind: Literal[
         "constant", "exponential", "linear", "cosine", "cosine_restarts", "multi_step",
         "inverse_sqrt", "hold_decay", "hold_exponential",
-    ] = setting("constant", "Learning rate after warm-up; only cosine_restarts ever rises again.")  # fmt: skip
-    warmup: Span | None = setting(None, "Linear rise of the learning rate from 0.", unit="span")
-    gamma: float = setting(0.9998, "Factor of the exponential schedule.", gt=0, le=1)
+    ] = setting("constant", "Learning-rate schedule after warm-up; only cosine_restarts increases it again.")  # fmt: skip
+    warmup: Span | None = setting(
+        None, "Length of the linear warm-up from 0; empty: none.", unit="span"
+    )
+    gamma: float = setting(0.9998, "Decay factor of the exponential schedule.", gt=0, le=1)
     per: PositiveSpan = setting(
-        Span(1, "updates"), "Span over which gamma applies once.", unit="span"
+        Span(1, "updates"), "Interval over which gamma is applied once.", unit="span"
     )
     final_ratio: float = setting(
-        0.0, "Learning rate at the end, over its peak: linear, both cosines, hold_decay; the lowest of "
-        "hold_exponential.", ge=0, le=1,
+        0.0, "Final learning rate relative to its peak, for linear, cosine, cosine_restarts and "
+        "hold_decay; minimum of hold_exponential.", ge=0, le=1,
     )  # fmt: skip
     milestones: tuple[Span, ...] = setting(
-        (), "Counts at which multi_step falls, like '5000 updates'.", unit="span", max_length=32
+        (),
+        "Points at which multi_step reduces the learning rate, like '5000 updates'.",
+        unit="span",
+        max_length=32,
     )
-    factor: float = setting(0.1, "Factor of multi_step at each milestone.", gt=0, le=1)
-    cycles: int = setting(4, "Number of equal falls of cosine_restarts.", ge=2, le=100)
+    factor: float = setting(
+        0.1, "Factor applied to the learning rate at each milestone of multi_step.", gt=0, le=1
+    )
+    cycles: int = setting(4, "Number of cosine cycles of cosine_restarts.", ge=2, le=100)
     hold: float = setting(
         0.8,
-        "Share of the way from warm-up to the end at which hold_decay begins its straight fall.",
+        "Fraction of training after warm-up at which hold_decay starts its linear decay.",
         ge=0,
         lt=1,
     )
     hold_for: Span | None = setting(
-        None, "Span after warm-up over which hold_exponential stays at its peak.", unit="span"
+        None,
+        "Length of the constant phase of hold_exponential after warm-up; empty: none.",
+        unit="span",
     )
     half_life: PositiveSpan = setting(
-        Span(10_000, "updates"), "Span over which hold_exponential halves once.", unit="span"
+        Span(10_000, "updates"), "Half-life of the learning rate in hold_exponential.", unit="span"
     )
 
     @model_validator(mode="after")
     def _steps_are_given(self) -> ScheduleConfig:
         if self.kind == "multi_step" and not self.milestones:
-            raise ValueError('multi_step needs milestones, like ["5000 updates"]')
+            raise ValueError('multi_step requires schedule.milestones, like ["5000 updates"]')
         return self
 
 
@@ -99,84 +120,96 @@ class PrecisionConfig(Section):
     """Number formats and the device."""
 
     device: Literal["auto", "cpu", "cuda"] = setting(
-        "auto", "Where to train; auto takes the GPU when there is one."
+        "auto", "Training device; auto uses the GPU if one is available."
     )
     devices: int = setting(
-        1, "Processes that train together, one per GPU or on the CPU.", ge=1, le=64
+        1,
+        "Number of training processes (data parallel): one per GPU, or all on the CPU.",
+        ge=1,
+        le=64,
     )
-    dtype: Literal["fp32", "bf16", "fp16"] = setting("fp32", "Format of the forward pass.")
-    tf32: bool = setting(False, "Allow TF32 matrix products in fp32 (GPU only).")
-    cudnn_benchmark: bool = setting(False, "Let cuDNN time its kernels and keep the fastest.")
+    dtype: Literal["fp32", "bf16", "fp16"] = setting(
+        "fp32", "Number format of the forward pass (autocast)."
+    )
+    tf32: bool = setting(False, "Allow TF32 for fp32 matrix products (GPU only).")
+    cudnn_benchmark: bool = setting(
+        False, "Let cuDNN benchmark its convolution algorithms and select the fastest."
+    )
     channels_last: bool = setting(
-        False, "Keep 2-D convolutions with their channels innermost; 1-D ones stay as they are."
+        False,
+        "Use the channels-last memory format for 2-D convolutions; 1-D convolutions are unaffected.",
     )
     compile: bool = setting(
         False,
-        "Compile the network for training; takes a minute at the start, more with many shapes.",
+        "Compile the network (torch.compile); adds about a minute at the start, more with many shapes.",
     )
     deterministic: bool = setting(
-        False, "Use only deterministic kernels, for bit-exact repeats (slower on a GPU)."
+        False, "Use deterministic kernels only, for bit-exact reproducibility (slower on a GPU)."
     )
-    threads: int = setting(0, "CPU threads of the training process; 0: all cores.", ge=0, le=1024)
+    threads: int = setting(
+        0, "Number of CPU threads of the training process; 0: all cores.", ge=0, le=1024
+    )
 
 
 class ValidationConfig(Section):
-    """When and on what the model is judged."""
+    """When the model is evaluated, and on what."""
 
     every: PositiveSpan = setting(
         Span(1_000, "updates"), "Interval between evaluations.", unit="span"
     )
-    at_start: bool = setting(True, "Evaluate once after the first update, too.")
+    at_start: bool = setting(True, "Also evaluate after the first update.")
     segment_s: float = setting(
-        10.0, "Longest excerpt of a file that is used; of whole files, the part in memory at once.",
+        10.0, "Maximum excerpt evaluated per file; chunk length for whole files.",
         unit="s", gt=0.1,
     )  # fmt: skip
     full_files: bool = setting(
         False,
-        "Judge the whole files, too, beside the excerpts: si_sdr_full, val_loss_full, ... at the end "
-        "of the run, and by full_every.",
+        "Also evaluate whole files (si_sdr_full, val_loss_full, ...), at the end of the run and at "
+        "every full_every.",
     )
     full_every: PositiveSpan | None = setting(
-        None, "Interval between evaluations of whole files; empty: at the end alone.", unit="span"
+        None, "Interval between evaluations of whole files; empty: at the end only.", unit="span"
     )
-    batch_items: int = setting(8, "Excerpts on the device at once.", unit="items", ge=1, le=1024)
+    batch_items: int = setting(
+        8, "Batch size of the evaluation, in excerpts.", unit="items", ge=1, le=1024
+    )
     max_items: int = setting(
-        0, "Most excerpts of an evaluation; 0: all.", unit="items", ge=0, le=1_000_000
+        0, "Maximum number of excerpts per evaluation; 0: all.", unit="items", ge=0, le=1_000_000
     )
     clips: int = setting(
-        0, "Excerpts whose audio and spectrogram are written at each evaluation; 0: none.",
+        0, "Number of excerpts saved as audio clips and spectrograms at each evaluation; 0: none.",
         unit="items", ge=0, le=1_000,
     )  # fmt: skip
 
 
 class CheckpointConfig(Section):
-    """What is kept on disk."""
+    """Which checkpoints are kept on disk."""
 
     every: PositiveSpan = setting(
-        Span(1_000, "updates"), "Interval between saves of `last`.", unit="span"
+        Span(1_000, "updates"), "Interval between `last` checkpoints.", unit="span"
     )
-    keep_last: int = setting(2, "How many `last` checkpoints are kept.", ge=1, le=100)
+    keep_last: int = setting(2, "Number of `last` checkpoints to keep.", ge=1, le=100)
     best: tuple[TargetMetric, ...] = setting(
         default_targets(),
-        "Metrics whose best checkpoint is kept, on the measured weights, those that the task has; _ema "
-        "needs ema.enabled, _full validation.full_files.",
+        "Metrics for which the best checkpoint is kept; metrics of other tasks are ignored. Names with "
+        "_ema require ema.enabled, names with _full require validation.full_files.",
         max_length=64,
     )
 
 
 class LoggingConfig(Section):
-    """What is reported while training."""
+    """What is logged during training."""
 
     every: PositiveSpan = setting(
-        Span(1, "updates"), "Interval between points of a curve.", unit="span"
+        Span(1, "updates"), "Interval between logged points of the training curves.", unit="span"
     )
     flush_s: float = setting(
-        0.5, "Longest time a point waits before it is written.", unit="s", ge=0.05, le=60
+        0.5, "Maximum delay before a logged point is stored.", unit="s", ge=0.05, le=60
     )
     system_every_s: float = setting(
-        1.0, "Interval between samples of GPU, CPU and memory.", unit="s", ge=0.1, le=600
+        1.0, "Interval between measurements of GPU, CPU and memory usage.", unit="s", ge=0.1, le=600
     )
     wandb: Literal["off", "offline", "online"] = setting(
-        "off", "Also send curves to Weights & Biases; offline writes files for a later sync."
+        "off", "Also log curves to Weights & Biases; offline: store them locally for a later sync."
     )
-    wandb_project: str = setting("sepdash", "Weights & Biases project.", min_length=1)
+    wandb_project: str = setting("sepdash", "Name of the Weights & Biases project.", min_length=1)

@@ -1,4 +1,4 @@
-"""Settings of speech with its text: what is read, how it is cut into tokens, how it becomes frames."""
+"""Settings of speech recognition: the utterances, their tokens, their features."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from models.settings import setting
 
 
 class SpeechData(DataSettings):
-    """Speech recognition: utterances with their text, as log-mel frames (25 ms every 10 ms)."""
+    """Speech recognition: utterances with transcripts, as log-mel frames (25 ms every 10 ms)."""
 
     recipes: ClassVar[frozenset[str]] = frozenset({"transducer"})
     default_loss: ClassVar[str] = "rnnt"
-    instead_of_clips: ClassVar[str] = "read what was heard with `sepdash transcribe RUN FILE`"
+    instead_of_clips: ClassVar[str] = "view transcripts with `sepdash transcribe RUN FILE`"
 
-    kind: Literal["speech"] = setting("speech", "Speech recognition: utterances with their text.")
+    kind: Literal["speech"] = setting("speech", "Speech recognition: utterances with transcripts.")
     train: Path = setting(
         ..., "Training utterances: a manifest (.jsonl) or a LibriSpeech folder.", unit="path"
     )
@@ -30,48 +30,54 @@ class SpeechData(DataSettings):
         ge=4_000, le=48_000,
     )  # fmt: skip
     min_s: float = setting(
-        0.3, "Shortest training utterance that is kept.", unit="s", ge=0.05, le=3_600
+        0.3,
+        "Minimum duration of a training utterance; shorter ones are skipped and counted.",
+        unit="s",
+        ge=0.05,
+        le=3_600,
     )
     max_s: float = setting(
-        20.0, "Longest training utterance that is kept; longer ones are left out and counted.",
+        20.0, "Maximum duration of a training utterance; longer ones are skipped and counted.",
         unit="s", gt=0.05, le=3_600,
     )  # fmt: skip
 
     case: Literal["lower", "upper", "keep"] = setting(
-        "lower", "Letters of the text: all lower, all upper, or as they are written."
+        "lower", "Letter case of the transcripts: lower, upper, or unchanged."
     )
     punctuation: Literal["drop", "keep"] = setting(
-        "drop", "What is neither letter, digit nor apostrophe: a space instead, or kept."
+        "drop",
+        "Characters other than letters, digits and apostrophes: replaced by a space, or kept.",
     )
     tokens: Literal["char", "sentencepiece"] = setting(
-        "char", "What the model writes: characters, or pieces of words learnt from training texts."
+        "char", "Output tokens: characters, or SentencePiece units trained on the training texts."
     )
     vocab_size: int = setting(
-        512, "Number of sentencepiece tokens.", unit="tokens", ge=8, le=65_536
+        512, "Vocabulary size of the SentencePiece model.", unit="tokens", ge=8, le=65_536
     )
     vocabulary: str = setting(
-        "", "Characters of char tokens besides the space; empty: those of the training texts.",
+        "", "Characters of the char vocabulary, without the space; empty: those of the training texts.",
         max_length=10_000,
     )  # fmt: skip
 
-    num_mels: int = setting(80, "Mel bands of a frame.", unit="bands", ge=8, le=256)
+    num_mels: int = setting(80, "Number of mel bands.", unit="bands", ge=8, le=256)
     cmvn: bool = setting(
-        True, "Bring each mel band to mean 0 and deviation 1, as measured on the training audio."
+        True,
+        "Normalise each mel band to zero mean and unit variance, measured on the training audio.",
     )
     time_masks: int = setting(
-        2, "SpecAugment: stretches of time hidden from each training item; 0: none.", ge=0, le=100
+        2, "SpecAugment: number of time masks per training item; 0: none.", ge=0, le=100
     )
     time_mask_frames: int = setting(
-        50, "SpecAugment: longest hidden stretch of time.", unit="frames", ge=1, le=1_000
+        50, "SpecAugment: maximum length of a time mask.", unit="frames", ge=1, le=1_000
     )
     time_mask_share: float = setting(
-        0.2, "SpecAugment: longest hidden stretch, as a share of the item.", gt=0, le=1
+        0.2, "SpecAugment: maximum length of a time mask, as a fraction of the item.", gt=0, le=1
     )
     freq_masks: int = setting(
-        2, "SpecAugment: bands of frequency hidden from each training item; 0: none.", ge=0, le=100
+        2, "SpecAugment: number of frequency masks per training item; 0: none.", ge=0, le=100
     )
     freq_mask_mels: int = setting(
-        27, "SpecAugment: widest hidden band of frequency.", unit="bands", ge=1, le=256
+        27, "SpecAugment: maximum width of a frequency mask.", unit="bands", ge=1, le=256
     )
 
     @property
@@ -82,15 +88,15 @@ class SpeechData(DataSettings):
     @model_validator(mode="after")
     def _range_is_ordered(self) -> SpeechData:
         if self.min_s >= self.max_s:
-            raise ValueError(f"min_s = {self.min_s} is not below max_s = {self.max_s}")
+            raise ValueError(f"min_s = {self.min_s} must be below max_s = {self.max_s}")
         return self
 
     @model_validator(mode="after")
     def _masks_leave_something(self) -> SpeechData:
         if self.freq_masks and self.freq_mask_mels >= self.num_mels:
             raise ValueError(
-                f"freq_mask_mels = {self.freq_mask_mels} can hide all of num_mels = {self.num_mels}; "
-                "take a narrower mask, or freq_masks = 0"
+                f"freq_mask_mels = {self.freq_mask_mels} can mask all of num_mels = {self.num_mels}; "
+                "use a narrower mask, or set freq_masks = 0"
             )
         return self
 
@@ -98,11 +104,11 @@ class SpeechData(DataSettings):
     def _vocabulary_is_for_characters(self) -> SpeechData:
         if self.vocabulary and self.tokens != "char":
             raise ValueError(
-                f"vocabulary is for char tokens, but tokens = {self.tokens!r} learns its own; "
+                f"vocabulary requires char tokens, but tokens = {self.tokens!r} trains its own; "
                 "set vocabulary = ''"
             )
         if len(set(self.vocabulary)) != len(self.vocabulary) or set(self.vocabulary) & set(" \t\n"):
             raise ValueError(
-                f"vocabulary = {self.vocabulary!r} must name each character once, and no space"
+                f"vocabulary = {self.vocabulary!r} must list each character once, without spaces"
             )
         return self

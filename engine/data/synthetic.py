@@ -39,7 +39,7 @@ def write_dataset(
     if tracks < 1 or duration_s * rate_hz < 1 or rate_hz < 2_000:
         raise ValueError(
             f"tracks = {tracks}, duration_s = {duration_s}, rate_hz = {rate_hz}: expected at least one "
-            "track, a positive duration and 2000 Hz"
+            "track, a duration above 0 s and at least 2000 Hz"
         )
     for split_number, (split, count) in enumerate(
         {"train": tracks, "valid": max(2, tracks // 4)}.items()

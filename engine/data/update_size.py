@@ -1,7 +1,7 @@
 """How large the items of a run are, and what an update adds to each counter, before it runs.
 
 Free of torch. Segments of audio have one length; of whole files the headers are read, of utterances
-the texts, too. The number of SentencePiece tokens, which are learnt at the start of a run, is estimated.
+the texts, too. The number of SentencePiece tokens, which are trained at the start of a run, is estimated.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def mean_update_size(config: RunConfig, *, epochs: bool = False) -> UpdateSize:
 
 
 def planned_size(config: RunConfig) -> UpdateSize:
-    """Return `mean_update_size`, or without the data what is known of it: seconds are NaN then.
+    """Return `mean_update_size`; if the data can't be read, with NaN seconds.
 
     Raises:
         DataError, PlanError: as there, when the number of items depends on the data.
@@ -84,5 +84,5 @@ def _spans(value: object) -> Iterator[Span]:
 
 
 def counts_items(config: RunConfig) -> bool:
-    """Tell whether every update has the same number of items, whatever their length."""
+    """Return whether every update has the same number of items, regardless of their length."""
     return config.batch.mode == "exact" and config.batch.seconds is None

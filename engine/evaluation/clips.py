@@ -1,6 +1,6 @@
-"""What a few validation items sound and look like: files in a run's folder, written at evaluations.
+"""Clips of a few validation items: audio and spectrograms in a run's folder, written at evaluations.
 
-The input and the target of an item are written once, its estimates under the update they belong to.
+The input and the target of an item are written once, its estimates once per evaluation.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _write(folder: Path, updates: int, clip: Clip) -> Iterator[ClipFile]:
 
 
 def _write_audio(path: Path, samples_CT: np.ndarray, rate_hz: int) -> None:
-    """Write a file that is complete or not there."""
+    """Write a file completely or not at all."""
     part = path.with_suffix(".part")
     try:
         soundfile.write(part, samples_CT.T, rate_hz, subtype="FLOAT", format="WAV")

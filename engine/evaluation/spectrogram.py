@@ -1,6 +1,6 @@
-"""A spectrogram as a PNG file, with numpy and zlib alone: for looking at samples of a run.
+"""A spectrogram as a PNG file, using only numpy and zlib: for the clips of a run.
 
-Fixed scale, so that pictures can be laid beside each other. Letters: C channels, T samples, F bins,
+Fixed scale, so that pictures can be compared. Letters: C channels, T samples, F bins,
 L frames.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 _WINDOW = 1024
 _MOST_FRAMES = 1200
 _LOWEST_DB = -100.0
-# Black over violet and orange to pale yellow, for rising levels.
+# From black over violet and orange to pale yellow, with increasing level.
 _RAMP = np.array([[0, 0, 4], [81, 18, 124], [183, 55, 121], [252, 137, 97], [252, 253, 191]])
 
 
@@ -32,7 +32,7 @@ def level_db(samples_CT: np.ndarray) -> np.ndarray:
 
 
 def png(samples_CT: np.ndarray) -> bytes:
-    """Return the picture of a signal: time to the right, frequency upwards, -100 to 0 dB."""
+    """Return the spectrogram of a signal: time to the right, frequency upwards, -100 to 0 dB."""
     level_FL = level_db(samples_CT)[::-1]
     shade_FL = np.clip(np.round(255 * (1 - level_FL / _LOWEST_DB)), 0, 255).astype(np.uint8)
     height, width = shade_FL.shape

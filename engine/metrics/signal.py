@@ -1,4 +1,4 @@
-"""How good an estimate is: SI-SDR and its improvement, SDR, log-spectral distance.
+"""Metrics of an estimate: SI-SDR and its improvement, SDR, log-spectral distance.
 
 Evaluation only: without gradients, the ratios in float64. Letters in names: S sources, C channels,
 T samples, F bins, L frames; x stands for any leading dimensions.
@@ -13,7 +13,7 @@ LIMIT_DB = 100.0
 SILENT_RMS = 1e-8
 
 _LSD_WINDOW = 2048
-# Just below what the rounding of 16-bit audio puts into a bin.
+# Just below the power per bin of 16-bit rounding noise.
 _LSD_FLOOR = 1e-8
 
 
@@ -28,11 +28,11 @@ def si_sdr(est_xT: Tensor, ref_xT: Tensor, *, joint_channels: bool = False) -> T
         est_xT: estimates; the last dimension is time.
         ref_xT: references; their leading dimensions broadcast with those of the estimates.
         joint_channels: the last two dimensions (C, T) form one signal: the mean of each channel is
-            removed, then the channels are laid end to end. Their balance thus counts.
+            removed, then the channels are concatenated, so their balance counts.
 
     Returns:
         Values within -100 and 100 dB (an exact copy gives 100, a silent estimate -100); NaN where
-        the reference is silent, which callers leave out and count.
+        the reference is silent; callers exclude and count those.
     """
     est_xT, ref_xT = _prepared(est_xT, ref_xT, joint_channels=joint_channels)
     ref_energy_x = ref_xT.square().sum(-1)
@@ -62,7 +62,7 @@ def log_spectral_distance(est_xT: Tensor, ref_xT: Tensor) -> Tensor:
     Root mean square, over bins, of the difference of the two power spectra in dB; mean over frames
     (Gray and Markel, 1976). Windows of 2048 (Hann), hop 512; power below 1e-8 counts as 1e-8, so
     that digital silence has a distance. Papers that leave out the factor 10 of the decibel (as most
-    on bandwidth extension do) print a tenth of it.
+    on bandwidth extension do) report a tenth of it.
     """
     ratio_xFL = _power(est_xT) / _power(ref_xT)
     return ratio_xFL.log10().mul(10).square().mean(dim=-2).sqrt().mean(dim=-1)
@@ -89,7 +89,7 @@ def _is_silent(ref_xT: Tensor) -> Tensor:
 
 
 def level_db(signal_x: Tensor, error_x: Tensor) -> Tensor:
-    """Return the ratio of two energies in dB, held within -100 and 100; no signal gives -100."""
+    """Return the ratio of two energies in dB, clamped to -100 to 100; no signal gives -100."""
     ratio_x = torch.where(signal_x == 0, 0.0, signal_x / error_x)
     return (10 * ratio_x.log10()).clamp(-LIMIT_DB, LIMIT_DB)
 

@@ -1,7 +1,7 @@
-"""Word and character error rates, and what the errors are. Free of torch.
+"""Word and character error rates, with a breakdown of the errors. Free of torch.
 
 A rate is edits over the length of the reference, both summed over all utterances (Levenshtein, 1966);
-a mean of the rates of utterances would be another number. Letters: R reference, H hypothesis units.
+this differs from the mean of the rates per utterance. Letters: R reference, H hypothesis units.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Unit = Literal["words", "characters"]
 
 @dataclass(frozen=True, slots=True)
 class EditCounts:
-    """How often a unit of the reference was met, replaced, left out, and how many were added."""
+    """Numbers of hits, substitutions, deletions and insertions."""
 
     hits: int = 0
     substitutions: int = 0
@@ -53,7 +53,7 @@ class EditCounts:
 
 @dataclass(slots=True)
 class ErrorBreakdown:
-    """Errors of many utterances: counts of each, and which unit was taken for which.
+    """Errors of many utterances: counts per utterance, and which unit was confused with which.
 
     Attributes:
         unit: what is counted.

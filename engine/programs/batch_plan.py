@@ -1,7 +1,7 @@
 """`python -m engine.programs.batch_plan < CONFIG.json`: the process that `sepdash plan` starts.
 
-Reads a config as JSON, looks at the sizes of its training items, and prints the report of its batch
-plan as JSON. A user error is one message on stderr and exit code 2.
+Reads a config as JSON, computes the batch plan from the sizes of its training items, and prints a
+report as JSON. A user error prints one message on stderr and exits with code 2.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m engine.programs.batch_plan", description=__doc__
     )
-    parser.add_argument("--world", type=int, default=1, help="devices that train together")
+    parser.add_argument(
+        "--world", type=int, default=1, help="number of devices that train together"
+    )
     options = parser.parse_args(arguments)
     try:
         report = _report(json.load(sys.stdin), options.world)
@@ -40,7 +42,7 @@ def _report(values: dict[str, object], world: int) -> dict[str, object]:
 
     config = load_config(values)
     if "cache" in type(config.data).model_fields:
-        # Copies of the audio are made by runs.
+        # Only runs create copies of the audio.
         config = config.model_copy(update={"data": config.data.model_copy(update={"cache": None})})
     recipe = open_recipe(config)
     sizes = recipe.sizes("train")

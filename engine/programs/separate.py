@@ -1,6 +1,6 @@
 """`python -m engine.programs.separate CHECKPOINT INPUT...`: the process that `sepdash separate` starts.
 
-A user error is one message on stderr and exit code 2.
+A user error prints one message on stderr and exits with code 2.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _NAME_COLUMNS = 24
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Apply a checkpoint to audio files, naming each file written; return the exit code."""
+    """Separate audio files with a checkpoint and print each output path; return the exit code."""
     options = _parser().parse_args(arguments)
     try:
         from engine.recipes.separation.separator import separate_files
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _show_bar(path: Path, share: float) -> None:
-    """Keep one line of the terminal up to date for each file."""
+    """Update one progress line of the terminal per file."""
     columns = get_terminal_size().columns
     room = max(10, min(60, columns - _NAME_COLUMNS - 9))
     done = round(share * room)
@@ -52,7 +52,7 @@ def _show_bar(path: Path, share: float) -> None:
 
 
 def _say_done(path: Path, share: float) -> None:
-    """Name each file that is done, where no terminal would show a bar."""
+    """Print the name of each finished file; used where stderr is not a terminal."""
     if share >= 1:
         sys.stderr.write(f"{path.name}: done\n")
         sys.stderr.flush()
@@ -60,12 +60,17 @@ def _say_done(path: Path, share: float) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m engine.programs.separate", description=__doc__)
-    parser.add_argument("checkpoint", type=Path, help="folder of a checkpoint")
+    parser.add_argument("checkpoint", type=Path, help="checkpoint folder")
     parser.add_argument("inputs", type=Path, nargs="+", help="audio files")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write into")
+    parser.add_argument("--out", type=Path, required=True, help="output folder")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    parser.add_argument("--chunk", type=float, default=10.0, help="seconds on the device at once")
-    parser.add_argument("--overlap", type=float, default=0.25, help="share blended into the next")
+    parser.add_argument("--chunk", type=float, default=10.0, help="chunk length in seconds")
+    parser.add_argument(
+        "--overlap",
+        type=float,
+        default=0.25,
+        help="fraction of a chunk that overlaps with the next",
+    )
     return parser
 
 

@@ -1,7 +1,7 @@
 """`python -m engine.programs.transcribe CHECKPOINT INPUT...`: the process that `sepdash transcribe` starts.
 
-An input is an audio file, or a manifest (.jsonl) or LibriSpeech folder, whose texts are compared with
-what was understood. A user error is one message on stderr and exit code 2.
+An input is an audio file, or a manifest (.jsonl) or LibriSpeech folder, whose reference texts are
+compared with the transcriptions. A user error prints one message on stderr and exits with code 2.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from engine.recipes.transducer.transcriber import Stretch, Transcriber
 
 _MANIFEST = ".jsonl"
-# Models of short utterances understand somewhat longer ones better than parts of them.
+# Models trained on short utterances recognise slightly longer ones better as a whole than in parts.
 _LONGEST_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """Something to transcribe, and what is said there if that is known."""
+    """Audio to transcribe, with its reference text if known."""
 
     path: Path
     start_s: float
@@ -35,7 +35,7 @@ class _Item:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Transcribe, print as it comes, and sum up the errors; return the exit code."""
+    """Transcribe, print each result at once, and report the error rates; return the exit code."""
     options = _parser().parse_args(arguments)
     try:
         from engine.precision import resolve_device
@@ -64,14 +64,14 @@ def _items(path: Path, transcriber: Transcriber) -> Iterator[_Item]:
         info = probe(path)
         yield _Item(path, 0.0, info.duration_s, None, transcriber.whole(info))
         return
-    found = checked_transcripts(path, transcriber.data, setting="")
-    for item in found.utterances:
-        stretch = transcriber.between(found.infos[item.path], item.start_s, item.duration_s)
+    transcripts = checked_transcripts(path, transcriber.data, setting="")
+    for item in transcripts.utterances:
+        stretch = transcriber.between(transcripts.infos[item.path], item.start_s, item.duration_s)
         yield _Item(item.path, item.start_s, item.duration_s, item.text, stretch)
 
 
 def _stream(transcriber: Transcriber, items: Sequence[_Item]) -> None:
-    """Print the text of each item as it grows, after the seconds that had to be heard."""
+    """Print the growing text of each item, with the seconds of audio read so far."""
     for item in items:
         sys.stdout.write(f"{item.path}\n")
         for heard_s, text in transcriber.stream(item.stretch):
@@ -87,12 +87,12 @@ def _transcribe(
     words, characters = ErrorBreakdown("words"), ErrorBreakdown("characters")
     rows: list[dict[str, Any]] = []
     stretches = [item.stretch for item in items]
-    found = transcriber.texts(stretches, beam=options.beam, longest_s=longest_s)
-    for item, (text, parts) in zip(items, found, strict=True):
+    texts = transcriber.texts(stretches, beam=options.beam, longest_s=longest_s)
+    for item, (text, parts) in zip(items, texts, strict=True):
         if parts > 1:
             sys.stderr.write(
-                f"{item.path}: {item.duration_s:.1f} s is longer than {longest_s:g} s; read in {parts} "
-                "parts, cut in quiet places\n"
+                f"{item.path}: {item.duration_s:.1f} s exceeds {longest_s:g} s; split into {parts} "
+                "parts at quiet points\n"
             )
         row = {
             "path": str(item.path), "start": round(item.start_s, 6),
@@ -123,14 +123,14 @@ def _summary(words: ErrorBreakdown, characters: ErrorBreakdown, most: int) -> st
     lines = [
         "",
         f"WER {total.rate:.2%}: {total.edits} errors in {total.length} words ({total.substitutions} "
-        f"replaced, {total.deletions} left out, {total.insertions} added)",
+        f"substituted, {total.deletions} deleted, {total.insertions} inserted)",
         f"CER {characters.total.rate:.2%}",
     ]
     for reference, hypothesis, times in words.most_frequent(most):
         if reference is None:
-            what = f"{hypothesis} added"
+            what = f"{hypothesis} inserted"
         else:
-            what = f"{reference} left out" if hypothesis is None else f"{reference} -> {hypothesis}"
+            what = f"{reference} deleted" if hypothesis is None else f"{reference} -> {hypothesis}"
         lines.append(f"{times:6}  {what}")
     return "\n".join(lines) + "\n"
 
@@ -161,15 +161,20 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m engine.programs.transcribe", description=__doc__
     )
-    parser.add_argument("checkpoint", type=Path, help="folder of a checkpoint")
+    parser.add_argument("checkpoint", type=Path, help="checkpoint folder")
     parser.add_argument("inputs", type=Path, nargs="+", help="audio files, manifests, folders")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    parser.add_argument("--beam", type=int, default=1, help="paths of the search; 1: greedy")
+    parser.add_argument("--beam", type=int, default=1, help="beam width; 1: greedy decoding")
     parser.add_argument(
-        "--longest", type=float, default=0.0, help="seconds; 0: as in training, or 20"
+        "--longest",
+        type=float,
+        default=0.0,
+        help="maximum length in seconds; 0: data.max_s, at least 20",
     )
-    parser.add_argument("--confusions", type=int, default=10, help="most frequent errors shown")
-    parser.add_argument("--stream", action="store_true", help="print text as it grows")
+    parser.add_argument(
+        "--confusions", type=int, default=10, help="number of frequent errors to show"
+    )
+    parser.add_argument("--stream", action="store_true", help="print text while it is recognised")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
 

@@ -1,8 +1,8 @@
 """`python -P -m engine.programs.tuning_trial`: measures the cases of one job, given as a line on stdin.
 
-Answers in lines of JSON on stdout: facts, what is being measured, what was measured. A case that
-runs out of memory is one answer; whatever else goes wrong ends this process and not the search. It
-ends as soon as its standard input does: nobody waits for it then.
+Answers are lines of JSON on stdout: facts, the case in progress, its measurements. A case that runs
+out of memory is a valid answer; any other error ends this process, but not the search. The process
+exits when its standard input closes, because nothing reads its answers any more.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 
 def main() -> int:
-    """Measure one job; return 0, or 2 for a mistake of the user's."""
-    # Libraries print to stdout; only answers may.
+    """Measure one job; return 0, or 2 for a user error."""
+    # Stdout is reserved for answers; output of libraries goes to stderr.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     job = read_job(sys.stdin.readline())
@@ -56,7 +56,7 @@ _FEWEST_ROUNDS = 2
 
 class _Trial:
     def __init__(self, job: Job, answers: TextIO) -> None:
-        # torch is imported here, when a broken stdin already ends this process.
+        # torch is imported only here, once the thread that watches stdin runs.
         from engine.precision import resolve_device
 
         self._job = job
@@ -133,7 +133,7 @@ class _Trial:
                     )
             if number:
                 self._tell_times(timed)
-            # Slow cases have fewer rounds: what is left of the time is for other trials.
+            # Slow cases get fewer rounds, to leave time for other trials.
             if number >= _FEWEST_ROUNDS and perf_counter() - started > most_s:
                 return
 
@@ -169,17 +169,17 @@ class _Trial:
         )  # fmt: skip
 
     def _look(self) -> dict[str, Any]:
-        """Look at the network of the first case, and at its training items."""
+        """Return facts about the network of the first case, and its training items."""
         subject = self._subject(self._job.cases[0])
         subject.clear()
-        found: dict[str, Any] = {
+        facts: dict[str, Any] = {
             "has_2d": any(param.dim() == 4 for param in subject.model.parameters())
         }
-        return found | (subject.item_sizes() if self._job.sizes else {})
+        return facts | (subject.item_sizes() if self._job.sizes else {})
 
 
 def number_formats(device: torch.device) -> tuple[str, ...]:
-    """Return the formats a device computes in; whether one is faster is for the trial to say."""
+    """Return the number formats a device supports; trials measure their speed."""
     import torch
 
     if device.type == "cpu":
@@ -189,7 +189,7 @@ def number_formats(device: torch.device) -> tuple[str, ...]:
 
 
 def has_compiler(device: torch.device) -> bool:
-    """Tell whether `torch.compile` has what it needs."""
+    """Return whether the compiler that `torch.compile` needs is installed."""
     from importlib.util import find_spec
     from shutil import which
 

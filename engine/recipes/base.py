@@ -1,6 +1,6 @@
-"""What a task must provide to be trained: the `Recipe` interface.
+"""The interface of a trainable task: `Recipe`.
 
-A recipe knows data, model and loss. It never sees a rank, an optimiser, a schedule or a sink.
+A recipe owns data, model and loss. It is independent of ranks, optimizer, schedule and sinks.
 """
 
 from __future__ import annotations
@@ -106,10 +106,10 @@ class Recipe(Protocol):
         """Return (N, D) item sizes: D = 1 duration in seconds, D = 2 (duration, tokens)."""
 
     def manifest(self, split: Split) -> str:
-        """Return a hash that names the files of a split, so that a resume notices a change."""
+        """Return a hash of the files of a split, so that a resume detects a change."""
 
     def fetch(self, split: Split, micro_batch: MicroBatch) -> Batch:
-        """Read and collate items on the CPU, padded to the shape of the micro-batch where it has one.
+        """Read and collate items on the CPU, padded to the shape of the micro-batch if it has one.
 
         A pure function of (config, split, micro_batch).
         """

@@ -8,7 +8,7 @@ from engine.recipes.specs import spec_of
 
 
 def open_recipe(config: RunConfig, *, opening: Opening | None = None) -> Recipe:
-    """Return the recipe that the loss of `config` belongs to.
+    """Return the recipe for the loss of `config` belongs to.
 
     Args:
         config: the run.

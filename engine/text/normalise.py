@@ -1,4 +1,4 @@
-"""How the text of an utterance is written before it becomes tokens. Free of torch.
+"""Normalisation of transcripts before tokenisation. Free of torch.
 
 Owns normalisation (letter case, punctuation, spaces) and the vocabulary of characters.
 """
@@ -18,7 +18,7 @@ _MOST_SHOWN = 8
 
 
 def normalise(text: str, data: SpeechData) -> str:
-    """Return a text as `data.case` and `data.punctuation` want it, its words one space apart.
+    """Return a text normalised by `data.case` and `data.punctuation`, with single spaces.
 
     Unicode is composed (NFC). An apostrophe that touches a letter belongs to its word.
     """
@@ -47,7 +47,7 @@ def vocabulary_of(data: SpeechData, texts: Iterable[str]) -> str:
 
 
 def strangers(text: str, vocabulary: str) -> str:
-    """Describe the characters of a text that are not in a vocabulary; empty when all are."""
-    found = sorted(set(text) - set(vocabulary) - {" "})
-    shown = ", ".join(f"{char!r}" for char in found[:_MOST_SHOWN])
-    return f"{shown} and {len(found) - _MOST_SHOWN} more" if len(found) > _MOST_SHOWN else shown
+    """Describe the characters of a text that are not in a vocabulary; empty if all are."""
+    unknown = sorted(set(text) - set(vocabulary) - {" "})
+    shown = ", ".join(f"{char!r}" for char in unknown[:_MOST_SHOWN])
+    return f"{shown} and {len(unknown) - _MOST_SHOWN} more" if len(unknown) > _MOST_SHOWN else shown

@@ -1,4 +1,4 @@
-"""Text as tokens and back: characters, or pieces of words learnt by SentencePiece.
+"""Tokenisation of text: characters, or SentencePiece units trained on the texts.
 
 Token 0 is the transducer's blank. A tokenizer is a pure function of (settings, training texts), and
 is kept in a checkpoint as bytes of JSON, so that transcribing needs nothing else. Normalisation of
@@ -18,7 +18,7 @@ from engine.config.errors import DataError, Problem
 from engine.config.speech import SpeechData
 from engine.text.normalise import vocabulary_of
 
-# SentencePiece shuffles what it can't hold; so many texts are enough, and are taken evenly.
+# Above its own limit SentencePiece samples at random; this many texts, evenly selected, are enough.
 _MOST_TEXTS = 500_000
 
 
@@ -30,7 +30,7 @@ class Tokenizer(Protocol):
         """Number of tokens, blank included."""
 
     def encode(self, text: str) -> list[int]:
-        """Return the tokens of a text; what the tokenizer does not know raises ValueError."""
+        """Return the tokens of a text; unknown characters raise ValueError."""
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of tokens."""
@@ -60,13 +60,13 @@ class CharTokenizer:
         unknown = sorted(set(text) - set(self._tokens))
         if unknown:
             raise ValueError(
-                f"text {text!r:.60} has {', '.join(map(repr, unknown))}, which no token stands for; "
-                "name them in data.vocabulary, or take them out of the text"
+                f"text {text!r:.60} contains {', '.join(map(repr, unknown))}, not in the vocabulary; "
+                "add the characters to data.vocabulary, or remove them from the text"
             )
         return [self._tokens[char] for char in text]
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Return the characters, spaces at the ends and next to spaces left out."""
+        """Return the characters, without leading, trailing and repeated spaces."""
         return " ".join("".join(self._characters[token - 1] for token in tokens).split())
 
     def to_bytes(self) -> bytes:
@@ -75,13 +75,13 @@ class CharTokenizer:
 
 
 class SentencePieceTokenizer:
-    """Pieces of words; the pieces of SentencePiece follow the blank."""
+    """SentencePiece units; their tokens follow the blank."""
 
     def __init__(self, model: bytes) -> None:
         self._model = model
 
     def __getstate__(self) -> dict[str, object]:
-        """Send the model alone; the processor is made again."""
+        """Pickle the model only; the processor is created again."""
         return {"_model": self._model}
 
     @property
@@ -114,7 +114,7 @@ def build_tokenizer(data: SpeechData, texts: Sequence[str]) -> Tokenizer:
     """Return the tokenizer that the settings and the (normalised) training texts define.
 
     Raises:
-        DataError: when the texts are too few for the pieces asked for.
+        DataError: when there are too few texts for the requested vocabulary size.
     """
     if data.tokens == "char":
         return CharTokenizer(" " + vocabulary_of(data, texts))
@@ -125,7 +125,7 @@ def from_bytes(state: bytes) -> Tokenizer:
     """Return the tokenizer that `to_bytes` wrote.
 
     Raises:
-        ValueError: when it is of no kind this program knows.
+        ValueError: when its kind is unknown.
     """
     values = json.loads(state)
     match values.get("kind"):
@@ -133,7 +133,9 @@ def from_bytes(state: bytes) -> Tokenizer:
             return CharTokenizer(values["characters"])
         case "sentencepiece":
             return SentencePieceTokenizer(base64.b64decode(values["model"]))
-    raise ValueError(f"no tokenizer is of kind {values.get('kind')!r}")
+    raise ValueError(
+        f"unknown tokenizer kind {values.get('kind')!r}; expected char or sentencepiece"
+    )
 
 
 def _train_pieces(texts: Sequence[str], size: int) -> bytes:
@@ -159,8 +161,8 @@ def _train_pieces(texts: Sequence[str], size: int) -> bytes:
         )
     except (RuntimeError, OSError) as error:
         text = (
-            f"{size} pieces can't be learnt from {len(texts)} training texts ({error}); ask for "
-            "another number, or take char tokens"
+            f"can't train {size} SentencePiece units on {len(texts)} training texts ({error}); "
+            "change data.vocab_size, or set data.tokens = char"
         )
         raise DataError([Problem("data.vocab_size", text)]) from None
     return model.getvalue()

@@ -1,7 +1,7 @@
 """Training curves, from device scalars to blocks of points.
 
-The hot path only keeps references to () tensors; they are read together when a block is full or
-old enough. Owns the count of skipped updates and the decision that a run has diverged.
+The training loop only keeps references to () tensors, which are read together when a block is full
+or old enough. Owns the count of skipped updates and the decision that a run has diverged.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _FIXED = 7
 
 
 class TrainingDiverged(ValueError):
-    """Too many updates in a row had a loss or gradient that is not finite."""
+    """Too many updates in a row had a non-finite loss or gradient."""
 
 
 class Telemetry:
-    """Collects what updates measured and tells it in blocks of points.
+    """Collects the measurements of updates and emits them in blocks of points.
 
-    A point covers the updates since the one before it: loss is the mean over their items, grad_norm
+    A point covers the updates since the previous point: loss is the mean over their items, grad_norm
     the mean over their updates, both over the finite updates only; lr is that of the last one.
     `metrics` are the recipe's own by name, with their units: the sum over the finite updates, divided
     by its weight, NaN where that is 0.
@@ -65,7 +65,7 @@ class Telemetry:
         self._fresh_metrics: list[Tensor] = []
         self._lrs: list[float] = []
         self._sizes: list[UpdateSize] = []
-        # Rows that belong to no point yet: (R, 7 + 2 M) loss sum, weight, gradient norm, lr, what the
+        # Rows not yet part of a point: (R, 7 + 2 M) loss sum, weight, gradient norm, lr, what the
         # update added to the counters (micro-batches, items, audio seconds), then sum and weight of
         # each metric.
         self._pending = np.zeros((0, _FIXED + 2 * len(self._metrics)))
@@ -76,17 +76,17 @@ class Telemetry:
         self.restart_clock()
 
     def start_at(self, counters: Counters) -> None:
-        """Count on from `counters`, those after the rows that were restored."""
+        """Continue from `counters`, the counters after the restored rows."""
         self._update = counters.updates
         self._counters = _advanced(counters, self._pending, self._size, sign=-1)
 
     def restart_clock(self) -> None:
-        """Leave out of the throughput the time since the last flush (evaluation, saving)."""
+        """Exclude the time since the last flush (evaluation, saving) from the throughput."""
         self._since = perf_counter()
         self._deadline = self._since + self._config.flush_s
 
     def add(self, result: UpdateResult, lr: float, size: UpdateSize) -> None:
-        """Keep the measurements of the next update, of `size`; they stay on the device."""
+        """Store the measurements of the next update, of `size`; they stay on the device."""
         self._fresh += (result.loss_sum, result.weight, result.grad_norm)
         if result.metrics is not None:
             self._fresh_metrics.append(result.metrics)
@@ -94,14 +94,14 @@ class Telemetry:
         self._sizes.append(size)
 
     def is_full(self) -> bool:
-        """Tell whether it is time to flush."""
+        """Return whether it is time to flush."""
         return len(self._lrs) >= MAX_BLOCK or (bool(self._lrs) and perf_counter() >= self._deadline)
 
     def flush(self) -> None:
-        """Read the device, tell the points that are complete, and check the run's health.
+        """Read the device, emit the complete points, and check the run's health.
 
         Raises:
-            TrainingDiverged: after 20 updates in a row that were not finite.
+            TrainingDiverged: after 20 non-finite updates in a row.
         """
         count = len(self._lrs)
         if not count:
@@ -174,29 +174,29 @@ class Telemetry:
             if self._in_a_row == MAX_SKIPPED_IN_A_ROW:
                 last = first + index
                 raise TrainingDiverged(
-                    f"updates {last - MAX_SKIPPED_IN_A_ROW + 1} to {last}: loss or gradient not "
-                    f"finite {MAX_SKIPPED_IN_A_ROW} times in a row; the weights are those before. "
-                    "Lower optimizer.lr, set a schedule.warmup or use precision.dtype = bf16 or fp32"
+                    f"updates {last - MAX_SKIPPED_IN_A_ROW + 1} to {last}: loss or gradient "
+                    f"non-finite {MAX_SKIPPED_IN_A_ROW} times in a row; weights were not changed by these "
+                    "updates. Lower optimizer.lr, set schedule.warmup, or use precision.dtype = bf16 or fp32"
                 )
         counters = _advanced(self._counters, self._pending, self._size)
         self._emit(
             Noticed(
                 "warning",
                 "updates-skipped",
-                f"{len(numbers)} update(s) skipped, loss or gradient not finite: {_shorten(numbers)}",
+                f"{len(numbers)} update(s) skipped, loss or gradient non-finite: {_shorten(numbers)}",
                 counters,
                 {"count": len(numbers), "first": numbers[0], "last": numbers[-1]},
             )
         )
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return what the next points depend on; flush first."""
+        """Return the state that the next points depend on; flush first."""
         assert not self._lrs, "flush before saving"
         counts = torch.tensor([self._skipped, self._in_a_row], dtype=torch.int64)
         return {"pending": torch.from_numpy(self._pending.copy()), "counts": counts}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take it from `state`.
+        """Load the state from `state`.
 
         Raises:
             ValueError: when its points are of other metrics.
@@ -212,10 +212,10 @@ class Telemetry:
 
 
 class SilentTelemetry(Telemetry):
-    """Telemetry of a process that tells nothing, since the first one of the run speaks for all."""
+    """Telemetry that emits nothing: only the first process of a run reports."""
 
     def add(self, result: UpdateResult, lr: float, size: UpdateSize) -> None:
-        """Keep nothing."""
+        """Discard the measurements."""
 
 
 def _advanced(counters: Counters, rows: np.ndarray, mean: UpdateSize, *, sign: int = 1) -> Counters:

@@ -1,7 +1,7 @@
 """The exponential moving average of the weights.
 
-Owns the averaged tensors and how they stand in for the weights. When it decays how fast is a pure
-function in `engine.training.schedules`; so the only state here is the average itself.
+Owns the averaged tensors and swapping them with the weights. The decay at each update is a pure
+function in `engine.training.schedules`, so the only state here is the average itself.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ class Ema:
 
     @torch.no_grad()
     def update(self, update: int, *, skipped: Tensor, one_by_one: bool = False) -> None:
-        """Take in the weights after update number `update`, unless it was skipped.
+        """Update the average with the weights after update number `update`, unless it was skipped.
 
-        Nothing has changed when memory runs out in here, but with `one_by_one`.
+        Running out of memory leaves the average unchanged, except with `one_by_one`.
 
         Args:
             update: number of the update, from 1.
             skipped: () 1.0 where the update was not finite, else 0.0, on the device of the weights.
-            one_by_one: take memory for one parameter at a time, not for all; slower on a GPU.
+            one_by_one: allocate for one parameter at a time instead of all; slower on a GPU.
         """
         if update == self._restart:
             torch._foreach_copy_(self._averages, self._params)
@@ -52,7 +52,7 @@ class Ema:
 
     @contextmanager
     def swapped(self) -> Iterator[None]:
-        """Let the model hold the average; the weights are back at the end, whatever happens."""
+        """Put the average into the model; restore the weights on exit, also after an error."""
         self._exchange()
         try:
             yield
@@ -68,12 +68,14 @@ class Ema:
         return dict(zip(self._names, self._averages, strict=True))
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take the averages from `state`.
+        """Load the averages from `state`.
 
         Raises:
-            ValueError: when its names are not those of the model.
+            ValueError: when its parameter names differ from the model's.
         """
         if set(state) != set(self._names):
-            raise ValueError(f"the average has other parameters: {set(state) ^ set(self._names)}")
+            raise ValueError(
+                f"the EMA has different parameters from the model: {set(state) ^ set(self._names)}"
+            )
         for name, average in zip(self._names, self._averages, strict=True):
             average.copy_(state[name])

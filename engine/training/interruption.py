@@ -1,7 +1,7 @@
-"""An error after which a run goes on in another process. Free of torch."""
+"""An error after which a run continues in a new process. Free of torch."""
 
 from __future__ import annotations
 
 
 class Interrupted(RuntimeError):
-    """This process can't go on, but another one can, from the last checkpoint."""
+    """This process can't continue, but a new one can, from the last checkpoint."""

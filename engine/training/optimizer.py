@@ -1,8 +1,8 @@
 """AdamW in one fused kernel, gated by a flag that stays on the device.
 
 Decoupled weight decay after Loshchilov and Hutter (2019), by the kernel behind `torch.optim.AdamW`.
-That class is not used because making one imports the whole of torch's compiler, which costs every
-run seconds at its start, and each of its steps twenty microseconds of bookkeeping.
+That class is not used: constructing it imports torch's compiler, which delays the start of every run
+by seconds, and each of its steps spends twenty microseconds on bookkeeping.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ class FusedAdamW:
         self._config = config
 
     def clear_gradients(self) -> None:
-        """Forget the gradients."""
+        """Drop all gradients."""
         for param in self.params:
             param.grad = None
 
     def gradients(self) -> list[Tensor]:
-        """Return the gradients there are."""
+        """Return the gradients of the parameters that have one."""
         return [param.grad for param in self.params if param.grad is not None]
 
     @torch.no_grad()
     def step(self, *, lr: float, divisor: Tensor, skipped: Tensor) -> None:
-        """Move the parameters; writes in place only, and needs no memory for flags in float32.
+        """Update the parameters in place; allocates nothing when both flags are float32.
 
         Args:
             lr: learning rate of this step.
             divisor: () what the gradients are divided by.
-            skipped: () 1.0 to leave parameters, moments and step count as they are, else 0.0.
+            skipped: () 1.0 to leave parameters, moments and step count unchanged, else 0.0.
         """
         params, grads, exp_avgs, exp_avg_sqs = self._with_gradients()
         # The kernel takes both in float32 only, whatever the type of the weights.
@@ -87,14 +87,16 @@ class FusedAdamW:
         return {**state, "step": self._step}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take everything from `state`.
+        """Load moments and step count from `state`.
 
         Raises:
-            ValueError: when it belongs to other parameters.
+            ValueError: when it belongs to different parameters.
         """
         own = self.state_dict()
         if set(own) != set(state):
             odd = sorted(set(own) ^ set(state))
-            raise ValueError(f"the optimiser has other parameters: {', '.join(odd[:4])}")
+            raise ValueError(
+                f"the optimizer state has different parameters from the model: {', '.join(odd[:4])}"
+            )
         for name, tensor in own.items():
             tensor.copy_(state[name])

@@ -1,6 +1,6 @@
-"""What is known about memory that ran out: which errors say so, what fits, what has to be put back.
+"""Running out of memory: which errors report it, what fits, and what has to be restored.
 
-Owns no retry: `engine.training.updates` makes an update again, in the pieces that are decided here. Letters:
+Owns no retry: `engine.training.updates` repeats an update, in the pieces that are decided here. Letters:
 B batch, the first dimension of every tensor of a `Batch`.
 """
 
@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from engine.data.batch import Batch
 from engine.training.interruption import Interrupted
 
-# The types under which an allocator reports that it has nothing left.
+# The exception types of a failed allocation.
 MEMORY_ERRORS = (RuntimeError, MemoryError)
-# How often one item is tried before it counts as too large.
+# Attempts at a single item before it counts as too large.
 MAX_TRIES_OF_ONE = 3
 
 _SIGNS = (
@@ -28,7 +28,7 @@ _SIGNS = (
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
 )
-# Seeds of the pieces of a micro-batch differ from those of all micro-batches.
+# Bits that number the pieces of a micro-batch, so that no piece shares its seed with another.
 _PIECE_BITS = 40
 
 
@@ -37,18 +37,18 @@ class DoesNotFit(ValueError):
 
 
 class UpdateTorn(Interrupted):
-    """Memory ran out while weights were being written: some may have moved, others not."""
+    """Memory ran out while weights were being written: some may have changed, others not."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error says that memory ran out, of a GPU or of the machine."""
+    """Return whether an error means that a GPU or the machine ran out of memory."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
 
 
 def release_memory() -> None:
-    """Give back what garbage and the cache of the GPU hold."""
+    """Free garbage and the cached memory of the GPU."""
     gc.collect()
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.empty_cache()
@@ -56,9 +56,9 @@ def release_memory() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Shortage:
-    """Memory ran out: in which update, with how many items of which shape, and with how many it goes on.
+    """Memory ran out: in which update, with how many items of which shape, and how many are tried next.
 
-    `items` is 0 where it happened between gradients and weights, with no batch on the device.
+    `items` is 0 where it happened after the backward pass, with no batch on the device.
     """
 
     update: int
@@ -70,15 +70,15 @@ class Shortage:
 
     @property
     def message(self) -> str:
-        """Return the sentence for log and dashboard."""
+        """Return the message for log and dashboard."""
         if not self.items:
-            return f"update {self.update}: out of memory before the step; nothing was lost"
-        then = (
-            f"at most {self.items_after} at once" if self.items_after < self.items else "as it was"
-        )
+            return f"update {self.update}: out of memory before the optimizer step; retried, no data lost"
+        retry = "unchanged"
+        if self.items_after < self.items:
+            retry = f"with at most {self.items_after} item(s) per micro-batch"
         return (
-            f"update {self.update}: out of memory with {self.items} item(s) of {self.shape}; the whole "
-            f"update is made again, {then}"
+            f"update {self.update}: out of memory with a micro-batch of {self.items} item(s) (shape "
+            f"{self.shape}); repeating the update {retry}"
         )
 
     @property
@@ -100,7 +100,7 @@ class Pieces:
 
 @dataclass(slots=True)
 class MemoryLimits:
-    """The most items of each shape that are put on the device at once; empty while all went well.
+    """The maximum number of items of each shape in a micro-batch; empty until memory runs out.
 
     A shape is that of all tensors of a batch without their first dimension.
     """
@@ -108,11 +108,11 @@ class MemoryLimits:
     most: dict[str, int] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        """Tell whether there is any limit."""
+        """Return whether there is any limit."""
         return bool(self.most)
 
     def split(self, whole: Pieces) -> Pieces:
-        """Return the micro-batches in pieces that keep to the limits, the same ones every time."""
+        """Return the micro-batches in pieces within the limits; deterministic."""
         batches: list[Batch] = []
         keys: list[int] = []
         for batch, key in zip(whole.batches, whole.keys, strict=True):
@@ -124,24 +124,24 @@ class MemoryLimits:
         return Pieces(batches, keys)
 
     def learn(self, shortage: Shortage) -> None:
-        """Keep to the number of items with which a shortage goes on."""
+        """Lower the limit of a shape to the number of items that a shortage left."""
         if shortage.items_after < shortage.items:
             known = self.most.get(shortage.shape, shortage.items_after)
             self.most[shortage.shape] = min(known, shortage.items_after)
 
     def state_dict(self) -> dict[str, int]:
-        """Return the limits by shape, fit for JSON."""
+        """Return the limits by shape, as JSON values."""
         return dict(self.most)
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Take the limits from `state`."""
+        """Load the limits from `state`."""
         self.most = dict(state)
 
 
 class MovingBuffers:
-    """The buffers that a forward pass in training mode writes, such as running means.
+    """The buffers that a forward pass in training mode changes, such as running means.
 
-    Which ones they are is seen in the first update; the others are never copied.
+    The first update shows which ones they are; the others are not copied afterwards.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -150,7 +150,7 @@ class MovingBuffers:
         self._versions: list[int] | None = None
 
     def save(self) -> None:
-        """Copy them, before an update."""
+        """Copy them; called before an update."""
         if self._versions is None:
             self._copies = [buffer.clone() for buffer in self._buffers]
             self._versions = [buffer._version for buffer in self._buffers]
@@ -159,7 +159,7 @@ class MovingBuffers:
                 torch._foreach_copy_(self._copies, self._buffers)
 
     def settle(self) -> None:
-        """After the first update that was made: keep only those that moved."""
+        """After the first completed update: keep only the buffers that changed."""
         if not self._versions:
             return
         moved = [
@@ -175,7 +175,7 @@ class MovingBuffers:
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Put them back to what they were before the update."""
+        """Restore their values from before the update."""
         versions = self._versions or [-1] * len(self._buffers)
         for buffer, copy, version in zip(self._buffers, self._copies, versions, strict=True):
             if buffer._version != version:
@@ -194,13 +194,13 @@ def shape_of(batch: Batch) -> str:
 
 
 def new_shortage(update: int, batch: Batch, *, error: str, tries: dict[str, int]) -> Shortage:
-    """Decide how it goes on after memory ran out with `batch` on the device: with half of its items.
+    """Return the shortage after memory ran out with `batch` on the device; half of its items are next.
 
     Args:
         update: the update, from 1.
         batch: the micro-batch, or the piece of one.
-        error: what the allocator said.
-        tries: how often one item of a shape has failed in this update; is counted on here.
+        error: message of the allocator.
+        tries: failures of a single item in this update, by shape; incremented here.
 
     Raises:
         DoesNotFit: when one item has failed three times.
@@ -210,16 +210,16 @@ def new_shortage(update: int, batch: Batch, *, error: str, tries: dict[str, int]
         tries[shape] = tries.get(shape, 0) + 1
         if tries[shape] == MAX_TRIES_OF_ONE:
             raise DoesNotFit(
-                f"one item of {shape} needs more memory than there is: tried {MAX_TRIES_OF_ONE} times "
-                f"at update {update} ({error}). Lower the length of items (data.segment_s, data.max_s) "
-                "or the size of the model, raise batch.split for a transducer, or use "
-                "precision.dtype = bf16; then enqueue a new run"
+                f"a single item (shape {shape}) does not fit in memory: tried {MAX_TRIES_OF_ONE} times "
+                f"at update {update} ({error}). Use shorter items (data.segment_s, data.max_s) or a "
+                "smaller model, raise batch.split for a transducer, or use precision.dtype = bf16; "
+                "then enqueue a new run"
             )
     return Shortage(update, shape, count, -(-count // 2), error)
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of what an allocator said, at most 300 characters of it."""
+    """Return the first line of an error message, at most 300 characters of it."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:300]
 

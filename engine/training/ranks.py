@@ -1,9 +1,9 @@
 """Processes that train one model together, one per GPU: the interface, and the null object of one process.
 
 Every rank makes the same updates from its own share of the data: gradients are accumulated without
-hooks and added up once an update, in one flat buffer that carries loss, weight and flags, too. Only
-the first rank tells, judges and saves; the others wait for it where the next sum is due. One process
-opens no process group and pays nothing.
+hooks and summed once per update, in one flat buffer that also carries loss, weight and flags. Only
+the first rank emits events, evaluates and saves; the others wait for it at the next sum. A single
+process opens no process group and has no overhead.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from engine.config.sections import PrecisionConfig
 from engine.precision import resolve_device
 from engine.training.interruption import Interrupted
 
-# Nobody waits this long: the first rank may judge full files for hours while the others wait.
+# Never reached in practice: the first rank may evaluate full files for hours while the others wait.
 _PATIENCE = timedelta(days=30)
 # Numbers at the front of the buffer: loss, weight, failed, stop, pieces.
 _NUM_FLAGS = 5
 
 
 class RanksLost(Interrupted):
-    """Another process of this run is gone."""
+    """Another process of this run has died."""
 
 
 @dataclass(slots=True)
 class Sums:
-    """What one rank, or after `Ranks.add_up` all of them, have of an update.
+    """The sums of an update: of one rank, or of all ranks after `Ranks.add_up`.
 
     Attributes:
         loss_sum: () sum of the loss.
-        weight: () what it is divided by.
+        weight: () its divisor.
         num_pieces: forward and backward passes.
-        num_failed: ranks whose memory ran out, so that the sums are worthless.
+        num_failed: ranks that ran out of memory; the sums are invalid if there are any.
         extras: (E,) what `engine.training.extras` keeps of the steps; None where it keeps nothing.
     """
 
@@ -58,24 +58,24 @@ class Ranks(Protocol):
 
     @property
     def rank(self) -> int:
-        """Return the number of this process, from 0; the first one tells, judges and saves."""
+        """Return the number of this process, from 0; the first one emits events, evaluates and saves."""
 
     @property
     def world(self) -> int:
-        """Return how many there are."""
+        """Return the number of processes."""
 
     @property
     def device(self) -> torch.device | None:
-        """Return the device of this process; None leaves it to the config."""
+        """Return the device of this process; None: the config decides."""
 
     def attach(self, params: Sequence[Tensor], *, num_extras: int = 0) -> None:
-        """Make ready for a run: for adding up the gradients of these parameters, and E extras."""
+        """Prepare for a run that sums the gradients of these parameters, and E extras."""
 
     def add_up(self, sums: Sums) -> Sums:
-        """Add sums and gradients of all ranks, the same on each; called once an attempt at an update."""
+        """Sum losses and gradients over all ranks, equal on each; called once per attempt at an update."""
 
     def stop_reason(self, own: str | None) -> str | None:
-        """Return why all ranks stop now; a rank's `own` reason is known to all after the next update."""
+        """Return why all ranks stop now; a rank's `own` reason reaches the others at the next update."""
 
     def gather(self, value: Any) -> list[Any]:
         """Return the value of each rank, in order; every rank must call it."""
@@ -89,7 +89,7 @@ class Ranks(Protocol):
 
 
 class Alone:
-    """One process that trains by itself."""
+    """A single process."""
 
     rank = 0
     world = 1
@@ -99,7 +99,7 @@ class Alone:
         """Do nothing."""
 
     def add_up(self, sums: Sums) -> Sums:
-        """Return the sums as they are; gradients stay where they are."""
+        """Return the sums unchanged, and leave the gradients unchanged."""
         return sums
 
     def stop_reason(self, own: str | None) -> str | None:
@@ -107,7 +107,7 @@ class Alone:
         return own
 
     def gather(self, value: Any) -> list[Any]:
-        """Return the value alone."""
+        """Return a list of this one value."""
         return [value]
 
     def require_equal(self, what: str, value: Callable[[], str]) -> None:
@@ -118,7 +118,7 @@ class TorchRanks:
     """The processes of a process group of torch.distributed, which must be open.
 
     Args:
-        device: where this process trains; the buffer for the gradients is there.
+        device: where this process trains; it holds the gradient buffer.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -153,9 +153,9 @@ class TorchRanks:
 
     @torch.no_grad()
     def add_up(self, sums: Sums) -> Sums:
-        """Add sums and gradients of all ranks; the gradients of the parameters become views of the sum.
+        """Sum losses and gradients over all ranks; the parameters' gradients become views of the sum.
 
-        A parameter that has no gradient on any rank has none afterwards. Waits for the device once.
+        A parameter without a gradient on any rank has none afterwards. Synchronises with the device once.
 
         Raises:
             RanksLost: when another rank is gone.
@@ -183,12 +183,12 @@ class TorchRanks:
         for param, view, count in zip(self._params, self._views, num_grads, strict=True):
             param.grad = view if count else None
         if stop:
-            self._agreed = self._own_reason or "asked to stop"
+            self._agreed = self._own_reason or "stop requested"
         extras = None if self._extras is None else self._extras.clone()
         return Sums(own[0], own[1], round(num_pieces), round(num_failed), extras)
 
     def stop_reason(self, own: str | None) -> str | None:
-        """Note the own reason for the next sum; return the reason once all ranks know."""
+        """Send the own reason with the next sum; return the reason once all ranks have it."""
         self._own_reason = own
         return self._agreed
 
@@ -198,18 +198,18 @@ class TorchRanks:
         Raises:
             RanksLost: when another rank is gone.
         """
-        found: list[Any] = [None] * self.world
+        values: list[Any] = [None] * self.world
         with _others_alive():
-            self._dist.all_gather_object(found, value)
-        return found
+            self._dist.all_gather_object(values, value)
+        return values
 
     def require_equal(self, what: str, value: Callable[[], str]) -> None:
         """Compare the value of all ranks."""
-        found = self.gather(value())
-        if len(set(found)) > 1:
+        values = self.gather(value())
+        if len(set(values)) > 1:
             raise RuntimeError(
-                f"the processes of this run differ in {what}: {', '.join(map(str, found))}; "
-                "this is a fault of the program or of the machine, not of the config"
+                f"the processes of this run differ in {what}: {', '.join(map(str, values))}; "
+                "this is a bug or a hardware fault, not a config error"
             )
 
     def _all_reduce(self, buffer: Tensor) -> None:
@@ -219,7 +219,7 @@ class TorchRanks:
 
 @contextmanager
 def open_ranks(precision: PrecisionConfig) -> Iterator[Ranks]:
-    """Join the other processes of the run, which `torchrun` started; alone where the config asks for one.
+    """Join the other processes of the run, started by `torchrun`; `Alone` for a single one.
 
     Raises:
         ValueError: when more or fewer processes were started than `precision.devices`.
@@ -228,7 +228,7 @@ def open_ranks(precision: PrecisionConfig) -> Iterator[Ranks]:
     if started != precision.devices:
         raise ValueError(
             f"precision.devices = {precision.devices}, but {started} process(es) were started; "
-            "`sepdash worker` starts as many as are needed"
+            "run it with `sepdash worker`, which starts one per device"
         )
     if started == 1:
         yield Alone()
@@ -242,7 +242,7 @@ def open_ranks(precision: PrecisionConfig) -> Iterator[Ranks]:
     backend = "nccl" if device.type == "cuda" else "gloo"
     torch.distributed.init_process_group(backend, timeout=_PATIENCE)
     yield TorchRanks(device)
-    # After an error the group stays: closing it would tell the others before the error is told.
+    # After an error the group stays open: closing it would end the others before the error is reported.
     torch.distributed.destroy_process_group()
 
 
@@ -257,7 +257,7 @@ def state_hash(tensors: Mapping[str, Tensor]) -> str:
 
 
 def require_no_batch_norm(model: nn.Module, ranks: Ranks) -> None:
-    """Check that a model can be trained by several processes.
+    """Check that several processes can train a model.
 
     Raises:
         ValueError: when it has batch normalisation, whose statistics would differ between them.
@@ -268,8 +268,8 @@ def require_no_batch_norm(model: nn.Module, ranks: Ranks) -> None:
     names = [name for name, module in model.named_modules() if isinstance(module, kinds)]
     if names:
         raise ValueError(
-            f"precision.devices = {ranks.world}: the model has batch normalisation ({names[0]}), "
-            "whose statistics would be those of one process; choose another norm, or "
+            f"precision.devices = {ranks.world}: the model uses batch normalisation ({names[0]}), "
+            "whose statistics would differ between processes; use another normalisation or set "
             "precision.devices = 1"
         )
 
@@ -282,11 +282,11 @@ def _others_alive() -> Iterator[None]:
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        raise RanksLost(f"another process of this run is gone: {error}") from error
+        raise RanksLost(f"lost another process of this run: {error}") from error
 
 
 def _is_dense(param: Tensor) -> bool:
-    """Tell whether a tensor fills its memory without gaps, in any order of its dimensions."""
+    """Return whether a tensor fills its memory without gaps, in any order of its dimensions."""
     expected = 1
     for stride, size in sorted(zip(param.stride(), param.shape, strict=True)):
         if size == 1:

@@ -1,6 +1,6 @@
-"""The learning rate over a whole run, for people to look at before it starts. Free of torch.
+"""The learning rate over a whole run, for inspection before it starts. Free of torch.
 
-Owns the curve that is drawn of a schedule, and the warnings about one that is probably not meant.
+Owns the plotted curve of a schedule, and the warnings about schedules that are probably mistakes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from engine.config.schema import RunConfig
 from engine.config.sections import ScheduleConfig
 from engine.training.schedules import lr_factor, total_updates
 
-# Below this share of its peak a learning rate changes nothing any more.
+# Below this fraction of its peak the learning rate has no effect.
 _SPENT = 1e-3
 _MOST_OF_THE_RUN = 0.9
 _ROUNDING = 1e-9
@@ -22,7 +22,7 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class ScheduleCurve:
-    """The learning rate at some updates, numbered from 1, the first and the last among them."""
+    """The learning rate at some updates, numbered from 1, including the first and the last."""
 
     updates: list[int]
     lr: list[float]
@@ -31,7 +31,7 @@ class ScheduleCurve:
 def schedule_curve(
     config: RunConfig, *, size: UpdateSize | None = None, points: int = 2000
 ) -> ScheduleCurve:
-    """Return the learning rate over the run, at most `points` + 1 values of it.
+    """Return the learning rate over the run, at most `points` + 1 values.
 
     Args:
         config: the run.
@@ -44,7 +44,7 @@ def schedule_curve(
     return _curve(config.schedule, size or config.update_size, config.optimizer.lr, points)
 
 
-# A form asks again at each key, mostly for the same curve.
+# The preset form asks again at each key press, mostly for the same curve.
 @lru_cache(maxsize=8)
 def _curve(schedule: ScheduleConfig, size: UpdateSize, peak: float, points: int) -> ScheduleCurve:
     total = total_updates(schedule.length, size)
@@ -54,7 +54,7 @@ def _curve(schedule: ScheduleConfig, size: UpdateSize, peak: float, points: int)
 
 
 def schedule_warnings(config: RunConfig, *, size: UpdateSize | None = None) -> list[str]:
-    """Return what is odd about the learning rate of a run, a sentence for each thing.
+    """Return warnings about the learning rate of a run, one sentence each.
 
     Nothing is said of a schedule in epochs whose length `size` (see `schedule_curve`) doesn't know.
     """
@@ -68,24 +68,24 @@ def schedule_warnings(config: RunConfig, *, size: UpdateSize | None = None) -> l
     risen = size.updates_in(warmup) if warmup is not None else 0.0
     if risen > total:
         return [f"schedule.warmup takes {risen:.0f} updates, but the run ends after {total}"]
-    found: list[str] = []
+    warnings: list[str] = []
     after = [(at, lr) for at, lr in zip(curve.updates, curve.lr, strict=True) if at >= risen]
     rises = [at for (_, before), (at, lr) in pairwise(after) if lr > before * (1 + _ROUNDING)]
     if rises:
-        found.append(
-            f"schedule.kind = {config.schedule.kind}: the learning rate rises again, first at update "
+        warnings.append(
+            f"schedule.kind = {config.schedule.kind}: the learning rate increases after warm-up, first at update "
             f"{rises[0]} of {total}"
         )
-    # From the end backwards: where the learning rate is spent for good.
+    # Backwards from the end: the update after which the learning rate stays negligible.
     spent = total + 1
     for at, lr in reversed(after):
         if lr >= _SPENT * config.optimizer.lr:
             break
         spent = at
     if spent < _MOST_OF_THE_RUN * total:
-        found.append(
+        warnings.append(
             f"schedule.kind = {config.schedule.kind}: the learning rate is below {_SPENT:g} of its "
-            f"peak from update {spent} of {total} on, so the last {1 - spent / total:.0%} of the run "
-            "change next to nothing"
+            f"peak from update {spent} of {total} onwards, so the last {1 - spent / total:.0%} of the "
+            "run have almost no effect"
         )
-    return found
+    return warnings

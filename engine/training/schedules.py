@@ -1,7 +1,7 @@
-"""When things happen and how fast the model learns: pure functions of the counters.
+"""Intervals, learning rate and EMA decay: pure functions of the counters.
 
-Every clock of the config is turned into updates here, by the size of one update. Nothing in this
-module holds state, so a resumed run is on schedule by construction.
+Every clock of the config is converted to updates here, by the size of one update. Nothing in this
+module holds state, so a resumed run follows the same schedule by construction.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def total_updates(length: Span, size: UpdateSize) -> int:
 
 
 def is_due(every: Span, update: int, size: UpdateSize) -> bool:
-    """Tell whether update number `update` (from 1) is the first to reach a multiple of `every`."""
+    """Return whether update number `update` (from 1) is the first to reach a multiple of `every`."""
     period = size.updates_in(every)
     if period <= 1:
         return True
@@ -30,11 +30,12 @@ def is_due(every: Span, update: int, size: UpdateSize) -> bool:
 
 
 def lr_factor(config: ScheduleConfig, counters: Counters, size: UpdateSize) -> float:
-    """Return the learning rate over its peak for the update that follows `counters`.
+    """Return the learning rate, relative to its peak, of the update that follows `counters`.
 
-    Warm-up rises linearly: update k of W has k / W. The decay starts where warm-up ends. What falls
-    over the run falls to `final_ratio` at its end and stays there; what halves stops there. The inverse square root is that
-    of updates over the length of the warm-up (Vaswani et al., 2017).
+    Warm-up is linear: update k of W has k / W. The decay starts at the end of warm-up. Schedules that
+    decay over the length of the run reach `final_ratio` at its end and stay there; `hold_exponential`
+    never goes below it. The inverse square root is that of updates over warm-up length (Vaswani et
+    al., 2017).
     """
     done = counters.updates
     warmup = size.updates_in(config.warmup) if config.warmup is not None else 0.0
@@ -60,7 +61,7 @@ def lr_factor(config: ScheduleConfig, counters: Counters, size: UpdateSize) -> f
 
 
 def _fall(config: ScheduleConfig, share: float) -> float:
-    """Return how much of the fall from 1 to 0 is left at `share` of the decay."""
+    """Return the remaining fraction of the decay from 1 to 0 after `share` of its length."""
     if config.kind == "linear":
         return 1 - share
     if config.kind == "hold_decay":
@@ -71,15 +72,15 @@ def _fall(config: ScheduleConfig, share: float) -> float:
 
 
 def ema_restart(config: EmaConfig, size: UpdateSize) -> int:
-    """Return the update after which the average starts again; 0 where it never does."""
+    """Return the update after which the average restarts; 0: never."""
     return total_updates(config.restart_at, size) if config.restart_at is not None else 0
 
 
 def ema_decay(config: EmaConfig, update: int, size: UpdateSize) -> float:
-    """Return the share of the old average that update number `update` (from 1) keeps.
+    """Return the weight of the old average at update number `update` (from 1).
 
-    The decay of one count is min(decay, (1 + n) / (10 + n)), n counts after the start or restart; a
-    count is `config.per`, so an update that spans c counts keeps that share to the power of c.
+    The decay of one count is min(decay, (1 + n) / (10 + n)), n counts after the start or restart. One
+    count is `config.per`; an update that spans c counts applies the decay to the power of c.
     """
     restart = ema_restart(config, size)
     period = size.updates_in(config.per)

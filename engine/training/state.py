@@ -1,7 +1,7 @@
-"""Everything that moves in a training run, as one thing that is saved and restored.
+"""The complete state of a training run, saved and restored as one object.
 
-Tensor names: `model.*`, `ema.*`, `optimizer.*`, `loss_scale.*`, `telemetry.*`, `rng.*`. What
-is a pure function of the counters (schedule, plan position, EMA decay) is not state. What the recipe
+Tensor names: `model.*`, `ema.*`, `optimizer.*`, `loss_scale.*`, `telemetry.*`, `rng.*`. Pure
+functions of the counters (schedule, plan position, EMA decay) are not state. What the recipe
 keeps is in files of its own (`engine.checkpoints.recipe_files`).
 """
 
@@ -28,7 +28,7 @@ from engine.training.recipe_parts import OwnParts
 
 @dataclass(slots=True)
 class TrainingState:
-    """The moving parts of a run."""
+    """The parts of a run that change during training."""
 
     model: nn.Module
     optimizer: FusedAdamW
@@ -40,7 +40,7 @@ class TrainingState:
     own: OwnParts
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return every tensor of the state but the model's own (no copies)."""
+        """Return every tensor of the state except the model's (no copies)."""
         groups: dict[str, Mapping[str, Tensor]] = {
             "optimizer": self.optimizer.state_dict(),
             "telemetry": self.telemetry.state_dict(),
@@ -57,7 +57,7 @@ class TrainingState:
         }
 
     def values(self) -> dict[str, Any]:
-        """Return what is not a tensor, fit for JSON."""
+        """Return the state that is not tensors, as JSON values."""
         return {
             "best": self.best.state_dict(),
             "rng": rng_state().values,
@@ -65,10 +65,10 @@ class TrainingState:
         }
 
     def restore(self, manifest: Manifest) -> None:
-        """Take everything from a checkpoint.
+        """Restore the state from a checkpoint.
 
         Raises:
-            CheckpointError: when it lacks something, or holds something this run has no use for.
+            CheckpointError: when state is missing, or this run does not use all of it.
         """
         state = manifest.state()
         tensors = manifest.tensors(TRAINING)
@@ -81,21 +81,21 @@ class TrainingState:
             if self.loss_scale is not None:
                 self.loss_scale.load_state_dict(_pop_group(tensors, "loss_scale"))
             self.best.load_state_dict(state["best"])
-            # Checkpoints of earlier versions know no limits.
+            # Checkpoints of earlier versions have no limits.
             self.limits.load_state_dict(state.get("memory_limits", {}))
             self.own.restore(manifest)
             set_rng_state(RngState(_pop_group(tensors, "rng"), state["rng"]))
         except (KeyError, RuntimeError, ValueError) as error:
-            raise CheckpointError(f"{manifest.folder} does not fit this run: {error}") from error
+            raise CheckpointError(f"{manifest.folder} does not match this run: {error}") from error
         if tensors:
             odd = ", ".join(sorted(tensors)[:4])
             raise CheckpointError(
-                f"{manifest.folder} holds state that this run has no use for: {odd}"
+                f"{manifest.folder} contains state that this run does not use: {odd}"
             )
 
 
 class StateSaver:
-    """Makes the saves of a run from snapshots of its state."""
+    """Builds the saves of a run from snapshots of its state."""
 
     def __init__(self, state: TrainingState, about: Mapping[str, Any]) -> None:
         self._state = state
@@ -113,7 +113,7 @@ class StateSaver:
     ) -> list[Save]:
         """Copy the state; return a `best-<metric>` for each of `best`, and `last-<update>` if asked.
 
-        Only the tensors are copied; nothing is written. The last snapshot must be on disk.
+        Only the tensors are copied; nothing is written. Call it only once the previous snapshot is on disk.
         """
         state = self._state
         own = {f"model.{name}": tensor for name, tensor in state.model.state_dict().items()}

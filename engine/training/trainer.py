@@ -1,8 +1,8 @@
 """The one training loop: step, log, save, evaluate, stop.
 
-Owns the order of things in a run and nothing else: an update is made in `engine.training.updates`, curves in
+Owns the order of events in a run and nothing else: an update runs in `engine.training.updates`, curves in
 `engine.training.curves`, evaluation in `engine.training.validator`, state on disk in `engine.training.state`. Of
-several processes (`engine.training.ranks`) the first one does all but the updates, and all make those.
+several processes (`engine.training.ranks`) all run the updates, and only the first does everything else.
 """
 
 from __future__ import annotations
@@ -63,17 +63,17 @@ _LOG = logging.getLogger(__name__)
 
 
 class Trainer:
-    """Trains one run to its end, or to the moment it is told to stop.
+    """Trains one run until it ends or is asked to stop.
 
     Args:
         config: the run.
         recipe: the task.
         folder: the run's folder; checkpoints go below it.
-        observers: hear every event, on the training thread.
+        observers: receive every event, on the training thread.
         control: asked once per update whether to stop.
-        resume: go on from the newest intact checkpoint in `folder`, if there is one.
-        device: where to train; overrules `config.precision.device`.
-        ranks: the processes that train together; only the observers of the first one are told.
+        resume: continue from the newest intact checkpoint in `folder`, if any.
+        device: where to train; overrides `config.precision.device`.
+        ranks: the processes that train together; only the first one has observers.
     """
 
     def __init__(
@@ -111,10 +111,10 @@ class Trainer:
         Raises:
             InitError: when the weights of `init_from` do not fit the model.
             TrainingDiverged: when too many updates in a row were not finite.
-            CheckpointError: when a checkpoint can't be written or does not fit.
-            ResumeError: when the config or the data is not that of the checkpoint.
-            DoesNotFit: when a single item needs more memory than there is.
-            Interrupted: when only another process can go on, from the last checkpoint.
+            CheckpointError: when a checkpoint can't be written or does not match.
+            ResumeError: when config or data differ from those of the checkpoint.
+            DoesNotFit: when a single item does not fit in memory.
+            Interrupted: when only a new process can continue, from the last checkpoint.
         """
         self._init_from = init_from
         with backend_settings(self._config.precision):
@@ -176,18 +176,18 @@ class Trainer:
     def _measure(self, *, whole: bool) -> None:
         self._telemetry.flush()
         started = perf_counter()
-        found = self._validator.run(self._state.model, whole=whole)
-        self._updater.extras.require_other_names(found.metrics)
-        self._metrics = found.metrics
-        self._new_best = self._state.best.update(found.metrics)
-        units = {name: metric_unit(name, self._loss_unit) for name in found.metrics}
+        evaluation = self._validator.run(self._state.model, whole=whole)
+        self._updater.extras.require_other_names(evaluation.metrics)
+        self._metrics = evaluation.metrics
+        self._new_best = self._state.best.update(evaluation.metrics)
+        units = {name: metric_unit(name, self._loss_unit) for name in evaluation.metrics}
         self._emit(
             Evaluated(
-                self._counters, found.metrics, units, perf_counter() - started,
-                found.num_items, found.num_excluded, found.items, found.items_key,
+                self._counters, evaluation.metrics, units, perf_counter() - started,
+                evaluation.num_items, evaluation.num_excluded, evaluation.items, evaluation.items_key,
             )
         )  # fmt: skip
-        self._write_clips(found.clips)
+        self._write_clips(evaluation.clips)
         self._telemetry.restart_clock()
 
     def _write_clips(self, clips: Sequence[Clip]) -> None:
@@ -196,7 +196,7 @@ class Trainer:
         try:
             files = write_clips(self._folder.parent, self._update, clips)
         except OSError as error:
-            text = f"clips can't be written: {error}; training goes on"
+            text = f"clips can't be written: {error}; training continues"
             self._emit(Noticed("warning", "clips-failed", text, self._counters))
             return
         self._emit(ClipsWritten(self._counters, tuple(files)))
@@ -230,7 +230,7 @@ class Trainer:
         self._tell_saved(self._writer.wait())
         counters = self._counters
         if reason is None:
-            ended = RunEnded("finished", counters, "all updates made")
+            ended = RunEnded("finished", counters, "all updates completed")
         else:
             ended = RunEnded("stopped", counters, reason)
         self._emit(ended)
@@ -250,7 +250,7 @@ class Trainer:
 
     @contextmanager
     def _prepared(self) -> Iterator[None]:
-        """Build everything, resume, and announce the start; readers and writer end with it."""
+        """Build everything, resume and emit `RunStarted`; stop readers and writer on exit."""
         config = self._config
         seed_everything(config.seed)
         sizes = self._recipe.sizes("train")
@@ -331,16 +331,17 @@ class Trainer:
             self._emit(Noticed("info", "replanned", note, self._counters))
 
     def _newest(self) -> Manifest | None:
-        """Return the checkpoint to go on from; the first rank puts the folder in order for all."""
+        """Return the checkpoint to resume from; the first rank tidies the folder for all ranks."""
         if self._leads:
             tidy(self._folder)
-        found = newest_intact(self._folder) if self._leads and self._resume else (None, [])
-        for problem in found[1]:
-            self._emit(Noticed("warning", "checkpoint-broken", f"{problem}; passed over"))
+        search = self._leads and self._resume
+        newest, problems = newest_intact(self._folder) if search else (None, [])
+        for problem in problems:
+            self._emit(Noticed("warning", "checkpoint-broken", f"{problem}; skipped"))
         self._ranks.gather(None)
         if self._resume and not self._leads:
-            found = newest_intact(self._folder)
-        return found[0]
+            newest, _ = newest_intact(self._folder)
+        return newest
 
     def _open_loader(self, plan: Plan) -> Loader:
         on_gpu = self._device.type == "cuda"
@@ -362,7 +363,7 @@ class Trainer:
 
     @property
     def _where(self) -> str:
-        """Say where the run trains: the device, and how many processes if there are several."""
+        """Where the run trains: the device, preceded by the number of processes if there are several."""
         world = self._ranks.world
         return str(self._device) if world == 1 else f"{world} x {self._device.type}"
 
@@ -389,5 +390,5 @@ class Trainer:
             try:
                 observer.on_event(event)
             except Exception:  # noqa: BLE001  one of the three boundaries: a sink can't end a run
-                _LOG.exception("an observer failed and is no longer told: %r", observer)
+                _LOG.exception("event sink failed and was disabled: %r", observer)
                 self._observers.remove(observer)

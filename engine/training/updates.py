@@ -1,14 +1,14 @@
-"""One optimiser update: forward, backward, the one division, clipping, step, EMA.
+"""One optimizer update: forward, backward, the one division, clipping, step, EMA.
 
 Letters: B batch. Losses are sums; the division by the weight of the whole update, the clipping
-factor and the fp16 scale reach the gradients as one number, inside the fused optimiser kernel. An
-update whose loss or gradient is not finite leaves weights, moments and average as they were; the
-flag stays on the device, so nothing here waits for a GPU.
+factor and the fp16 scale are applied to the gradients as one number, inside the fused optimizer
+kernel. An update with a non-finite loss or gradient leaves weights, moments and average unchanged;
+the flag stays on the device, so nothing here waits for a GPU.
 
-When memory runs out in a forward or backward pass the whole update is made again, in smaller pieces
-and with the same seeds. Between gradients and weights only what ran out is tried again. The step
-itself writes in place and allocates nothing; should it fail all the same, the run goes back to its
-last checkpoint, for nobody knows which weights have moved.
+When memory runs out in a forward or backward pass, the whole update is repeated in smaller pieces
+with the same seeds. After the backward pass, only the failed operation is repeated. The step itself
+writes in place and allocates nothing; if it fails nevertheless, the run restarts from its last
+checkpoint, because it is unknown which weights have changed.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ _START = Counters()
 
 @dataclass(slots=True)
 class UpdateResult:
-    """What one update measured, as () tensors on the device: read them in blocks.
+    """Measurements of one update, as () tensors on the device: read them in blocks.
 
-    `num_pieces` counts forward and backward passes, over all ranks; `shortages` are those of memory;
+    `num_pieces` counts forward and backward passes over all ranks; `shortages` are out-of-memory;
     `metrics` is (2 M,), sum and weight of each training metric in turn.
     """
 
@@ -64,7 +64,7 @@ class UpdateResult:
 
 
 class Updater:
-    """Makes updates of one model; its own state is the loss scale and what fits into memory."""
+    """Runs the updates of one model; its own state is the loss scale and the memory limits."""
 
     def __init__(
         self,
@@ -101,14 +101,14 @@ class Updater:
     def run(
         self, update: int, batches: Sequence[Batch], *, lr: float, counters: Counters = _START
     ) -> UpdateResult:
-        """Make update number `update` (from 1) from its micro-batches; those of a rank may be none.
+        """Run update number `update` (from 1) on its micro-batches; a rank may have none.
 
         `counters` are those before the update.
 
         Raises:
-            DoesNotFit: when there is not enough memory for a single item.
+            DoesNotFit: when a single item does not fit in memory.
             UpdateTorn: when memory ran out while weights were written.
-            RanksLost: when another process of the run is gone.
+            RanksLost: when another process of the run has died.
         """
         ranks, self._counters = self._ranks, counters
         whole = Pieces(
@@ -119,9 +119,9 @@ class Updater:
         tries: dict[str, int] = {}
         while True:
             pieces = self.limits.split(whole) if self.limits else whole
-            found = self._try_gradients(update, pieces, tries)
-            short = found if isinstance(found, Shortage) else None
-            sums = ranks.add_up(found if isinstance(found, Sums) else self._no_sums(failed=1))
+            outcome = self._try_gradients(update, pieces, tries)
+            short = outcome if isinstance(outcome, Shortage) else None
+            sums = ranks.add_up(outcome if isinstance(outcome, Sums) else self._no_sums(failed=1))
             if not sums.num_failed:
                 break
             shortages += self._recover(short)
@@ -134,14 +134,14 @@ class Updater:
         )
 
     def _try_gradients(self, update: int, pieces: Pieces, tries: dict[str, int]) -> Sums | Shortage:
-        """Return the sums of this rank, or what happened when memory ran out."""
+        """Return the sums of this rank, or the shortage when memory ran out."""
         try:
             return self._gradients(update, pieces)
         except MEMORY_ERRORS as error:
             if not is_out_of_memory(error) or self._current is None:
                 raise
             text = first_line(error)
-        # The traceback, which holds every tensor of the failed pass, ends with the block above.
+        # Leaving the except block drops the traceback, which holds every tensor of the failed pass.
         return new_shortage(update, self._current, error=text, tries=tries)
 
     def _gradients(self, update: int, pieces: Pieces) -> Sums:
@@ -164,14 +164,14 @@ class Updater:
         return Sums(zero, zero, 0, failed, extras)
 
     def _recover(self, own: Shortage | None) -> list[Shortage]:
-        """Put back what the failed attempt changed; return what happened on any rank, and heed it."""
+        """Undo the failed attempt; return the shortages of all ranks, and apply their limits."""
         self._optimizer.clear_gradients()
         self._current = None
         self._buffers.restore()
         release_memory()
         rank = self._ranks.rank
-        found = self._ranks.gather(own and replace(own, rank=rank))
-        shortages = [shortage for shortage in found if shortage is not None]
+        gathered = self._ranks.gather(own and replace(own, rank=rank))
+        shortages = [shortage for shortage in gathered if shortage is not None]
         for shortage in shortages:
             self.limits.learn(shortage)
         return shortages
@@ -201,7 +201,7 @@ class Updater:
     def _finish(
         self, update: int, sums: Sums, lr: float, shortages: list[Shortage]
     ) -> tuple[Tensor, Tensor]:
-        """Move weights, average and loss scale; return the norm of the gradient and the skip flag."""
+        """Update weights, average and loss scale; return the gradient and the skip flag."""
         for tries in range(1, _MAX_TRIES + 1):
             try:
                 grad_norm, divisor, skipped = self._measure(sums)
@@ -214,8 +214,8 @@ class Updater:
             shortages.append(Shortage(update, "gradients", 0, 0, text, self._ranks.rank))
             if tries == _MAX_TRIES:
                 raise DoesNotFit(
-                    f"update {update}: the gradients leave no memory for the step ({text}); choose a "
-                    "smaller model, or free memory that other programs hold"
+                    f"update {update}: not enough memory left for the optimizer step ({text}); use a "
+                    "smaller model, or free memory used by other programs"
                 )
         try:
             self._optimizer.step(lr=lr, divisor=divisor, skipped=skipped)
@@ -223,8 +223,8 @@ class Updater:
             if not is_out_of_memory(error):
                 raise
             raise UpdateTorn(
-                f"update {update}: out of memory while weights were written ({first_line(error)}); "
-                "the run has to go back to its last checkpoint"
+                f"update {update}: out of memory while updating the weights ({first_line(error)}); "
+                "the run has to restart from its last checkpoint"
             ) from None
         self._average(update, skipped)
         if self.loss_scale is not None:
@@ -249,7 +249,7 @@ class Updater:
         return None if extras is None else self.extras.metrics(extras)
 
     def _measure(self, sums: Sums) -> tuple[Tensor, Tensor, Tensor]:
-        """Return norm, divisor and skip flag; allocates all that the step needs and changes nothing."""
+        """Return norm, divisor and skip flag; allocates everything the step needs, changes nothing."""
         grads = self._optimizer.gradients()
         weight = sums.weight
         divisor = weight if self.loss_scale is None else weight * self.loss_scale.value
@@ -262,7 +262,7 @@ class Updater:
         return grad_norm, divisor.float(), skipped.float()
 
     def _average(self, update: int, skipped: Tensor) -> None:
-        """Update the average; without memory for all of it at once, one parameter after another."""
+        """Update the average; parameter by parameter where memory runs out."""
         if self._ema is None:
             return
         try:

@@ -1,6 +1,6 @@
-"""Judging the model without touching its training: raw weights and their average.
+"""Evaluating the model without changing training state: raw weights and their average.
 
-Owns what surrounds a recipe's `evaluate`: no dropout, no gradients, every generator put back, the
+Owns the context of a recipe's `evaluate`: dropout and gradients off, every generator restored, the
 average swapped in and out, and the names of the metrics.
 """
 
@@ -36,8 +36,8 @@ class Validator:
     def run(self, model: nn.Module, *, whole: bool = False) -> Evaluation:
         """Return the metrics of the weights by name, and those of the average as `<name>_ema`.
 
-        With `whole`, whole files are judged, too: `<name>_full`. Clips are those of the
-        average, where there is one.
+        With `whole`, whole files are evaluated, too: `<name>_full`. Clips are come from the average,
+        if there is one.
         """
         with evaluation_mode(model, seed=self._config.seed), without_benchmark():
             raw = self._measure(model, whole=whole)
@@ -55,20 +55,20 @@ class Validator:
     def _measure(self, model: nn.Module, *, whole: bool) -> Evaluation:
         precision = self._config.precision
         with autocast(precision, self._device), eagerly(precision):
-            found = self._recipe.evaluate(model, self._device)
+            evaluation = self._recipe.evaluate(model, self._device)
             if not (whole and isinstance(self._recipe, JudgesWholeFiles)):
-                return found
+                return evaluation
             full = self._recipe.evaluate_whole(model, self._device)
         return replace(
-            found,
-            metrics=found.metrics | of_whole_files(full.metrics),
-            items=found.items | of_whole_files(full.items),
+            evaluation,
+            metrics=evaluation.metrics | of_whole_files(full.metrics),
+            items=evaluation.items | of_whole_files(full.items),
         )
 
 
 @contextmanager
 def evaluation_mode(model: nn.Module, *, seed: int) -> Iterator[None]:
-    """Switch dropout and gradients off and seed the generators; all is put back at the end."""
+    """Switch off dropout and gradients and seed the generators; everything is restored on exit."""
     training = {module: module.training for module in model.modules()}
     state = rng_state()
     model.eval()

@@ -1,6 +1,6 @@
-"""What every search does: ask a child, keep the budget of time and memory, write rows, compare.
+"""Shared by all searches: measure in a child process, keep time and memory budgets, add rows, compare.
 
-Free of torch: measuring is a child's work. Letters as in `setups`.
+Free of torch: children do the measuring. Letters as in `setups`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from engine.tuning.setups import Options, Row, Setup, TuningError, speed_ratio
 from engine.tuning.trials import Answer, Facts, Job, Measured, Measurer
 
 Tell = Callable[[Row], None]
-# A smaller batch this close to the fastest is preferred; a switch must gain more than this.
+# Speed-up below which a difference is ignored: a smaller batch this close to the fastest is preferred.
 WORTH = 1.02
 _TIMING_S = 1.5
 _SHORTEST_TRIAL_S = 20.0
@@ -24,9 +24,9 @@ class Bench:
     """Measures setups side by side.
 
     Args:
-        options: what is asked for.
+        options: the user's options.
         measurer: measures jobs.
-        tell: hears each row as soon as it is known.
+        tell: called with each row as soon as it is measured.
         item_s: seconds of one item, for speeds in seconds of audio.
     """
 
@@ -42,7 +42,7 @@ class Bench:
         self.facts: Facts
 
     def measure_probes(self, setups: Sequence[Setup]) -> list[Probe]:
-        """Measure the memory of some setups, learn about the device, and set the budget.
+        """Measure the memory of some setups, read the device's facts, and set the memory budget.
 
         Raises:
             TuningError: when one of them could not be measured.
@@ -52,20 +52,21 @@ class Bench:
         for setup, measured in zip(setups, answer.cases, strict=True):
             peak = measured.peak_bytes
             if measured.outcome == "oom" and setup.count > 1 and not setup.shape:
-                # All that is known: more than there is. So the law lets no second item in.
+                # The true peak is unknown, but it exceeds the available memory. Any value above the
+                # budget makes the law predict that fewer than `count` items fit.
                 peak = max(self.cap_bytes, self.facts.total_bytes) + 1
-                self.notes.append(f"{setup.count} items at once don't fit")
+                self.notes.append(f"{setup.count} items per micro-batch don't fit in memory")
             elif measured.outcome == "oom":
-                some = "one of the longest items doesn't"
+                some = "a single item of maximum length does not"
                 if setup.count > 1:
-                    some = f"{setup.count} of the longest items don't"
+                    some = f"{setup.count} items of maximum length do not"
                 raise TuningError(
-                    f"{some} fit on {self.facts.device_name}: "
-                    f"{measured.message}; make items shorter or the model smaller, or allow more "
+                    f"{some} fit in memory on {self.facts.device_name}: "
+                    f"{measured.message}; use shorter items or a smaller model, or raise the limit "
                     "(--memory)"
                 )
             elif not peak:
-                raise TuningError(f"nothing could be measured: {measured.message}")
+                raise TuningError(f"measurement failed: {measured.message}")
             length, tokens = (*setup.shape, 0.0, 0.0)[:2] if setup.shape else (self.item_s, 0.0)
             probes.append(Probe(setup.count, length, peak, tokens, slices_of(setup)))
         return probes
@@ -73,25 +74,25 @@ class Bench:
     def take_faster(
         self, best: Setup, measured: Measured, variants: Sequence[Setup]
     ) -> tuple[Setup, Measured]:
-        """Time variants beside the best so far, and return whichever is worth it."""
-        found = self.compare([best, *variants], reference=best, known=True)
-        times = found[0][0].update_s(found[0][1])
-        kept = found[0] if times else (best, measured)
+        """Time variants against the best so far, and return the fastest; small gains are ignored."""
+        compared = self.compare([best, *variants], reference=best, known=True)
+        times = compared[0][0].update_s(compared[0][1])
+        kept = compared[0] if times else (best, measured)
         gain = WORTH
-        for setup, its in found[1:]:
+        for setup, its in compared[1:]:
             ratio = speed_ratio(setup.update_s(its), times)
             if its.update_s and (ratio > gain or not times):
                 kept, gain = (setup, its), ratio
             elif its.update_s:
-                word = "slower" if ratio < 1 else "no gain worth it"
-                self.decide(setup, f"left: {ratio:.2f} x, {word}")
+                reason = "gain below 2%" if ratio <= WORTH else "another variant is faster"
+                self.decide(setup, f"rejected: {ratio:.2f}x, {'slower' if ratio < 1 else reason}")
         if kept[0] is not best:
-            self.decide(kept[0], f"taken: {gain:.2f} x the best before")
+            self.decide(kept[0], f"selected: {gain:.2f}x the previous best")
         return kept
 
     @property
     def late(self) -> bool:
-        """Whether too little time is left for another trial."""
+        """Whether the remaining time is too short for another trial."""
         return self.left_s < 0.1 * self.options.budget_s
 
     @property
@@ -101,7 +102,7 @@ class Bench:
 
     @property
     def left_s(self) -> float:
-        """Seconds of the budget that are left."""
+        """Remaining seconds of the budget."""
         return self.options.budget_s - self.spent_s
 
     def ask(
@@ -113,13 +114,13 @@ class Bench:
         lengths: bool = False,
         least_s: float = _SHORTEST_TRIAL_S,
     ) -> Answer:
-        """Measure setups in one child; a first answer also sets the budget.
+        """Measure setups in one child; with `survey`, also set the memory budget.
 
-        It may take what is left of the time, and `least_s` seconds whatever is left.
+        The timeout is the remaining time, but at least `least_s` seconds.
 
         Raises:
-            ValueError: for a mistake of the user's that the child found.
-            TuningError: when no child could tell anything about the device.
+            ValueError: for a user error reported by the child.
+            TuningError: when no child could report the device's facts.
         """
         limit = self.cap_bytes or self.options.memory_bytes
         job = Job(
@@ -138,54 +139,56 @@ class Bench:
 
     def _set_budget(self, facts: Facts) -> None:
         options = self.options
-        found = memory_cap(facts.total_bytes, facts.free_bytes, facts.own_bytes)
-        self.cap_bytes = options.memory_bytes or found
+        available = memory_cap(facts.total_bytes, facts.free_bytes, facts.own_bytes)
+        self.cap_bytes = options.memory_bytes or available
         self.budget_bytes = int(self.cap_bytes * (1 - options.free))
 
     def compare(
         self, setups: Sequence[Setup], *, reference: Setup, known: bool = False
     ) -> list[tuple[Setup, Measured]]:
-        """Time setups in turn, write a row for each, and return them with what was measured.
+        """Time setups in turn, add a row for each, and return them with their measurements.
 
         Args:
-            setups: what to time.
-            reference: one of them, which the others are compared with round by round.
-            known: the reference has a row already, else it is the preset as it is.
+            setups: the setups to time.
+            reference: one of them; the others are compared with it round by round.
+            known: the reference has a row already; otherwise it is the unchanged preset.
         """
         timing_s = min(_TIMING_S, 0.05 * self.options.budget_s)
         answer = self.ask(setups, timing_s=timing_s)
-        found = list(zip(setups, answer.cases, strict=True))
-        times = next(s.update_s(m) for s, m in found if s is reference)
+        compared = list(zip(setups, answer.cases, strict=True))
+        times = next(s.update_s(m) for s, m in compared if s is reference)
         base = self.ratio_of(reference) if known else 1.0
-        for setup, measured in found:
+        for setup, measured in compared:
             if not (known and setup is reference):
                 self.add_row(
                     setup, measured, ratio=base * speed_ratio(setup.update_s(measured), times)
                 )
-        return found
+        return compared
 
-    def smallest(self, found: Sequence[tuple[Setup, Measured]]) -> tuple[Setup, Measured]:
-        """Return the first of setups, by rising size, that is within 2 % of the fastest.
+    def smallest(self, compared: Sequence[tuple[Setup, Measured]]) -> tuple[Setup, Measured]:
+        """Return the first of the setups, in order of size, within 2 % of the fastest.
 
         Raises:
             TuningError: when none was timed.
         """
-        timed = [(s, m) for s, m in found if m.update_s]
+        timed = [(s, m) for s, m in compared if m.update_s]
         if not timed:
-            raise TuningError(f"no batch could be timed: {found[0][1].message or 'out of time'}")
-        # Rounds were run in turn, so that a busy moment of the machine is in all of them.
+            raise TuningError(
+                f"no batch could be timed: {compared[0][1].message or 'time budget used up'}"
+            )
+        # Rounds are interleaved, so that other load on the machine affects all setups alike.
         last, its = timed[-1]
         speeds = [speed_ratio(s.update_s(m), last.update_s(its)) for s, m in timed]
         place = next(i for i, speed in enumerate(speeds) if speed * WORTH >= max(speeds))
-        self.decide(timed[place][0], "taken: the smallest within 2 % of the fastest")
+        self.decide(timed[place][0], "selected: smallest within 2% of the fastest")
         return timed[place]
 
     def add_row(self, setup: Setup, measured: Measured, *, ratio: float = 0.0) -> None:
-        """Write what was measured of a setup into the table, and tell it."""
+        """Add the measurements of a setup to the table, and report them."""
         words = {
-            "measured": "measured", "over": "left: over the memory that may be used",
-            "oom": "left: out of memory", "timeout": f"left: {measured.message}",
-            "failed": f"left: failed, {measured.message}",
+            "measured": "measured", "over": "rejected: exceeds the memory budget",
+            "oom": "rejected: out of memory", "timeout": f"rejected: {measured.message}",
+            "failed": f"rejected: failed, {measured.message}",
         }  # fmt: skip
         speed = setup.items_per_s(measured)
         row = Row(
@@ -196,12 +199,12 @@ class Bench:
         self._tell(row)
 
     def ratio_of(self, setup: Setup) -> float:
-        """Return the speed of a setup over that of the preset as it is; 0: unknown."""
+        """Return the speed of a setup relative to the unchanged preset; 0: unknown."""
         place = self._place(setup)
         return 0.0 if place is None else self.rows[place].ratio
 
     def decide(self, setup: Setup, verdict: str) -> None:
-        """Put the verdict into the newest row of a setup."""
+        """Set the verdict of the newest row of a setup."""
         place = self._place(setup)
         if place is not None:
             self.rows[place] = replace(self.rows[place], verdict=verdict)
@@ -213,5 +216,5 @@ class Bench:
 
 
 def slices_of(setup: Setup) -> int:
-    """Return in how many slices the joint network of a transducer runs."""
+    """Return the number of slices in which a transducer's joint network runs."""
     return int(setup.values["batch"].get("split", 1))

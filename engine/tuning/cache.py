@@ -1,6 +1,6 @@
-"""Results of searches, kept as files of JSON that only their user can read.
+"""Cached results of searches: JSON files that only their user can read.
 
-A result is that of one device, config, set of options and set of versions; any other is another file.
+Each combination of device, config, options and package versions has its own file.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from pathlib import Path
 from engine.config.schema import RunConfig
 from engine.tuning.setups import Options, Row, Tuning
 
-# What a number depends on beside the device, the config and the options.
+# Packages whose versions affect the results.
 _PACKAGES = ("sepdash", "torch", "torchaudio")
-# Of the layout of the files.
+# Version of the file format.
 _FORMAT = 1
 
 
 def cache_key(
     config: RunConfig, options: Options, *, device_name: str, packages: Iterable[str] = _PACKAGES
 ) -> str:
-    """Return 24 hex digits that name a search."""
+    """Return 24 hex digits that identify a search."""
     about = {
         "format": _FORMAT,
         "device": device_name,
@@ -38,7 +38,7 @@ def cache_key(
 
 
 def read_result(folder: Path, key: str) -> Tuning | None:
-    """Return a result that was kept, None when there is none or it can't be read."""
+    """Return a cached result; None when there is none or it can't be read."""
     try:
         raw = json.loads((folder / f"{key}.json").read_text(encoding="utf-8"))
         rows = tuple(Row(**{**row, "shape": tuple(row["shape"])}) for row in raw["rows"])
@@ -48,7 +48,7 @@ def read_result(folder: Path, key: str) -> Tuning | None:
 
 
 def keep_result(folder: Path, key: str, result: Tuning) -> None:
-    """Write a result, whole or not at all, readable by its user alone.
+    """Write a result atomically, readable by its user only.
 
     Raises:
         OSError: when it can't be written.

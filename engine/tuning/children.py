@@ -1,6 +1,6 @@
-"""Runs trials in child processes, so that an end by a lack of memory or a crash ends a case alone.
+"""Runs trials in child processes, so that running out of memory or a crash ends one case only.
 
-Free of torch: what loads it is the child, `python -P -m engine.programs.tuning_trial`.
+Free of torch: only the child, `python -P -m engine.programs.tuning_trial`, loads it.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _LOOK_S = 0.2
 
 
 class Cancelled(Exception):
-    """The search was called off."""
+    """The search was cancelled."""
 
 
 class ChildMeasurer:
-    """Measures jobs in children; starts another for the rest when one ends early.
+    """Measures jobs in children; starts another child for the remaining cases when one ends early.
 
     Args:
-        cancel: once set, the child is ended and `Cancelled` raised.
+        cancel: once set, the child is killed and `Cancelled` raised.
         environment: of the children; None: that of this process.
-        command: what to run in place of the real child.
+        command: replaces the command of the child.
     """
 
     def __init__(
@@ -53,27 +53,29 @@ class ChildMeasurer:
         """Return an answer for every case, whatever happens to the child.
 
         Raises:
-            Cancelled: when it was called off.
+            Cancelled: when the search was cancelled.
         """
         deadline = time.monotonic() + timeout_s
-        found: dict[int, Measured] = {}
+        answers: dict[int, Measured] = {}
         facts: Facts | None = None
-        while len(left := [i for i in range(len(job.cases)) if i not in found]) or not facts:
+        while len(left := [i for i in range(len(job.cases)) if i not in answers]) or not facts:
             part = replace(job, cases=tuple(job.cases[i] for i in left))
             child = _Child(part, self._command, self._environment)
             child.follow(deadline, self._cancel)
             facts = facts or child.facts
-            found |= {left[i]: measured for i, measured in child.answers().items()}
+            answers |= {left[i]: measured for i, measured in child.answers().items()}
             if child.problem or not child.answers():
                 message = child.problem or child.ending
                 failed = Measured("timeout" if child.late else "failed", message=message)
-                found = {i: found.get(i, failed) for i in range(len(job.cases))}
-                return Answer(tuple(found[i] for i in range(len(job.cases))), facts, child.problem)
-        return Answer(tuple(found[i] for i in range(len(job.cases))), facts)
+                answers = {i: answers.get(i, failed) for i in range(len(job.cases))}
+                return Answer(
+                    tuple(answers[i] for i in range(len(job.cases))), facts, child.problem
+                )
+        return Answer(tuple(answers[i] for i in range(len(job.cases))), facts)
 
 
 class _Child:
-    """One child process and what it has said."""
+    """One child process and its answers."""
 
     def __init__(
         self, job: Job, command: Sequence[str], environment: Mapping[str, str] | None
@@ -90,7 +92,7 @@ class _Child:
         self.late = False
 
     def follow(self, deadline: float, cancel: Event) -> None:
-        """Run the child to its end, or to the deadline; none is left behind."""
+        """Run the child until it ends or the deadline passes; then kill its process group."""
         with tempfile.TemporaryFile() as errors:
             process = subprocess.Popen(
                 self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
@@ -98,7 +100,7 @@ class _Child:
             )  # fmt: skip
             try:
                 assert process.stdin is not None
-                # Its stdin stays open: its end tells the child that nobody waits any more.
+                # Its stdin stays open: the child exits when this pipe closes.
                 with contextlib.suppress(BrokenPipeError):
                     process.stdin.write(json.dumps(asdict(self._job)).encode() + b"\n")
                     process.stdin.flush()
@@ -113,16 +115,16 @@ class _Child:
                     with contextlib.suppress(BrokenPipeError):
                         if pipe is not None:
                             pipe.close()
-            self.ending = "took too long" if self.late else _how_it_ended(code, errors)
+            self.ending = "timed out" if self.late else _how_it_ended(code, errors)
 
     def answers(self) -> dict[int, Measured]:
-        """Return what is known of the cases; timing that was cut short is an answer, too."""
+        """Return the answers so far; an interrupted timing counts as an answer."""
         if self._done:
             return self._measured
         known = {
-            i: found
-            for i, found in self._measured.items()
-            if found.outcome != "measured" or found.update_s or not self._job.timing_s
+            i: measured
+            for i, measured in self._measured.items()
+            if measured.outcome != "measured" or measured.update_s or not self._job.timing_s
         }
         if self._started is not None and not (self.late and self._started in known):
             outcome: Outcome = "timeout" if self.late else "failed"
@@ -135,8 +137,8 @@ class _Child:
     def _take(self, line: bytes) -> None:
         said: dict[str, Any] = json.loads(line)
         if "facts" in said:
-            told = said["facts"].items()
-            values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in told}
+            pairs = said["facts"].items()
+            values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in pairs}
             self.facts = Facts(**values)
         elif "started" in said:
             self._started = said["started"]
@@ -156,7 +158,7 @@ class _Child:
 
 
 def _lines(process: subprocess.Popen[bytes], deadline: float, cancel: Event) -> Iterator[bytes]:
-    """Yield what the child says, line by line, until its end or the deadline.
+    """Yield the child's output, line by line, until it ends or the deadline passes.
 
     Raises:
         Cancelled: once `cancel` is set.
@@ -177,10 +179,10 @@ def _lines(process: subprocess.Popen[bytes], deadline: float, cancel: Event) -> 
 
 
 def _how_it_ended(code: int, errors: IO[bytes]) -> str:
-    """Return the signal that ended the child, or the last line of what it complained about."""
+    """Return the signal that ended the child, or the last line of its stderr."""
     errors.seek(0)
     lines = [line.strip() for line in errors.read().decode(errors="replace").splitlines()]
-    last = next((line for line in reversed(lines) if line), "it said nothing")
+    last = next((line for line in reversed(lines) if line), "it exited without output")
     if code < 0:
-        return f"its process was ended by {signal.Signals(-code).name}"
+        return f"its process was killed by {signal.Signals(-code).name}"
     return last[:200]

@@ -1,9 +1,9 @@
-"""The memory law: what the forward and backward pass of a batch takes at its peak, from few probes.
+"""The memory law: the peak memory of a forward and backward pass, predicted from a few probes.
 
 At a fixed item size the peak is affine in the number of items B; over the length T of the items both
 parts are quadratic: peak(B, T) = a(T) + B b(T). The joint network of a transducer adds
-ceil(B / S) c T U for S slices and U tokens. The optimiser phase is apart: it doesn't depend on B.
-Pure functions; bytes, seconds and tokens throughout. Lengths that were not probed are refused.
+ceil(B / S) c T U for S slices and U tokens. The optimizer phase is separate: it doesn't depend on B.
+Pure functions; bytes, seconds and tokens throughout. Lengths outside the probed range are refused.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from math import floor
 
 _MIB = 2**20
 _RESERVE_BYTES, _RESERVE_SHARE = 512 * _MIB, 0.03
-# A length this much outside the probed ones is a matter of rounding.
+# Relative tolerance for rounding at the ends of the probed range.
 _SLACK = 1e-6
 
 
@@ -48,7 +48,7 @@ class MemoryLaw:
 
     Attributes:
         fixed: a(T), bytes that don't depend on the number of items.
-        per_item: b(T), bytes of each item, without its share of the joint network.
+        per_item: b(T), bytes per item, without its part of the joint network.
         joint: c, bytes of the joint network for each item of a slice, second and token.
         shortest_s: shortest probed length.
         longest_s: longest probed length.
@@ -61,10 +61,10 @@ class MemoryLaw:
     longest_s: float
 
     def peak(self, count: int, length_s: float, *, tokens: float = 0.0, slices: int = 1) -> float:
-        """Return the bytes of `count` items at their peak.
+        """Return the peak memory of `count` items in bytes.
 
         Raises:
-            ValueError: for a length outside the probed ones; the law says nothing there.
+            ValueError: for a length outside the probed range, where the law does not apply.
         """
         self._check(length_s)
         in_slice = -(-count // slices)
@@ -74,7 +74,7 @@ class MemoryLaw:
     def most_items(
         self, budget_bytes: float, length_s: float, *, tokens: float = 0.0, slices: int = 1
     ) -> int:
-        """Return how many items fit into a budget; 0 when not even one does."""
+        """Return how many items fit in a budget; 0 when not even one does."""
         room = budget_bytes - self.peak(0, length_s)
         each = self.per_item(length_s)
         joint = self.joint * length_s * tokens
@@ -91,14 +91,14 @@ class MemoryLaw:
         if not low <= length_s <= high:
             raise ValueError(
                 f"the memory law was fitted between {self.shortest_s:g} and {self.longest_s:g} s; "
-                f"{length_s:g} s lies outside"
+                f"{length_s:g} s is outside this range"
             )
 
 
 def fit_law(probes: Sequence[Probe]) -> MemoryLaw:
-    """Fit the law to pairs of probes (B and 2 B, say) at one length, or at three.
+    """Fit the law to pairs of probes (for example B and 2 B) at one length or at three.
 
-    A further probe that differs from another in its tokens alone gives the joint network's share.
+    Another probe that differs from one of them only in tokens determines the joint network's part.
 
     Raises:
         ValueError: when the probes don't determine the law.
@@ -106,7 +106,7 @@ def fit_law(probes: Sequence[Probe]) -> MemoryLaw:
     joint = _joint(probes)
     lengths = sorted({probe.length_s for probe in probes})
     if len(lengths) not in (1, 3):
-        raise ValueError(f"the memory law needs probes at 1 or 3 lengths, found {len(lengths)}")
+        raise ValueError(f"the memory law needs probes at 1 or 3 lengths, got {len(lengths)}")
     lines = [
         _line([probe for probe in probes if probe.length_s == length], joint) for length in lengths
     ]
@@ -127,12 +127,12 @@ def _joint(probes: Sequence[Probe]) -> float:
 
 
 def _line(probes: Sequence[Probe], joint: float) -> tuple[float, float]:
-    """Return a and b at one length, from its fewest and its most items."""
+    """Return a and b at one length, from the probes with the fewest and the most items."""
     few = min(probes, key=lambda probe: probe.count)
     many = max(probes, key=lambda probe: probe.count)
     if few.count == many.count:
         raise ValueError(
-            f"the memory law needs two numbers of items at {few.length_s:g} s, found {few.count}"
+            f"the memory law needs two item counts at {few.length_s:g} s, got only {few.count}"
         )
     low, high = (_without_joint(probe, joint) for probe in (few, many))
     each = (high - low) / (many.count - few.count)
@@ -155,21 +155,21 @@ def _through(xs: Sequence[float], ys: Sequence[float]) -> Quadratic:
 
 
 def memory_cap(total: int, free: int, own: int) -> int:
-    """Return the bytes that training may count on.
+    """Return the bytes available to training.
 
     Args:
         total: memory of the device.
-        free: what nobody uses.
-        own: what this process uses already.
+        free: memory not in use by any process.
+        own: memory that this process already uses.
     """
     reserve = max(_RESERVE_BYTES, _RESERVE_SHARE * total)
     return max(0, int(min(total, free + own) - reserve))
 
 
 def quadratic_length(per_item: Quadratic, longest_s: float) -> float | None:
-    """Return q of the cost d + d^2 / q that grows as the memory of an item does; None: straight.
+    """Return q of the cost d + d^2 / q that is proportional to the memory of an item; None: linear.
 
-    Below a twentieth of the cost of the longest item, the quadratic part is not worth a setting.
+    A quadratic part below a twentieth of the linear part at the longest item is ignored.
     """
     if per_item.c1 <= 0 or per_item.c2 * longest_s < 0.05 * per_item.c1:
         return None

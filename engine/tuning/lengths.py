@@ -1,4 +1,4 @@
-"""Finds how much fits where items differ in length: six probes give the law, three edges check it.
+"""Finds what fits where items differ in length: six probes fit the law, three edges check it.
 
 Letters: T seconds of an item, U its tokens, S slices of the joint network; else as in `setups`.
 """
@@ -17,19 +17,19 @@ from engine.tuning.law import MemoryLaw, fit_law, quadratic_length
 from engine.tuning.setups import Setup, TuningError, write_value
 from engine.tuning.trials import Measured
 
-# Shares of the room above the fixed part of the memory that are timed beside the whole of it.
+# Fractions of the memory above the fixed part that are timed in addition to all of it.
 _SHARES = (0.25, 0.5)
 _SLICES = (2, 4, 8)
 _MOST_ITEMS = 4_096
 _GRID = 33
 _ATTEMPTS = 3
-# A check is what makes a result safe: it may go beyond the budget.
+# A result is safe only once it is checked, so a check may exceed the time budget.
 _CHECK_S = 60.0
-_LABEL = "the preset as it is"
+_LABEL = "unchanged preset"
 
 
 class LengthSearch:
-    """Finds the padded seconds (or the items of each bucket) that fit and pay."""
+    """Finds the padded seconds (or the items of each bucket) that fit in memory and are fast."""
 
     def __init__(self, bench: Bench, config: RunConfig) -> None:
         self._bench = bench
@@ -42,31 +42,31 @@ class LengthSearch:
         self._middle: tuple[float, ...] = ()
 
     def run(self) -> tuple[Setup, Measured]:
-        """Fit the law, time three fillings of the device beside the preset, then slices.
+        """Fit the law, time three batch sizes and the preset, then try more slices.
 
         Raises:
-            TuningError: when not even one of the longest items fits.
-            ValueError: when the data can't be read, or options don't fit them.
+            TuningError: when not even one item of maximum length fits.
+            ValueError: when the data can't be read, or the options don't apply to it.
         """
         preset = self._look()
         self._law = fit_law(self._bench.measure_probes(self._probes(preset)))
         tried = self._tried(preset)
-        found = self._bench.compare([*tried, preset], reference=preset)
+        compared = self._bench.compare([*tried, preset], reference=preset)
         if self._is_safe(preset):
-            # Nothing to change is better than something that is as fast.
-            best, measured = self._bench.smallest([found[-1], *found[:-1]])
+            # The preset comes first: an unchanged preset is preferred to a change that is only as fast.
+            best, measured = self._bench.smallest([compared[-1], *compared[:-1]])
         else:
-            best, measured = self._bench.smallest(found[:-1])
+            best, measured = self._bench.smallest(compared[:-1])
         if self._law.joint > 0 and "batch.split" not in self._bench.options.keep:
             best, measured = self._try_slices(best, measured)
         return best, measured
 
     def _tried(self, preset: Setup) -> list[Setup]:
-        """Return fillings with different numbers of items, the fullest last."""
+        """Return setups with increasing numbers of items."""
         tried: dict[int, Setup] = {}
         full = self._filled(preset, self._law, 1.0)
         for share in _SHARES:
-            # A smaller share may not hold one of the longest items; the whole room does.
+            # A fraction of the memory may be too small for one item of maximum length; the whole is not.
             with suppress(TuningError):
                 part = self._filled(preset, self._law, share)
                 tried.setdefault(part.count, part)
@@ -74,7 +74,7 @@ class LengthSearch:
         return [tried[count] for count in sorted(tried)]
 
     def _is_safe(self, setup: Setup) -> bool:
-        """Tell whether a setup fits at every length, as far as the law says."""
+        """Return whether a setup fits at every length, according to the law."""
         batch, slices = setup.values["batch"], _slices(setup)
         return all(
             self._law.peak(count_at(batch, *both), both[0], tokens=both[1], slices=slices)
@@ -83,12 +83,12 @@ class LengthSearch:
         )
 
     def finish(self, best: Setup, measured: Measured) -> tuple[Setup, Measured]:
-        """Check the chosen filling at the longest, the fullest and the shortest edge.
+        """Measure the selected setup at the longest, the highest-memory and the shortest edge.
 
-        What takes more than the law says is made smaller by as much, twice at most.
+        A setup that exceeds the budget is reduced in proportion, at most twice.
 
         Raises:
-            TuningError: when it is too much even then.
+            TuningError: when even the last reduction does not fit.
         """
         for attempt in range(_ATTEMPTS):
             edges = self._edges(best)
@@ -103,28 +103,28 @@ class LengthSearch:
             if outcomes == {"measured"}:
                 return best, replace(measured, peak_bytes=max(peaks))
             if outcomes <= {"measured", "timeout"}:
-                # It says nothing about memory: what was chosen stays, and is not tried again.
+                # A timeout says nothing about memory: keep the selected setup, and don't retry.
                 self._bench.notes.append(
-                    "no time was left to check what was chosen at every length; raise --budget-s"
+                    "the selected settings were not checked at every length (time budget used up); raise --budget-s"
                 )
                 return best, replace(measured, peak_bytes=max(measured.peak_bytes, *peaks))
             if attempt < _ATTEMPTS - 1:
                 share = 0.95 * self._bench.budget_bytes / max(peaks) if all(peaks) else 0.7
                 best = self._smaller(best, share)
         raise TuningError(
-            "what fits by the memory law does not fit in truth: "
-            f"{next(one.message for one in answer.cases if one.outcome != 'measured') or 'over'}; "
-            "leave more free (--free)"
+            "the predicted batch size did not fit in memory: "
+            f"{next(one.message for one in answer.cases if one.outcome != 'measured') or 'over budget'}; "
+            "keep more memory free (--free)"
         )
 
     def _look(self) -> Setup:
-        """Learn the sizes of the training items; return the preset as it is, at the middle length."""
+        """Read the sizes of the training items; return the unchanged preset at the middle length."""
         options, batch = self._bench.options, self._config.batch
         start = Setup(_LABEL, self._config.to_dict(), 1, 1)
         answer = self._bench.ask([start], timing_s=0.0, survey=True, lengths=True)
         facts = self._bench.facts
         if not facts.lengths_s:
-            raise TuningError(f"nothing could be measured: {answer.cases[0].message}")
+            raise TuningError(f"measurement failed: {answer.cases[0].message}")
         self._lengths, self._tokens = facts.lengths_s, facts.tokens
         if batch.mode.startswith("2D") and batch.bin_ends:
             ends = sorted(batch.bin_ends)
@@ -136,14 +136,14 @@ class LengthSearch:
                 )
         if options.tokens is not None and not facts.tokens:
             raise ValueError(
-                "--tokens: the training items have no tokens; give --items or --seconds"
+                "--tokens: the training items have no tokens; use --items or --seconds"
             )
         self._middle = middle = self._shape(self._lengths[len(self._lengths) // 2])
         self._bench.item_s = facts.mean_s
         count = count_at(start.values["batch"], *_both(middle))
         goal = self._goal(count)
         asked = (options.items, options.seconds, options.tokens) != (None, None, None)
-        # What one of several devices has of an update; a trial runs on one.
+        # A trial runs on one device, so it needs one device's part of an update.
         of_all = batch.mode == "exact" or asked
         own = max(1.0, goal / self._config.precision.devices) if of_all else goal
         self._goal_items = own
@@ -153,7 +153,7 @@ class LengthSearch:
         )
 
     def _goal(self, count: int) -> float:
-        """Return G: what is asked for, or what the config says, in items."""
+        """Return G in items: from the options, or else from the config."""
         options, batch, facts = self._bench.options, self._config.batch, self._bench.facts
         if options.items is not None:
             return options.items
@@ -193,7 +193,7 @@ class LengthSearch:
         return (length_s, self._tokens[place])
 
     def _filled(self, setup: Setup, law: MemoryLaw, share: float, *, slices: int = 0) -> Setup:
-        """Return `setup` with a share of the room on the device filled."""
+        """Return `setup` with batches that fill a fraction of the available memory."""
         slices = slices or _slices(setup)
         changes = self._fill(law, share, slices=slices)
         if slices != _slices(setup):
@@ -208,8 +208,8 @@ class LengthSearch:
         return replace(filled, count=count)
 
     def _smaller(self, setup: Setup, share: float) -> Setup:
-        """Return `setup` with a share of the items on the device."""
-        # The preset itself may be what was chosen: then nothing has been changed yet.
+        """Return `setup` with a fraction of its items per micro-batch."""
+        # The selected setup may be the preset itself: then there are no changes yet.
         batch, changes = setup.values["batch"], dict(setup.changes)
         if batch["mode"] == "2D-bucketing-fixed":
             changes["batch.bin_items"] = [max(1, int(share * n)) for n in batch["bin_items"]]
@@ -222,7 +222,7 @@ class LengthSearch:
         return replace(smaller, count=count)
 
     def _fill(self, law: MemoryLaw, share: float, *, slices: int) -> dict[str, Any]:
-        """Return the settings that fill a share of the room."""
+        """Return the settings that fill a fraction of the available memory."""
         batch = self._config.batch
         fixed = max(law.peak(0, length) for length in self._lengths)
         budget = fixed + share * (self._bench.budget_bytes - fixed)
@@ -234,8 +234,8 @@ class LengthSearch:
         least = min(most_items(*_both(shape)) for shape in grid)
         if least < 1:
             raise TuningError(
-                f"not even one item of {self._lengths[-1]:g} s fits into {budget / 2**20:.0f} MiB; lower "
-                "data.max_s, raise batch.split, make the model smaller, or allow more (--memory, --free)"
+                f"a single item of {self._lengths[-1]:g} s does not fit in {budget / 2**20:.0f} MiB; lower data.max_s, "
+                "raise batch.split, use a smaller model, or allow more memory (--memory, --free)"
             )
         if batch.mode == "2D-bucketing-fixed":
             items = [min(_MOST_ITEMS, most_items(*end)) for end in batch.bin_ends]
@@ -248,7 +248,7 @@ class LengthSearch:
             changes["batch.joint_tokens"] = round(slices * law.per_item.c1 / law.joint, 2)
         scales = (changes["batch.quadratic_s"], changes.get("batch.joint_tokens"))
         fits = [(both, most_items(*both)) for both in map(_both, grid)]
-        # No more than one update holds, where that is what an update is made of.
+        # In mode exact a micro-batch never exceeds the items of an update.
         whole = ceil(self._goal_items) if batch.mode == "exact" else _MOST_ITEMS
         most = whole * cost(*fits[-1][0], *scales)
         if batch.mode != "exact":
@@ -259,17 +259,17 @@ class LengthSearch:
         return changes
 
     def _grid(self) -> list[tuple[float, ...]]:
-        """Return sizes between the shortest and the longest item, none outside."""
+        """Return sizes from the shortest to the longest item."""
         low, high = self._lengths[0], self._lengths[-1]
         steps = _GRID - 1 if high > low else 0
         lengths = [low + (high - low) * i / steps for i in range(_GRID)] if steps else [high]
         shapes = [self._shape(length) for length in lengths]
-        # Items a hair longer than an edge may have as many tokens as those of the next.
+        # Items slightly longer than an edge may have as many tokens as items at the next edge.
         steps_up = zip(self._lengths[:-1], self._tokens[1:], strict=False)
         return sorted([*shapes, *steps_up])
 
     def _edges(self, best: Setup) -> list[tuple[Setup, float]]:
-        """Return the chosen filling at three edges, with the peaks that the law predicts."""
+        """Return the selected setup at three edges, with the predicted peaks."""
         slices, batch, law = _slices(best), best.values["batch"], self._law
 
         def at(name: str, shape: tuple[float, ...]) -> tuple[Setup, float]:
@@ -279,11 +279,11 @@ class LengthSearch:
             return setup, law.peak(count, length, tokens=tokens, slices=slices)
 
         grid = self._grid()
-        fullest = max((at("fullest", shape) for shape in grid), key=lambda found: found[1])
+        fullest = max((at("highest-memory", shape) for shape in grid), key=lambda edge: edge[1])
         return [at("longest", grid[-1]), fullest, at("shortest", grid[0])]
 
     def _try_slices(self, best: Setup, measured: Measured) -> tuple[Setup, Measured]:
-        """Try more slices of the joint network, each with as many items as then fit."""
+        """Try more slices of the joint network, each with the maximum number of items that then fit."""
         variants = [
             self._filled(best, self._law, 1.0, slices=slices)
             for slices in _SLICES
@@ -295,13 +295,13 @@ class LengthSearch:
 def cost(
     length_s: float, tokens: float, quadratic_s: float | None, tokens_scale: float | None
 ) -> float:
-    """Return the padded seconds that an item counts as, as the plans count (`batch.quadratic_s`)."""
+    """Return the cost of an item in padded seconds, as in the batch plans (`batch.quadratic_s`)."""
     seconds = length_s + (length_s * length_s / quadratic_s if quadratic_s else 0.0)
     return seconds * (1 + tokens / tokens_scale if tokens_scale else 1.0)
 
 
 def count_at(batch: Mapping[str, Any], length_s: float, tokens: float) -> int:
-    """Return how many items of one size the settings of `batch` let on the device at once."""
+    """Return the number of items of one size that the settings of `batch` allow per micro-batch."""
     if batch["mode"] == "2D-bucketing-fixed":
         pairs = zip(batch["bin_ends"], batch["bin_items"], strict=True)
         fitting = [items for (end, most), items in pairs if length_s <= end and tokens <= most]
@@ -321,6 +321,6 @@ def _slices(setup: Setup) -> int:
 
 
 def _floor(cap: float) -> float:
-    """Round down to three digits, so that a preset reads well and nothing more gets in."""
+    """Round down to three digits: readable in a preset, and never above the cap."""
     digits = 10 ** max(0, len(str(int(cap))) - 3)
     return int(cap / digits) * digits if cap >= 100 else int(cap * 100) / 100

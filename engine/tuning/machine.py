@@ -1,4 +1,4 @@
-"""What a machine is and has, without torch."""
+"""Processor and memory of this machine, without torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _CLEAR = "/proc/self/clear_refs"
-# Of mallopt(3).
+# Parameter numbers of mallopt(3).
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _OWN_PAGES_FROM_BYTES = 2**16
 _MOST_BYTES = 2**25
@@ -25,39 +25,39 @@ def memory_of_machine() -> tuple[int, int]:
 
 
 def resident_bytes() -> int:
-    """Return what this process holds of main memory."""
+    """Return the resident memory of this process in bytes."""
     import psutil
 
     return int(psutil.Process().memory_info().rss)
 
 
 def can_reset_peak() -> bool:
-    """Tell whether the peak of resident memory can be read and set back here (Linux with glibc)."""
+    """Return whether the peak of resident memory can be read and reset here (Linux with glibc)."""
     return os.access(_CLEAR, os.W_OK) and platform.libc_ver()[0] == "glibc"
 
 
 def reset_peak() -> None:
-    """Let the peak of resident memory begin again at what is resident now."""
+    """Reset the peak of resident memory to its current value."""
     # 5: see proc(5), clear_refs.
     Path(_CLEAR).write_text("5", encoding="ascii")
 
 
 def peak_resident_bytes() -> int:
-    """Return the most that was resident since `reset_peak`."""
+    """Return the peak of resident memory since `reset_peak`, in bytes."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
 @contextmanager
 def pages_of_their_own() -> Iterator[None]:
-    """Give freed memory back at once: larger blocks get pages of their own, which costs time."""
+    """Return freed memory to the system at once: larger blocks get pages of their own, which is slow."""
     libc = ctypes.CDLL(None)
     libc.malloc_trim(0)
     libc.mallopt(_MMAP_THRESHOLD, _OWN_PAGES_FROM_BYTES)
     try:
         yield
     finally:
-        # The largest that glibc would come to by itself in a process with large blocks.
+        # The maximum that glibc's dynamic threshold would reach in a process with large blocks.
         libc.mallopt(_MMAP_THRESHOLD, _MOST_BYTES)
         libc.mallopt(_TRIM_THRESHOLD, 2 * _MOST_BYTES)
 
@@ -74,7 +74,7 @@ def cpu_name() -> str:
 
 
 def limit_allocations(more_bytes: int) -> None:
-    """Let this process map so many bytes more; beyond, an allocation fails instead of the machine."""
+    """Limit this process to `more_bytes` of additional memory, so that allocations fail before the machine runs out."""
     import resource
 
     import psutil

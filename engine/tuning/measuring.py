@@ -1,9 +1,10 @@
-"""Measures memory and time of updates, made as the trainer makes them, on synthetic batches.
+"""Measures memory and time of updates, run as in the trainer, on synthetic batches.
 
-On a GPU, memory is the peak of torch's own allocator. On a CPU it is the peak of resident memory, the
-convolution library's included, which tensors alone understate by a quarter; every larger block has
-pages of its own meanwhile, so that small peaks don't hide in what the heap keeps of old ones. Where the
-system has no such peak, it is every allocation that the profiler reports, on top of the process.
+On a GPU, memory is the peak of torch's allocator. On a CPU it is the peak of resident memory: tensors
+alone understate it by a quarter, because the convolution library allocates buffers of its own. Larger
+blocks get pages of their own meanwhile; otherwise the heap would reuse freed blocks, and a small peak
+would not show in resident memory. Systems that report no such peak use the peak of the
+allocations seen by the profiler, added to the memory of the process.
 """
 
 from __future__ import annotations
@@ -47,12 +48,17 @@ from engine.tuning.trials import Case
 _MARK = "sepdash optimizer phase"
 _WARM_UP = 2
 _ROUNDS = 5
-# A middle length this near an end of the range would not tell how memory bends in between.
+# The quadratic law needs three distinct lengths. A median within this fraction of either end hardly
+# constrains the curvature, and dividing by a short distance amplifies noise of the peaks. The midpoint
+# of the range is probed instead.
 _NEAR = 0.1
 
 
+# The updater has no hook between the last backward pass and the step, and adding one would change the
+# code under measurement. It reads the gradients for the first time exactly there, so overriding that
+# method marks the boundary. The watcher is dropped after this call, because the step reads them again.
 class _WatchedAdamW(FusedAdamW):
-    """Tells when an update asks for its gradients: forward and backward are over by then."""
+    """Notifies a watcher when an update reads its gradients, which marks the end of the backward pass."""
 
     def __init__(self, model: nn.Module, config: OptimizerConfig) -> None:
         super().__init__(model, config)
@@ -66,21 +72,21 @@ class _WatchedAdamW(FusedAdamW):
 
 
 class Watcher:
-    """Is told once an update when its optimiser phase begins."""
+    """Notified once per update, when its optimizer phase begins."""
 
     def optimizer_begins(self) -> None:
-        """Forward and backward of all micro-batches are over."""
+        """Handle the end of forward and backward of all micro-batches."""
 
 
 class _OneTry(MemoryLimits):
-    """Lets an update that ran out of memory fail: pieces that fit are not what is measured here."""
+    """Lets an update fail when memory runs out: retrying in smaller pieces would measure another batch."""
 
     def learn(self, shortage: Shortage) -> None:
         raise MemoryError(shortage.error)
 
 
 class Subject:
-    """One config with its network, optimiser and average, ready to make updates."""
+    """One config with its network, optimizer and EMA, ready to run updates."""
 
     def __init__(self, config: RunConfig, device: torch.device) -> None:
         self.config = config
@@ -115,7 +121,7 @@ class Subject:
         return [batch] * case.micro_batches
 
     def update(self, batches: Sequence[Batch], watcher: Watcher | None = None) -> None:
-        """Make one update; the weights stay where they are.
+        """Run one update with learning rate 0.
 
         Raises:
             MemoryError: when memory ran out.
@@ -131,15 +137,15 @@ class Subject:
             raise MemoryError(short)
 
     def settings(self) -> AbstractContextManager[None]:
-        """Return the switches of the backends that this config asks for, as a context."""
+        """Return a context with the backend switches of this config."""
         return backend_settings(self.config.precision)
 
     def item_sizes(self) -> dict[str, Any]:
-        """Return what `Facts` tells of the sizes of the training items."""
+        """Return the fields of `Facts` about the sizes of the training items."""
         return describe_sizes(self._recipe.sizes("train"))
 
     def clear(self) -> None:
-        """Forget the gradients, and hand unused memory back."""
+        """Drop the gradients and release unused memory."""
         self._optimizer.clear_gradients()
         release_memory()
 
@@ -152,28 +158,28 @@ def describe_sizes(sizes_ND: np.ndarray) -> dict[str, Any]:
     if not low + near <= middle <= high - near:
         middle = (low + high) / 2
     ends = (low, middle, high) if high > low else (high,)
-    found: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "lengths_s": ends, "mean_s": float(lengths_N.mean()), "num_items": len(lengths_N),
     }  # fmt: skip
     if sizes_ND.shape[1] > 1:
         tokens_N = sizes_ND[:, 1]
-        found["tokens"] = tuple(float(tokens_N[lengths_N <= end].max()) for end in ends)
-        found["mean_tokens"] = float(tokens_N.mean())
-    return found
+        facts["tokens"] = tuple(float(tokens_N[lengths_N <= end].max()) for end in ends)
+        facts["mean_tokens"] = float(tokens_N.mean())
+    return facts
 
 
 def measure_peaks(
     subject: Subject, case: Case, *, others_bytes: int, own_bytes: int = 0
 ) -> tuple[int, int]:
-    """Return the peaks (forward and backward, optimiser phase) of an update in bytes.
+    """Return the peaks (forward and backward, optimizer phase) of an update in bytes.
 
-    The optimiser's state is there before; weights and all state are counted in both.
+    The optimizer's state is allocated before; both peaks include weights and all state.
 
     Args:
-        subject: what makes the update.
+        subject: runs the update.
         case: how many items, of which size, in how many micro-batches.
-        others_bytes: held by other subjects; not counted.
-        own_bytes: what the process held before it built anything.
+        others_bytes: memory of other subjects; subtracted.
+        own_bytes: memory of the process before it built anything.
     """
     batches = subject.batches(case)
     with subject.settings():
@@ -198,7 +204,9 @@ class _CudaWatcher(Watcher):
 
 
 def _cuda_peaks(subject: Subject, batches: Sequence[Batch]) -> tuple[int, int]:
-    # The first update also sets up the libraries' workspaces, which then stay.
+    # The first update also allocates the libraries' workspaces, which are permanent. The peak of the
+    # second update is the one that every later update reaches, so only that one is measured. Its
+    # watcher splits it in two by resetting the counter when the optimizer phase begins.
     subject.update(batches)
     subject.clear()
     torch.cuda.synchronize()
@@ -244,11 +252,11 @@ def _allocated_peaks(subject: Subject, batches: Sequence[Batch]) -> tuple[int, i
 
 
 def split_peaks(events: Iterable[tuple[int, str, int]]) -> tuple[int, int]:
-    """Return the peaks before and after the mark of the optimiser phase.
+    """Return the peaks before and after the mark of the optimizer phase.
 
     Args:
         events: time, name and bytes of each event; `[memory]` ones are allocations, or releases with
-            negative bytes; others but the mark are passed over.
+            negative bytes; all other events except the mark are ignored.
     """
     held = peak = first = 0
     for _, name, num_bytes in sorted(events, key=lambda event: event[0]):
@@ -261,7 +269,7 @@ def split_peaks(events: Iterable[tuple[int, str, int]]) -> tuple[int, int]:
 
 
 class _Clock(Watcher):
-    """Notes the time at which the optimiser phase begins."""
+    """Records the time at which the optimizer phase begins."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -273,7 +281,7 @@ class _Clock(Watcher):
 
 
 class Timed:
-    """A case that is timed: seconds of an update by round, and of its optimiser phase."""
+    """A timed case: seconds per update in each round, and of its optimizer phase."""
 
     def __init__(self, subject: Subject, case: Case) -> None:
         self.subject = subject
@@ -282,7 +290,7 @@ class Timed:
         self.optimizer_s: list[float] = []
 
     def warm_up(self) -> None:
-        """Make updates that are not timed: kernels are chosen and compiled."""
+        """Run untimed updates, in which kernels are selected and compiled."""
         with self.subject.settings():
             for _ in range(_WARM_UP):
                 self.subject.update(self._batches)
@@ -306,7 +314,7 @@ class Timed:
 
 
 def rounds_of(timing_s: float) -> tuple[int, float]:
-    """Return how many rounds a case is timed in, and the seconds of each."""
+    """Return the number of timing rounds of a case, and the seconds of each."""
     return _ROUNDS, timing_s / _ROUNDS
 
 

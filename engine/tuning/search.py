@@ -1,8 +1,8 @@
-"""The search for the fastest way to run the updates of a config that leaves memory free.
+"""The search for the fastest settings of a config within a memory budget.
 
-Sizes first: the memory law says how many items fit, the clock says how many of them pay. Then one
-switch at a time, each against the best so far, in turn in one process. Nothing is taken that was
-not measured. Free of torch. Letters as in `setups`.
+Batch sizes first: the memory law predicts how many items fit, timing shows which size is fastest.
+Then one switch at a time, each against the best so far, interleaved in one process. Only measured
+settings are selected. Free of torch. Letters as in `setups`.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _MIB = 2**20
 
 
 def search(config: RunConfig, options: Options, *, measurer: Measurer, tell: Tell) -> Tuning:
-    """Search, and return what was found.
+    """Search, and return the result.
 
     Args:
-        config: the run; its settings are the ones compared with.
-        options: what is asked for.
+        config: the run; its settings are the baseline.
+        options: the user's options.
         measurer: measures jobs.
-        tell: hears each row as soon as it is known.
+        tell: called with each row as soon as it is measured.
 
     Raises:
-        TuningError: when not even one item fits, or nothing could be measured.
+        TuningError: when not even one item fits, or the measurement failed.
         ValueError: for a config or options that can't be used.
     """
     of_one_size = has_one_size(config)
@@ -44,7 +44,7 @@ def search(config: RunConfig, options: Options, *, measurer: Measurer, tell: Tel
     best, measured = sizes_.run()
     for key, value in switches(config, bench.facts, options):
         if bench.late:
-            bench.notes.append(f"no time was left to try {key}; raise --budget-s")
+            bench.notes.append(f"{key} was not tried (time budget used up); raise --budget-s")
             continue
         try:
             variant = best.changed(f"{key} = {value}".lower(), {key: value})
@@ -62,12 +62,12 @@ def search(config: RunConfig, options: Options, *, measurer: Measurer, tell: Tel
 
 
 def has_one_size(config: RunConfig) -> bool:
-    """Tell whether all training items have one length, known without reading any."""
+    """Return whether all training items have the same length, known without reading any."""
     return not config.data.items_differ
 
 
 class SizeSearch:
-    """Finds the batch size where all items have one length: two probes give the law."""
+    """Finds the batch size where all items have the same length: two probes fit the law."""
 
     def __init__(self, bench: Bench, config: RunConfig) -> None:
         self._bench = bench
@@ -76,11 +76,11 @@ class SizeSearch:
         self._limited = False
 
     def run(self) -> tuple[Setup, Measured]:
-        """Time a falling series of batch sizes beside the preset's; keep the smallest that is fast.
+        """Time several batch sizes and the preset's; return the smallest close to the fastest.
 
         Raises:
             TuningError: when nothing fits or nothing could be timed.
-            ValueError: for options that this task has no use for.
+            ValueError: for options that don't apply to this task.
         """
         bench, preset = self._bench, self._preset()
         law = fit_law(
@@ -90,16 +90,16 @@ class SizeSearch:
         self._limited = most < min(preset.goal, _MOST_ITEMS)
         counts = sizes(int(preset.goal), most)
         tried = [self._sized(preset, count) for count in counts if count != preset.count]
-        found = bench.compare(
+        compared = bench.compare(
             sorted([*tried, preset], key=lambda setup: setup.count), reference=preset
         )
-        best = bench.smallest(found)
-        largest, its = [(s, m) for s, m in found if m.peak_bytes][-1]
+        best = bench.smallest(compared)
+        largest, its = [(s, m) for s, m in compared if m.peak_bytes][-1]
         self.law_error = law.peak(largest.count, bench.item_s) / its.peak_bytes - 1
         return best
 
     def finish(self, best: Setup, measured: Measured) -> tuple[Setup, Measured]:
-        """Fit larger batches where the switches made room and memory was what limited them."""
+        """Try larger batches where memory limited them and the switches have freed some."""
         bench = self._bench
         if not self._limited or bench.late or measured.peak_bytes > 0.9 * bench.budget_bytes:
             return best, measured
@@ -115,11 +115,11 @@ class SizeSearch:
         return bench.take_faster(best, measured, larger) if larger else (best, measured)
 
     def _preset(self) -> Setup:
-        """Return the preset as it is, but for the number of items that is asked for."""
+        """Return the preset, changed only in the requested items per update."""
         options, batch = self._bench.options, self._config.batch
         if options.tokens is not None:
             raise ValueError(
-                "--tokens: items of this task have no tokens; give --items or --seconds"
+                "--tokens: items of this task have no tokens; use --items or --seconds"
             )
         exact = batch.mode == "exact"
         goal = batch.items if exact else batch.micro_batch * batch.accumulation
@@ -133,20 +133,20 @@ class SizeSearch:
             changes["batch.seconds"] = float(goal * self._bench.item_s)
         elif exact and goal != batch.items:
             changes["batch.items"] = goal
-        label = "the preset as it is"
-        # What one of several devices has of an update; a trial runs on one.
+        label = "unchanged preset"
+        # A trial runs on one device, so it needs one device's part of an update.
         of_all = exact or options.items is not None or options.seconds is not None
         own = -(-goal // self._config.precision.devices) if of_all else goal
         start = Setup(label, self._config.to_dict(), min(own, batch.micro_batch), own)
         return start.changed(label, changes)
 
     def _sized(self, setup: Setup, count: int) -> Setup:
-        """Return the same with `count` items on the device at once."""
+        """Return the setup with `count` items per micro-batch."""
         changes: dict[str, Any] = {"batch.micro_batch": count}
         if self._config.batch.cap_s is not None:
             changes["batch.cap_s"] = None
             if self._config.batch.mode != "exact":
-                # A hair more than the items take, so that rounding drops none.
+                # Slightly above the length of the items, so that rounding drops none.
                 changes["batch.cap_s"] = round(count * self._bench.item_s * 1.001, 6)
         if self._config.batch.mode != "exact":
             changes["batch.accumulation"] = -(-int(setup.goal) // count)
@@ -157,27 +157,27 @@ class SizeSearch:
         most = law.most_items(bench.budget_bytes, bench.item_s)
         if most < 1:
             raise TuningError(
-                f"not even one item of {bench.item_s:g} s fits: it takes "
-                f"{law.peak(1, bench.item_s) / _MIB:.0f} MiB, and {bench.budget_bytes / _MIB:.0f} MiB "
-                "may be used; make items shorter or the model smaller, or allow more (--memory, --free)"
+                f"a single item of {bench.item_s:g} s does not fit: it needs "
+                f"{law.peak(1, bench.item_s) / _MIB:.0f} MiB, the limit is {bench.budget_bytes / _MIB:.0f} "
+                "MiB; use shorter items or a smaller model, or allow more memory (--memory, --free)"
             )
         return min(most, int(setup.goal), _MOST_ITEMS)
 
 
 def _probes(setup: Setup) -> tuple[int, int]:
-    """Return how many items are probed: some apart, since resident memory is measured in pages."""
+    """Return the two item counts to probe, well apart, since resident memory is measured in pages."""
     return 1, 4 if setup.goal >= 4 else 2
 
 
 def sizes(goal: int, most: int) -> list[int]:
-    """Return batch sizes worth timing, rising: goal in 1, 2, 4, ... times as few parts as can be."""
-    found: list[int] = []
+    """Return the batch sizes to time, increasing: `goal` split into 1, 2, 4, ... times the minimum parts."""
+    counts: list[int] = []
     parts = -(-goal // most)
-    while len(found) < _MOST_SIZES:
+    while len(counts) < _MOST_SIZES:
         count = -(-goal // parts)
-        if count not in found:
-            found.append(count)
+        if count not in counts:
+            counts.append(count)
         if count == 1:
             break
         parts *= 2
-    return sorted(found)
+    return sorted(counts)

@@ -1,4 +1,4 @@
-"""What a search tries and what comes of it. Free of torch.
+"""Setups of a search, its options and its result. Free of torch.
 
 Letters: B items of a micro-batch, G items of an update, n micro-batches of an update.
 """
@@ -14,23 +14,23 @@ from typing import Any
 from engine.config.overrides import config_with
 from engine.tuning.trials import Case, Measured
 
-# More micro-batches than this tell nothing new: the rest of an update repeats the second one.
+# More micro-batches add no information: the rest of an update repeats the second one.
 _MOST_MEASURED = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a person asks of a search.
+    """The user's options of a search.
 
     Attributes:
         items: G, items of an update; or
         seconds: audio seconds of an update; or
-        tokens: tokens of an update; none of the three: what the config says.
-        free: share of the memory that stays free.
-        budget_s: how long the search may take.
-        memory_bytes: memory to stay within; None: what is there, less a reserve.
-        compile: try `torch.compile`; None: where it pays and a compiler is there, on a GPU.
-        keep: settings that stay as they are.
+        tokens: tokens of an update; none of the three: as in the config.
+        free: fraction of the memory to keep free.
+        budget_s: time limit of the search.
+        memory_bytes: memory limit; None: available memory minus a reserve.
+        compile: try `torch.compile`; None: only on a GPU with a compiler.
+        keep: settings that stay unchanged.
         device: auto, cpu, cuda or cuda:N.
     """
 
@@ -50,12 +50,12 @@ class Setup:
     """One way to run the updates of a config.
 
     Attributes:
-        label: what is different about it.
-        values: the whole config, as a preset holds it.
-        count: B, items on the device at once.
-        goal: G, items of an update, of one device.
-        shape: padded size of each item; empty where all have one size.
-        changes: its settings that are not those of the preset, by dotted key.
+        label: what distinguishes it.
+        values: the whole config, as in a preset.
+        count: B, items per micro-batch.
+        goal: G, items of an update on one device.
+        shape: padded size of each item; empty where all have the same size.
+        changes: its settings that differ from the preset, by dotted key.
     """
 
     label: str
@@ -67,12 +67,12 @@ class Setup:
 
     @property
     def micro_batches(self) -> int:
-        """n: how many micro-batches form an update."""
+        """n: the number of micro-batches of an update."""
         return max(1, -(-ceil(self.goal) // self.count))
 
     @property
     def case(self) -> Case:
-        """What to measure of it."""
+        """The case to measure."""
         return Case(self.values, self.count, self.shape, min(self.micro_batches, _MOST_MEASURED))
 
     def update_s(self, measured: Measured) -> tuple[float, ...]:
@@ -82,19 +82,19 @@ class Setup:
         return tuple(max(s - optimizer, 0.0) * n / m + optimizer for s in measured.update_s)
 
     def items_per_s(self, measured: Measured) -> float:
-        """Return the items of an update over the median of its seconds; 0 where it was not timed."""
+        """Return items per second, from the median time of an update; 0 where it was not timed."""
         times = self.update_s(measured)
         return self.goal / median(times) if times else 0.0
 
     def at(self, shape: tuple[float, ...]) -> Setup:
-        """Return the same with items of another size."""
+        """Return the setup with items of another size."""
         return replace(self, shape=shape)
 
     def changed(self, label: str, changes: Mapping[str, Any], *, count: int | None = None) -> Setup:
-        """Return the same with some settings put in place.
+        """Return the setup with some settings changed.
 
         Raises:
-            ConfigError: when they don't go together.
+            ConfigError: when they are incompatible.
         """
         assignments = [f"{key}={write_value(value)}" for key, value in changes.items()]
         values = config_with(self.values, assignments).to_dict()
@@ -105,18 +105,18 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table of what was tried.
+    """One row of the table of trials.
 
     Attributes:
-        label: what was tried.
+        label: the setup.
         count: B.
         micro_batches: n.
-        shape: padded size of each item; empty where all have one size.
-        peak_bytes: memory at the peak; 0: unknown.
-        items_per_s: items in a second; 0: not timed.
-        audio_s_per_s: seconds of audio in a second.
-        ratio: its speed over that of the preset as it is; 0: unknown.
-        verdict: what was decided, and why.
+        shape: padded size of each item; empty where all have the same size.
+        peak_bytes: peak memory; 0: unknown.
+        items_per_s: items per second; 0: not timed.
+        audio_s_per_s: seconds of audio per second.
+        ratio: speed relative to the unchanged preset; 0: unknown.
+        verdict: the decision and its reason.
     """
 
     label: str
@@ -132,24 +132,24 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """What a search found.
+    """The result of a search.
 
     Attributes:
-        device_name: where.
-        cap_bytes: memory that training may count on.
-        budget_bytes: what it may take, with the declared share left free.
+        device_name: the device.
+        cap_bytes: memory available to training.
+        budget_bytes: memory that training may use, with the requested fraction kept free.
         goal_items: G, of one device.
-        micro_batches: n of the chosen way.
-        rows: everything that was tried, in order.
-        settings: what to set, by dotted key.
-        peak_bytes: memory of the chosen way at its peak.
+        micro_batches: n of the selected setup.
+        rows: all trials, in order.
+        settings: the settings to change, by dotted key.
+        peak_bytes: peak memory of the selected setup.
         items_per_s: its speed.
-        audio_s_per_s: its speed in seconds of audio.
-        ratio: its speed over that of the preset as it is; 0: that could not be run.
-        law_error: predicted over measured peak, less 1, of the largest batch that was checked; None where
-            that ran in another number format than the probes.
-        seconds: how long the search took.
-        notes: what a person should know.
+        audio_s_per_s: its speed in seconds of audio per second.
+        ratio: its speed relative to the unchanged preset; 0: the preset could not run.
+        law_error: predicted over measured peak, minus 1, of the largest checked batch; None where it ran
+            in another number format than the probes.
+        seconds: duration of the search.
+        notes: messages for the user.
     """
 
     device_name: str
@@ -169,11 +169,11 @@ class Tuning:
 
 
 class TuningError(ValueError):
-    """A search that can't find anything; says what stands in its way."""
+    """A search that can't produce a result; the message gives the reason."""
 
 
 def write_value(value: Any) -> str:
-    """Return a value as `--set` reads it."""
+    """Return a value in the syntax of `--set`."""
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -184,6 +184,6 @@ def write_value(value: Any) -> str:
 
 
 def speed_ratio(one: tuple[float, ...], other: tuple[float, ...]) -> float:
-    """Return how much faster `one` is: the median over rounds run in turn; 0 where one is unknown."""
+    """Return the speed of `one` over `other`: the median over interleaved rounds; 0: unknown."""
     pairs = list(zip(one, other, strict=False))
     return median(b / a for a, b in pairs) if pairs else 0.0

@@ -1,4 +1,4 @@
-"""Which settings are worth a trial on a device: each changes speed, none of them which items are seen."""
+"""The settings to try on a device: each affects speed, none affects which items are used."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from engine.tuning.trials import Facts
 
 
 def switches(config: RunConfig, facts: Facts, options: Options) -> Iterator[tuple[str, Any]]:
-    """Yield settings and the values they do not have yet, those that gain most first."""
+    """Yield settings with values to try, ordered by expected gain."""
     for key, value in _all(config, facts, options):
         if key not in options.keep:
             yield key, value

@@ -1,4 +1,4 @@
-"""What is asked of a trial and what it answers. Free of torch: the trial runs in a child process.
+"""Requests to a trial and its answers. Free of torch: the trial runs in a child process.
 
 Letters: B items. Bytes, seconds.
 """
@@ -14,13 +14,13 @@ Outcome = Literal["measured", "over", "oom", "failed", "timeout"]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One thing to measure: a config with `count` items of `shape` on the device at once.
+    """One measurement: a config with micro-batches of `count` items of `shape`.
 
     Attributes:
-        values: the config, as a preset holds it.
+        values: the config, as in a preset.
         count: B, items of a micro-batch.
-        shape: padded size of every item, as in `MicroBatch`; empty where all have one size.
-        micro_batches: how many of them form an update.
+        shape: padded size of every item, as in `MicroBatch`; empty where all have the same size.
+        micro_batches: number of micro-batches per update.
     """
 
     values: Mapping[str, Any]
@@ -36,11 +36,11 @@ class Job:
     Attributes:
         cases: each alone for its memory, then all in turn, round by round, for their time.
         device: auto, cpu, cuda or cuda:N.
-        timing_s: how long each case is timed in all; 0: memory only.
-        budget_bytes: a case that takes more is not timed.
-        limit_bytes: what the child may allocate on a CPU; beyond it memory runs out.
-        survey: also look at the network, and
-        sizes: at the sizes of the training items, which takes reading them.
+        timing_s: total timing of each case; 0: memory only.
+        budget_bytes: a case that needs more is not timed.
+        limit_bytes: allocation limit of the child on a CPU.
+        survey: also report facts about the network.
+        sizes: also report the sizes of the training items, which requires reading the data.
     """
 
     cases: tuple[Case, ...]
@@ -57,11 +57,11 @@ class Measured:
     """The answer to one case.
 
     Attributes:
-        outcome: measured; over the budget (not timed); out of memory; failed; or no answer in time.
-        peak_bytes: most of forward, backward and optimiser, with weights and all state.
+        outcome: measured; over the budget (not timed); out of memory; failed; or timed out.
+        peak_bytes: peak over forward, backward and optimizer, including weights and all state.
         update_s: seconds of an update in each round of timing.
-        optimizer_s: seconds of that after the last backward pass.
-        message: what went wrong.
+        optimizer_s: the part of it after the last backward pass.
+        message: the error.
     """
 
     outcome: Outcome
@@ -73,23 +73,23 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a child found out about the device and the config.
+    """Facts about the device and the config, reported by a child.
 
     Attributes:
         device: its type, cpu or cuda.
-        device_name: as its maker calls it.
+        device_name: product name.
         total_bytes: memory of the device.
-        free_bytes: what nobody uses, seen from a child that holds nothing yet.
-        own_bytes: what the child itself holds before it builds anything.
-        formats: number formats worth trying: fp32, tf32, bf16, fp16.
+        free_bytes: memory not in use, before the child allocates anything.
+        own_bytes: memory of the child itself before it builds anything.
+        formats: number formats to try: fp32, tf32, bf16, fp16.
         has_2d: the network has weights of four dimensions.
-        can_compile: a compiler for this device is there.
-        lengths_s: shortest, middle and longest training item, rising, where they differ in length;
-            the middle one is their median, or lies half way where that is too near an end.
-        tokens: most tokens of an item that is not longer than that, for each of the three.
+        can_compile: a compiler for this device is installed.
+        lengths_s: shortest, middle and longest training item, increasing, where they differ in length;
+            the middle one is the median, or the midpoint where the median is too near an end.
+        tokens: for each of the three, the maximum tokens of items up to that length.
         mean_s: mean length of the training items.
         mean_tokens: mean number of their tokens.
-        num_items: how many there are.
+        num_items: number of training items.
     """
 
     device: str
@@ -109,9 +109,9 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of a job: one entry for each case, in order; facts where a child got that far.
+    """The answer to a job: one entry for each case, in order; facts if a child reported them.
 
-    `problem` is a mistake of the user's that no case can be measured with.
+    `problem` is a user error that prevents all measurements.
     """
 
     cases: tuple[Measured, ...]
@@ -120,7 +120,7 @@ class Answer:
 
 
 class Measurer(Protocol):
-    """Measures jobs; a child process does (`engine.tuning.children`), or a test's arithmetic."""
+    """Measures jobs: in a child process (`engine.tuning.children`), or by arithmetic in tests."""
 
     def measure(self, job: Job, *, timeout_s: float) -> Answer:
         """Return an answer for every case, whatever happens to the child."""

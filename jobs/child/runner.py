@@ -1,9 +1,9 @@
 """The child process of one run: `python -P -m jobs.child.runner --home H --run ID --device D`.
 
-Loads the run's config, trains, and moves the run to the state it ended in. Exit status: 0 when the
-run finished or was stopped, 2 for a mistake of the user's, 75 when another process has to go on from
-the last checkpoint, 1 for any other error. Of several processes that torchrun started, the first one
-tells and settles; the others only speak up when they fail.
+Loads the run's config, trains, and moves the run to its final state. Exit status: 0 when the run
+finished or was stopped, 2 for a user error, 75 when a new process has to continue from the last
+checkpoint, 1 for any other error. Of several processes started by torchrun, the first one reports and
+sets the state; the others report only their own failure.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from jobs.store.outcomes import TRY_AGAIN, end, requeue
 from jobs.store.reader import StoreReader
 from jobs.store.writer import StoreWriter
 
-# An earlier process of the same run, left by a killed worker, may still be saving its checkpoint.
+# An earlier process of the same run, orphaned by a killed worker, may still be saving its checkpoint.
 _LOCK_WAIT_S = 90.0
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What there is to do: the run, its config and its folder.
+    """A run to train: its config and its folder.
 
     Attributes:
         fingerprint: of the config as it was queued, maybe by an earlier version of sepdash.
@@ -53,7 +53,7 @@ class Job:
 
     @property
     def folder(self) -> Path:
-        """The run's own folder."""
+        """The folder of the run."""
         return self.home.run_folder(self.run_id)
 
 
@@ -61,7 +61,7 @@ Train = Callable[[Job, Sequence[Observer], Control], RunEnded]
 
 
 def train_run(job: Job, observers: Sequence[Observer], control: Control) -> RunEnded:
-    """Train with the engine; torch is imported here, when signals are handled and life is shown."""
+    """Train with the engine; imports torch here, once signal handlers and heartbeat are active."""
     from engine.recipes.base import Opening
     from engine.recipes.registry import open_recipe
     from engine.training.ranks import open_ranks
@@ -76,13 +76,13 @@ def train_run(job: Job, observers: Sequence[Observer], control: Control) -> RunE
 
 
 def main(arguments: Sequence[str] | None = None, *, train: Train = train_run) -> int:
-    """Make one run and return the exit status."""
+    """Train one run and return the exit status."""
     parser = argparse.ArgumentParser(
         prog="jobs.child.runner", description="The child process of one run."
     )
-    parser.add_argument("--home", required=True, help="folder of sepdash")
+    parser.add_argument("--home", required=True, help="sepdash home folder")
     parser.add_argument("--run", required=True, type=int, help="id of the run")
-    parser.add_argument("--device", required=True, help="what the worker holds")
+    parser.add_argument("--device", required=True, help="device of the worker")
     options = parser.parse_args(arguments)
     os.umask(0o077)
     if "LOCAL_RANK" in os.environ:
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None, *, train: Train = train_run) ->
     lock = FileLock(home.run_folder(options.run) / "run.lock")
     try:
         if not lock.acquire(timeout_s=_LOCK_WAIT_S):
-            raise LeaseError(f"another process ({lock.holder()}) is making run {options.run}")
+            raise LeaseError(f"process {lock.holder()} is already training run {options.run}")
         return _make(_load(home, options.run), train, control)
     except Exception as error:  # noqa: BLE001 (the child's boundary: logged with its traceback)
         return _fail(home, options.run, error)
@@ -104,7 +104,7 @@ def main(arguments: Sequence[str] | None = None, *, train: Train = train_run) ->
 
 
 def _follow(home: Home, run_id: int, train: Train, control: RunControl) -> int:
-    """Train along, telling nobody."""
+    """Train as a further rank, without reporting."""
     try:
         job = _load(home, run_id)
         needs = checkpoints_needed(home, run_id, note=False)
@@ -144,7 +144,7 @@ def _make(job: Job, train: Train, control: RunControl) -> int:
 
 
 def _fail(home: Home, run_id: int, error: Exception) -> int:
-    """Tell what went wrong: in the log, in the run's row, as an event."""
+    """Report an error: in the log, in the run's row, as an event."""
     if isinstance(error, Interrupted):
         LogSink(sys.stderr).say(f"interrupted: {error}")
         return TRY_AGAIN

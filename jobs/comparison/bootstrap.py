@@ -1,4 +1,4 @@
-"""How sure a difference is: paired by item, resampled over items and over seeds.
+"""Confidence intervals of differences: paired by item, resampled over items and seeds.
 
 Letters: S runs of a variant that differ in their seed, N items, R resamples.
 """
@@ -11,20 +11,20 @@ import numpy as np
 
 LEVEL = 0.95
 RESAMPLES = 4_000
-# With fewer items the interval of a bootstrap is too narrow: three that agree by chance, as happens
-# one time in four, would pass for certainty.
+# With fewer items a bootstrap interval is too narrow: three items agree in sign by chance one time in
+# four, and would look certain.
 FEWEST_ITEMS = 10
-# Numbers of items drawn at once: some 30 MB.
+# Item indices drawn at once: about 30 MB.
 _BLOCK = 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The mean of second minus first, and the interval that holds it with 95 % probability.
+    """The mean of second minus first, and its 95 % confidence interval.
 
     Attributes:
-        num_items: items that both have a value of.
-        num_runs: runs of the first and of the second.
+        num_items: items with a value in both.
+        num_runs: number of runs of the first and of the second.
     """
 
     mean: float
@@ -35,7 +35,7 @@ class Difference:
 
     @property
     def is_shown(self) -> bool:
-        """Whether the data tell the two apart: enough items, and an interval that leaves out 0."""
+        """Whether the difference is significant: enough items, and an interval without 0."""
         return self.num_items >= FEWEST_ITEMS and (self.low > 0 or self.high < 0)
 
 
@@ -44,17 +44,17 @@ def paired_difference(
 ) -> Difference | None:
     """Compare two variants on the same items, by percentiles of the paired bootstrap.
 
-    Each resample draws N items, the same ones for both sides, and for each side S of its runs. What
-    one seed does to all items alike thus widens the interval, if there are at least two; with one
-    run a side, the interval knows nothing of seeds. S draws out of S runs vary too little, by
-    (S - 1) / S in the variance, so runs are first moved away from their mean by the root of the
-    inverse; likewise for items.
+    Each resample draws N items, the same ones for both sides, and S runs of each side. So an effect of
+    a seed on all items widens the interval, if a side has at least two runs; with one run per side,
+    the interval does not cover seeds. S draws out of S runs underestimate the variance by the factor
+    (S - 1) / S, so deviations from the mean are first scaled by the root of its inverse; likewise
+    for items.
 
     Args:
         first_SN: values of each run and item, NaN for an item without one.
-        second_SN: those of the other variant; its number of runs may differ.
+        second_SN: values of the other variant; its number of runs may differ.
         resamples: R.
-        seed: of the draws: equal arguments give equal intervals.
+        seed: seed of the draws; equal arguments give equal intervals.
 
     Returns:
         None when fewer than two items have a value everywhere.

@@ -1,6 +1,6 @@
-"""Which variant is better, by how much, and whether the difference is more than chance.
+"""Which variant is better, by how much, and whether the difference is significant.
 
-Owns the judgement; `jobs.comparison.evaluations` reads, `jobs.comparison.bootstrap` computes intervals.
+Owns the verdicts; `jobs.comparison.evaluations` reads, `jobs.comparison.bootstrap` computes intervals.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from jobs.store.records import RunRecord
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Mean over the runs of a variant; `deviation` between them (n - 1), None for a single run."""
+    """Mean over the runs of a variant, and their standard deviation (n - 1), None for a single run."""
 
     mean: float
     deviation: float | None
@@ -32,10 +32,10 @@ class Row:
 
     Attributes:
         best, final: None when the variant has no evaluation within the budget.
-        best_at: where the bests are, in units of the clock, mean over the runs.
+        best_at: mean position of the best evaluations, in units of the clock.
         difference: this variant minus the reference; None for the reference itself.
-        verdict: better, worse, no difference shown, or why that can't be told; empty for the
-            reference.
+        verdict: better, worse, no significant difference, or why no comparison is possible; empty for
+            the reference.
     """
 
     variant: str
@@ -48,7 +48,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Ordering:
-    """Variants from best to worst; `apart[i]` tells whether number i and its next differ."""
+    """Variants from best to worst; `apart[i]`: variants i and i + 1 differ significantly."""
 
     metric: str
     variants: list[str]
@@ -57,12 +57,12 @@ class Ordering:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The whole answer.
+    """The result of a comparison.
 
     Attributes:
-        budget: how far every run has come, on the clock `by`; what came later is not counted.
-        when: which evaluation the differences and orderings are about.
-        notes: what a reader of the tables must know.
+        budget: progress that every run has reached, on the clock `by`; later evaluations are ignored.
+        when: the evaluation that differences and orderings refer to.
+        notes: remarks on the tables.
     """
 
     by: Clock
@@ -100,7 +100,7 @@ def compare(
 
 
 class _Judge:
-    """One comparison in the making."""
+    """Computes one comparison."""
 
     def __init__(
         self, reader: StoreReader, runs: Sequence[RunRecord],
@@ -108,9 +108,9 @@ class _Judge:
     ) -> None:  # fmt: skip
         self._reader = reader
         self._when: When = when
-        found = read_scores(reader, runs, metrics, by)
-        self.scores = [scores for scores in found if scores.points]
-        self._empty = [scores.run for scores in found if not scores.points]
+        all_scores = read_scores(reader, runs, metrics, by)
+        self.scores = [scores for scores in all_scores if scores.points]
+        self._empty = [scores.run for scores in all_scores if not scores.points]
         if not self.scores:
             names = ", ".join(run.name for run in runs) or "none"
             raise ValueError(
@@ -131,15 +131,15 @@ class _Judge:
         row = Row(variant, _spread(best), at, _spread(final))
         if variant == self.variants[0]:
             return row
-        found = self._difference(self.variants[0], variant, metric)
-        if isinstance(found, str):
-            return Row(variant, row.best, at, row.final, None, found)
-        verdict = "no difference shown"
-        if found.num_items < FEWEST_ITEMS:
-            verdict = f"{found.num_items} items are too few to tell"
-        elif found.is_shown:
-            verdict = "better" if (found.mean > 0) == metric_of(metric).rises else "worse"
-        return Row(variant, row.best, at, row.final, found, verdict)
+        difference = self._difference(self.variants[0], variant, metric)
+        if isinstance(difference, str):
+            return Row(variant, row.best, at, row.final, None, difference)
+        verdict = "no significant difference"
+        if difference.num_items < FEWEST_ITEMS:
+            verdict = f"inconclusive: only {difference.num_items} items"
+        elif difference.is_shown:
+            verdict = "better" if (difference.mean > 0) == metric_of(metric).rises else "worse"
+        return Row(variant, row.best, at, row.final, difference, verdict)
 
     def ordering(self, metric: str) -> Ordering | None:
         levels = {
@@ -151,7 +151,7 @@ class _Judge:
             return None
         ranked = sorted(levels, key=lambda name: levels[name], reverse=metric_of(metric).rises)
         pairs = [self._difference(a, b, metric) for a, b in pairwise(ranked)]
-        apart = [isinstance(found, Difference) and found.is_shown for found in pairs]
+        apart = [isinstance(pair, Difference) and pair.is_shown for pair in pairs]
         return Ordering(metric, ranked, apart)
 
     def _chosen(self, variant: str, metric: str, when: When) -> list[tuple[RunScores, Point]]:
@@ -171,45 +171,47 @@ class _Judge:
     def _paired(self, first: str, second: str, metric: str) -> Difference | str:
         sides = [self._chosen(variant, metric, self._when) for variant in (first, second)]
         if not all(sides):
-            return "no evaluation"
+            return "not comparable: no evaluation"
         keys = {scores.items_keys.get(point.updates) for side in sides for scores, point in side}
         if None in keys:
-            return "not paired: no values of single items"
+            return "not comparable: no per-item results stored"
         if len(keys) > 1:
-            return "not paired: judged on different items"
+            return "not comparable: evaluated on different items"
         values = [item_values(self._reader, side, metric) for side in sides]
         if values[0] is None or values[1] is None:
-            return "not paired: no values of single items"
-        return paired_difference(values[0], values[1]) or "not paired: fewer than two items"
+            return "not comparable: no per-item results stored"
+        return paired_difference(values[0], values[1]) or "not comparable: fewer than two items"
 
     def notes(self) -> list[str]:
-        lines = [f"{run.name} ({run.state}) has no evaluation: left out" for run in self._empty]
+        lines = [
+            f"{run.name} ({run.state}) has no evaluation and is ignored" for run in self._empty
+        ]
         slowest = min(self.scores, key=lambda scores: scores.reach)
         if max(scores.reach for scores in self.scores) > self.budget * 1.001:
             lines.append(
-                f"counted up to where {slowest.run.name} ({slowest.run.state}) has come; what others "
-                "reached later is left out"
+                f"compared up to the progress of {slowest.run.name} ({slowest.run.state}); later evaluations of "
+                "other runs are ignored"
             )
         if not self._one_loss:
-            lines.append(f"{LOSS} is left out: the runs minimise different losses")
+            lines.append(f"{LOSS} is not compared: the runs minimise different losses")
         seeds = {
             name: [s.run.seed for s in self.scores if s.variant == name] for name in self.variants
         }
         lines += [
-            f"{name}: runs with equal seeds, so their spread says little"
-            for name, found in seeds.items()
-            if len(set(found)) < len(found)
+            f"{name}: runs share a seed, so their spread does not measure the effect of seeds"
+            for name, used in seeds.items()
+            if len(set(used)) < len(used)
         ]
         shown = {name for (*_, name), d in self._differences.items() if isinstance(d, Difference)}
         if any(metric_of(name).is_rate for name in shown):
             lines.append(
-                "error rates are errors over the length of all references, so in the differences items "
-                "weigh by their length"
+                "error rates are total errors over total reference length, so differences weight items "
+                "by their length"
             )
-        found = [d for d in self._differences.values() if isinstance(d, Difference)]
-        if any(1 in difference.num_runs for difference in found):
+        differences = [d for d in self._differences.values() if isinstance(d, Difference)]
+        if any(1 in difference.num_runs for difference in differences):
             lines.append(
-                "where a variant has one run, its interval knows of items alone: another seed may differ more"
+                "variants with a single run: the interval covers validation items, not random seeds"
             )
         return lines
 

@@ -1,7 +1,7 @@
-"""What runs scored, read from the store: each evaluation with how far the run had come by then.
+"""The scores of runs, read from the store: each evaluation with the progress of the run.
 
-Runs are put side by side at equal updates, items, epochs or wall-clock time: whoever went further is
-judged by what it had reached there.
+Runs are compared at equal updates, items, epochs or wall-clock time; evaluations beyond the common progress
+don't count.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from jobs.store.records import RunRecord
 Clock = Literal["updates", "items", "epochs", "wall_clock"]
 When = Literal["best", "final"]
 
-# Room for rounding where two runs end at the same place.
+# Tolerance for rounding where two runs end at the same progress.
 _NEARLY = 1 + 1e-9
 _NO_LIMIT = 10**9
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """The value of a metric at an update; `at` is the same place on the clock of the comparison."""
+    """The value of a metric at an update; `at` is its position on the clock of the comparison."""
 
     updates: int
     at: float
@@ -37,13 +37,13 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class RunScores:
-    """One run.
+    """The scores of one run.
 
     Attributes:
-        variant: runs of one variant differ in nothing but their seed.
-        loss: names what is minimised; val_loss of other losses is another quantity.
+        variant: runs of one variant differ only in their seed.
+        loss: the training loss; val_loss is comparable only between runs with the same loss.
         points: metric -> its evaluations, in order.
-        items_keys: update -> what was judged then.
+        items_keys: update -> key of the evaluated items.
     """
 
     run: RunRecord
@@ -54,8 +54,8 @@ class RunScores:
 
     @property
     def reach(self) -> float:
-        """Where its last evaluation is."""
-        return max((found[-1].at for found in self.points.values() if found), default=0.0)
+        """Position of its last evaluation on the clock."""
+        return max((curve[-1].at for curve in self.points.values() if curve), default=0.0)
 
     def point(self, metric: str, when: When, budget: float) -> Point | None:
         """Return the best or the last evaluation up to `budget`; None when there is none."""
@@ -77,9 +77,11 @@ def read_scores(
     Raises:
         ValueError: by epochs, when a run did not count them.
     """
-    found = [(run, reader.config(run.id)) for run in runs]
-    names = _variants(found)
-    uncounted = [run.name for run, _ in found if by == "epochs" and run.updates and not run.epochs]
+    configured = [(run, reader.config(run.id)) for run in runs]
+    names = _variants(configured)
+    uncounted = [
+        run.name for run, _ in configured if by == "epochs" and run.updates and not run.epochs
+    ]
     if uncounted:
         raise ValueError(
             f"an earlier version trained {', '.join(uncounted)} and counted no epochs; compare by items "
@@ -93,14 +95,14 @@ def read_scores(
             _points(reader, run, metrics, by),
             {item.updates: item.items_key for item in reader.evaluations(run.id)},
         )
-        for run, config in found
+        for run, config in configured
     ]
 
 
 def item_values(
     reader: StoreReader, chosen: Sequence[tuple[RunScores, Point]], metric: str
 ) -> np.ndarray | None:
-    """Return (S, N) values, NaN for an item without one; None when a run has none of them."""
+    """Return (S, N) values, NaN for an item without a value; None when a run has no item values."""
     rows = [reader.item_results(scores.run.id, at.updates, metric) for scores, at in chosen]
     if not rows or len({len(row) for row in rows}) != 1 or not rows[0]:
         return None
@@ -115,7 +117,7 @@ def _points(
         "updates": run.updates, "items": run.items, "epochs": run.epochs,
         "wall_clock": run.train_seconds,
     }  # fmt: skip
-    # Updates have equally many items, at least on average; time is known exactly where items are.
+    # Updates have equal numbers items, at least on average; evaluations with item results know their time.
     share = totals[by] / run.updates if run.updates else 0.0
     points: dict[str, list[Point]] = {}
     for name, curve in reader.curves(run.id, metrics, max_points=_NO_LIMIT).items():
@@ -128,11 +130,11 @@ def _points(
             for updates, value in zip(curve.updates, curve.last, strict=True)
             if value is not None
         ]
-    return {name: found for name, found in points.items() if found}
+    return {name: curve for name, curve in points.items() if curve}
 
 
 def _variants(runs: Sequence[tuple[RunRecord, dict[str, Any]]]) -> dict[int, str]:
-    """Return the variant of each run: the one of its experiment, else that of equal configs."""
+    """Return the variant of each run: that of its experiment, or else one for all equal configs."""
     names: dict[int, str] = {}
     first: dict[str, str] = {}
     several = len({run.experiment for run, _ in runs if run.variant}) > 1
@@ -142,6 +144,6 @@ def _variants(runs: Sequence[tuple[RunRecord, dict[str, Any]]]) -> dict[int, str
             continue
         same = {name: part for name, part in config.items() if name not in ("seed", "logging")}
         key = sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
-        # A run without a config to compare stands for itself.
+        # A run without a config is its own variant.
         names[run.id] = first.setdefault(key, run.name) if same else run.name
     return names

@@ -1,4 +1,4 @@
-"""Which devices a run takes, found without torch: NVML knows the GPUs, the environment limits them."""
+"""The devices of a run, without torch: NVML lists the GPUs, the environment restricts them."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _OF_TORCHRUN = (
 
 
 class DeviceError(ValueError):
-    """A device that this machine does not have."""
+    """A device that does not exist here or is in use."""
 
 
 @dataclass(frozen=True, slots=True)
 class GpuSample:
-    """One look at a GPU."""
+    """One measurement of a GPU."""
 
     name: str
     percent: float | None
@@ -41,7 +41,7 @@ class GpuSample:
 
 
 class Gpu:
-    """A GPU seen through NVML; `index` counts those that CUDA_VISIBLE_DEVICES leaves."""
+    """A GPU seen through NVML; `index` counts the GPUs in CUDA_VISIBLE_DEVICES."""
 
     def __init__(self, nvml: ModuleType, index: int) -> None:
         self._nvml = nvml
@@ -55,7 +55,7 @@ class Gpu:
         self.name = str(nvml.nvmlDeviceGetName(self._handle))
 
     def sample(self) -> GpuSample:
-        """Measure; what the GPU does not tell is None."""
+        """Measure; values that the GPU does not report are None."""
         memory = self._ask("nvmlDeviceGetMemoryInfo")
         rates = self._ask("nvmlDeviceGetUtilizationRates")
         return GpuSample(
@@ -104,14 +104,14 @@ def resolve_device(device: str) -> str:
     name = device if ":" in device else f"{device}:0"
     if open_gpu(name) is None:
         raise DeviceError(
-            f"--device {device}: no such GPU was found on this machine; `sepdash doctor` lists the "
-            "devices, --device cpu trains without one"
+            f"--device {device}: this machine has no such GPU; `sepdash doctor` lists the "
+            "devices, --device cpu trains without a GPU"
         )
     return name
 
 
 def num_gpus() -> int:
-    """Return how many GPUs a process of this one would see."""
+    """Return the number of GPUs visible to a child process."""
     visible = visible_gpus()
     if visible is not None:
         return len(visible)
@@ -124,12 +124,12 @@ def num_gpus() -> int:
 
 @contextmanager
 def devices_taken(device: str, count: int, *, locks: Path) -> Iterator[list[str]]:
-    """Take as many devices as a run asks for: the worker's own, which it holds, and free ones beside it.
+    """Lock the devices of a run: the worker's own, already locked, and as many free ones as needed.
 
     On the CPU any number of processes share the one device.
 
     Raises:
-        DeviceError: when there are not enough, or other workers have them.
+        DeviceError: when there are not enough, or other workers use them.
     """
     if count == 1 or device == "cpu":
         yield [device]
@@ -137,30 +137,30 @@ def devices_taken(device: str, count: int, *, locks: Path) -> Iterator[list[str]
     names = [f"cuda:{index}" for index in range(num_gpus())]
     if len(names) < count:
         raise DeviceError(
-            f"precision.devices = {count}, but this machine has {len(names)} GPU(s); lower it"
+            f"precision.devices = {count}, but this machine has {len(names)} GPU(s); lower this setting"
         )
-    found, held = [device], []
+    taken, held = [device], []
     with ExitStack() as leases:
         for name in names:
-            if name == device or len(found) == count:
+            if name == device or len(taken) == count:
                 continue
             try:
                 leases.enter_context(DeviceLease(locks, name))
             except LeaseError:
                 held.append(name)
             else:
-                found.append(name)
-        if len(found) < count:
+                taken.append(name)
+        if len(taken) < count:
             raise DeviceError(
-                f"precision.devices = {count}, but other workers have {', '.join(held)}; stop them "
-                "first, or lower it"
+                f"precision.devices = {count}, but other workers are using {', '.join(held)}; "
+                "stop them or lower precision.devices"
             )
-        yield found
+        yield taken
 
 
 def child_environment(*devices: str) -> dict[str, str]:
-    """Return the environment in which a child sees these devices, in order, and no other."""
-    # A worker that was itself started by torchrun or Slurm is one process like any other.
+    """Return the environment of a child that sees these devices only, in this order."""
+    # These variables belong to a torchrun or Slurm job that may have started the worker.
     environment = {name: value for name, value in os.environ.items() if name not in _OF_TORCHRUN}
     environment |= {"PYTHONUNBUFFERED": "1", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     if devices[0] == "cpu":
@@ -176,7 +176,7 @@ def child_environment(*devices: str) -> dict[str, str]:
 def ranks_environment(devices: Sequence[str], count: int) -> dict[str, str]:
     """Return the environment for `count` processes that train together on one machine."""
     environment = child_environment(*devices)
-    # Each gets its share of the cores; what they say to each other stays on this machine.
+    # Each process gets its part of the cores; their communication stays on this machine.
     environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
     environment.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "60")
     environment.setdefault("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else "lo0")

@@ -1,4 +1,4 @@
-"""Locks that end with the process that holds them: one worker a device, one process a run."""
+"""Locks that end with their process: one worker per device, one process per run."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 
 
 class LeaseError(ValueError):
-    """Someone else holds the lock."""
+    """Another process holds the lock."""
 
 
 class FileLock:
-    """An exclusive lock on the file at `path`, which then holds the id of this process.
+    """An exclusive lock on the file at `path`, which then contains the id of this process.
 
-    The kernel lets go of it when the process ends in any way, kill -9 included.
+    The kernel releases it when the process ends in any way, including kill -9.
     """
 
     def __init__(self, path: Path) -> None:
@@ -23,7 +23,7 @@ class FileLock:
         self._file: int | None = None
 
     def acquire(self, *, timeout_s: float = 0.0) -> bool:
-        """Take the lock, waiting for it at most `timeout_s`; tell whether it was got."""
+        """Acquire the lock, waiting at most `timeout_s`; return whether it was acquired."""
         file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
         deadline = time.monotonic() + timeout_s
         while True:
@@ -41,21 +41,21 @@ class FileLock:
         return True
 
     def holder(self) -> str:
-        """Return the process id that the file names."""
+        """Return the process id in the file."""
         try:
             return self.path.read_text().strip() or "unknown"
         except OSError:
             return "unknown"
 
     def release(self) -> None:
-        """Let go of the lock."""
+        """Release the lock."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
 
 
 class DeviceLease:
-    """A worker's claim to a device, as a context manager.
+    """A worker's lock on a device, as a context manager.
 
     Raises:
         LeaseError: on entry, when another worker holds the device.
@@ -68,8 +68,8 @@ class DeviceLease:
     def __enter__(self) -> DeviceLease:
         if not self._lock.acquire():
             raise LeaseError(
-                f"another worker (process {self._lock.holder()}) has the device {self._device!r}; "
-                "stop it first, or give this one another --device"
+                f"another worker (process {self._lock.holder()}) is using the device {self._device!r}; "
+                "stop it first, or choose another --device"
             )
         return self
 

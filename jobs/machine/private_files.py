@@ -9,11 +9,11 @@ from pathlib import Path
 
 
 def ensure_private(path: Path) -> None:
-    """Create an empty file with mode 0600, and its folder with 0700, unless they are there.
+    """Create an empty file with mode 0600, and its folder with 0700, unless they exist.
 
     An existing file is never opened: closing any descriptor of a file drops every POSIX lock that the
     process holds on it, also those of SQLite connections in other threads, and that corrupts it
-    (https://www.sqlite.org/howtocorrupt.html, 2.2). The new file is closed before it gets its name.
+    (https://www.sqlite.org/howtocorrupt.html, 2.2). The new file is closed before it gets its final name.
     """
     if path.exists():
         return

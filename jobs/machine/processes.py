@@ -1,7 +1,7 @@
-"""Is a process that was noted down earlier still the same, living process?
+"""Checks whether a process recorded earlier is still the same, living process.
 
-A bare process id is reused sooner or later, so a token of its start time is noted beside it.
-Standard library only on Linux; elsewhere psutil is asked.
+Process ids are reused, so a token of the start time is recorded with them.
+Standard library only on Linux; psutil elsewhere.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def process_token(pid: int) -> str:
-    """Return text that tells this process from every other with its id; empty when it is gone."""
+    """Return text that identifies this process among all with the same id; empty when it has ended."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -21,7 +21,7 @@ def process_token(pid: int) -> str:
 
 
 def is_alive(pid: int | None, token: str) -> bool:
-    """Tell whether the process noted as (pid, token) still runs; a zombie does not."""
+    """Return whether the process recorded as (pid, token) is still running; a zombie is not."""
     if not pid:
         return False
     now = process_token(pid)

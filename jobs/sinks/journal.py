@@ -1,9 +1,9 @@
-"""Points on their way to the store, where a kill -9 can't reach them.
+"""Points on their way to the store, safe from kill -9.
 
 A checkpoint may be complete on disk a moment before the points up to it are in the store; if the
-process is killed in between, the resumed run would never make them again. So each block is appended
-to a small file, on the training thread, before it waits for the store. One `write` costs some ten
-microseconds, and the file is emptied as soon as the store has what it holds.
+process is killed in between, the resumed run would never record them again. So each block is appended
+to a small file, on the training thread, before it waits for the store. One `write` takes about ten
+microseconds, and the file is cleared as soon as the store contains its blocks.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Block:
 
 
 class Journal:
-    """The file at `path`, opened for appending; made private to its user."""
+    """The file at `path`, opened for appending, private to its user."""
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
@@ -41,7 +41,7 @@ class Journal:
         os.write(self._file, b"".join([json.dumps(head).encode(), b"\n", *columns]))
 
     def blocks(self) -> Iterator[Block]:
-        """Read what is there, up to a block that was cut off."""
+        """Yield the blocks in the file, up to a truncated one."""
         data = os.pread(self._file, os.fstat(self._file).st_size, 0)
         at = 0
         while (end := data.find(b"\n", at)) >= 0:
@@ -66,5 +66,5 @@ class Journal:
         os.ftruncate(self._file, 0)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         os.close(self._file)

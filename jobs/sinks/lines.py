@@ -1,4 +1,4 @@
-"""Tells a run's story in lines of text, for its log file."""
+"""Writes the events of a run as lines of text, for its log file."""
 
 from __future__ import annotations
 
@@ -27,22 +27,23 @@ _LEFT_OUT = {"skipped", "audio_s_per_s"}
 
 
 class LogSink:
-    """An observer that prints to `stream`; lines about progress at most every five seconds."""
+    """An observer that prints to `stream`; progress lines at most every five seconds."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._total = 0
         self._next = 0.0
-        # Keys in order: slow saving puts the bests of two evaluations behind one another.
+        # An ordered set: when saving is slow, the bests of two evaluations arrive together, and one
+        # metric may be in both.
         self._best: dict[str, None] = {}
 
     def on_event(self, event: Event) -> None:
-        """Take one event; the bests of one evaluation share a line, before whatever comes next."""
+        """Handle one event; consecutive best checkpoints share a line, printed before the next event."""
         if isinstance(event, CheckpointSaved) and event.kind.startswith(_BEST):
             self._best.setdefault(event.kind.removeprefix(_BEST))
             return
         if self._best:
-            self.say(f"saved the best by {', '.join(self._best)}")
+            self.say(f"saved the best checkpoint by {', '.join(self._best)}")
             self._best.clear()
         match event:
             case RunStarted():
@@ -54,7 +55,7 @@ class LogSink:
                 self._say_progress(event)
             case Evaluated():
                 left_out = (
-                    f", {event.num_excluded} left out (silent, or nothing to restore)"
+                    f", {event.num_excluded} excluded (silent, or nothing to restore)"
                     if event.num_excluded
                     else ""
                 )
@@ -108,9 +109,9 @@ def _describe_start(event: RunStarted) -> str:
 
 
 def _main(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Return what a line has room for; all of it is in the store."""
-    found = {name: value for name, value in metrics.items() if metric_of(name).is_main}
-    return found or dict(metrics)
+    """Return the metrics to print; the store contains all of them."""
+    shown = {name: value for name, value in metrics.items() if metric_of(name).is_main}
+    return shown or dict(metrics)
 
 
 def _list(values: Mapping[str, float], units: Mapping[str, str]) -> str:

@@ -1,7 +1,7 @@
-"""Carries events from the training thread to a thread that can afford to be slow.
+"""Passes events from the training thread to a thread that may be slow.
 
-Owns the waiting line and its bound: points are dropped, and counted, when nobody takes them for so
-long that memory would suffer; every other event is rare and kept.
+Owns the bounded buffer between them: points are dropped and counted when the buffer is full; all
+other events are rare, and never dropped.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 # About 20 minutes of points at the default flush interval.
 _CAPACITY = 2_000
-# Events that come within this time are handled together.
+# Events that arrive within this time are handled together.
 _GATHER_S = 0.1
 _RETRY_S = 1.0
 
@@ -31,7 +31,7 @@ class Pump:
     A batch for which `handle` raises is logged and handed over again, until `close`.
 
     Args:
-        handle: called with at least one event, or with none when nothing came for `idle_s`.
+        handle: called with at least one event, or with none after `idle_s` without events.
         name: of the thread.
         idle_s: how long to wait for an event.
     """
@@ -49,7 +49,7 @@ class Pump:
         self._thread.start()
 
     def put(self, event: Event) -> None:
-        """Take one event; returns at once."""
+        """Buffer one event; returns at once."""
         if len(self._waiting) >= _CAPACITY and isinstance(event, PointsRecorded):
             self._dropped += len(event.updates)
             return
@@ -58,7 +58,7 @@ class Pump:
             self._arrived.set()
 
     def holds_only(self, count: int) -> bool:
-        """Tell whether nothing came after the first `count` events in line."""
+        """Return whether the buffer contains nothing after its first `count` events."""
         return len(self._waiting) <= count
 
     def take_dropped(self) -> int:
@@ -67,7 +67,7 @@ class Pump:
         return dropped
 
     def close(self, timeout_s: float = 30.0) -> bool:
-        """Handle what is left, then end the thread; tell whether all of it was handled."""
+        """Handle the remaining events, then end the thread; return whether all were handled."""
         self._closing.set()
         self._arrived.set()
         self._thread.join(timeout_s)
@@ -89,8 +89,8 @@ class Pump:
         try:
             self._handle(batch)
         except Exception:
-            # A fan-out of telemetry: training goes on whatever happens to those who listen.
-            logger.exception("events could not be handled; they are kept and tried again")
+            # Telemetry fan-out: training continues whatever fails in a sink.
+            logger.exception("events could not be handled; they are kept and retried")
             return False
         for _ in batch:
             self._waiting.popleft()

@@ -1,7 +1,7 @@
 """Writes a run's events to the run store: curves, progress, checkpoints, notices, heartbeat.
 
-`on_event` runs on the training thread and only notes the event down; a thread writes batches of them,
-each batch in one transaction, so nothing is half-written and a failed batch can be tried again.
+`on_event` runs on the training thread and only buffers the event; another thread writes batches, each
+in one transaction, so nothing is partially written and a failed batch can be retried.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ from jobs.store.writer import StoreWriter
 
 logger = logging.getLogger(__name__)
 
-# Speed is measured over this time, evaluations and saves included, so that the ETA is honest.
+# Window of the speed, including evaluations and saves, so that the ETA accounts for them.
 _SPEED_WINDOW_S = 60.0
 
 
 class StoreSink:
-    """An observer that writes to the store at `path`; `folder` is the run's own.
+    """An observer that writes to the store at `path`; `folder` is that of the run.
 
-    What an earlier, killed process of the run left in its journal is stored first. The heartbeat
-    starts at once. Close it, or use it as a context manager.
+    Points that an earlier, killed process of the run left in its journal are stored first. The
+    heartbeat starts at once. Call `close` at the end.
     """
 
     def __init__(self, path: Path, run_id: int, folder: Path) -> None:
@@ -68,7 +68,7 @@ class StoreSink:
         journal.clear()
 
     def on_event(self, event: Event) -> None:
-        """Take one event; returns at once."""
+        """Buffer one event; returns at once."""
         if isinstance(event, PointsRecorded | Evaluated):
             with self._lock:
                 self._keep(_to_block(event))
@@ -77,10 +77,10 @@ class StoreSink:
             self._pump.put(event)
 
     def close(self) -> None:
-        """Write what is left.
+        """Write the remaining events.
 
         Raises:
-            StoreError: when the store could not take it.
+            StoreError: when they could not be written.
         """
         complete = self._pump.close()
         if complete:
@@ -96,7 +96,9 @@ class StoreSink:
         try:
             self._journal.append(block)
         except OSError:
-            logger.exception("the journal of points can't be written; training goes on without it")
+            logger.exception(
+                "the journal of points can't be written; training continues without it"
+            )
             self._journal = None
 
     def _write(self, batch: Sequence[Stamped]) -> None:
@@ -104,15 +106,13 @@ class StoreSink:
             for stamp, event in batch:
                 self._write_event(stamp, event)
             if dropped := self._pump.take_dropped() if batch else 0:
-                text = (
-                    f"{dropped} points of each curve were dropped: the store was busy for too long"
-                )
+                text = f"{dropped} points of each curve were dropped because the store was busy for too long"
                 self._store.add_event(self._run_id, "warning", "points-dropped", message=text)
             self._store.update_run(
                 self._run_id, heartbeat_at=time.time(), **self._progress.columns()
             )
         with self._lock:
-            # The batch is still in line here; whatever came after it is not in the store yet.
+            # The batch is still in the buffer here; any later events are not in the store yet.
             if self._journal is not None and self._pump.holds_only(len(batch)):
                 self._journal.clear()
 
@@ -181,7 +181,7 @@ class StoreSink:
 
 
 class Progress:
-    """How far the run is and how fast it goes, as columns of `runs`."""
+    """Progress and speed of the run, as columns of `runs`."""
 
     def __init__(self) -> None:
         self.earlier_s = 0.0
@@ -190,20 +190,20 @@ class Progress:
         self._counters: Counters | None = None
 
     def start(self, stamp: float, counters: Counters) -> None:
-        """Note that training begins."""
+        """Record the start of training."""
         self._started = stamp
         self._marks.clear()
         self.advance(stamp, counters)
 
     def advance(self, stamp: float, counters: Counters) -> None:
-        """Note the counters at a Unix time."""
+        """Record the counters at a Unix time."""
         self._counters = counters
         self._marks.append((stamp, counters.updates))
         while len(self._marks) > 2 and stamp - self._marks[0][0] > _SPEED_WINDOW_S:
             self._marks.popleft()
 
     def columns(self) -> dict[str, float | None]:
-        """Return what changes in the run's row."""
+        """Return the columns that have changed in the run's row."""
         if self._counters is None or self._started is None:
             return {}
         (since, before), (now, updates) = self._marks[0], self._marks[-1]

@@ -1,4 +1,4 @@
-"""Sends a run's curves to Weights & Biases, when its config asks for that.
+"""Sends a run's curves to Weights & Biases, if its config enables it.
 
 wandb is imported inside the constructor: most runs never load it.
 """
@@ -15,15 +15,14 @@ from engine.config.schema import RunConfig
 from engine.events import Evaluated, Event, PointsRecorded
 from jobs.sinks.pump import Pump, Stamped
 
-# wandb's own process gets so long to answer: a box that trains is a busy one.
+# Timeout of wandb's own process, generous because a training machine is busy.
 _PATIENCE_S = 180.0
 
 
 class WandbSink:
     """An observer that logs one row for each block of points (the means) and each evaluation.
 
-    Files go to `folder`; a resumed run continues its earlier W&B run, which is named by `key`. W&B wants rising steps, so rows that a resumed run repeats are
-    dropped by it.
+    Files go to `folder`; a resumed run continues its earlier W&B run, identified by `key`. W&B requires increasing steps, so it drops rows that a resumed run repeats.
 
     Raises:
         ValueError: when wandb can't start (not logged in, no network).
@@ -56,15 +55,15 @@ class WandbSink:
         self._pump = Pump(self._log, name="wandb-sink")
 
     def on_event(self, event: Event) -> None:
-        """Take one event; returns at once."""
+        """Buffer one event; returns at once."""
         if isinstance(event, PointsRecorded | Evaluated):
             self._pump.put(event)
 
     def close(self) -> None:
-        """Log what is left and end the W&B run; all of it is on disk when this returns."""
+        """Log the remaining rows and end the W&B run; all rows are on disk when this returns."""
         self._pump.close()
         self._run.finish()
-        # wandb's own process writes the last rows after it has said that the run is finished.
+        # wandb's own process writes the last rows after it reports that the run is finished.
         self._teardown()
 
     def _log(self, batch: Sequence[Stamped]) -> None:
@@ -84,17 +83,17 @@ def _mean(values: np.ndarray) -> float:
 
 
 class NoWandb:
-    """Stands in where W&B is off."""
+    """The sink where W&B is off."""
 
     def on_event(self, event: Event) -> None:
-        """Take one event."""
+        """Ignore the event."""
 
     def close(self) -> None:
         """Do nothing."""
 
 
 def open_wandb(config: RunConfig, *, name: str, key: str, folder: Path) -> WandbSink | NoWandb:
-    """Return the sink that `logging.wandb` asks for; `key` is the id of the W&B run, of a run for good."""
+    """Return the sink for `logging.wandb` asks for; `key` is the id of the W&B run, of a run for good."""
     if config.logging.wandb == "off":
         return NoWandb()
     return WandbSink(config, name=name, key=key, folder=folder)

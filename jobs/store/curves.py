@@ -1,7 +1,7 @@
-"""Reads a curve at the resolution that a chart can show.
+"""Reads a curve at the resolution of a chart.
 
 Level 0 is the points themselves, level L the rollups of `ROLLUP_FACTOR ** L` updates. The finest level
-that stays within a few times the wanted number of points is read and merged the rest of the way.
+within a few times the requested number of points is read, and its buckets are merged to that number.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 from jobs.store.records import ROLLUP_FACTOR, ROLLUP_LEVELS, Curve
 
-# Rows read for one drawn point, at most: bounds the work, and the coarseness to a quarter of it.
+# Maximum rows read per drawn point. It bounds the work, and a bucket is at most a quarter of a point.
 _OVERSAMPLING = 4
 
 
-# The JSON functions of SQLite print 15 digits, enough for what stands for many points. A point is
-# exact: 17 digits tell a float, and the arithmetic that prints them needs a few more.
+# The JSON functions of SQLite print 15 digits, enough for a bucket of many points. Single points are
+# exact: a float needs 17 digits, and SQLite's conversion a few more.
 _POINTS = """
     SELECT '[' || group_concat(
         '[' || step || ',' || iif(value IS NULL, 'null', printf('%!.20g', value)) || ']'
@@ -71,7 +71,7 @@ def _extent(connection: sqlite3.Connection, key: SeriesKey) -> tuple[int, int]:
 def _choose(
     connection: sqlite3.Connection, key: SeriesKey, low: int, high: int, *, max_points: int
 ) -> tuple[int, int]:
-    """Return the level to read and how many of its buckets to merge into one point."""
+    """Return the level to read and the number of its buckets to merge into one point."""
     top = ROLLUP_LEVELS[-1]
     width = ROLLUP_FACTOR**top
     sql = "SELECT sum(count) FROM rollups WHERE run = ? AND series = ? AND level = ? AND bucket BETWEEN ? AND ?"
@@ -93,15 +93,15 @@ def _rows(
 ) -> list[Row]:
     """Read all rows as one value; points are exact to the bit.
 
-    sqlite3 hands the interpreter over at every row; a thread that reads thousands of them while
-    the screen is drawn would wait as many times.
+    sqlite3 releases the interpreter lock at every row; a thread that reads thousands of rows while
+    the screen is drawn would wait for it each time.
     """
     if level == 0:
-        found = connection.execute(_POINTS, (key.run, key.id, low, high))
+        cursor = connection.execute(_POINTS, (key.run, key.id, low, high))
     else:
         width = ROLLUP_FACTOR**level
-        found = connection.execute(_BUCKETS, (key.run, key.id, level, low // width, high // width))
-    rows = json.loads(found.fetchone()[0] or "[]")
+        cursor = connection.execute(_BUCKETS, (key.run, key.id, level, low // width, high // width))
+    rows = json.loads(cursor.fetchone()[0] or "[]")
     if level == 0:
         return [(step, value, value, value, int(value is not None), value) for step, value in rows]
     return [tuple(row) for row in rows]

@@ -1,10 +1,10 @@
-"""What can go wrong with the run store, worded for the person who met it."""
+"""Errors of the run store, with messages for users."""
 
 from __future__ import annotations
 
 
 class StoreError(ValueError):
-    """The store can't do what was asked: unreadable, too new, full, or the request makes no sense."""
+    """The store can't fulfil a request: unreadable, too new, full, or an invalid request."""
 
 
 class UnknownRun(StoreError):
@@ -12,4 +12,4 @@ class UnknownRun(StoreError):
 
 
 class StateError(StoreError):
-    """The run is in a state that the request does not fit."""
+    """The state of the run does not allow the request."""

@@ -1,4 +1,4 @@
-"""The steps that bring an older store up to date, in order, each recorded in its transaction."""
+"""The migrations of the run store, in order, each recorded in its own transaction."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def m001_initial(db: Database) -> None:
 
 @migrations()
 def m002_item_results(db: Database) -> None:
-    """Keep evaluations item by item."""
+    """Add per-item results of evaluations."""
     for statement in ITEM_RESULTS:
         db.execute(statement)
     db.execute("PRAGMA user_version = 2")
@@ -36,7 +36,7 @@ def m002_item_results(db: Database) -> None:
 
 @migrations()
 def m003_headline(db: Database) -> None:
-    """Name the metric that a run is judged by, beside its best values."""
+    """Add the headline metric of a run, and rename the columns of its best values."""
     for statement in HEADLINE:
         db.execute(statement)
     db.execute("PRAGMA user_version = 3")
@@ -67,6 +67,6 @@ def m006_needs(db: Database) -> None:
 
 
 def migrate(db: Database) -> None:
-    """Apply what is missing; a store at `SCHEMA_VERSION` is left alone."""
+    """Apply missing migrations; a store at `SCHEMA_VERSION` is left unchanged."""
     if db.execute("PRAGMA user_version").fetchone()[0] < SCHEMA_VERSION:
         migrations.apply(db)

@@ -1,4 +1,4 @@
-"""Where a run goes when its process has ended without saying so itself."""
+"""The state of a run after its process has ended without setting it."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import Any
 from jobs.store.records import RunState
 from jobs.store.writer import StoreWriter
 
-# Starts of a run without a checkpoint saved in between, after which it is given up.
+# A run fails after this many starts without a new checkpoint.
 MAX_ATTEMPTS = 3
-# Exit status of a process that can't go on while another one can, from the last checkpoint.
+# Exit status of a process that can't continue, while a new one can, from the last checkpoint.
 TRY_AGAIN = 75
 
 _OVER = {"stopping": 0, "worker": None, "pid": None, "pid_token": "", "speed": None}
 
 
 def end(store: StoreWriter, run_id: int, to: RunState, *, message: str = "") -> bool:
-    """Move a running run to the state it ended in; tell whether it was running."""
+    """Move a running run to its final state; return whether it was running."""
     fields = {**_OVER, "message": message, "ended_at": time.time()}
     return store.move(run_id, to, ("running",), **fields)
 
 
 def requeue(store: StoreWriter, run_id: int, *, message: str = "", counts: bool = True) -> RunState:
-    """Put an interrupted run back to its place in the queue, or stop it if that was asked.
+    """Return an interrupted run to its place in the queue, or stop it if that was requested.
 
-    `message` says what happened; where `counts` is false the start was not to blame, and does not
-    count among those that came to nothing.
+    `message` gives the reason. With `counts` false, the start does not count towards the limit of
+    starts without a checkpoint.
 
     Returns:
         The state the run was moved to.
@@ -47,6 +47,6 @@ def requeue(store: StoreWriter, run_id: int, *, message: str = "", counts: bool 
 
 
 def attempts_of(store: StoreWriter, run_id: int) -> int:
-    """Return how often the run was started since it last saved a checkpoint."""
+    """Return the number of starts of a run since its last saved checkpoint."""
     rows = store.rows("SELECT attempts FROM runs WHERE id = ?", (run_id,))
     return int(rows[0][0]) if rows else 0

@@ -1,7 +1,7 @@
-"""Writes points of curves and keeps their rollups true, also when the tail of a curve is cut off.
+"""Writes points of curves and keeps their rollups consistent, also when the end of a curve is deleted.
 
-A rollup of level L sums up `ROLLUP_FACTOR ** L` updates: lowest, highest, sum and count of the finite
-values, and the last of them. Points must come in order; one that is already there is passed over.
+A rollup of level L summarises `ROLLUP_FACTOR ** L` updates: minimum, maximum, sum and count of the
+finite values, and the last of them. Points must arrive in order; existing ones are skipped.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from jobs.store.records import ROLLUP_FACTOR, ROLLUP_LEVELS
 
 Point = tuple[int, float | None]
 
-# Each statement lets another thread have the interpreter, training for one: many rows to a statement
-# cost half the time of one.
+# Every statement releases the interpreter lock, often to the training thread. With many rows per
+# statement, inserting takes half the time.
 _ROWS = 64
 _INSERT_POINT = "INSERT INTO points (run, series, step, value) VALUES (?1, ?2, ?3, ?4)"
 _INSERT_POINTS = _INSERT_POINT + "".join(
@@ -43,7 +43,7 @@ def insert_points(
     series: Mapping[str, Sequence[float]],
     units: Mapping[str, str],
 ) -> None:
-    """Append points; `steps` rise, each series has one value for each of them, NaN is stored as NULL."""
+    """Append points; `steps` increase, each series has one value per step, NaN is stored as NULL."""
     for name, values in series.items():
         series_id = _series_id(connection, run_id, name, units.get(name, ""))
         key = (run_id, series_id)
@@ -75,7 +75,7 @@ def _finite(value: float) -> float | None:
 
 
 def delete_after(connection: sqlite3.Connection, run_id: int, update: int) -> None:
-    """Drop every point after `update`, and rebuild the buckets that the cut goes through."""
+    """Delete every point after `update`, and rebuild the buckets that contain it."""
     connection.execute("DELETE FROM points WHERE run = ? AND step > ?", (run_id, update))
     for level in ROLLUP_LEVELS:
         width = ROLLUP_FACTOR**level
@@ -101,30 +101,30 @@ def _rebuild(connection: sqlite3.Connection, key: tuple[int, int, int], bucket: 
 
 def _series_id(connection: sqlite3.Connection, run_id: int, name: str, unit: str) -> int:
     sql = "SELECT id FROM series WHERE run = ? AND name = ?"
-    found = connection.execute(sql, (run_id, name)).fetchone()
-    if found is None:
+    row = connection.execute(sql, (run_id, name)).fetchone()
+    if row is None:
         connection.execute(
             "INSERT INTO series (run, name, unit) VALUES (?, ?, ?)", (run_id, name, unit)
         )
-        found = connection.execute(sql, (run_id, name)).fetchone()
-    return int(found[0])
+        row = connection.execute(sql, (run_id, name)).fetchone()
+    return int(row[0])
 
 
 Summary = tuple[int, float | None, float | None, float, int, float | None]
 
 
 def _summaries(points: Iterable[Point], width: int) -> list[Summary]:
-    """Sum up points bucket by bucket: (bucket, low, high, total, count, last)."""
+    """Summarise points per bucket: (bucket, low, high, total, count, last)."""
     values: dict[int, list[float]] = {}
     for step, value in points:
         bucket = values.setdefault(step // width, [])
         if value is not None:
             bucket.append(value)
     return [
-        (bucket, min(found), max(found), math.fsum(found), len(found), found[-1])
-        if found
+        (bucket, min(finite), max(finite), math.fsum(finite), len(finite), finite[-1])
+        if finite
         else (bucket, None, None, 0.0, 0, None)
-        for bucket, found in values.items()
+        for bucket, finite in values.items()
     ]
 
 

@@ -1,10 +1,10 @@
-"""Reads the run store: the dashboard's and the command line's window on everything that runs.
+"""Reads the run store for the dashboard and the command line.
 
-Standard library only (sqlite-utils takes 0.4 s to import), read-only, one reader for each thread.
-A store that does not exist yet reads as an empty one.
+Standard library only (sqlite-utils takes 0.4 s to import), read-only, one reader per thread. A store
+that does not exist yet counts as empty.
 """
 
-# ruff: noqa: S608 (the SQL is put together from constants of this file; values are always bound)
+# ruff: noqa: S608 (the SQL is composed of constants in this file; values are always bound)
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from jobs.store.records import (
 from jobs.store.results import read_evaluations, read_results
 from jobs.store.schema import SCHEMA_VERSION, check_version
 
-# A reader does not migrate: what columns of `runs` were called before which version of the schema.
+# A reader does not migrate: what columns of `runs` before which version of the schema.
 _OLD_COLUMNS = {
     "metric": (3, "'si_sdr'"), "best": (3, "best_si_sdr"), "best_ema": (3, "best_si_sdr_ema"),
     "input_score": (3, "input_si_sdr"), "items": (4, "samples"), "epochs": (5, "0.0"),
@@ -68,13 +68,13 @@ class StoreReader:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
     def data_version(self) -> int:
-        """Return a number that changes when the store has changed; 0 while there is none."""
+        """Return a number that changes with the store; 0 while there is no store."""
         rows = self._rows("PRAGMA data_version")
         return int(rows[0][0]) + 1 if rows else 0
 
@@ -86,14 +86,14 @@ class StoreReader:
         """Return one run.
 
         Raises:
-            UnknownRun: when there is none, with the nearest name.
+            UnknownRun: when it does not exist, with the nearest name.
         """
         text = str(id_or_name)
         is_id = text.isascii() and text.isdecimal() and len(text) < 19
         where = "id = ?" if is_id else "name = ?"
         key: int | str = int(text) if is_id else text
-        if found := self._run_records(f"WHERE {where}", (key,)):
-            return found[0]
+        if records := self._run_records(f"WHERE {where}", (key,)):
+            return records[0]
         names = [row[0] for row in self._rows("SELECT name FROM runs ORDER BY id DESC")]
         raise UnknownRun(f"no run {text!r}{_hint(text, names)}")
 
@@ -134,8 +134,8 @@ class StoreReader:
     ) -> Curve:
         """Return one curve from update `first` to `last`, at most `max_points` + 1 points of it.
 
-        Where there are more, each point stands for a bucket of updates (minimum, maximum, mean, last).
-        A series the run does not have is an empty curve.
+        With more points, each one summarises a bucket of updates (minimum, maximum, mean, last). An
+        unknown series is an empty curve.
         """
         rows = self._rows(
             "SELECT id, unit FROM series WHERE run = ? AND name = ?", (run_id, series)
@@ -196,16 +196,16 @@ class StoreReader:
         ]
 
     def evaluations(self, run_id: int) -> list[EvaluationRecord]:
-        """List the evaluations of a run that are known item by item, in order."""
+        """List the evaluations of a run with per-item results, in order."""
         with self._worded():
             connection = self._open()
-            # Before version 2 there was no such table.
+            # Before version 2 lack this table.
             if connection is None or self._version < 2:
                 return []
             return read_evaluations(connection, run_id)
 
     def item_results(self, run_id: int, updates: int, metric: str) -> list[float | None]:
-        """Return the value of each item at an update; empty when it is not known."""
+        """Return the value of each item at an update; empty when unknown."""
         with self._worded():
             connection = self._open()
             if connection is None or self._version < 2:
@@ -213,7 +213,7 @@ class StoreReader:
             return read_results(connection, run_id, updates, metric)
 
     def clips(self, run_id: int) -> list[ClipRecord]:
-        """List the audio files kept of a run: those of an update after the other, item by item."""
+        """List the audio files kept of a run, by update, then by item."""
         table = "clips" if self._current_version() >= 4 else "samples"
         sql = f"""
             SELECT run, updates, item, kind, path, spectrogram FROM {table}
@@ -224,9 +224,9 @@ class StoreReader:
     def system(
         self, run_id: int | None = None, *, since: float = 0.0, max_points: int = 500
     ) -> list[SystemRecord]:
-        """List samples of the machine since a Unix time, oldest first, thinned to about `max_points`.
+        """List system samples since a Unix time, oldest first, thinned to about `max_points`.
 
-        A thinned sample holds the mean of the percentages and the peak of the memories.
+        A thinned sample contains mean percentages and peak memory.
         """
         where, values = ("run = ? AND", (run_id,)) if run_id is not None else ("", ())
         counted = self._rows(
@@ -245,7 +245,7 @@ class StoreReader:
         return [SystemRecord(*row) for row in self._rows(sql, (*values, since))]
 
     def workers(self) -> list[WorkerRecord]:
-        """List the workers that are noted down, with whether their process lives."""
+        """List the registered workers, and whether their process is alive."""
         sql = "SELECT id, device, pid, pid_token, started_at, heartbeat_at, run FROM workers ORDER BY id"
         return [
             WorkerRecord(id_, device, pid, started, beat, run, is_alive(pid, token))
@@ -311,6 +311,6 @@ def _words(waits: Sequence[Wait]) -> str:
 
 def _hint(name: str, names: Sequence[str]) -> str:
     if not names:
-        return ": there are no runs yet; enqueue one with `sepdash enqueue PRESET`"
-    found = difflib.get_close_matches(name, names, n=1)
-    return f", did you mean {found[0]!r}?" if found else "; `sepdash runs` lists them"
+        return ": no runs yet; enqueue one with `sepdash enqueue PRESET`"
+    nearest = difflib.get_close_matches(name, names, n=1)
+    return f", did you mean {nearest[0]!r}?" if nearest else "; `sepdash runs` lists them"

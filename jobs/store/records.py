@@ -1,4 +1,4 @@
-"""Rows of the run store as values. Free of slow imports: the dashboard loads this at start."""
+"""Rows of the run store as values. No slow imports: the dashboard loads this at start."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from engine.metrics.registry import metric_of
 RunState = Literal["queued", "running", "finished", "stopped", "failed"]
 RUN_STATES: tuple[RunState, ...] = get_args(RunState)
 
-# Points closer than this many buckets' width need no raw rows: level L covers 16 ** L updates a bucket.
+# A bucket of rollup level L covers ROLLUP_FACTOR ** L updates.
 ROLLUP_LEVELS = (1, 2, 3, 4)
 ROLLUP_FACTOR = 16
 
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """One row of `runs`. Times are Unix seconds, None where the moment has not come.
+    """One row of `runs`. Times are Unix seconds, None for events still to come.
 
     Attributes:
         epochs: passes over the training items; 0 of runs of a version that did not count them.
-        metric: what the run is judged by, such as si_sdr (dB) or wer (a fraction).
-        best, best_ema: the best value of it so far, of the weights and of their average.
-        input_score: its value for the unprocessed input, where there is such a thing.
+        metric: the headline metric, such as si_sdr (dB) or wer (a fraction).
+        best, best_ema: its best value so far, of the weights and of their average.
+        input_score: its value for the unprocessed input, where defined.
         waiting: what a queued run waits for, in words; empty where it can start. No column.
     """
 
@@ -75,18 +75,18 @@ class RunRecord:
 
     @property
     def gain(self) -> float | None:
-        """How much higher the better one is than that of the unprocessed input, None if unknown."""
+        """The better of the two minus the value of the unprocessed input, None if unknown."""
         top, level = self.top, self.input_score
         return None if top is None or level is None else top - level
 
     @property
     def progress(self) -> float:
-        """Share of the run that is done, 0 to 1."""
+        """Completed fraction of the run, 0 to 1."""
         return min(1.0, self.updates / self.total_updates) if self.total_updates else 0.0
 
     @property
     def eta_s(self) -> float | None:
-        """Seconds to the end at the present speed (updates per second), None when unknown."""
+        """Remaining seconds at the current speed, None when unknown."""
         if self.state != "running" or not self.speed:
             return None
         return max(0.0, (self.total_updates - self.updates) / self.speed)
@@ -146,7 +146,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class EventRecord:
-    """One row of `events`: what a person should know of a run or a worker."""
+    """One row of `events`: a notice about a run or a worker."""
 
     id: int
     run: int | None
@@ -175,7 +175,7 @@ class EvaluationRecord:
 
     Attributes:
         train_seconds: training time of the run up to here, evaluations included.
-        items_key: names what was judged: equal keys mean equal items in the same order.
+        items_key: identifies the items: equal keys mean equal items in the same order.
     """
 
     run: int
@@ -186,7 +186,7 @@ class EvaluationRecord:
 
 @dataclass(frozen=True, slots=True)
 class ClipRecord:
-    """One row of `clips`: an audio file heard at an evaluation.
+    """One row of `clips`: an audio clip of an evaluation.
 
     Attributes:
         item: number of the validation item.
@@ -204,7 +204,7 @@ class ClipRecord:
 
 @dataclass(frozen=True, slots=True)
 class SystemRecord:
-    """One sample of the machine; GPU fields are None where there is no GPU."""
+    """One system sample; GPU fields are None without a GPU."""
 
     time: float
     run: int | None
@@ -220,7 +220,7 @@ class SystemRecord:
 
 @dataclass(frozen=True, slots=True)
 class WorkerRecord:
-    """One row of `workers`; alive means its process exists, which the reader checks."""
+    """One row of `workers`; the reader sets `alive` when its process exists."""
 
     id: int
     device: str

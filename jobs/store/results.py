@@ -1,7 +1,7 @@
-"""Evaluations item by item: writes and reads the tables `evaluations` and `item_results`.
+"""Per-item results of evaluations: writes and reads the tables `evaluations` and `item_results`.
 
 Values of one metric are a JSON list in the order of the items, null where an item has none: a row
-for each value would be ten times as large, and `json_each` reads a list as well. Standard library
+per value would be ten times as large, and SQL can read the list with `json_each`. Standard library
 only, for the reader.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 from jobs.store.records import EvaluationRecord
 
-# Millionths of a decibel: beyond what any comparison needs, and half the bytes of full precision.
+# Millionths of a decibel: more than any comparison needs, at half the size of full precision.
 _DIGITS = 6
 
 
@@ -23,7 +23,7 @@ def insert_results(
     evaluation: EvaluationRecord,
     results: Mapping[str, Sequence[float]],
 ) -> None:
-    """Store one evaluation of a run and the values of its items; one that is there stays as it is."""
+    """Store one evaluation of a run and the values of its items; an existing one is kept."""
     row = (evaluation.run, evaluation.updates, evaluation.train_seconds, evaluation.items_key)
     connection.execute(
         """
@@ -42,7 +42,7 @@ def insert_results(
 
 
 def delete_results_after(connection: sqlite3.Connection, run_id: int, update: int) -> None:
-    """Drop every evaluation after `update`, with the values of its items and its clips."""
+    """Delete every evaluation after `update`, with the values of its items and its clips."""
     for table in ("evaluations", "item_results", "clips"):
         connection.execute(
             f"DELETE FROM {table} WHERE run = ? AND updates > ?",  # noqa: S608 (three constants)
@@ -61,10 +61,10 @@ def read_evaluations(connection: sqlite3.Connection, run_id: int) -> list[Evalua
 def read_results(
     connection: sqlite3.Connection, run_id: int, updates: int, metric: str
 ) -> list[float | None]:
-    """Return the value of each item at an update; empty when there is no such evaluation."""
+    """Return the value of each item at an update; empty without such an evaluation."""
     sql = "SELECT results FROM item_results WHERE run = ? AND updates = ? AND metric = ?"
-    found = connection.execute(sql, (run_id, updates, metric)).fetchone()
-    values: list[float | None] = json.loads(found[0]) if found else []
+    row = connection.execute(sql, (run_id, updates, metric)).fetchone()
+    values: list[float | None] = json.loads(row[0]) if row else []
     return values
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from jobs.store.errors import StoreError
 
-# One more with each migration; kept in `PRAGMA user_version`.
+# Incremented by each migration; stored in `PRAGMA user_version`.
 SCHEMA_VERSION = 6
 
 INITIAL = (
@@ -181,7 +181,7 @@ ITEM_RESULTS = (
     """,
 )
 
-# Runs of every task have a best value: of the metric they are judged by.
+# Runs of every task have a best value of their headline metric.
 HEADLINE = (
     "ALTER TABLE runs ADD COLUMN metric TEXT NOT NULL DEFAULT 'si_sdr'",
     "ALTER TABLE runs RENAME COLUMN best_si_sdr TO best",
@@ -222,17 +222,17 @@ def check_version(connection: sqlite3.Connection, path: Path) -> int:
     """Return the schema version of an open store, 0 for an empty file.
 
     Raises:
-        StoreError: when the store was made by a newer program, or the file is no database.
+        StoreError: when a newer version created the store, or the file is not a database.
     """
     try:
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     except sqlite3.DatabaseError as error:
         raise StoreError(
-            f"{path}: can't be read as a run store ({error}); move the file away to start afresh"
+            f"{path}: is not a readable run store ({error}); move the file away to start with an empty store"
         ) from None
     if version > SCHEMA_VERSION:
         raise StoreError(
-            f"{path}: was written by a newer sepdash (schema {version}, this program knows "
-            f"{SCHEMA_VERSION}); upgrade sepdash, or choose another folder with --home"
+            f"{path}: was written by a newer sepdash (schema {version}, this version supports "
+            f"up to {SCHEMA_VERSION}); upgrade sepdash, or choose another folder with --home"
         )
     return version

@@ -3,7 +3,7 @@
 Every method is one transaction; `transaction()` groups several. One writer for each thread.
 """
 
-# ruff: noqa: S608 (names of columns come from code, never from a user; values are always bound)
+# ruff: noqa: S608 (column names come from code, never from a user; values are always bound)
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from jobs.store.records import ClipRecord, EvaluationRecord, RunState, SystemRec
 from jobs.store.results import delete_results_after, insert_results
 from jobs.store.schema import SCHEMA_VERSION, check_version
 
-# How long a writer waits for another one before it gives up.
+# Timeout of a writer that waits for another one.
 _BUSY_S = 30.0
 
 
@@ -41,7 +41,7 @@ class StoreWriter:
     def __init__(self, path: Path) -> None:
         self.path = path
         ensure_private(path)
-        # Threads hand a writer over, they never share it: the caller's duty.
+        # Threads may pass a writer on but must not share it; the caller ensures that.
         self._connection = sqlite3.connect(
             path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
         )
@@ -69,15 +69,15 @@ class StoreWriter:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._connection.close()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Group what is written inside: all of it, or nothing. Nests."""
+        """Group writes into one atomic transaction. Can be nested."""
         with self._worded():
             if not self._connection.in_transaction:
-                # At once: a transaction that starts by reading can't wait for its turn to write.
+                # IMMEDIATE: a transaction that starts by reading can't wait for the write lock later.
                 self._connection.execute("BEGIN IMMEDIATE")
                 try:
                     with self._db.atomic():
@@ -101,12 +101,12 @@ class StoreWriter:
             raise StoreError(f"{self.path}: can't be written: {error}") from error
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Return what a query finds, without waiting for other writers."""
+        """Return the rows of a query, without waiting for other writers."""
         with self._worded():
             return self._connection.execute(sql, values).fetchall()
 
     def insert_run(self, fields: Mapping[str, Any]) -> int:
-        """Insert a queued run at the end of the queue and return its id.
+        """Insert a run at the end of the queue and return its id.
 
         Raises:
             StoreError: when the name is taken.
@@ -117,7 +117,7 @@ class StoreWriter:
             ).fetchone()
             if taken is not None:
                 raise StoreError(
-                    f"a run named {fields['name']!r} exists already (id {taken[0]}); choose another name"
+                    f"a run named {fields['name']!r} already exists (id {taken[0]}); choose another name"
                 )
             row = {
                 "state": "queued",
@@ -127,13 +127,13 @@ class StoreWriter:
             return int(self._db["runs"].insert({**row, **fields}).last_pk)  # type: ignore[union-attr, arg-type]
 
     def last_position(self) -> float:
-        """Return the highest place any run has had in the queue."""
+        """Return the highest queue position of any run so far."""
         return float(self._db.execute("SELECT coalesce(max(position), 0) FROM runs").fetchone()[0])
 
     def move(
         self, run_id: int, to: RunState, from_states: Sequence[RunState], **fields: Any
     ) -> bool:
-        """Move a run to another state if it is in one of `from_states`; tell whether it was.
+        """Move a run to another state if it is in one of `from_states`; return whether it was.
 
         `fields` are columns of `runs` that change with the state.
         """
@@ -142,7 +142,7 @@ class StoreWriter:
         return self._update(columns, f"id = ? AND state IN ({marks})", (run_id, *from_states))
 
     def update_run(self, run_id: int, **fields: Any) -> bool:
-        """Change columns of a run that are no matter of state; tell whether the run exists."""
+        """Change columns of a run other than its state; return whether the run exists."""
         return self._update(fields, "id = ?", (run_id,))
 
     def _update(self, columns: Mapping[str, Any], where: str, values: Sequence[Any]) -> bool:
@@ -154,7 +154,7 @@ class StoreWriter:
         return done.rowcount > 0
 
     def note_best(self, run_id: int, values: Mapping[str, float], *, lower: bool) -> None:
-        """Keep the best of the old and new values of columns of a run; NaN is passed over."""
+        """Keep the better of the old and new values of columns of a run; NaN is ignored."""
         better = "min" if lower else "max"
         with self.transaction() as connection:
             for name, value in values.items():
@@ -164,15 +164,15 @@ class StoreWriter:
                 )
 
     def claim(self, worker: int) -> int | None:
-        """Take the first queued run that can start for a worker: it is running from here on.
+        """Claim the first queued run that can start for a worker and mark it running.
 
-        None when there is none: the queue is empty, or waits for runs that have not finished.
+        None when the queue is empty, or every queued run waits for runs that have not finished.
         """
         with self.transaction() as connection:
-            found = connection.execute(
+            row = connection.execute(
                 f"SELECT id FROM runs WHERE {CLAIMABLE} ORDER BY position, id LIMIT 1"
             ).fetchone()
-            if found is None:
+            if row is None:
                 return None
             now = time.time()
             connection.execute(
@@ -181,12 +181,12 @@ class StoreWriter:
                     attempts = attempts + 1, started_at = coalesce(started_at, ?), ended_at = NULL,
                     heartbeat_at = ?, speed = NULL, message = '' WHERE id = ?
                 """,
-                (worker, now, now, found[0]),
+                (worker, now, now, row[0]),
             )
-        return int(found[0])
+        return int(row[0])
 
     def delete_run(self, run_id: int) -> bool:
-        """Drop a run that is not running, with all that belongs to it; tell whether it was dropped."""
+        """Delete a run that is not running, with all its rows; return whether it was deleted."""
         with self.transaction() as connection:
             done = connection.execute(
                 "DELETE FROM runs WHERE id = ? AND state != 'running'", (run_id,)
@@ -194,7 +194,7 @@ class StoreWriter:
         return done.rowcount > 0
 
     def reorder(self, run_ids: Sequence[int]) -> None:
-        """Deal the places these queued runs hold among them, in the order given."""
+        """Put these queued runs in the given order, within the queue positions they already have."""
         marks = ", ".join("?" * len(run_ids))
         with self.transaction() as connection:
             rows = connection.execute(
@@ -216,12 +216,12 @@ class StoreWriter:
         series: Mapping[str, Sequence[float]],
         units: Mapping[str, str],
     ) -> None:
-        """Append points of curves and bring their rollups up to date; steps already there are skipped."""
+        """Append points of curves and update their rollups; existing steps are skipped."""
         with self.transaction() as connection:
             insert_points(connection, run_id, steps=steps, series=series, units=units)
 
     def truncate_after(self, run_id: int, update: int) -> None:
-        """Forget every point and evaluation after `update`: the run goes on from there."""
+        """Delete every point and evaluation after `update`, where the run resumes."""
         with self.transaction() as connection:
             delete_after(connection, run_id, update)
             delete_results_after(connection, run_id, update)
@@ -229,12 +229,12 @@ class StoreWriter:
     def add_results(
         self, evaluation: EvaluationRecord, results: Mapping[str, Sequence[float]]
     ) -> None:
-        """Store what an evaluation found out about each item: metric -> values, NaN for none."""
+        """Store the per-item results of an evaluation: metric -> values, NaN for none."""
         with self.transaction() as connection:
             insert_results(connection, evaluation, results)
 
     def add_clips(self, clips: Sequence[ClipRecord]) -> None:
-        """Note audio files; a path that is there already is noted anew."""
+        """Store the paths of audio clips; an existing path is replaced."""
         with self.transaction() as connection:
             connection.executemany(
                 """
@@ -257,7 +257,7 @@ class StoreWriter:
         message: str,
         details: Mapping[str, Any] | None = None,
     ) -> None:
-        """Note what a person should know of a run, or of a worker (`run_id` None)."""
+        """Store an event of a run, or of a worker (`run_id` None)."""
         text = json.dumps(dict(details or {}), default=str)
         with self.transaction() as connection:
             connection.execute(
@@ -275,7 +275,7 @@ class StoreWriter:
         metrics: Mapping[str, float],
         size_bytes: int,
     ) -> None:
-        """Note a checkpoint, and forget those of the run that are gone from the disk."""
+        """Store a checkpoint, and delete the rows of checkpoints no longer on disk."""
         row = (run_id, kind, path, updates, json.dumps(dict(metrics)), size_bytes, time.time())
         with self.transaction() as connection:
             connection.execute(
@@ -287,11 +287,11 @@ class StoreWriter:
                 row,
             )
             rows = connection.execute("SELECT id, path FROM checkpoints WHERE run = ?", (run_id,))
-            gone = [(id_,) for id_, found in rows if not Path(found).exists()]
+            gone = [(id_,) for id_, saved_path in rows if not Path(saved_path).exists()]
             connection.executemany("DELETE FROM checkpoints WHERE id = ?", gone)
 
     def add_system(self, sample: SystemRecord) -> None:
-        """Store one sample of the machine."""
+        """Store one system sample."""
         names = SystemRecord.__dataclass_fields__
         with self.transaction() as connection:
             connection.execute(
@@ -300,12 +300,12 @@ class StoreWriter:
             )
 
     def forget_system(self, before: float) -> None:
-        """Drop samples of the machine older than a Unix time."""
+        """Delete system samples older than a Unix time."""
         with self.transaction() as connection:
             connection.execute("DELETE FROM system WHERE time < ?", (before,))
 
     def add_request(self, run_id: int, kind: str) -> None:
-        """Note what a person asked of a run."""
+        """Store a user's request on a run."""
         with self.transaction() as connection:
             connection.execute(
                 "INSERT INTO requests (run, kind, created_at) VALUES (?, ?, ?)",
@@ -313,7 +313,7 @@ class StoreWriter:
             )
 
     def add_worker(self, device: str, *, pid: int, token: str) -> int:
-        """Note a worker, in place of an earlier one on its device; return its id."""
+        """Register a worker, replacing an earlier one on its device; return its id."""
         now = time.time()
         with self.transaction() as connection:
             connection.execute("DELETE FROM workers WHERE device = ?", (device,))
@@ -325,7 +325,7 @@ class StoreWriter:
         return int(cursor.lastrowid or 0)
 
     def beat(self, worker: int, *, run_id: int | None) -> None:
-        """Note that a worker lives, and the run it has in hand."""
+        """Store the heartbeat of a worker, and its current run."""
         with self.transaction() as connection:
             connection.execute(
                 "UPDATE workers SET heartbeat_at = ?, run = (SELECT id FROM runs WHERE id = ?) WHERE id = ?",
@@ -333,6 +333,6 @@ class StoreWriter:
             )
 
     def remove_worker(self, worker: int) -> None:
-        """Forget a worker that has ended."""
+        """Delete a worker that has stopped."""
         with self.transaction() as connection:
             connection.execute("DELETE FROM workers WHERE id = ?", (worker,))

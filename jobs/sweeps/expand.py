@@ -1,4 +1,4 @@
-"""From an experiment to the configs of its variants, before anything is matched."""
+"""From an experiment to the configs of its variants, before matching."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from presets.merging import merge
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One variant: its settings, and the dotted keys that it sets itself."""
+    """One variant: its settings, and the dotted keys it sets itself."""
 
     name: str
     values: Mapping[str, Any]
@@ -25,11 +25,11 @@ class Variant:
 
 
 def expand(experiment: Experiment, base: Mapping[str, Any]) -> list[Variant]:
-    """Return the variants in the order of the file; the first one is what others are matched to.
+    """Return the variants in the order of the file; the others are matched to the first one.
 
     Args:
         experiment: the file.
-        base: values of the base preset, with what the command line changes already in place.
+        base: values of the base preset, with command-line overrides applied.
 
     Raises:
         ConfigError: with every problem of every variant.
@@ -70,7 +70,7 @@ def put(values: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
 
 
 def _is_of_base(error: ConfigError, base: Mapping[str, Any]) -> bool:
-    """Tell whether the base alone has the same problems, which no variant should be blamed for."""
+    """Return whether the base alone has the same problems, so that no variant causes them."""
     try:
         load_config(base)
     except ConfigError as own:
@@ -79,7 +79,7 @@ def _is_of_base(error: ConfigError, base: Mapping[str, Any]) -> bool:
 
 
 def _tops(experiment: Experiment) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the name of each variant and what it lays over the base."""
+    """Yield the name of each variant and its overrides of the base."""
     named = experiment.variants or {"": {}}
     axes = dict(leaves(experiment.grid))
     wrong = [key for key, values in axes.items() if not isinstance(values, list) or not values]

@@ -1,4 +1,4 @@
-"""What an experiment file says: a base preset, variants, seeds, and what is matched across them."""
+"""The experiment file: a base preset, variants, seeds, and what is matched across variants."""
 
 from __future__ import annotations
 
@@ -17,21 +17,28 @@ Match = Literal["none", "updates", "items", "audio_seconds", "epochs", "wall_clo
 
 
 class Experiment(Section):
-    """An experiment file, checked; the settings inside are checked when it is expanded."""
+    """A validated experiment file; the settings inside are validated when it is expanded."""
 
-    description: str = setting("", "What the experiment is about.")
-    base: str = setting(..., "The preset that every variant changes.", min_length=1)
+    description: str = setting("", "Purpose of the experiment.")
+    base: str = setting(..., "Preset that every variant modifies.", min_length=1)
     name: str = setting(
-        "{experiment}-{variant}-s{seed}", "Names of the runs; may hold these three words."
+        "{experiment}-{variant}-s{seed}",
+        "Run names; may contain {experiment}, {variant} and {seed}.",
     )
-    seeds: tuple[int, ...] = setting((0,), "Seeds; each variant is run with each.", min_length=1)
-    match: Match = setting("none", "What each variant has as much of as the first one.")
+    seeds: tuple[int, ...] = setting(
+        (0,), "Random seeds; each variant runs once per seed.", min_length=1
+    )
+    match: Match = setting(
+        "none", "Quantity held equal across variants (updates, audio seconds, ...)."
+    )
     scale_schedules: bool = setting(
-        True, "Stretch warm-up, decay and the average of the weights with the length of the run."
+        True, "Scale warm-up, decay and EMA with the length of the run."
     )
-    settings: dict[str, Any] = Field(default={}, alias="set", description="Settings of all runs.")
+    settings: dict[str, Any] = Field(
+        default={}, alias="set", description="Settings shared by all runs."
+    )
     variants: dict[str, dict[str, Any]] = setting({}, "Named variants and their settings.")
-    grid: dict[str, Any] = setting({}, "Settings with a list of values each: all combinations.")
+    grid: dict[str, Any] = setting({}, "Lists of setting values; all combinations are run.")
 
 
 def load_experiment(values: Mapping[str, Any]) -> Experiment:
@@ -44,7 +51,7 @@ def load_experiment(values: Mapping[str, Any]) -> Experiment:
         return Experiment.model_validate_json(json.dumps(upgraded_experiment(values)))
     except TypeError as error:
         raise ConfigError(
-            [Problem("", f"holds a value that JSON can't express: {error}")]
+            [Problem("", f"contains a value that JSON can't represent: {error}")]
         ) from None
     except ValidationError as error:
         names = [field.alias or name for name, field in Experiment.model_fields.items()]
@@ -52,8 +59,8 @@ def load_experiment(values: Mapping[str, Any]) -> Experiment:
         for detail in error.errors(include_url=False):
             key = ".".join(str(part) for part in detail["loc"])
             if detail["type"] == "extra_forbidden":
-                hint = nearest(key, names) or f"; an experiment has {', '.join(names)}"
-                problems.append(Problem(key, f"unknown word of an experiment{hint}"))
+                hint = nearest(key, names) or f"; expected {', '.join(names)}"
+                problems.append(Problem(key, f"unknown key in experiment file{hint}"))
             elif detail["type"] == "missing":
                 problems.append(Problem(key, "is required"))
             else:

@@ -1,10 +1,10 @@
-"""Runs of equal length: how many updates each variant gets, and how its clocks are stretched.
+"""Runs of equal length: the number of updates of each variant, and the scaling of its clocks.
 
-The rule. The first variant is the reference. Another one is as long as it, counted in what is
-matched. Intervals (evaluation, checkpoints, logging) keep their share of the run, so that curves have
-points at the same places. With `scale_schedules` warm-up, decay and the average of the weights do so,
-too; without it they stay as they are written, as when a batch is made larger by hand. A clock that a
-variant sets itself is left alone.
+The rule: the first variant is the reference. The others have the same length, measured in the matched
+quantity. Intervals (evaluation, checkpoints, logging) keep their fraction of the run, so that curves
+have points at the same positions. With `scale_schedules`, so do warm-up, decay and EMA; without it
+they stay unchanged, as when only the batch size is edited. A clock that a variant sets itself is never
+scaled.
 """
 
 from __future__ import annotations
@@ -32,31 +32,31 @@ SCHEDULES = (
     "ema.restart_at",
 )
 
-# Seconds that one update of a config takes; None where nobody knows.
+# Seconds per update of a config; None: unknown.
 Speed = Callable[[RunConfig], float | None]
 
 
 def match_lengths(
     variants: Sequence[Variant], match: Match, *, scale_schedules: bool, speed: Speed
 ) -> list[Variant]:
-    """Return the variants with the lengths and clocks that the rule of this module gives them.
+    """Return the variants with lengths and clocks according to the rule of this module.
 
     Raises:
-        ConfigError: when a variant sets its length itself, or no speed is known to match by.
+        ConfigError: when a variant sets its own length, or a speed needed for matching is unknown.
     """
     if match == "none":
         return list(variants)
     problems = [
-        f"variant {variant.name}: schedule.length is computed where match = {match!r}; set it for "
-        "all, or use match = 'none'"
+        f"variant {variant.name}: match = {match!r} computes schedule.length; set it for all "
+        "variants, or use match = 'none'"
         for variant in variants
         if "schedule.length" in variant.own
     ]
     seconds = {variant.name: speed(variant.config) for variant in variants}
     if match == "wall_clock":
         problems += [
-            f"variant {name}: its speed is not known; train a few updates of it first (a run of the "
-            "same model, batch, data format and precision), or match something else"
+            f"variant {name}: speed unknown; first train a few updates (with the same model, batch, data "
+            "format and precision), or match another quantity"
             for name, known in seconds.items()
             if known is None
         ]
@@ -85,17 +85,17 @@ def _stretched(
         if key in variant.own:
             continue
         section, _, name = key.partition(".")
-        found = getattr(getattr(variant.config, section), name)
-        if isinstance(found, Span):
-            values = put(values, key, str(_convert(found, reference, match, ratio)))
-        elif found:
-            spans = [str(_convert(span, reference, match, ratio)) for span in found]
+        clock = getattr(getattr(variant.config, section), name)
+        if isinstance(clock, Span):
+            values = put(values, key, str(_convert(clock, reference, match, ratio)))
+        elif clock:
+            spans = [str(_convert(span, reference, match, ratio)) for span in clock]
             values = put(values, key, spans)
     return replace(variant, values=values, config=load_config(values))
 
 
 def _convert(span: Span, reference: RunConfig, match: Match, ratio: float) -> Span:
-    """Return what `span` means to the reference, counted in what is matched."""
+    """Convert a span of the reference to the matched quantity."""
     if match in ("audio_seconds", "epochs"):
         size = mean_update_size(reference, epochs=match == "epochs")
     else:
@@ -113,5 +113,5 @@ def _convert(span: Span, reference: RunConfig, match: Match, ratio: float) -> Sp
 
 
 def _exact(amount: float) -> float:
-    """Drop what rounding adds beyond the twelfth digit."""
+    """Round to twelve digits."""
     return float(f"{amount:.12g}")

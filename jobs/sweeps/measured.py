@@ -1,4 +1,4 @@
-"""How fast and how large earlier runs were: what a plan is estimated from."""
+"""Speed and size of earlier runs, from which a plan is estimated."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from engine.config.kinds import has_segments
 from engine.config.schema import RunConfig
 from jobs.store.reader import StoreReader
 
-# What decides how long an update takes, and what decides how large the checkpoints are.
+# The settings that determine the time of an update, and the size of the checkpoints.
 _OF_SPEED = (
     "model",
     "batch",
@@ -32,7 +32,7 @@ _OF_SIZE = ("model", "ema.enabled", "checkpoint.keep_last", "checkpoint.best", "
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Seconds per update and bytes on disk, by what they depend on."""
+    """Seconds per update and bytes on disk, by the settings they depend on."""
 
     seconds: Mapping[str, float]
     sizes: Mapping[str, int]
@@ -41,7 +41,7 @@ class Measured:
     def of(cls, reader: StoreReader) -> Measured:
         """Read them from the runs of a store; of equal runs the longest counts.
 
-        A short one is mostly start and evaluations.
+        A short run is mostly startup and evaluations.
         """
         seconds: dict[str, float] = {}
         sizes: dict[str, int] = {}
@@ -55,17 +55,17 @@ class Measured:
         return cls(seconds, sizes)
 
     def seconds_per_update(self, config: RunConfig) -> float | None:
-        """Return what an update takes, evaluations and saving included; None when not known."""
+        """Return the seconds per update, including evaluations and saving; None when unknown."""
         values = config.to_dict()
         return self.seconds.get(_key(values, _of_speed(values)))
 
     def size_bytes(self, config: RunConfig) -> int | None:
-        """Return what the checkpoints of a run take; None when not known."""
+        """Return the bytes of a run's checkpoints; None when unknown."""
         return self.sizes.get(_key(config.to_dict(), _OF_SIZE))
 
 
 def _of_speed(config: Mapping[str, Any]) -> tuple[str, ...]:
-    # Utterances are as long as they are; segments have one length whatever the files.
+    # Utterances vary in length with the data; segments have one length whatever the files.
     return _OF_SPEED if has_segments(config) else (*_OF_SPEED, "data.train")
 
 

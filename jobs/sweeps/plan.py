@@ -1,4 +1,4 @@
-"""A sweep before it is queued: every run with its length, its cost and what is odd about it."""
+"""A sweep before it is queued: every run with its length, cost and warnings."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from presets.merging import merge
 
 @dataclass(frozen=True, slots=True)
 class PlannedRun:
-    """One run of a sweep; `epochs` is 0 where the data isn't read, `seconds` and `size_bytes` are None where no earlier run tells them."""
+    """One run of a sweep; `epochs` is 0 where the data isn't read, `seconds` and `size_bytes` are None without a comparable earlier run."""
 
     name: str
     variant: str
@@ -42,7 +42,7 @@ class PlannedRun:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A sweep: its runs in the order they are trained, one seed of all variants after the other."""
+    """A sweep: its runs in training order, all variants of one seed before the next seed."""
 
     name: str
     experiment: Experiment
@@ -61,15 +61,15 @@ def plan_sweep(
 
     Args:
         name: the experiment's name.
-        values: what the file holds.
-        catalogue: where its base preset is.
-        assignments: `key=value`, laid over the settings of all runs and below those of the variants.
-        measured: what is known of earlier runs.
+        values: content of the file.
+        catalogue: contains its base preset.
+        assignments: `key=value` overrides of the settings shared by all runs; variants override them.
+        measured: speed and size of earlier runs.
 
     Raises:
-        ConfigError: with everything that is wrong with the file or the settings.
+        ConfigError: with every problem of the file or the settings.
         PresetError: when the base preset can't be read.
-        StoreError: when the experiment gives its runs names that no run can have.
+        StoreError: when the experiment gives its runs invalid names.
     """
     experiment = load_experiment(values)
     base = merge(catalogue.read(experiment.base), experiment.settings)
@@ -101,11 +101,11 @@ def plan_sweep(
 
 
 def queue_sweep(home: Home, plan: Plan) -> list[int]:
-    """Queue all runs of a plan, or none, and return their ids.
+    """Enqueue all runs of a plan, or none, and return their ids.
 
     Raises:
-        DataError: with everything that is wrong with the data folders.
-        StoreError: when a name is taken or no good, or the store can't be written.
+        DataError: with every problem of the data folders.
+        StoreError: when a name is taken or invalid, or the store can't be written.
     """
     runs = [NewRun(run.config, name=run.name, variant=run.variant) for run in plan.runs]
     return enqueue_all(home, runs, preset=plan.experiment.base, experiment=plan.name)
@@ -114,7 +114,7 @@ def queue_sweep(home: Home, plan: Plan) -> list[int]:
 def _expanded(
     experiment: Experiment, base: Mapping[str, Any], assignments: Sequence[str]
 ) -> list[Variant]:
-    """Return the variants; what is wrong with assignments is told with what is wrong with them."""
+    """Return the variants; problems of assignments are reported together with theirs."""
     values, wrong = applied(base, assignments)
     try:
         variants = expand(experiment, values)
@@ -151,5 +151,7 @@ def _run_name(experiment: Experiment, name: str, variant: str, seed: int) -> str
         text = text.replace(f"{{{word}}}", value)
     if "{" in text:
         known = ", ".join(f"{{{word}}}" for word in words)
-        raise ConfigError([Problem("name", f"may hold {known}, found {experiment.name!r}")])
+        raise ConfigError(
+            [Problem("name", f"may contain only the placeholders {known}, got {experiment.name!r}")]
+        )
     return text

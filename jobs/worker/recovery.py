@@ -1,4 +1,4 @@
-"""Finds the runs that a dead worker left behind and puts them back into the queue."""
+"""Requeues the runs of workers that died."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _RUNNING = """
 def recover(
     store: StoreWriter, *, worker: int, grace_s: float, echo: Callable[[str], None]
 ) -> None:
-    """Requeue each run marked running that no other living worker has in hand.
+    """Requeue each run marked running that no other living worker is processing.
 
-    Called by `worker` while it has none in hand itself. A child that outlived its worker is asked to
-    save a checkpoint and end, then killed.
+    Called by `worker` while it is idle. A child that outlived its worker is asked to save a checkpoint
+    and exit, then killed.
     """
     for run_id, name, pid, token, owner, owner_pid, owner_token in store.rows(_RUNNING):
         if owner != worker and is_alive(owner_pid, owner_token or ""):
             continue
         if is_alive(pid, token):
-            echo(f"run {name} was left behind by a worker that died: ending it")
+            echo(f"run {name} is still running, but its worker died: stopping it")
             _end(pid, token, grace_s)
-        message = "its worker died; it will go on from its last checkpoint"
+        message = "its worker died; it will resume from its last checkpoint"
         store.add_event(run_id, "warning", "recovered", message=message)
         requeue(store, run_id, message=message, counts=False)
         echo(f"run {name}: {message}")
@@ -40,7 +40,8 @@ def recover(
 def _end(pid: int, token: str, grace_s: float) -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
-            # The child leads its own group; only the last call is for its data loaders, too.
+            # The child leads its own process group. SIGTERM goes to the child only, so that it can save;
+            # SIGKILL goes to the whole group, which includes its data loaders.
             (os.killpg if number is signal.SIGKILL else os.kill)(pid, number)
         except ProcessLookupError:
             return

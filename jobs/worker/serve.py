@@ -1,7 +1,7 @@
-"""The worker: holds a device, takes runs off the queue one at a time, each in a child process.
+"""The worker: locks a device and trains queued runs one at a time, each in a child process.
 
-Huey's consumer lives inside this process with one thread; signals are ours. Whatever kills the
-worker, the next one finds what it left behind (`jobs.worker.recovery`).
+Huey's consumer has one thread in this process; the worker handles signals itself. When a worker is
+killed, the next one recovers its run (`jobs.worker.recovery`).
 """
 
 from __future__ import annotations
@@ -47,22 +47,22 @@ def serve(
     stop: threading.Event | None = None,
     child: Child | None = None,
 ) -> int:
-    """Make queued runs until a signal comes, or with `drain` until none of them can start any more.
+    """Train queued runs until a signal arrives, or with `drain` until none of them can start any more.
 
     Args:
         home: where the store and the queue are.
-        device: `auto`, `cpu` or `cuda:0`; one worker can hold it.
-        drain: return when no run is queued any more, or all that are wait in vain for runs that have
-            failed or were stopped or removed; `echo` says which wait for what.
-        echo: receives one line for each thing that happens.
-        stop: set to end the worker, as SIGTERM and SIGINT do.
-        child: how children are started.
+        device: `auto`, `cpu` or `cuda:0`; one worker per device.
+        drain: return when the queue is empty, or every run in it waits for a run that has
+            failed or was stopped or removed; `echo` reports which run waits for which.
+        echo: receives one line for each event.
+        stop: set to stop the worker, as SIGTERM and SIGINT do.
+        child: command and timeouts of children.
 
     Returns:
-        How many runs failed, or were left waiting in vain.
+        The number of runs that failed, or cannot start because a run they need did not finish.
 
     Raises:
-        LeaseError: when another worker holds the device.
+        LeaseError: when another worker uses the device.
         DeviceError: when there is no such device.
         StoreError: when the store can't be used.
     """
@@ -75,7 +75,7 @@ def serve(
 
 
 class Worker:
-    """One worker on one device; `work` is its life."""
+    """One worker on one device; `work` runs it."""
 
     def __init__(
         self,
@@ -93,17 +93,17 @@ class Worker:
         self._child = child
         self._supervisor = Supervisor(home, device, shutdown=stop, child=child)
         self._id = 0
-        # Held by the consumer's thread while it has a ticket in hand.
+        # Held by the consumer's thread while it handles a ticket.
         self._busy = threading.Lock()
         self._run: int | None = None
         self._num_failed = 0
         self._num_left = 0
 
     def work(self, *, drain: bool) -> int:
-        """Recover what was left behind, make runs until it is time to end.
+        """Recover orphaned runs, train runs until it must stop.
 
         Returns:
-            How many failed, or were left waiting in vain.
+            The number of runs that failed, or cannot start because a run they need did not finish.
         """
         queue = RunQueue(self._home.queue, self._on_ticket)
         with StoreWriter(self._home.store) as store:
@@ -121,7 +121,7 @@ class Worker:
                 consumer.end()
                 store.remove_worker(self._id)
                 queue.close()
-        self._echo("worker ended")
+        self._echo("worker stopped")
         return self._num_failed + self._num_left
 
     def _begin(self, store: StoreWriter, queue: RunQueue) -> None:
@@ -129,7 +129,7 @@ class Worker:
         self._recover(store)
         text = f"worker {os.getpid()} started on {self._device}"
         if self._device == "cpu":
-            text += ": no GPU was found, or none is to be used; CPU and memory are sampled"
+            text += " (CPU only)"
         store.add_event(None, "info", "worker-started", message=text)
         self._echo(text)
         queue.top_up(self._ready())
@@ -144,11 +144,11 @@ class Worker:
                 if self._tend(store, queue, beat=beat) and drain and self._is_drained():
                     return
             except StoreError:
-                logger.exception("the store can't be used at the moment; the worker goes on")
-        self._echo("ending; a run in hand saves a checkpoint first")
+                logger.exception("the store is not available at the moment; the worker continues")
+        self._echo("stopping: the current run saves a checkpoint first")
 
     def _tend(self, store: StoreWriter, queue: RunQueue, *, beat: bool) -> bool:
-        """Show life, keep tickets coming; tell whether no queued run can start."""
+        """Send the heartbeat and add missing tickets; return whether no queued run can start."""
         with self._if_idle() as idle:
             ready = self._ready() if idle else []
             if ready:
@@ -179,7 +179,7 @@ class Worker:
         try:
             store.beat(self._id, run_id=self._run)
         except StoreError:
-            logger.exception("the heartbeat can't be written; the worker goes on")
+            logger.exception("the heartbeat can't be written; the worker continues")
 
     @contextmanager
     def _if_idle(self) -> Iterator[bool]:
@@ -196,7 +196,7 @@ class Worker:
             return [run.id for run in reader.runs() if run.state == "queued" and not run.waiting]
 
     def _on_ticket(self, run_id: int) -> None:
-        """Make the first queued run that can start, whichever the ticket was written for."""
+        """Train the first queued run that can start, whatever the run id of the ticket."""
         with self._busy, StoreWriter(self._home.store) as store:
             if self._stop.is_set():
                 return
@@ -218,7 +218,7 @@ class Worker:
         try:
             state = self._supervisor.run(store, run_id)
         except Exception as error:
-            # The supervisor of a child: a fault of ours costs this run, not the night.
+            # Boundary of a child's supervisor: a bug here fails one run, not the worker.
             logger.exception("run %s could not be supervised", run_id)
             end(store, run_id, "failed", message=f"could not be supervised: {error}")
             state = "failed"
@@ -232,10 +232,10 @@ class QuietConsumer(Consumer):  # type: ignore[misc]
     """Huey's consumer without its signal handlers."""
 
     def _set_signal_handlers(self) -> None:
-        """Leave the signals to the worker."""
+        """Do nothing: the worker handles signals."""
 
     def end(self) -> None:
-        """Let the thread finish the ticket in its hand, and wait for it."""
+        """Wait until the thread has finished its current ticket."""
         self.stop_flag.set()
         for _, thread in self.worker_threads:
             if thread.is_alive():
@@ -244,7 +244,7 @@ class QuietConsumer(Consumer):  # type: ignore[misc]
 
 @contextmanager
 def _signals_set(stop: threading.Event) -> Iterator[None]:
-    """Let SIGTERM, SIGINT and SIGHUP set `stop`; only a main thread can."""
+    """Let SIGTERM, SIGINT and SIGHUP set `stop`; has no effect outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -252,7 +252,7 @@ def _signals_set(stop: threading.Event) -> Iterator[None]:
     def note(number: int, frame: Any) -> None:
         stop.set()
 
-    # What is ignored stays ignored: nohup.
+    # Signals that are ignored stay ignored: nohup.
     heard = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, note) for number in heard}
     try:

@@ -1,10 +1,10 @@
-"""Starts a run's child process, watches it, and settles where the run goes when it has ended.
+"""Starts a run's child process, watches it, and sets the state of the run when it has ended.
 
-A run that asks for several devices is started by torchrun, one process for each; torchrun is then the
-child. It would give them half a minute after a signal, so they are asked to stop through the pipe.
+Torchrun starts a run on several devices, one process for each; torchrun is then the child. It would
+allow them only half a minute after a signal, so a message through the pipe asks them to stop.
 
-The child is a process group of its own. Its standard input is a pipe that nobody writes to: when the
-worker dies in any way the pipe closes, and the child saves a checkpoint and ends by itself.
+The child has its own process group. Its standard input is a pipe: when the worker dies in any way the
+pipe closes, and the child saves a checkpoint and exits.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ TORCHRUN = (
     sys.executable, "-P", "-m", "torch.distributed.run", "--standalone", "--max-restarts=0",
     "--local-addr=127.0.0.1",
 )  # fmt: skip
-# Time a child has to save a checkpoint when it is asked to end.
+# Time for a child to save a checkpoint when it is asked to stop.
 GRACE_S = 60.0
-# A child that shows no life for this long is hung: its heartbeat comes from a thread of its own.
+# A child without a heartbeat for this long is hung: the heartbeat has its own thread.
 SILENCE_S = 300.0
 _POLL_S = 0.2
-# How torchrun says that a process was killed.
+# Torchrun's message about a killed process.
 _SIGNAL = re.compile(r"Signal \d+ \((SIG\w+)\) received")
 
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """How children are started, and how patient their supervisor is."""
+    """The command of children, and the timeouts of their supervisor."""
 
     command: Sequence[str] = RUNNER
     grace_s: float = GRACE_S
@@ -59,7 +59,7 @@ class Child:
 
 
 class Supervisor:
-    """Runs one child at a time on `device`; `shutdown` asks it to end and puts its run back."""
+    """Runs one child at a time on `device`; `shutdown` stops it and requeues its run."""
 
     def __init__(self, home: Home, device: str, *, shutdown: threading.Event, child: Child) -> None:
         self._home = home
@@ -68,7 +68,7 @@ class Supervisor:
         self._child = child
 
     def run(self, store: StoreWriter, run_id: int) -> RunState:
-        """Make a claimed run; return the state it was left in."""
+        """Train a claimed run; return its final state."""
         folder = self._home.run_folder(run_id)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with StoreReader(self._home.store) as reader:
@@ -95,7 +95,7 @@ class Supervisor:
             _end_group(process)
         code = process.returncode
         if count > 1 and code == 1:
-            # torchrun says so whatever happened; a rank that met an error has said so in the store.
+            # Torchrun returns 1 for every failure; a rank that failed by an error has set the state itself.
             code = TRY_AGAIN
         return self._settle(store, run_id, code, asked=asked)
 
@@ -126,7 +126,7 @@ class Supervisor:
     def _watch(
         self, process: subprocess.Popen[bytes], reader: StoreReader, run_id: int, *, several: bool
     ) -> bool:
-        """Wait for the child's end; return whether it was asked to."""
+        """Wait until the child ends; return whether it was asked to stop."""
         life = Life(self._child.silence_s)
         deadline = None
         while not _has_ended(process):
@@ -136,11 +136,13 @@ class Supervisor:
                 _ask_to_stop(process, several=several)
                 deadline = time.monotonic() + self._child.grace_s
             if deadline is not None and time.monotonic() >= deadline:
-                logger.warning("run %s did not end in %s s: killed", run_id, self._child.grace_s)
+                logger.warning(
+                    "run %s did not stop within %s s: killed", run_id, self._child.grace_s
+                )
                 os.killpg(process.pid, signal.SIGKILL)
             elif run is not None and life.is_over(run):
                 logger.warning(
-                    "run %s showed no life for %s s: killed", run_id, self._child.silence_s
+                    "run %s sent no heartbeat for %s s: killed", run_id, self._child.silence_s
                 )
                 os.killpg(process.pid, signal.SIGKILL)
             time.sleep(_POLL_S)
@@ -154,28 +156,28 @@ class Supervisor:
         log = self._home.run_folder(run_id) / "log.txt"
         last = last_line(log)
         if code >= 0 and code != TRY_AGAIN:
-            message = f"its process ended with status {code}: {last}"
+            message = f"its process exited with status {code}: {last}"
             store.add_event(run_id, "error", "ended", message=message)
             end(store, run_id, "failed", message=message)
             return "failed"
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else _accident(log)
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else _accident(log)
         if asked:
             return requeue(store, run_id, message=f"interrupted: its process {how}", counts=False)
         if attempts_of(store, run_id) >= MAX_ATTEMPTS:
             message = (
-                f"its process {how}, after {MAX_ATTEMPTS} starts without a checkpoint "
-                "between them; memory may have run out (see its log); `sepdash resume` tries again"
+                f"its process {how}, after {MAX_ATTEMPTS} starts without a new checkpoint; "
+                "it may have run out of memory (see its log); retry with `sepdash resume`"
             )
             store.add_event(run_id, "error", "killed", message=message)
             end(store, run_id, "failed", message=message)
             return "failed"
-        message = f"its process {how}; it will go on from its last checkpoint"
+        message = f"its process {how}; it will resume from its last checkpoint"
         store.add_event(run_id, "warning", "killed", message=message)
         return requeue(store, run_id, message=message)
 
 
 class Life:
-    """Watches a heartbeat on this process's own clock, so that a sleeping machine frightens nobody."""
+    """Watches a heartbeat on this process's clock, so that a suspended machine raises no alarm."""
 
     def __init__(self, silence_s: float) -> None:
         self._silence_s = silence_s
@@ -183,20 +185,20 @@ class Life:
         self._seen = time.monotonic()
 
     def is_over(self, run: RunRecord) -> bool:
-        """Tell whether the heartbeat has not moved for too long."""
+        """Return whether the heartbeat has stopped for too long."""
         if run.heartbeat_at != self._beat:
             self._beat, self._seen = run.heartbeat_at, time.monotonic()
         return time.monotonic() - self._seen > self._silence_s
 
 
 def _look(reader: StoreReader, run_id: int) -> RunRecord | None:
-    """Return the run's row; None while the store can't be read: no reason to end a run."""
+    """Return the run's row; None while the store can't be read, which is no reason to stop a run."""
     try:
         return reader.run(run_id)
     except UnknownRun:
         raise
     except StoreError:
-        logger.exception("the store can't be read; the run goes on")
+        logger.exception("the store can't be read; the run continues")
         return None
 
 
@@ -216,7 +218,7 @@ def _tail(log: Path) -> str:
 
 
 def _ask_to_stop(process: subprocess.Popen[bytes], *, several: bool) -> None:
-    """Ask the child, or the processes that torchrun started, to save a checkpoint and end."""
+    """Ask the child, or the processes started by torchrun, to save a checkpoint and exit."""
     if not several:
         process.send_signal(signal.SIGTERM)
         return
@@ -227,21 +229,21 @@ def _ask_to_stop(process: subprocess.Popen[bytes], *, several: bool) -> None:
 
 
 def _accident(log: Path) -> str:
-    """Say what ended a child that can't go on: the signal that torchrun names, or its last words."""
+    """Return why a child can't continue: the signal named by torchrun, or its last log line."""
     named = _SIGNAL.findall(_tail(log).rpartition("Root Cause")[2])
     if named:
-        return f"was ended by {named[-1]}"
-    return f"can't go on: {last_line(log)}"
+        return f"was killed by {named[-1]}"
+    return f"can't continue: {last_line(log)}"
 
 
 def _has_ended(process: subprocess.Popen[bytes]) -> bool:
-    """Tell whether the child has ended, leaving it a zombie: its group id stays its own."""
+    """Return whether the child has ended; it stays a zombie, so its group id can't be reused."""
     options = os.WEXITED | os.WNOWAIT | os.WNOHANG
     return os.waitid(os.P_PID, process.pid, options) is not None
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """Kill what is left of the child's group (its data loaders), then take its exit status."""
+    """Kill the rest of the child's group (its data loaders), then collect its exit status."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

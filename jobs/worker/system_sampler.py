@@ -1,6 +1,6 @@
-"""Samples the machine while a run trains: CPU, memory, GPU. On the worker's side, on a thread.
+"""Samples the machine while a run trains: CPU, memory, GPU. Runs in a thread of the worker.
 
-The training process is not disturbed by it, and is still watched when it hangs.
+So it does not disturb the training process, and continues when that hangs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jobs.store.writer import StoreWriter
 
 logger = logging.getLogger(__name__)
 
-# Looking for new children walks through every process of the machine.
+# The search for new children scans every process of the machine.
 _CHILDREN_EVERY_S = 10.0
 
 
@@ -35,7 +35,7 @@ class SystemProbe:
         psutil.cpu_percent(interval=None)
 
     def sample(self) -> SystemRecord:
-        """Measure now; CPU is the mean since the sample before."""
+        """Measure now; CPU is the mean since the previous sample."""
         memory = psutil.virtual_memory()
         gpu = self._gpu.sample() if self._gpu else None
         return SystemRecord(
@@ -70,7 +70,7 @@ class SystemProbe:
 
 
 class SystemSampler:
-    """Stores a sample each `every_s` seconds while it is entered."""
+    """A context manager that stores a sample every `every_s` seconds."""
 
     def __init__(self, path: Path, probe: SystemProbe, *, every_s: float) -> None:
         self._path = path
@@ -95,4 +95,4 @@ class SystemSampler:
                     if self._ended.wait(self._every_s):
                         return
         except (StoreError, OSError):
-            logger.exception("samples of the machine can't be stored; the run goes on without them")
+            logger.exception("system samples can't be stored; the run continues without them")

@@ -20,4 +20,4 @@ def test_demo_learns_and_compares(shell: Shell) -> None:
         assert row["STATE"] == "finished"
         assert row["ITEMS"] == "1280"
         assert float(row["SI-SDRi"]) > 5
-    assert "ahead of" in lines[header + 3]
+    assert "dB better than" in lines[header + 3]

@@ -95,5 +95,5 @@ def test_seed_everything_repeats() -> None:
 def test_an_incomplete_state_is_refused() -> None:
     state = rng_state()
     del state.tensors["numpy"]
-    with pytest.raises(ValueError, match="lacks numpy"):
+    with pytest.raises(ValueError, match="is missing numpy"):
         set_rng_state(state)

@@ -59,7 +59,7 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_devices_without_a_gpu(no_gpu):
     assert resolve_device("auto") == resolve_device("cpu") == "cpu"
     for wanted in ("cuda", "cuda:0"):
-        with pytest.raises(DeviceError, match="no such GPU was found"):
+        with pytest.raises(DeviceError, match="this machine has no such GPU"):
             resolve_device(wanted)
     with pytest.raises(DeviceError, match="--device gpu: expected auto, cpu, cuda or cuda:N"):
         resolve_device("gpu")
@@ -101,7 +101,9 @@ def test_the_machine_is_sampled_without_a_gpu(no_gpu):
 
 
 def test_a_device_has_one_holder(tmp_path):
-    refused = pytest.raises(LeaseError, match=rf"process {os.getpid()}\) has the device 'cuda:0'")
+    refused = pytest.raises(
+        LeaseError, match=rf"process {os.getpid()}\) is using the device 'cuda:0'"
+    )
     with DeviceLease(tmp_path, "cuda:0"), DeviceLease(tmp_path, "cuda:1"), refused:
         DeviceLease(tmp_path, "cuda:0").__enter__()
     with DeviceLease(tmp_path, "cuda:0"):

@@ -51,7 +51,9 @@ def test_free_gpus_are_taken_beside_the_worker_s_own_and_given_back(home, three_
             with devices_taken("cuda:1", 2, locks=home.locks) as devices:
                 assert devices == ["cuda:1", "cuda:2"]
             with (
-                pytest.raises(DeviceError, match=r"devices = 3, but other workers have cuda:0"),
+                pytest.raises(
+                    DeviceError, match=r"devices = 3, but other workers are using cuda:0;"
+                ),
                 devices_taken("cuda:1", 3, locks=home.locks),
             ):
                 pass
@@ -100,7 +102,7 @@ def test_a_torn_update_goes_back_to_the_last_checkpoint(home, make_config):
     with StoreReader(home.store) as reader:
         assert (reader.run(run_id).state, reader.run(run_id).updates) == ("finished", 120)
         events = {event.kind: event.message for event in reader.events(run_id)}
-        assert "out of memory while weights were written" in events["killed"]
+        assert "out of memory while updating the weights" in events["killed"]
         assert reader.curve(run_id, "loss", max_points=10**6).updates == list(range(1, 121))
     assert "resumed after update 50" in (home.run_folder(run_id) / "log.txt").read_text()
 
@@ -125,7 +127,7 @@ def test_a_killed_process_of_several_is_a_killed_run(home, two_processes):
         assert (reader.run(run_id).state, reader.run(run_id).updates) == ("finished", 120)
         (event,) = [event for event in reader.events(run_id) if event.kind == "killed"]
         assert event.message == (
-            "its process was ended by SIGKILL; it will go on from its last checkpoint"
+            "its process was killed by SIGKILL; it will resume from its last checkpoint"
         )
 
 
@@ -173,7 +175,7 @@ def test_resume_with_another_number_of_processes_is_an_explicit_option(home, mak
     for run_id in (exact, capped):
         submit.stop(home, run_id)
     with pytest.raises(
-        StateError, match=r"'duration' the number of processes decides .* begun with 1"
+        StateError, match=r"it started with 1, and in batch\.mode = 'duration' data are assigned"
     ):
         submit.resume(home, capped, devices=2)
     submit.resume(home, exact, devices=2)
@@ -182,7 +184,7 @@ def test_resume_with_another_number_of_processes_is_an_explicit_option(home, mak
         assert reader.run(exact).state == "queued"
         assert reader.config(exact)["precision"]["devices"] == 2
         (event,) = [e for e in reader.events(exact) if e.kind == "replanned"]
-        assert event.message == "goes on with precision.devices = 2 instead of 1"
+        assert event.message == "continues with precision.devices = 2 instead of 1"
 
 
 def ranks_below(pid: int) -> list[psutil.Process]:

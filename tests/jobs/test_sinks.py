@@ -294,7 +294,7 @@ def test_the_log_reads_as_a_story():
         CheckpointSaved("last", "x", counters(60), {}, 12_300_000),
         Noticed("warning", "skipped", "2 updates were skipped"),
         points(61, 100),
-        RunEnded("finished", counters(100), "all updates made"),
+        RunEnded("finished", counters(100), "all updates completed"),
     ):
         sink.on_event(event)
 
@@ -302,12 +302,12 @@ def test_the_log_reads_as_a_story():
     assert lines == [
         "resumed after update 40 on cpu: 3.00 M parameters, 8 training and 2 validation items, 100 updates",
         "update 50/100: loss 50 dB, lr 0.5",
-        "update 60: evaluated 10 items, 3 left out (silent, or nothing to restore) in 1.2 s: si_sdr 4 dB",
-        "saved the best by si_sdr, val_loss",
+        "update 60: evaluated 10 items, 3 excluded (silent, or nothing to restore) in 1.2 s: si_sdr 4 dB",
+        "saved the best checkpoint by si_sdr, val_loss",
         "update 60: saved last (12.3 MB)",
         "warning: 2 updates were skipped",
         "update 100/100: loss 100 dB, lr 0.5",
-        "finished at update 100: all updates made",
+        "finished at update 100: all updates completed",
     ]
 
 

@@ -45,7 +45,7 @@ def test_a_missing_store_reads_as_empty(tmp_path):
         assert reader.data_version() == 0
         assert reader.curve(1, "loss").updates == []
         assert reader.events() == reader.system() == reader.workers() == []
-        with pytest.raises(UnknownRun, match="there are no runs yet"):
+        with pytest.raises(UnknownRun, match="no runs yet; enqueue one"):
             reader.run("x")
     assert not (tmp_path / "none.db").exists()
 
@@ -131,9 +131,12 @@ def test_an_older_store_is_read_as_it_is_and_brought_up_to_date_by_a_writer(home
 def test_a_file_that_is_no_store_is_refused(home):
     home.store.write_bytes(b"no database at all, but long enough" * 100)
 
-    with pytest.raises(StoreError, match="can't be read as a run store"):
+    with pytest.raises(StoreError, match="is not a readable run store"):
         StoreWriter(home.store)
-    with StoreReader(home.store) as reader, pytest.raises(StoreError, match="can't be read"):
+    with (
+        StoreReader(home.store) as reader,
+        pytest.raises(StoreError, match="is not a readable run store"),
+    ):
         reader.runs()
 
 

@@ -75,10 +75,10 @@ def test_names_count_up_and_must_be_free(home, make_config):
         submit.enqueue(home, make_config(), preset="x/small", name=name)
 
     assert names(home) == ["small-1", "small-2", "small-7", "small-8"]
-    with pytest.raises(StoreError, match="'small-2' exists already"):
+    with pytest.raises(StoreError, match="'small-2' already exists"):
         submit.enqueue(home, make_config(), name="small-2")
     for bad in ("12", "", "a/b", "-x", "a" * 81):
-        with pytest.raises(StoreError, match="is no name for a run"):
+        with pytest.raises(StoreError, match="is not a valid run name"):
             submit.enqueue(home, make_config(), name=bad)
 
 
@@ -175,7 +175,7 @@ def test_move_reorders_the_queue(home, make_config, to, order):
 
     assert "".join(names(home)) == order
     start(home, ids["a"])
-    with pytest.raises(StateError, match="only queued runs have a place"):
+    with pytest.raises(StateError, match="only queued runs can be moved"):
         submit.move(home, ids["a"], to="up")
 
 
@@ -209,6 +209,6 @@ def test_a_run_on_speech_is_as_long_as_its_utterances_say(home, tmp_path, write_
     with StoreReader(home.store) as reader:
         assert [reader.run(run).total_updates for run in (by_seconds, by_items)] == [20, 7]
         assert reader.run(by_items).metric == "wer"
-    with pytest.raises(PlanError, match=r"batch\.seconds = 0\.1 is too little"):
+    with pytest.raises(PlanError, match=r"batch\.seconds = 0\.1 is too small"):
         enqueue("3 updates", seconds=0.1)
     assert len(names(home)) == 2

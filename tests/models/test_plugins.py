@@ -102,7 +102,7 @@ print(json.dumps([answers, keys, kinds, "torch" in sys.modules]))
     answers, keys, kinds, torch_loaded = json.loads(run_python(repository, site, code))
     assert answers[0] == "ToyConfig"
     assert "<= 1, found 2" in answers[1]
-    assert "'bad' is no kind of model" in answers[2]
+    assert "model.kind: unknown kind 'bad'" in answers[2]
     assert "package bad-model: No module named 'bad_model'" in answers[2]
     assert keys == ["model.kind", "model.start"]
     assert kinds[0] == "audio_unet"
@@ -204,9 +204,9 @@ def test_the_class_of_the_readme_is_a_good_model(repository: Path) -> None:
     [
         ("audio_unet", Good, "the name 'audio_unet' is taken already"),
         ("other", Good, "must declare kind: Literal['other']"),
-        ("good", "text", "is no subclass of models.plugins.PluginModel"),
+        ("good", "text", "is not a subclass of models.plugins.PluginModel"),
         ("lazy", Lazy, "has no method `build`"),
-        ("silent", Silent, "no help text on width"),
+        ("silent", Silent, "no help text for width"),
     ],
 )
 def test_a_broken_model_is_left_out_with_the_reason(name: str, value: object, words: str) -> None:
@@ -225,5 +225,5 @@ def test_of_two_models_of_one_kind_the_second_is_left_out() -> None:
 
 def test_what_is_built_must_be_a_network() -> None:
     assert isinstance(build_model(Good(), channels=1, sources=1), torch.nn.Module)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"built str, expected a torch\.nn\.Module"):
+    with pytest.raises(ValueError, match=r"returned str, expected a torch\.nn\.Module"):
         build_model(Wrong(), channels=1, sources=1)  # type: ignore[arg-type]

@@ -45,7 +45,7 @@ def test_no_kind_goes_untested():
 
 @pytest.mark.parametrize("config", [ConformerRnntConfig(), EmformerRnntConfig()])
 def test_a_transducer_separates_nothing(config):
-    with pytest.raises(ValueError, match="writes text, it separates no audio"):
+    with pytest.raises(ValueError, match="is a speech-recognition model and can't separate audio"):
         build_model(config, channels=1, sources=1)
 
 

@@ -151,7 +151,7 @@ def test_it_learns_to_halve_a_band(prediction):
         ({"bins": "last:34"}, "n_fft = 64 has 33 bins"),
         ({"bins": "first:34"}, "n_fft = 64 has 33 bins"),
         ({"n_fft": 63}, "must be even"),
-        ({"hop_length": 33}, "more than half of n_fft = 64"),
+        ({"hop_length": 33}, "must be at most half of n_fft = 64"),
     ],
 )
 def test_impossible_transforms_are_refused(settings, words):

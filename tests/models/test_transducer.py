@@ -79,7 +79,7 @@ def test_the_emformer_streams_what_it_encodes(config, frames):
 
 
 def test_a_conformer_does_not_stream():
-    with pytest.raises(ValueError, match="an Emformer streams"):
+    with pytest.raises(ValueError, match="can't stream; use an Emformer"):
         small(CONFORMER).stream(torch.randn(1, 9, 5))
 
 
@@ -156,7 +156,7 @@ def test_stacking_pads_with_zeros():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"dim": 30, "heads": 4}, "dim = 30 is no multiple of heads = 4"),
+        ({"dim": 30, "heads": 4}, "dim = 30 must be a multiple of heads = 4"),
         ({"segment": 10}, "segment = 10 must be a multiple of stride = 4"),
         ({"right_context": 3}, "right_context = 3 must be a multiple of stride = 4"),
     ],

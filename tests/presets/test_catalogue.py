@@ -60,13 +60,15 @@ def test_a_user_preset_may_extend_the_shipped_one_of_its_name(user: Path) -> Non
 def test_a_circle_is_refused(user: Path) -> None:
     write(user, "a", 'extends = "b"\n')
     write(user, "b", 'extends = "a"\n')
-    with pytest.raises(PresetError, match="in a circle: a -> b -> a"):
+    with pytest.raises(PresetError, match="in a cycle: a -> b -> a"):
         Catalogue(user).read("a")
 
 
 def test_a_preset_that_extends_itself_with_none_below_is_refused(user: Path) -> None:
     write(user, "a", 'extends = "a"\n')
-    with pytest.raises(PresetError, match=r"extends an unknown preset 'a': .* only itself"):
+    with pytest.raises(
+        PresetError, match=r"extends an unknown preset 'a': no shipped preset has this name"
+    ):
         Catalogue(user).read("a")
 
 
@@ -78,7 +80,10 @@ def test_a_typo_is_answered_with_the_nearest_name() -> None:
 
 
 def test_a_file_is_no_preset_until_it_lies_in_the_folder(user: Path) -> None:
-    with pytest.raises(PresetError, match=f"put the file into {user} and call it 'mine'"):
+    with pytest.raises(
+        PresetError,
+        match=f"this is a file name; copy the file to {user} and use the preset name 'mine'",
+    ):
         Catalogue(user).read("somewhere/mine.toml")
 
 
@@ -91,8 +96,8 @@ def test_a_broken_file_is_listed_with_its_problem_and_refused_when_read(user: Pa
     write(user, "broken", "seed = \n")
     catalogue = Catalogue(user)
     (info,) = [info for info in catalogue.list() if info.name == "broken"]
-    assert "no valid TOML" in info.problem
-    with pytest.raises(PresetError, match=r"broken\.toml is no valid TOML: .*line 1"):
+    assert "not valid TOML" in info.problem
+    with pytest.raises(PresetError, match=r"broken\.toml is not valid TOML: .*line 1"):
         catalogue.read("broken")
 
 
@@ -132,7 +137,7 @@ def test_save_extends_a_known_preset_only(user: Path) -> None:
     "name", ["", "../out", "/etc/x", "a//b", "a/../b", ".hidden", "a b", "x.toml"]
 )
 def test_save_refuses_names_that_leave_the_folder(user: Path, name: str) -> None:
-    with pytest.raises(PresetError, match="is no preset name"):
+    with pytest.raises(PresetError, match="is not a valid preset name"):
         Catalogue(user).save(name, {})
     assert list(user.iterdir()) == []
 

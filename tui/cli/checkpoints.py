@@ -1,4 +1,4 @@
-"""Which checkpoint the argument RUN|CHECKPOINT means, for the commands that apply a trained model."""
+"""Resolves the argument RUN|CHECKPOINT of the commands that apply a trained model."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def locate_checkpoint(home: Home, model: str, kind: str | None) -> Path:
 
     Args:
         home: where runs are.
-        model: name or number of a run, or a folder: of a checkpoint, or of a run that has some.
-        kind: which checkpoint of a run; None: the one that was measured best.
+        model: name or number of a run, or a folder: a checkpoint, or a run with checkpoints.
+        kind: which checkpoint of a run; None selects the best one.
 
     Raises:
         click.UsageError: when there is none.
@@ -33,17 +33,17 @@ def checkpoint_of_run(home: Home, model: str, kind: str | None) -> Path:
     from jobs.store.reader import StoreReader
 
     if "/" in model:
-        raise click.UsageError(f"{model} is no folder of a checkpoint: it has no manifest.json")
+        raise click.UsageError(f"{model} is not a checkpoint folder: it has no manifest.json")
     with StoreReader(home.store) as reader:
         run = reader.run(model)
-        # Newest first, so the newest of several `last` is put in place last.
+        # Records come newest first; reversed, the newest of several `last` wins.
         by_kind = {item.kind: item for item in reversed(reader.checkpoints(run.id))}
     if kind is None:
         kind = best_checkpoint({name: item.metrics for name, item in by_kind.items()})
     elif kind not in by_kind:
         have = ", ".join(by_kind) or "none"
-        raise click.UsageError(f"run {run.name} has no checkpoint {kind!r}; it has {have}")
+        raise click.UsageError(f"run {run.name} has no checkpoint {kind!r}; available: {have}")
     if kind is None:
-        raise click.UsageError(f"run {run.name} has no checkpoint yet; it is {run.state}")
+        raise click.UsageError(f"run {run.name} has no checkpoint yet (state: {run.state})")
     path = Path(by_kind[kind].path)
     return path if path.is_absolute() else home.run_folder(run.id) / path

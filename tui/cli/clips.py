@@ -1,4 +1,4 @@
-"""`sepdash clips`: what a run's validation items sounded like at its evaluations."""
+"""`sepdash clips`: the audio clips that a run kept at its evaluations."""
 
 from __future__ import annotations
 
@@ -24,50 +24,52 @@ Examples:
 
 @click.command(epilog=_EXAMPLES)
 @run_argument
-@click.option("--newest", is_flag=True, help="Only inputs, targets and the newest estimates.")
+@click.option(
+    "--newest", is_flag=True, help="Include only inputs, targets and the latest estimates."
+)
 @click.option(
     "-o", "--out", metavar="DIR", type=click.Path(file_okay=False, path_type=Path),
-    help="Copy audio and spectrograms into this folder; made when it is not there.",
+    help="Copy audio and spectrograms to this folder (created if missing).",
 )  # fmt: skip
 @json_option
 @with_home
 def clips(run: str, *, newest: bool, out: Path | None, as_json: bool, home: Home) -> None:
-    """List or export the clips of a run: audio kept of its evaluations, where `validation.clips` is set."""
+    """List or export the clips of a run: audio kept of its evaluations, if `validation.clips` is set."""
     from jobs.store.reader import StoreReader
 
     with StoreReader(home.store) as reader:
         record = reader.run(run)
-        found = reader.clips(record.id)
+        clips = reader.clips(record.id)
         wanted = reader.config(record.id).get("validation", {}).get("clips", 0)
-    if newest and found:
-        last = max(clip.updates for clip in found)
-        found = [clip for clip in found if clip.updates in (0, last)]
+    if newest and clips:
+        last = max(clip.updates for clip in clips)
+        clips = [clip for clip in clips if clip.updates in (0, last)]
     folder = home.run_folder(record.id)
-    if out is not None and found:
-        _export(record, found, folder, out.expanduser())
+    if out is not None and clips:
+        _export(record, clips, folder, out.expanduser())
     if as_json:
-        print_json(found)
-    elif not found:
-        why = "none yet" if wanted else "none: set validation.clips before it is queued"
+        print_json(clips)
+    elif not clips:
+        why = "none yet" if wanted else "none: set validation.clips before the run is queued"
         click.echo(f"clips of {formats.clean(record.name)}: {why}", err=True)
     elif out is None:
         rows = [
             [str(s.updates) if s.updates else "", s.item, s.kind, str(folder / s.path)]
-            for s in found
+            for s in clips
         ]
         print_table(["UPDATES", "ITEM", "KIND", "PATH"], rows, right="UPDATES ITEM")
 
 
-def _export(run: RunRecord, found: list[ClipRecord], folder: Path, out: Path) -> None:
+def _export(run: RunRecord, clips: list[ClipRecord], folder: Path, out: Path) -> None:
     copies = {
         folder / path: out
         / f"{run.name.replace('/', '-')}.{Path(path).parent.name}.{Path(path).name}"
-        for clip in found
+        for clip in clips
         for path in (clip.path, clip.spectrogram)
         if path
     }
     if gone := [str(path) for path in copies if not path.is_file()]:
-        raise click.UsageError(f"gone from the disk, so nothing is copied: {', '.join(gone)}")
+        raise click.UsageError(f"files missing on disk, nothing copied: {', '.join(gone)}")
     try:
         out.mkdir(parents=True, exist_ok=True)
         for source, target in copies.items():

@@ -1,4 +1,4 @@
-"""What the commands share: the home, the RUN argument, tables and JSON."""
+"""Shared by the commands: the home, the RUN argument, tables and JSON."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def with_home(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the keyword `home`; `--home` may stand before or after the verb."""
+    """Pass the keyword `home` to a command; `--home` is accepted before and after the command name."""
 
     @click.option(
         "--home",
         "root",
         type=click.Path(file_okay=False, path_type=Path),
-        help="Folder of runs and queue.",
+        help="Home folder: run store, queue, presets.",
     )
     @functools.wraps(function)
     def wrapper(*args: Any, root: Path | None, **options: Any) -> Any:
@@ -67,7 +67,7 @@ def set_option(function: Function) -> Function:
         multiple=True,
         callback=note_new_names,
         shell_complete=_complete_key,
-        help="Change a setting; `sepdash presets --settings` lists them. May be repeated.",
+        help="Override a setting; `sepdash presets --settings` lists them. Can be repeated.",
     )(function)
 
 
@@ -82,7 +82,7 @@ def note_new_names(
 
 
 def home_of(ctx: click.Context) -> Home:
-    """Return the home while a line is being completed, when no command runs."""
+    """Return the home during shell completion, when no command is running."""
     return Home.locate(ctx.params.get("root") or ctx.find_root().params.get("home"))
 
 
@@ -92,7 +92,7 @@ def print_json(value: Any) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Return `value` made of what JSON knows."""
+    """Return `value` converted to JSON types."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = [item.name for item in dataclasses.fields(value)]
         return {name: plain(getattr(value, name)) for name in names}
@@ -118,7 +118,7 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: st
 
 
 def complete_run(ctx: click.Context, param: click.Parameter, text: str) -> list[CompletionItem]:
-    """Offer the names of runs that start with `text`."""
+    """Complete names of runs that start with `text`."""
     from jobs.store.reader import StoreReader
 
     with StoreReader(home_of(ctx).store) as reader:
@@ -127,16 +127,16 @@ def complete_run(ctx: click.Context, param: click.Parameter, text: str) -> list[
 
 
 def complete_model(ctx: click.Context, param: click.Parameter, text: str) -> list[CompletionItem]:
-    """Offer the names of runs; where none starts with `text`, files, for folders of checkpoints."""
+    """Complete run names; if none matches, complete files, so that checkpoint folders can be given."""
     return complete_run(ctx, param, text) or [CompletionItem(text, type="file")]
 
 
 def complete_preset(ctx: click.Context, param: click.Parameter, text: str) -> list[CompletionItem]:
-    """Offer the names of presets that start with `text`."""
+    """Complete names of presets that start with `text`."""
     from presets.catalogue import Catalogue
 
-    found = Catalogue(home_of(ctx).presets).list()
-    return [CompletionItem(p.name, help=p.description) for p in found if p.name.startswith(text)]
+    infos = Catalogue(home_of(ctx).presets).list()
+    return [CompletionItem(p.name, help=p.description) for p in infos if p.name.startswith(text)]
 
 
 def _complete_key(ctx: click.Context, param: click.Parameter, text: str) -> list[CompletionItem]:

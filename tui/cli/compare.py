@@ -1,4 +1,4 @@
-"""`sepdash compare`: which variant won, by how much, and whether the difference is real."""
+"""`sepdash compare`: which variant is better, by how much, and whether the difference is significant."""
 
 from __future__ import annotations
 
@@ -38,21 +38,25 @@ class _Clock(click.Choice[str]):
 @click.option("--experiment", help="Compare all runs of this experiment.")
 @click.option(
     "--by", type=_Clock(["updates", "items", "epochs", "wall_clock"]), default="items",
-    show_default=True, help="Count evaluations up to where every run has come on this clock.",
+    show_default=True, help="Compare at equal progress, measured in updates, training items or training time.",
 )  # fmt: skip
 @click.option(
     "--at", "when", type=click.Choice(["best", "final"]), default="best", show_default=True,
-    help="Which evaluation differences and orderings are about.",
+    help="Evaluation used for differences and rankings.",
 )  # fmt: skip
 @click.option(
     "--metric", "metrics", multiple=True,
-    help=f"{', '.join(metric.name for metric in BUILT_IN)}; add _full for whole files, _ema for the "
-    "averaged weights (both: _full_ema). May be repeated. [default: the main metrics the runs have]",
+    help=f"{', '.join(metric.name for metric in BUILT_IN)}; add _full for whole files, _ema for "
+    "averaged weights (both: _full_ema). Can be repeated. [default: the main metrics the runs have]",
 )  # fmt: skip
 @json_option
-@click.option("--csv", "csv_file", type=_FILE, help="Write a row for each variant and metric.")
+@click.option(
+    "--csv", "csv_file", type=_FILE, help="Write a CSV file with one row per variant and metric."
+)
 @click.option("--markdown", "markdown_file", type=_FILE, help="Write the tables as Markdown.")
-@click.option("--plot", "plot_file", type=_FILE, help="Draw the curves as .svg, .png or .pdf.")
+@click.option(
+    "--plot", "plot_file", type=_FILE, help="Plot the curves to a .svg, .png or .pdf file."
+)
 @with_home
 def compare(
     runs: tuple[str, ...],
@@ -67,8 +71,8 @@ def compare(
 ) -> None:
     """Compare runs, or the variants of an experiment; the first one is the reference.
 
-    Differences are paired by validation item, with 95 % bootstrap intervals over the items and over
-    the seeds where a variant has several. "-" as a FILE is standard output.
+    Differences are paired by validation item. Their 95 % bootstrap intervals cover the items and, if a
+    variant has several seeds, the seeds. Use "-" as FILE for standard output.
     """
     from jobs.comparison.compare import compare as judge
     from jobs.store.reader import StoreReader
@@ -82,51 +86,53 @@ def compare(
 
         check_plot(plot_file)
     with StoreReader(home.store) as reader:
-        found = judge(reader, _runs(reader, runs, experiment), **options)  # type: ignore[arg-type]
-    # A loss that differs between the runs is left out with a note.
+        comparison = judge(reader, _runs(reader, runs, experiment), **options)  # type: ignore[arg-type]
+    # A note reports that the loss is skipped because the runs define it differently.
     absent = [
-        name for name in asked if name not in found.tables and metric_of(name).family != "loss"
+        name for name in asked if name not in comparison.tables and metric_of(name).family != "loss"
     ]
     if absent:
-        raise click.UsageError(f"--metric {absent[0]}: none of these runs was judged by it")
+        raise click.UsageError(f"--metric {absent[0]}: none of these runs was evaluated with it")
     written = [file for file in (csv_file, markdown_file) if file is not None]
     if csv_file is not None:
-        _write(csv_file, tables.csv_text(found))
+        _write(csv_file, tables.csv_text(comparison))
     if markdown_file is not None:
-        _write(markdown_file, tables.markdown_text(found))
+        _write(markdown_file, tables.markdown_text(comparison))
     if plot_file is not None:
         from tui.cli.plots import draw
 
-        draw(found, plot_file)
+        draw(comparison, plot_file)
     if as_json:
-        print_json(found)
+        print_json(comparison)
     elif not any(str(file) == "-" for file in written):
-        tables.print_comparison(found)
+        tables.print_comparison(comparison)
 
 
 def _runs(reader: StoreReader, names: tuple[str, ...], experiment: str | None) -> list[RunRecord]:
     if bool(names) == bool(experiment):
-        raise click.UsageError("name the runs to compare, or an --experiment")
+        raise click.UsageError("give either the runs to compare or --experiment NAME")
     if names:
         # Naming a run twice must not count it twice.
         return list({run.id: run for run in map(reader.run, names)}.values())
     known = sorted(reader.runs(), key=lambda run: run.id)
     mine = [run for run in known if run.experiment == experiment]
-    found = [run for run in mine if run.state != "failed"]
+    chosen = [run for run in mine if run.state != "failed"]
     if failed := ", ".join(formats.clean(run.name) for run in mine if run.state == "failed"):
         click.echo(
-            f"failed, so left out: {failed}; name runs to compare them all the same", err=True
+            f"skipped failed runs: {failed}; to include them, list all runs by name", err=True
         )
-    if not found:
+    if not chosen:
         from difflib import get_close_matches
 
         have = sorted({run.experiment for run in known if run.experiment})
         close = get_close_matches(experiment or "", have, n=1)
         hint = (
-            f", did you mean {close[0]!r}?" if close else f"; there is {', '.join(have) or 'none'}"
+            f", did you mean {close[0]!r}?"
+            if close
+            else f"; available: {', '.join(have) or 'none'}"
         )
-        raise click.UsageError(f"no runs of an experiment {experiment!r}{hint}")
-    return found
+        raise click.UsageError(f"no runs of experiment {experiment!r}{hint}")
+    return chosen
 
 
 def _write(file: Path, text: str) -> None:

@@ -1,4 +1,4 @@
-"""A comparison as text, Markdown and CSV: the same tables three times."""
+"""Renders a comparison as text, Markdown and CSV."""
 
 from __future__ import annotations
 
@@ -26,39 +26,43 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def print_comparison(found: Comparison) -> None:
-    """Print the tables, the orderings and what to know about them."""
-    click.echo(_title(found))
-    for metric, rows in found.tables.items():
+def print_comparison(comparison: Comparison) -> None:
+    """Print the tables, the rankings and the notes."""
+    click.echo(_title(comparison))
+    for metric, rows in comparison.tables.items():
         click.echo(f"\n{_heading(metric)}")
         scale = metric_of(metric).scale
-        print_table(_headers(found), [_cells(found, row, scale) for row in rows], right=_RIGHT)
-    if found.orderings:
-        width = max(len(order.metric) for order in found.orderings)
-        click.echo(f"\norderings at the {found.when}: > shown, ≈ no difference shown")
-        for order in found.orderings:
+        print_table(
+            _headers(comparison), [_cells(comparison, row, scale) for row in rows], right=_RIGHT
+        )
+    if comparison.orderings:
+        width = max(len(order.metric) for order in comparison.orderings)
+        click.echo(
+            f"\nrankings at the {comparison.when} evaluation: > significant, ≈ no significant difference"
+        )
+        for order in comparison.orderings:
             click.echo(f"by {order.metric:<{width}}  {_ordering(order)}")
-    for note in found.notes:
+    for note in comparison.notes:
         click.echo(f"\nnote: {formats.clean(note)}")
 
 
-def markdown_text(found: Comparison) -> str:
+def markdown_text(comparison: Comparison) -> str:
     """Return the tables as Markdown."""
-    return "\n".join(_markdown_lines(found)) + "\n"
+    return "\n".join(_markdown_lines(comparison)) + "\n"
 
 
-def csv_text(found: Comparison) -> str:
-    """Return a row for each metric and variant, with numbers as in the store: rates are fractions."""
+def csv_text(comparison: Comparison) -> str:
+    """Return one row per metric and variant, with values as stored: rates are fractions."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(_COLUMNS)
-    for metric, rows in found.tables.items():
+    for metric, rows in comparison.tables.items():
         for row in rows:
             gap = row.difference
             interval = (gap.mean, gap.low, gap.high, gap.num_items) if gap else ("", "", "", "")
             writer.writerow(
                 [
-                    metric, row.variant, _num_runs(found, row), *_numbers(row.best),
+                    metric, row.variant, _num_runs(comparison, row), *_numbers(row.best),
                     "" if row.best_at is None else row.best_at, *_numbers(row.final), *interval,
                     row.verdict,
                 ]
@@ -66,29 +70,29 @@ def csv_text(found: Comparison) -> str:
     return stream.getvalue()
 
 
-def _markdown_lines(found: Comparison) -> Iterator[str]:
-    yield _title(found)
-    headers = _headers(found)
-    for metric, rows in found.tables.items():
+def _markdown_lines(comparison: Comparison) -> Iterator[str]:
+    yield _title(comparison)
+    headers = _headers(comparison)
+    for metric, rows in comparison.tables.items():
         yield f"\n### {_heading(metric)}\n"
         yield "| " + " | ".join(headers) + " |"
         yield "|" + "|".join("--:" if name in _RIGHT.split() else "---" for name in headers) + "|"
         for row in rows:
-            cells = _cells(found, row, metric_of(metric).scale)
+            cells = _cells(comparison, row, metric_of(metric).scale)
             yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-    if found.orderings:
-        yield f"\nOrderings at the {found.when} (≈: no difference shown):\n"
-        yield from (f"- by {order.metric}: {_ordering(order)}" for order in found.orderings)
-    if found.notes:
+    if comparison.orderings:
+        yield f"\nRankings at the {comparison.when} evaluation (≈: no significant difference):\n"
+        yield from (f"- by {order.metric}: {_ordering(order)}" for order in comparison.orderings)
+    if comparison.notes:
         yield "\nNotes:\n"
-        yield from (f"- {note}" for note in found.notes)
+        yield from (f"- {note}" for note in comparison.notes)
 
 
-def _title(found: Comparison) -> str:
+def _title(comparison: Comparison) -> str:
     return (
-        f"{len(found.runs)} runs, counted up to {_place(found, found.budget)} "
-        f"{_CLOCKS[found.by]}; differences from {formats.clean(found.reference)}, "
-        f"with 95 % intervals, at the {found.when}"
+        f"{len(comparison.runs)} runs compared up to {_place(comparison, comparison.budget)} "
+        f"{_CLOCKS[comparison.by]}; differences from {formats.clean(comparison.reference)}, "
+        f"with 95 % intervals, at the {comparison.when} evaluation"
     )
 
 
@@ -99,17 +103,17 @@ def _heading(metric: str) -> str:
     return f"{metric}{f' in {unit}' if unit else ''}{f', {what.of}' if what.of else ''}{lower}"
 
 
-def _headers(found: Comparison) -> list[str]:
+def _headers(comparison: Comparison) -> list[str]:
     return ["VARIANT", "RUNS", "BEST", "AT", "FINAL", "DIFFERENCE", "INTERVAL", "VERDICT"]
 
 
-def _cells(found: Comparison, row: Row, scale: float) -> list[str]:
+def _cells(comparison: Comparison, row: Row, scale: float) -> list[str]:
     gap = row.difference
     return [
         formats.clean(row.variant),
-        str(_num_runs(found, row)),
+        str(_num_runs(comparison, row)),
         _spread(row.best, scale),
-        formats.MISSING if row.best_at is None else _place(found, row.best_at),
+        formats.MISSING if row.best_at is None else _place(comparison, row.best_at),
         _spread(row.final, scale),
         "" if gap is None else _signed(gap.mean * scale),
         "" if gap is None else f"{_signed(gap.low * scale)} to {_signed(gap.high * scale)}",
@@ -117,14 +121,14 @@ def _cells(found: Comparison, row: Row, scale: float) -> list[str]:
     ]
 
 
-def _num_runs(found: Comparison, row: Row) -> int:
-    return sum(scores.variant == row.variant for scores in found.runs)
+def _num_runs(comparison: Comparison, row: Row) -> int:
+    return sum(scores.variant == row.variant for scores in comparison.runs)
 
 
-def _place(found: Comparison, at: float) -> str:
-    if found.by == "wall_clock":
+def _place(comparison: Comparison, at: float) -> str:
+    if comparison.by == "wall_clock":
         return formats.duration(at)
-    return f"{at:.2f}" if found.by == "epochs" else str(round(at))
+    return f"{at:.2f}" if comparison.by == "epochs" else str(round(at))
 
 
 def _spread(value: Spread | None, scale: float) -> str:
@@ -141,7 +145,7 @@ def _numbers(value: Spread | None) -> tuple[float | str, float | str]:
 
 
 def _number(value: float) -> str:
-    """Return three decimals, none of what is large, and two digits of what is tiny."""
+    """Return three decimals; none for large values, two significant digits for tiny ones."""
     if abs(value) >= 1000:
         return f"{value:.0f}"
     return f"{value:.3f}" if abs(value) >= 0.01 or value == 0 else f"{value:.2g}"

@@ -1,4 +1,4 @@
-"""`sepdash completion`: the script that teaches a shell the verbs, options, presets and runs."""
+"""`sepdash completion`: the shell completion script for commands, options, presets and runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Examples:
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print the completion script of your shell."""
+    """Print a shell completion script."""
     kind = get_completion_class(shell)
     assert kind is not None
     click.echo(kind(ctx.find_root().command, {}, "sepdash", "_SEPDASH_COMPLETE").source())

@@ -1,4 +1,4 @@
-"""`sepdash stop`, `resume`, `move` and `rm`: what is asked of runs that exist."""
+"""`sepdash stop`, `resume`, `move` and `rm`: commands for existing runs."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ Example:
 _RESUME = """\b
 Examples:
   sepdash resume baseline-1
-  sepdash resume baseline-1 --devices 2     with two processes from now on
+  sepdash resume baseline-1 --devices 2     continue with two processes
 """
 _MOVE = """\b
 Examples:
   sepdash move 7 top
   sepdash move night-3 down
-  sepdash move 7 2          to the second place
+  sepdash move 7 2          to position 2
 """
 _RM = """\b
 Examples:
@@ -38,7 +38,7 @@ _PLACES = ("up", "down", "top", "bottom")
 
 
 def _find(home: Home, names: tuple[str, ...]) -> list[RunRecord]:
-    """Look up every run before anything is changed, so that a typo changes nothing."""
+    """Look up every run before changing anything, so that a typo has no effect."""
     from jobs.store.reader import StoreReader
 
     with StoreReader(home.store) as reader:
@@ -49,12 +49,12 @@ def _find(home: Home, names: tuple[str, ...]) -> list[RunRecord]:
 @runs_argument
 @with_home
 def stop(*, runs: tuple[str, ...], home: Home) -> None:
-    """Stop runs: they save a checkpoint and can be resumed."""
+    """Stop runs; they save a checkpoint and can be resumed."""
     from jobs import submit
 
     for run in _find(home, runs):
         submit.stop(home, run.id)
-        how = "stops at its next update" if run.state == "running" else "is stopped"
+        how = "stops at the next update" if run.state == "running" else "is stopped"
         click.echo(f"run {run.id} {run.name} {how}")
 
 
@@ -62,19 +62,21 @@ def stop(*, runs: tuple[str, ...], home: Home) -> None:
 @runs_argument
 @click.option(
     "--devices", type=click.IntRange(1, 64),
-    help="Train with so many processes from now on; only with batch.mode = exact, where an update holds "
-    "the same items for any number.",
+    help="Continue with N processes. Requires batch.mode = exact (other modes assign data by process "
+    "count).",
 )  # fmt: skip
 @with_home
 def resume(*, runs: tuple[str, ...], devices: int | None, home: Home) -> None:
-    """Put stopped or failed runs back into the queue; they go on from their last checkpoint."""
+    """Queue stopped or failed runs again; they continue from their last checkpoint."""
     from jobs import submit
 
     for run in _find(home, runs):
         submit.resume(home, run.id, devices=devices)
         (queued,) = _find(home, (str(run.id),))
         waiting = f", {queued.waiting}" if queued.waiting else ""
-        click.echo(f"run {run.id} {run.name} is queued again, from update {run.updates}{waiting}")
+        click.echo(
+            f"run {run.id} {run.name} is queued again and continues from update {run.updates}{waiting}"
+        )
 
 
 @click.command(epilog=_MOVE)
@@ -82,37 +84,37 @@ def resume(*, runs: tuple[str, ...], devices: int | None, home: Home) -> None:
 @click.argument("place", metavar="up|down|top|bottom|PLACE")
 @with_home
 def move(run: str, place: str, *, home: Home) -> None:
-    """Move a queued run to another place in the queue; PLACE counts from 1."""
+    """Move a queued run within the queue; PLACE is a position, starting at 1."""
     from jobs import submit
 
     if place not in _PLACES and not (place.isdecimal() and int(place) > 0):
         raise click.BadParameter(
-            f"expected up, down, top, bottom or a place from 1, found {place!r}"
+            f"expected up, down, top, bottom or a position (1, 2, ...), found {place!r}"
         )
-    (found,) = _find(home, (run,))
-    submit.move(home, found.id, to=cast("Place", place) if place in _PLACES else int(place))
-    click.echo(f"run {found.id} {found.name} moved: {place}")
+    (record,) = _find(home, (run,))
+    submit.move(home, record.id, to=cast("Place", place) if place in _PLACES else int(place))
+    click.echo(f"run {record.id} {record.name} moved: {place}")
 
 
 @click.command(epilog=_RM)
 @runs_argument
-@click.option("--keep-files", is_flag=True, help="Leave log and checkpoints on disk.")
+@click.option("--keep-files", is_flag=True, help="Keep the log and checkpoints on disk.")
 @click.option("--force", is_flag=True, help="Also remove runs that other runs need.")
-@click.option("-y", "--yes", is_flag=True, help="Don't ask.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 @with_home
 def rm(*, runs: tuple[str, ...], keep_files: bool, force: bool, yes: bool, home: Home) -> None:
-    """Remove runs with their files; at a terminal, asks first.
+    """Remove runs and their files; asks for confirmation in a terminal.
 
     A run that unfinished runs need is kept, unless they are removed with it.
     """
     from jobs import submit
 
-    found = _find(home, runs)
-    names = ", ".join(run.name for run in found)
+    records = _find(home, runs)
+    names = ", ".join(run.name for run in records)
     if not yes and sys.stdin.isatty():
-        files = "" if keep_files else " and their checkpoints"
+        files = "" if keep_files else " with their logs and checkpoints"
         click.confirm(f"Remove {names}{files}?", abort=True)
-    together = [run.id for run in found]
-    for run in found:
+    together = [run.id for run in records]
+    for run in records:
         submit.remove(home, run.id, keep_files=keep_files, force=force, together=together)
         click.echo(f"run {run.id} {run.name} is removed")

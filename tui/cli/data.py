@@ -1,4 +1,4 @@
-"""`sepdash data`: what is in folders of audio, and what is wrong with them, before a night is spent."""
+"""`sepdash data`: checks and indexes audio folders before training; builds utterances of digits."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 _CHECK_EXAMPLES = """\b
 Examples:
-  sepdash data check ~/musdb18hq                        a folder, whatever it holds
-  sepdash data check ~/speech/train.jsonl               utterances with text; LibriSpeech, too
+  sepdash data check ~/musdb18hq                        any folder of audio
+  sepdash data check ~/speech/train.jsonl               utterances with transcripts
   sepdash data check stems/vocals --set data.train=~/musdb18hq/train
-  sepdash data check ~/speech --allow short             short files are fine
+  sepdash data check ~/speech --allow short             accept short files
 """
 _INDEX_EXAMPLES = """\b
 Examples:
   sepdash data index ~/speech                  write speech/sepdash-index.jsonl
-  sepdash data index ~/speech --hash           with a hash of each file's bytes
-  sepdash data index ~/speech --verify         what has changed since
+  sepdash data index ~/speech --hash           include a hash of each file
+  sepdash data index ~/speech --verify         list changes since then
 """
 _DIGITS_EXAMPLES = """\b
 Examples:
@@ -40,25 +40,32 @@ _PROBLEMS_CODE = 2
 
 @click.group(epilog=_CHECK_EXAMPLES)
 def data() -> None:
-    """Check folders of audio before training; make utterances of digits."""
+    """Check audio folders before training, index them, build utterances of digits."""
 
 
 @data.command(epilog=_CHECK_EXAMPLES)
 @click.argument("target", metavar="PATH|PRESET")
 @click.option(
     "--set", "assignments", metavar="KEY=VALUE", multiple=True, callback=note_new_names,
-    help="Change a setting of the preset. May be repeated.",
+    help="Override a setting of the preset. Can be repeated.",
 )  # fmt: skip
 @click.option(
     "--segment", "segment_s", type=click.FloatRange(0.01, 60), default=2.0, show_default=True,
-    help="Seconds that a file of PATH should last; a preset says it itself.",
+    help="Minimum file length in PATH, in seconds; a preset uses its own segment length.",
 )  # fmt: skip
 @click.option(
     "--allow", metavar="KIND", multiple=True,
-    help="Tell of such problems, but don't count them. May be repeated.",
+    help="Report problems of this kind as warnings only. Can be repeated.",
 )  # fmt: skip
-@click.option("--headers", is_flag=True, help="Read headers only: silence and clipping go unseen.")
-@click.option("--all", "show_all", is_flag=True, help=f"Show more than {_MOST_SHOWN} of a kind.")
+@click.option(
+    "--headers", is_flag=True, help="Read file headers only (does not detect silence or clipping)."
+)
+@click.option(
+    "--all",
+    "show_all",
+    is_flag=True,
+    help=f"List all problems, not only {_MOST_SHOWN} of each kind.",
+)
 @json_option
 @with_home
 def check(
@@ -70,14 +77,14 @@ def check(
     show_all: bool,
     **options: float | bool | Home,
 ) -> None:
-    """List all problems of a folder of audio, or of those of a preset; exit code 2 if there are any.
+    """List all problems in an audio folder or in the folders of a preset; exit code 2 if any.
 
     Kinds: empty, unreadable, rows, stems, rate, channels, short, silent, clipped, settings.
     """
     from engine.data.checks.findings import KINDS
 
     if unknown := set(allow) - set(KINDS):
-        raise click.UsageError(f"--allow {min(unknown)}: no such kind; expected {', '.join(KINDS)}")
+        raise click.UsageError(f"--allow {min(unknown)}: unknown kind; expected {', '.join(KINDS)}")
     surveys = _survey(target, assignments, **options)  # type: ignore[arg-type]
     counted = [item for survey in surveys for item in survey.findings if item.kind not in allow]
     if as_json:
@@ -103,19 +110,17 @@ def _survey(
         try:
             values = Catalogue(home.presets).read(target)
         except PresetError as error:
-            raise click.UsageError(
-                f"{target} is no file, no folder and no preset: {error}"
-            ) from None
+            raise click.UsageError(f"{target} is not a file, folder or preset: {error}") from None
         config = config_with(values, assignments)
         return survey_data(config.data, content=not headers, progress=progress)
     if assignments:
-        raise click.UsageError(f"--set is for presets, but {target} is a folder or file")
+        raise click.UsageError(f"--set applies to presets, but {target} is a file or folder")
     return [survey_folder(folder, segment_s=segment_s, content=not headers, progress=progress)]
 
 
 def _show_progress(done: int, total: int) -> None:
     end = "\n" if done == total else ""
-    sys.stderr.write(f"\rlistened to {done} of {total} files{end}")
+    sys.stderr.write(f"\rchecked {done} of {total} files{end}")
     sys.stderr.flush()
 
 
@@ -130,23 +135,23 @@ def _print(surveys: Sequence[Survey], allow: Sequence[str], *, most: int | None)
             click.echo(f"  {survey.dataset}; to train on it: {survey.use}")
         kinds = dict.fromkeys(item.kind for item in survey.findings)
         for kind in kinds:
-            found = [item for item in survey.findings if item.kind == kind]
-            _print_kind(survey, found, allowed=kind in allow, most=most)
+            problems = [item for item in survey.findings if item.kind == kind]
+            _print_kind(survey, problems, allowed=kind in allow, most=most)
         click.echo("" if kinds else "  no problems\n")
 
 
 def _print_kind(
-    survey: Survey, found: Sequence[Finding], *, allowed: bool, most: int | None
+    survey: Survey, problems: Sequence[Finding], *, allowed: bool, most: int | None
 ) -> None:
     from engine.data.checks.findings import KINDS
 
-    kind = found[0].kind
+    kind = problems[0].kind
     mark = ", allowed" if allowed else ""
-    click.echo(f"  {kind}: {len(found)}{mark} ({KINDS[kind]})")
-    for item in found[:most]:
+    click.echo(f"  {kind}: {len(problems)}{mark} ({KINDS[kind]})")
+    for item in problems[:most]:
         click.echo(f"    {item.message.replace(f'{survey.folder}/', '')}")
-    if most is not None and len(found) > most:
-        click.echo(f"    ... and {len(found) - most} more, shown by --all")
+    if most is not None and len(problems) > most:
+        click.echo(f"    ... and {len(problems) - most} more (use --all to list them)")
 
 
 def _contents(survey: Survey) -> str:
@@ -161,14 +166,14 @@ def _contents(survey: Survey) -> str:
 
 
 def _share(survey: Survey, number: int) -> str:
-    return "" if number == survey.num_files else f" in {number}"
+    return "" if number == survey.num_files else f" ({number} file{'s' if number > 1 else ''})"
 
 
 def _summary(surveys: Sequence[Survey], num_problems: int) -> str:
     files = sum(survey.num_files for survey in surveys)
     seconds = sum(survey.duration_s for survey in surveys)
     noun = "problem" if num_problems == 1 else "problems"
-    return f"{num_problems or 'no'} {noun}; {files} files can be read, {_hours(seconds)} in all"
+    return f"{num_problems or 'no'} {noun}; {files} readable file{'' if files == 1 else 's'}, {_hours(seconds)} in total"
 
 
 def _hours(seconds: float) -> str:
@@ -179,12 +184,16 @@ def _hours(seconds: float) -> str:
 @click.argument("folder", metavar="PATH", type=click.Path(file_okay=False, path_type=Path))
 @click.option(
     "-o", "--out", "manifest", type=click.Path(dir_okay=False, path_type=Path),
-    help=f"The manifest [PATH/{_INDEX_NAME}].",
+    help=f"Manifest file [default: PATH/{_INDEX_NAME}].",
 )  # fmt: skip
-@click.option("--hash", "hashes", is_flag=True, help="Hash the bytes of each file, too.")
-@click.option("--verify", is_flag=True, help="Compare with the manifest; exit code 2 on changes.")
+@click.option("--hash", "hashes", is_flag=True, help="Include a hash of each file's content.")
+@click.option(
+    "--verify",
+    is_flag=True,
+    help="Compare the folder with the manifest; exit code 2 if it has changed.",
+)
 def index(folder: Path, *, manifest: Path | None, hashes: bool, verify: bool) -> None:
-    """Write a manifest of the audio files of a folder, or tell what has changed since."""
+    """Write a manifest of the audio files in a folder, or list changes since it was written."""
     from engine.data.files.index import index_changes, make_index, read_index, write_index
 
     folder = folder.expanduser().absolute()
@@ -193,14 +202,14 @@ def index(folder: Path, *, manifest: Path | None, hashes: bool, verify: bool) ->
         entries = make_index(folder, hashes=hashes)
         write_index(path, entries)
         hours = _hours(sum(entry.frames / entry.rate_hz for entry in entries))
-        click.echo(f"{len(entries)} files, {hours}, are in {path}")
+        click.echo(f"wrote {path}: {len(entries)} files, {hours}")
         return
     entries = read_index(path)
     changes = list(index_changes(folder, entries))
     for change in changes:
         click.echo(f"{change.what:<8} {change.path}")
     click.echo(
-        f"{len(changes) or 'no'} change{'' if len(changes) == 1 else 's'}; {len(entries)} files are in {path}"
+        f"{len(changes) or 'no'} change{'' if len(changes) == 1 else 's'}; {path} lists {len(entries)} files"
     )
     click.get_current_context().exit(_PROBLEMS_CODE if changes else 0)
 
@@ -209,22 +218,22 @@ def index(folder: Path, *, manifest: Path | None, hashes: bool, verify: bool) ->
 @click.argument("folder", metavar="PATH", type=click.Path(path_type=Path))
 @click.option(
     "-o", "--out", required=True, metavar="DIR", type=click.Path(path_type=Path),
-    help="The folder that is made.",
+    help="Output folder.",
 )  # fmt: skip
 @click.option(
     "--utterances", type=click.IntRange(1, 1_000_000), default=3_000, show_default=True,
-    help="Utterances for training.",
+    help="Number of training utterances.",
 )  # fmt: skip
 @click.option(
     "--valid", "num_valid", type=click.IntRange(1, 1_000_000), default=200, show_default=True,
-    help="Utterances for validation.",
+    help="Number of validation utterances.",
 )  # fmt: skip
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
 def digits(folder: Path, *, out: Path, utterances: int, num_valid: int, seed: int) -> None:
-    """Join recordings of digits, PATH/<speaker>/<digit>_<take>.flac, into utterances with their text.
+    """Join recordings of digits, PATH/<speaker>/<digit>_<take>.flac, into utterances with transcripts.
 
-    Writes DIR/train.jsonl and DIR/valid.jsonl: 1 to 15 s of one speaker, with pauses. Takes 00 to 04
-    are for validation, and so is one string of digits in four.
+    Writes DIR/train.jsonl and DIR/valid.jsonl: utterances of 1 to 15 s by one speaker, with pauses.
+    Takes 00 to 04 and one in four digit strings are reserved for validation.
     """
     from engine.data.speech.digit_strings import build_digit_strings
 
@@ -240,7 +249,7 @@ def digits(folder: Path, *, out: Path, utterances: int, num_valid: int, seed: in
     build_digit_strings(
         folder, out, num_train=utterances, num_valid=num_valid, seed=seed, progress=progress
     )
-    click.echo(f"{utterances} utterances to train on, {num_valid} to validate, are in {out}")
+    click.echo(f"wrote {utterances} training and {num_valid} validation utterances to {out}")
     click.echo(
         f"to train on them: sepdash enqueue transducer/digits --set data.train={out / 'train.jsonl'} "
         f"--set data.valid={out / 'valid.jsonl'}"

@@ -1,4 +1,4 @@
-"""`sepdash demo`: the whole of sepdash on synthetic audio, in a home of its own."""
+"""`sepdash demo`: a complete example on synthetic audio, in a separate home."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """\b
 Examples:
-  sepdash demo               watch it in the dashboard
-  sepdash demo --headless    progress lines and a table; ends by itself
+  sepdash demo               train, with the dashboard
+  sepdash demo --headless    print progress and a table of results, then exit
 """
 _PRESETS = ("demo/baseline", "demo/batch2x")
 _TRACKS = 16
@@ -35,16 +35,16 @@ _STOP_S = 30.0
 
 
 @click.command(epilog=_EXAMPLES)
-@click.option("--headless", is_flag=True, help="Print lines instead of opening the dashboard.")
+@click.option("--headless", is_flag=True, help="Print progress instead of opening the dashboard.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
-@click.option("--keep", is_flag=True, help="Keep the runs of earlier demos and add to them.")
+@click.option("--keep", is_flag=True, help="Keep the runs of earlier demos.")
 @with_home
 def demo(*, headless: bool, seed: int, keep: bool, home: Home) -> None:
     """Train two small models on synthetic audio and compare them.
 
-    It takes two or three minutes on two CPU cores.
-    Writes a dataset, queues two runs that see the same number of items with different batch
-    sizes, and starts a worker, all in the folder `demo` of the home.
+    Takes two to three minutes on two CPU cores.
+    Generates a dataset, queues two runs that see the same number of training items with different
+    batch sizes, and starts a worker, all in the folder `demo` of the home.
     """
     demo_home = Home(home.root / "demo")
     terminal = sys.stdin.isatty() and sys.__stderr__ is not None and sys.__stderr__.isatty()
@@ -78,7 +78,7 @@ def prepare(home: Home, *, seed: int, keep: bool) -> list[int]:
         alive = [worker.pid for worker in reader.workers() if worker.alive]
     if alive:
         raise click.UsageError(
-            f"a demo is running already, in process {alive[0]}: watch it with "
+            f"a demo is already running (process {alive[0]}); open it with "
             f"`sepdash --home {home.root}`"
         )
     if not keep:
@@ -95,18 +95,18 @@ def prepare(home: Home, *, seed: int, keep: bool) -> list[int]:
 
 
 def watch(home: Home, run_ids: list[int], worker: subprocess.Popen[bytes]) -> None:
-    """Print a line for each change of state and each evaluation, until the runs have ended."""
+    """Print one line per state change and per evaluation, until the runs have ended."""
     from jobs.store.reader import StoreReader
 
-    click.echo(f"demo in {home.root}; the dashboard on it: sepdash --home {home.root}")
+    click.echo(f"demo in {home.root}; open its dashboard with: sepdash --home {home.root}")
     start = time.monotonic()
-    told: dict[int, tuple[str, int]] = {}
+    reported: dict[int, tuple[str, int]] = {}
     with StoreReader(home.store) as reader:
         while True:
             working = worker.poll() is None
             records = [reader.run(run_id) for run_id in run_ids]
             for record in records:
-                for line in _news(reader, record, told):
+                for line in _news(reader, record, reported):
                     click.echo(f"{time.monotonic() - start:6.1f} s  {record.name:<12}  {line}")
             if not working or all(r.state not in ("queued", "running") for r in records):
                 return
@@ -114,10 +114,10 @@ def watch(home: Home, run_ids: list[int], worker: subprocess.Popen[bytes]) -> No
 
 
 def _news(
-    reader: StoreReader, record: RunRecord, told: dict[int, tuple[str, int]]
+    reader: StoreReader, record: RunRecord, reported: dict[int, tuple[str, int]]
 ) -> Iterator[str]:
-    """Yield what has happened to a run since `told`, and bring `told` up to date."""
-    state, update = told.get(record.id, ("", 0))
+    """Yield what is new since `reported`, and update `reported`."""
+    state, update = reported.get(record.id, ("", 0))
     if record.state != state and record.state in ("queued", "running"):
         yield record.state
     metric = metric_of(record.metric)
@@ -133,7 +133,7 @@ def _news(
         update = at
     if record.state != state and record.state not in ("queued", "running"):
         yield f"{record.state}{f': {record.message}' if record.message else ''}"
-    told[record.id] = (record.state, update)
+    reported[record.id] = (record.state, update)
 
 
 def report(home: Home, run_ids: list[int]) -> int:
@@ -176,26 +176,24 @@ def report(home: Home, run_ids: list[int]) -> int:
         click.echo(_conclusion(records))
         return 0
     click.echo(
-        f"not all runs finished; go on with: sepdash --home {home.root} worker --drain", err=True
+        f"not all runs finished; continue with: sepdash --home {home.root} worker --drain", err=True
     )
     return 1
 
 
 def _conclusion(records: list[RunRecord]) -> str:
-    """Say which run is ahead, and what one seed is worth."""
+    """Return which run is better, with a caution about the single seed."""
     gains = {run.name: gain for run in records if (gain := run.gain) is not None}
     if len(gains) < 2:
         return ""
     best, other = sorted(gains, key=lambda name: -gains[name])[:2]
     apart = gains[best] - gains[other]
-    return (
-        f"{best} is {apart:.2f} dB ahead of {other}; it is one seed, so a few tenths mean nothing"
-    )
+    return f"{best} is {apart:.2f} dB better than {other}; with one seed, a few tenths of a dB are not significant"
 
 
 @contextmanager
 def _worker(home: Home) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a draining worker beside us; at the end it saves what it is at, and goes."""
+    """Run `sepdash worker --drain` in the background; on exit, stop it, so that its run saves a checkpoint."""
     command = [
         sys.executable,
         "-P",
@@ -220,7 +218,7 @@ def _worker(home: Home) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _end_orderly_on_signals() -> None:
-    """Leave through our `finally` on SIGTERM and SIGHUP, so that no worker stays behind."""
+    """Exit through our `finally` on SIGTERM and SIGHUP, so that the worker is stopped, too."""
 
     def leave(number: int, _: object) -> None:
         sys.exit(128 + number)

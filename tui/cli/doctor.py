@@ -1,4 +1,4 @@
-"""`sepdash doctor`: is this machine fit to train, and is the store sound?"""
+"""`sepdash doctor`: checks whether this machine is ready to train and the run store is intact."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _MARKS = {"ok": "ok  ", "note": "note", "problem": "FAIL"}
 @with_home
 @click.pass_context
 def doctor(ctx: click.Context, *, as_json: bool, home: Home) -> None:
-    """Check versions, devices, paths and the run store; exit code 1 when something is wrong."""
+    """Check versions, devices, paths and the run store; exit code 1 if there is a problem."""
     from tui.cli.health import Check, examine
 
-    found: list[Check] = []
+    checks: list[Check] = []
     for check in examine(home):
         if not as_json:
-            if not found or found[-1].area != check.area:
-                click.echo(f"\n{check.area}" if found else check.area)
+            if not checks or checks[-1].area != check.area:
+                click.echo(f"\n{check.area}" if checks else check.area)
             click.echo(f"  {_MARKS[check.verdict]}  {check.name:<12}  {check.text}")
-        found.append(check)
-    problems = sum(check.verdict == "problem" for check in found)
+        checks.append(check)
+    problems = sum(check.verdict == "problem" for check in checks)
     if as_json:
-        print_json(found)
+        print_json(checks)
     else:
-        click.echo(f"\n{counted(problems, 'problem')}" if problems else "\nall is well")
+        click.echo(f"\n{counted(problems, 'problem')}" if problems else "\nno problems")
     ctx.exit(1 if problems else 0)

@@ -19,10 +19,10 @@ Examples:
 @click.command(epilog=_EXAMPLES)
 @preset_argument()
 @set_option
-@click.option("--name", help="Name of the run; made from the preset when left out.")
+@click.option("--name", help="Run name [default: derived from the preset].")
 @with_home
 def enqueue(preset: str, *, assignments: tuple[str, ...], name: str | None, home: Home) -> None:
-    """Put a run of a preset into the queue."""
+    """Queue a run of a preset."""
     from engine.config.overrides import config_with
     from engine.data.kinds import data_warnings
     from engine.data.update_size import schedule_size
@@ -42,4 +42,4 @@ def enqueue(preset: str, *, assignments: tuple[str, ...], name: str | None, home
     for warning in [*schedule_warnings(config, size=size), *data_warnings(config.data)]:
         click.echo(f"warning: {warning}", err=True)
     if idle:
-        click.echo("no worker is alive: `sepdash worker` starts one", err=True)
+        click.echo("no worker is running; start one with `sepdash worker`", err=True)

@@ -1,4 +1,4 @@
-"""The tree of commands, each imported only when it is used: `sepdash --help` stays quick."""
+"""The command tree. Each command is imported only when used, so that `sepdash --help` stays fast."""
 
 from __future__ import annotations
 
@@ -8,33 +8,35 @@ from pathlib import Path
 
 import click
 
-# Name of the verb -> (module, what it does). The module holds the command under the name `command`
-# or, where it holds several, under the name of the verb.
+# Name of the verb -> (module, what it does). The module holds the command under the name of the verb.
 VERBS: dict[str, tuple[str, str]] = {
     "demo": ("tui.cli.demo", "Train two small models on synthetic audio and compare them."),
-    "presets": ("tui.cli.presets", "List presets, show one, or list every setting."),
-    "data": ("tui.cli.data", "Check folders of audio before training."),
+    "presets": ("tui.cli.presets", "List presets, show one, or list all settings."),
+    "data": ("tui.cli.data", "Check audio folders before training."),
     "plan": (
         "tui.cli.plan",
-        "Show the batches of a preset: global batch, padding, what is left out.",
+        "Show how a preset is batched: global batch size, padding, skipped items.",
     ),
-    "enqueue": ("tui.cli.enqueue", "Put a run of a preset into the queue."),
-    "tune": ("tui.cli.tune", "Find the fastest way to run a preset here."),
-    "sweep": ("tui.cli.sweep", "Queue the runs of an experiment, matched to each other."),
-    "worker": ("tui.cli.worker", "Train the queued runs, one after the other."),
-    "runs": ("tui.cli.runs", "List the runs: queued, running, ended."),
+    "enqueue": ("tui.cli.enqueue", "Queue a run of a preset."),
+    "tune": ("tui.cli.tune", "Benchmark a preset on this machine and suggest faster settings."),
+    "sweep": ("tui.cli.sweep", "Queue the runs of an experiment, with matched lengths."),
+    "worker": ("tui.cli.worker", "Train the queued runs one after another."),
+    "runs": ("tui.cli.runs", "List runs: queued, running and ended."),
     "show": ("tui.cli.show", "Show one run: state, metrics, checkpoints, config."),
-    "compare": ("tui.cli.compare", "Compare runs: which is better, and is the difference real?"),
+    "compare": (
+        "tui.cli.compare",
+        "Compare runs: which is better, and is the difference significant?",
+    ),
     "clips": ("tui.cli.clips", "List or export the clips of a run: audio kept of its evaluations."),
     "logs": ("tui.cli.logs", "Print the log of a run."),
-    "stop": ("tui.cli.control", "Stop runs: they save a checkpoint and can be resumed."),
-    "resume": ("tui.cli.control", "Put stopped or failed runs back into the queue."),
-    "move": ("tui.cli.control", "Move a queued run to another place in the queue."),
-    "rm": ("tui.cli.control", "Remove runs with their files."),
+    "stop": ("tui.cli.control", "Stop runs; they save a checkpoint and can be resumed."),
+    "resume": ("tui.cli.control", "Queue stopped or failed runs again."),
+    "move": ("tui.cli.control", "Move a queued run within the queue."),
+    "rm": ("tui.cli.control", "Remove runs and their files."),
     "separate": ("tui.cli.separate", "Apply a trained model to audio files."),
-    "transcribe": ("tui.cli.transcribe", "Write down what is said in audio files."),
+    "transcribe": ("tui.cli.transcribe", "Transcribe audio files."),
     "doctor": ("tui.cli.doctor", "Check versions, devices, paths and the run store."),
-    "completion": ("tui.cli.completion", "Print the completion script of your shell."),
+    "completion": ("tui.cli.completion", "Print a shell completion script."),
 }
 
 # What verbs were called in earlier versions; these work, and no list names them.
@@ -42,10 +44,10 @@ OLD_VERBS = {"samples": "clips"}
 
 _EXAMPLES = """\b
 Examples:
-  sepdash demo                                   see it work, in two minutes
+  sepdash demo                                   try it, in two minutes
   sepdash enqueue denoise/small --set data.train=~/speech
-  sepdash worker                                 train what is queued
-  sepdash                                        the dashboard
+  sepdash worker                                 train the queued runs
+  sepdash                                        open the dashboard
 """
 
 
@@ -57,7 +59,7 @@ class LazyGroup(click.Group):
         return list(VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the command of that name, None when there is none."""
+        """Import the command of that name; None if there is none."""
         verb = OLD_VERBS.get(cmd_name, cmd_name)
         if verb not in VERBS:
             return None
@@ -68,7 +70,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command; an unknown one is answered with the nearest name."""
+        """Find the command; for an unknown one, suggest the nearest name."""
         name = args[0]
         if name not in (*VERBS, *OLD_VERBS) and not ctx.resilient_parsing:
             from difflib import get_close_matches
@@ -79,7 +81,7 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the verbs with what they do, importing none of them."""
+        """List the verbs with their summaries, importing none of them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, help_text) for name, (_, help_text) in VERBS.items()])
 
@@ -93,12 +95,12 @@ class LazyGroup(click.Group):
 @click.option(
     "--home",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of runs and queue [SEPDASH_HOME, else ~/.local/share/sepdash].",
+    help="Home folder: run store, queue, presets [default: SEPDASH_HOME or ~/.local/share/sepdash].",
 )
 @click.option("--version", is_flag=True, help="Print the version.")
 @click.pass_context
 def sepdash(ctx: click.Context, home: Path | None, version: bool) -> None:
-    """Train audio models overnight from a terminal; without a command: the dashboard."""
+    """Train audio models overnight from a terminal. Without a command, open the dashboard."""
     ctx.obj = home
     if version:
         from importlib.metadata import version as installed
@@ -121,7 +123,7 @@ def open_dashboard(home: Path | None) -> None:
 
     if not (sys.stdin.isatty() and sys.__stderr__ is not None and sys.__stderr__.isatty()):
         raise click.UsageError(
-            "the dashboard needs a terminal; `sepdash runs` lists runs without one"
+            "the dashboard requires a terminal; `sepdash runs` lists runs without one"
         )
     located = Home.locate(home)
     with StoreReader(located.store) as reader:

@@ -1,4 +1,4 @@
-"""What `sepdash doctor` looks at: versions, devices, paths, presets and the run store."""
+"""The checks of `sepdash doctor`: versions, devices, paths, presets and the run store."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ print(json.dumps({"cuda": torch.version.cuda, "devices": count, "threads": torch
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One line of the report; a `problem` says what to do about it."""
+    """One line of the report; the text of a `problem` includes the remedy."""
 
     area: str
     name: str
@@ -53,14 +53,14 @@ def examine(home: Home) -> Iterator[Check]:
 def _versions() -> Iterator[Check]:
     python = platform.python_version()
     fits = (3, 11) <= sys.version_info[:2] <= (3, 13)
-    hint = "" if fits else "; sepdash wants 3.11 to 3.13"
+    hint = "" if fits else "; sepdash requires 3.11 to 3.13"
     yield Check("versions", "python", "ok" if fits else "problem", python + hint)
     yield Check("versions", "sqlite", "ok", sqlite3.sqlite_version)
     for name in _PACKAGES:
         try:
             yield Check("versions", name, "ok", version(name))
         except PackageNotFoundError:
-            yield Check("versions", name, "problem", "not installed: install sepdash again")
+            yield Check("versions", name, "problem", "not installed: reinstall sepdash")
 
 
 def _devices() -> Iterator[Check]:
@@ -78,7 +78,7 @@ def _devices() -> Iterator[Check]:
 
 
 def _gpus() -> list[str]:
-    """Describe the GPUs that NVML sees; none when there is no driver."""
+    """Describe the GPUs reported by NVML; none without a driver."""
     import pynvml
 
     try:
@@ -103,21 +103,21 @@ def _gpu(nvml: object, handle: object, driver: str) -> str:
 
 
 def _torch(num_gpus: int) -> Check:
-    """Ask torch itself, in a child: it takes seconds to import."""
+    """Query torch in a child process, because importing it takes seconds."""
     result = subprocess.run(
         [sys.executable, "-P", "-c", _TORCH_PROBE], capture_output=True, text=True, check=False
     )
     if result.returncode != 0:
         last = (result.stderr.strip().splitlines() or ["no message"])[-1]
         return Check("devices", "torch", "problem", f"can't be imported: {last}")
-    found = json.loads(result.stdout)
-    text = f"CUDA {found['cuda'] or 'not built in'}, uses {found['devices']} GPU, {found['threads']} threads"
-    if num_gpus and not found["devices"]:
+    probe = json.loads(result.stdout)
+    text = f"CUDA {probe['cuda'] or 'not built in'}, usable GPUs: {probe['devices']}, CPU threads: {probe['threads']}"
+    if num_gpus and not probe["devices"]:
         return Check(
             "devices",
             "torch",
             "problem",
-            f"{text}: the driver is too old for this torch, or hidden",
+            f"{text}: the driver is too old for this torch, or the GPUs are hidden",
         )
     return Check("devices", "torch", "ok", text)
 
@@ -125,15 +125,19 @@ def _torch(num_gpus: int) -> Check:
 def _paths(home: Home) -> Iterator[Check]:
     if not home.root.exists():
         yield Check(
-            "paths", "home", "note", f"{home.root} does not exist yet; the first run makes it"
+            "paths", "home", "note", f"{home.root} does not exist yet; the first run creates it"
         )
         return
     if not home.root.is_dir() or not os.access(home.root, os.W_OK | os.X_OK):
-        yield Check("paths", "home", "problem", f"{home.root} is no folder this user can write to")
+        yield Check(
+            "paths", "home", "problem", f"{home.root} is not a folder that you can write to"
+        )
         return
     mode = home.root.stat().st_mode & 0o777
     private = not mode & 0o077
-    hint = "" if private else f"; others can look inside (mode {mode:o}): chmod 700 {home.root}"
+    hint = (
+        "" if private else f"; other users have access (mode {mode:o}): run chmod 700 {home.root}"
+    )
     yield Check("paths", "home", "ok" if private else "problem", f"{home.root}{hint}")
     free = shutil.disk_usage(home.root).free
     text = f"{free / 2**30:.1f} GiB free"
@@ -161,12 +165,12 @@ def _presets(home: Home) -> Iterator[Check]:
     from presets.catalogue import Catalogue
 
     catalogue = Catalogue(home.presets)
-    found = catalogue.list()
-    counts = Counter(info.origin for info in found)
+    infos = catalogue.list()
+    counts = Counter(info.origin for info in infos)
     shipped, own = counts.pop("shipped", 0), counts.pop("user", 0)
     of_packages = "".join(f", {number} of {name}" for name, number in sorted(counts.items()))
-    yield Check("presets", "found", "ok", f"{shipped} shipped{of_packages}, {own} of your own")
-    for info in found:
+    yield Check("presets", "found", "ok", f"{shipped} shipped{of_packages}, {own} user")
+    for info in infos:
         try:
             load_config(catalogue.read(info.name))
         except ValueError as error:
@@ -179,7 +183,7 @@ def _store(home: Home) -> Iterator[Check]:
 
     if not home.store.exists():
         yield Check(
-            "store", "runs", "note", f"{home.store} does not exist yet: no run was enqueued"
+            "store", "runs", "note", f"{home.store} does not exist yet: no run has been queued"
         )
         return
     try:
@@ -194,19 +198,19 @@ def _store(home: Home) -> Iterator[Check]:
     states = ", ".join(f"{count} {state}" for state, count in counts.items())
     yield Check("store", "runs", "ok", states or "none")
     for worker in workers:
-        yield Check("store", "worker", "ok", f"alive on {worker.device}, pid {worker.pid}")
+        yield Check("store", "worker", "ok", f"running on {worker.device}, pid {worker.pid}")
     if not workers and (waiting := counts["queued"] + counts["waiting"] + counts["running"]):
-        text = f"none is alive and {waiting} runs wait: `sepdash worker` starts one"
+        text = f"none is running, runs waiting: {waiting}; start one with `sepdash worker`"
         yield Check("store", "worker", "note", text)
 
 
 def _integrity(home: Home) -> Check:
     connection = sqlite3.connect(f"file:{home.store}?mode=ro", uri=True)
     try:
-        found = [row[0] for row in connection.execute("PRAGMA quick_check(3)")]
+        answers = [row[0] for row in connection.execute("PRAGMA quick_check(3)")]
     finally:
         connection.close()
     size = f"{home.store.stat().st_size / 2**20:.1f} MiB"
-    if found == ["ok"]:
-        return Check("store", "file", "ok", f"{home.store}, {size}, sound")
-    return Check("store", "file", "problem", f"{home.store} is damaged: {'; '.join(found)}")
+    if answers == ["ok"]:
+        return Check("store", "file", "ok", f"{home.store}, {size}, intact")
+    return Check("store", "file", "problem", f"{home.store} is damaged: {'; '.join(answers)}")

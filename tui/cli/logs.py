@@ -26,9 +26,13 @@ _POLL_S = 0.2
 
 @click.command(epilog=_EXAMPLES)
 @run_argument
-@click.option("-f", "--follow", is_flag=True, help="Go on until the run ends.")
+@click.option("-f", "--follow", is_flag=True, help="Follow the log until the run ends.")
 @click.option(
-    "-n", "--lines", type=click.IntRange(min=0), help="Only the last lines of what is there now."
+    "-n",
+    "--lines",
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="Print only the last N lines written so far.",
 )
 @with_home
 def logs(run: str, *, follow: bool, lines: int | None, home: Home) -> None:
@@ -46,7 +50,7 @@ def logs(run: str, *, follow: bool, lines: int | None, home: Home) -> None:
             with path.open(errors="replace") as file:
                 _print_tail(file, lines)
         else:
-            click.echo(f"run {record.name} has no log yet: it is {_state(record)}", err=True)
+            click.echo(f"run {record.name} has no log yet (state: {_state(record)})", err=True)
 
 
 def _state(record: RunRecord) -> str:
@@ -66,7 +70,7 @@ def _follow(reader: StoreReader, run_id: int, path: Path, lines: int | None) -> 
     with path.open(errors="replace") as file:
         _print_tail(file, lines)
         while True:
-            # The state is read before the file: what was written before the end is still printed.
+            # Read the state before the file, so that the last lines of an ended run are still printed.
             going = reader.run(run_id).state in ("queued", "running")
             for line in file:
                 click.echo(line, nl=False)

@@ -1,4 +1,4 @@
-"""`sepdash plan`: what the batches of a preset come to, before a night is spent on them."""
+"""`sepdash plan`: how a preset is batched, shown before any training."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Examples:
 @set_option
 @click.option(
     "--world", type=click.IntRange(1, 4096),
-    help="Devices that train together [precision.devices].",
+    help="Number of devices [default: precision.devices].",
 )  # fmt: skip
 @json_option
 @with_home
 def plan(
     preset: str, *, assignments: tuple[str, ...], world: int | None, as_json: bool, home: Home
 ) -> None:
-    """Show the batches of a preset: global batch, padding, what is left out."""
+    """Show how a preset is batched: global batch size, padding, skipped items."""
     from engine.config.overrides import config_with
     from presets.catalogue import Catalogue
     from tui.reports.batch_plan import plan_report, report_lines

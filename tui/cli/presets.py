@@ -1,4 +1,4 @@
-"""`sepdash presets`: the list, one preset, or every setting there is."""
+"""`sepdash presets`: lists presets, shows one, or lists all settings."""
 
 from __future__ import annotations
 
@@ -15,20 +15,22 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """\b
 Examples:
-  sepdash presets                       the list
-  sepdash presets denoise/small         its file, as written
-  sepdash presets denoise/small --full  every setting of the run it makes
-  sepdash presets show denoise/small --plot   its learning rate over the run
-  sepdash presets --settings            every setting: type, default, bounds, help
+  sepdash presets                       list all presets
+  sepdash presets denoise/small         show the preset file
+  sepdash presets denoise/small --full  show all settings of a run
+  sepdash presets show denoise/small --plot   plot the learning rate
+  sepdash presets --settings            list all settings: type, default, bounds, help
 """
 _PLOT_COLUMNS, _PLOT_ROWS = 100, 16
 
 
 @click.command(epilog=_EXAMPLES)
 @click.argument("words", metavar="[show] [PRESET]", nargs=-1, shell_complete=complete_preset)
-@click.option("--full", is_flag=True, help="Show every setting, defaults and `extends` resolved.")
-@click.option("--settings", is_flag=True, help="List the settings that presets and --set know.")
-@click.option("--plot", is_flag=True, help="Draw the learning rate over the run.")
+@click.option(
+    "--full", is_flag=True, help="Show all settings, with defaults and `extends` resolved."
+)
+@click.option("--settings", is_flag=True, help="List all settings for presets and --set.")
+@click.option("--plot", is_flag=True, help="Plot the learning rate over the run.")
 @json_option
 @with_home
 def presets(
@@ -40,14 +42,14 @@ def presets(
     as_json: bool,
     home: Home,
 ) -> None:
-    """List presets, show one, or list every setting."""
+    """List presets, show one, or list all settings."""
     preset = _named(words)
     catalogue = Catalogue(home.presets)
     if settings:
         _print_settings(as_json=as_json)
     elif preset is None:
         if plot:
-            raise click.UsageError("--plot needs a PRESET")
+            raise click.UsageError("--plot requires a PRESET")
         _print_list(catalogue, as_json=as_json)
     elif plot:
         _print_plot(catalogue, preset)
@@ -58,19 +60,19 @@ def presets(
 
 
 def _named(words: tuple[str, ...]) -> str | None:
-    """Return the preset that is asked for; `show` before it is a word for people who expect one."""
+    """Return the requested preset; an optional `show` before it is accepted and ignored."""
     names = words[1:] if words[:1] == ("show",) else words
     if len(names) > 1:
         raise click.UsageError(f"expected one PRESET, found {' '.join(names)}")
     if words and not names:
-        raise click.UsageError("show needs a PRESET")
+        raise click.UsageError("show requires a PRESET")
     return names[0] if names else None
 
 
 def _print_list(catalogue: Catalogue, *, as_json: bool) -> None:
-    found = catalogue.list()
+    infos = catalogue.list()
     if as_json:
-        print_json(found)
+        print_json(infos)
         return
     rows = [
         [
@@ -78,9 +80,9 @@ def _print_list(catalogue: Catalogue, *, as_json: bool) -> None:
             info.origin,
             f"cannot be read: {info.problem}" if info.problem else info.description,
         ]
-        for info in found
+        for info in infos
     ]
-    print_table(["PRESET", "FROM", "WHAT IT IS"], rows)
+    print_table(["PRESET", "ORIGIN", "DESCRIPTION"], rows)
 
 
 def _print_full(catalogue: Catalogue, preset: str, *, as_json: bool) -> None:
@@ -112,9 +114,9 @@ def _print_plot(catalogue: Catalogue, preset: str) -> None:
 def _print_settings(*, as_json: bool) -> None:
     from engine.config.fields import list_settings
 
-    found = list_settings()
+    settings = list_settings()
     if as_json:
-        print_json(found)
+        print_json(settings)
         return
     rows = [
         [
@@ -124,9 +126,9 @@ def _print_settings(*, as_json: bool) -> None:
             " ".join(filter(None, [item.bounds, item.unit])),
             item.help,
         ]
-        for item in found
+        for item in settings
     ]
-    print_table(["SETTING", "TYPE", "DEFAULT", "BOUNDS", "WHAT IT DOES"], rows)
+    print_table(["SETTING", "TYPE", "DEFAULT", "BOUNDS", "DESCRIPTION"], rows)
 
 
 def _default(item: SettingInfo) -> str:

@@ -1,4 +1,4 @@
-"""`sepdash runs`: the runs table."""
+"""`sepdash runs`: the table of runs."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ Examples:
 @click.command(epilog=_EXAMPLES)
 @click.option(
     "--state", "states", type=click.Choice(get_args(RunState)), multiple=True,
-    help="Only runs in this state. May be repeated.",
+    help="List only runs in this state. Can be repeated.",
 )  # fmt: skip
 @json_option
 @with_home
 def runs(*, states: tuple[str, ...], as_json: bool, home: Home) -> None:
-    """List the runs: queued, running, ended; of those that need another run, what they wait for.
+    """List runs: queued, running and ended; of those that need another run, what they wait for.
 
-    The best so far is SI-SDR in dB, with its gain over the unprocessed input, or for speech
-    recognition the word error rate.
+    The best result so far is the SI-SDR in dB, with its gain over the unprocessed input; for speech
+    recognition, it is the word error rate.
     """
     from jobs.store.reader import StoreReader
 
     with StoreReader(home.store) as reader:
-        found = [run for run in reader.runs() if not states or run.state in states]
+        records = [run for run in reader.runs() if not states or run.state in states]
     if as_json:
-        print_json(found)
-    elif found:
-        best = common_title(run.metric for run in found).upper()
+        print_json(records)
+    elif records:
+        best = common_title(run.metric for run in records).upper()
         headers = ["ID", "NAME", "STATE", "DONE", "LEFT", best, "EMA", "GAIN", "PRESET"]
-        rows = [row(run) for run in found]
-        if any(run.waiting for run in found):
+        rows = [row(run) for run in records]
+        if any(run.waiting for run in records):
             headers.append("WAITING FOR")
-            for cells, run in zip(rows, found, strict=True):
+            for cells, run in zip(rows, records, strict=True):
                 cells.append(formats.clean(run.waiting.removeprefix("waiting for ")))
         print_table(headers, rows, right=f"ID DONE LEFT {best} EMA GAIN")
     else:
-        click.echo("no runs yet: `sepdash presets` lists what can be enqueued", err=True)
+        click.echo("no runs; `sepdash presets` lists presets to enqueue", err=True)
 
 
 def row(run: RunRecord) -> list[str]:

@@ -1,4 +1,4 @@
-"""`sepdash separate`: a trained model applied to audio files, in a child process that loads torch."""
+"""`sepdash separate`: applies a trained model to audio files, in a child process that loads torch."""
 
 from __future__ import annotations
 
@@ -28,19 +28,17 @@ Examples:
 )  # fmt: skip
 @click.option(
     "-o", "--out", metavar="DIR", required=True, type=click.Path(file_okay=False, path_type=Path),
-    help="Folder to write <input>.<source>.wav into; made when it is not there.",
+    help="Output folder for <input>.<source>.wav (created if missing).",
 )  # fmt: skip
-@click.option(
-    "--checkpoint", "kind", help="Which checkpoint of the run [the one with the best SI-SDR]."
-)
+@click.option("--checkpoint", "kind", help="Checkpoint of the run [default: best SI-SDR].")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
 @click.option(
     "--chunk", "chunk_s", type=click.FloatRange(0.1, 3600), default=10.0, show_default=True,
-    help="Seconds of audio on the device at once.",
+    help="Chunk length in seconds.",
 )  # fmt: skip
 @click.option(
     "--overlap", type=click.FloatRange(0, 0.75), default=0.25, show_default=True,
-    help="Share of a chunk that is blended into the next.",
+    help="Overlap of adjacent chunks, as a fraction of the chunk length.",
 )  # fmt: skip
 @with_home
 def separate(
@@ -52,10 +50,10 @@ def separate(
     home: Home,
     **settings: str | float,
 ) -> None:
-    """Apply a trained model to audio files of any length and rate."""
+    """Apply a trained model to audio files of any length and sampling rate."""
     checkpoint = locate_checkpoint(home, model, kind)
     options = [f"--{name.removesuffix('_s')}={value}" for name, value in settings.items()]
-    # `-P` keeps the current folder, which may hold any file, from being imported.
+    # `-P` prevents imports from the current folder, which may contain any file.
     child = [sys.executable, "-P", "-m", "engine.programs.separate", *options]
     paths = [str(path) for path in inputs]
     result = subprocess.run([*child, "--out", str(out), "--", str(checkpoint), *paths], check=False)

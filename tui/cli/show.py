@@ -1,4 +1,4 @@
-"""`sepdash show`: one run, whole."""
+"""`sepdash show`: everything about one run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Examples:
 
 @click.command(epilog=_EXAMPLES)
 @run_argument
-@click.option("--config", "only_config", is_flag=True, help="Print the run's config as TOML.")
+@click.option("--config", "only_config", is_flag=True, help="Print the config of the run as TOML.")
 @json_option
 @with_home
 def show(run: str, *, only_config: bool, as_json: bool, home: Home) -> None:
@@ -79,7 +79,7 @@ def _print_run(record: RunRecord, home: Home) -> None:
         "data seen": (
             f"{record.items} items{epochs}, {formats.duration(record.audio_seconds)} of audio"
         ),
-        "trained": formats.duration(record.train_seconds),
+        "train time": formats.duration(record.train_seconds),
         "created": _when(record.created_at),
         "started": _when(record.started_at),
         "ended": _when(record.ended_at),
@@ -104,7 +104,7 @@ def _best(record: RunRecord) -> str:
     text = f"{style.with_unit(record.best)}, EMA {style.with_unit(record.best_ema)}"
     if record.gain is None:
         return text
-    gain = f"so {formats.gain(record.gain)} {style.unit} gained"
+    gain = f"gain {formats.gain(record.gain)} {style.unit}"
     return f"{text}; input {style.with_unit(record.input_score)}, {gain}"
 
 

@@ -1,4 +1,4 @@
-"""`sepdash sweep`: the plan of an experiment, and its runs into the queue."""
+"""`sepdash sweep`: shows the plan of an experiment and queues its runs."""
 
 from __future__ import annotations
 
@@ -26,32 +26,32 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """\b
 Examples:
-  sepdash sweep                                      the experiments there are
-  sepdash sweep audio-unet-10k --dry-run             what it would train, and how long
-  sepdash sweep mine.toml --set data.train=~/speech  queue all of its runs
+  sepdash sweep                                      list the experiments
+  sepdash sweep audio-unet-10k --dry-run             show runs, lengths and times
+  sepdash sweep mine.toml --set data.train=~/speech  queue all runs
 """
 
 
 def _complete(ctx: click.Context, param: click.Parameter, text: str) -> list[CompletionItem]:
     from presets.experiment_files import ExperimentFiles
 
-    found = ExperimentFiles(home_of(ctx).presets).list()
-    items = [CompletionItem(i.name, help=i.description) for i in found if i.name.startswith(text)]
+    infos = ExperimentFiles(home_of(ctx).presets).list()
+    items = [CompletionItem(i.name, help=i.description) for i in infos if i.name.startswith(text)]
     return items or [CompletionItem(text, type="file")]
 
 
 @click.command(epilog=_EXAMPLES)
 @click.argument("experiment", required=False, shell_complete=_complete)
-@click.option("--dry-run", is_flag=True, help="Show the plan and queue nothing.")
+@click.option("--dry-run", is_flag=True, help="Show the plan without queueing runs.")
 @click.option(
     "--set",
     "assignments",
     metavar="KEY=VALUE",
     multiple=True,
     callback=note_new_names,
-    help="Change a setting of all runs; those of the variants win. May be repeated.",
+    help="Override a setting in all runs; settings of a variant take precedence. Can be repeated.",
 )
-@click.option("--yes", is_flag=True, help="Queue without asking.")
+@click.option("--yes", is_flag=True, help="Queue without asking for confirmation.")
 @json_option
 @with_home
 def sweep(
@@ -63,9 +63,9 @@ def sweep(
     as_json: bool,
     home: Home,
 ) -> None:
-    """Queue the runs of an experiment: a file or a name; list the experiments without one.
+    """Queue the runs of an experiment, given by name or file; without one, list the experiments.
 
-    The plan is shown first.
+    Shows the plan first.
     """
     from jobs.store.reader import StoreReader
     from jobs.sweeps.measured import Measured
@@ -96,12 +96,12 @@ def sweep(
 
 
 def _print_list(files: ExperimentFiles, *, as_json: bool) -> None:
-    found = files.list()
+    infos = files.list()
     if as_json:
-        print_json(found)
+        print_json(infos)
         return
-    rows = [[i.name, f"cannot be read: {i.problem}" if i.problem else i.description] for i in found]
-    print_table(["EXPERIMENT", "WHAT IT COMPARES"], rows)
+    rows = [[i.name, f"cannot be read: {i.problem}" if i.problem else i.description] for i in infos]
+    print_table(["EXPERIMENT", "DESCRIPTION"], rows)
 
 
 def _print_plan(plan: Plan, home: Home) -> None:

@@ -1,4 +1,4 @@
-"""`sepdash transcribe`: speech to text by a trained model, in a child process that loads torch."""
+"""`sepdash transcribe`: speech recognition with a trained model, in a child process that loads torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tui.cli.common import complete_model, json_option, with_home
 _EXAMPLES = """\b
 Examples:
   sepdash transcribe digits-1 call.wav
-  sepdash transcribe 3 test.jsonl --beam 8              with error rates against its texts
+  sepdash transcribe 3 test.jsonl --beam 8              also compute error rates
   sepdash transcribe ~/models/best-wer *.flac --json
 """
 
@@ -26,25 +26,24 @@ Examples:
     "inputs", metavar="FILE...", nargs=-1, required=True,
     type=click.Path(exists=True, path_type=Path),
 )  # fmt: skip
-@click.option(
-    "--checkpoint", "kind", help="Which checkpoint of the run [the one with the best WER]."
-)
+@click.option("--checkpoint", "kind", help="Checkpoint of the run [default: best WER].")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
 @click.option(
     "--beam", type=click.IntRange(1, 256), default=1, show_default=True,
-    help="Paths of the beam search; 1: greedy, the quickest.",
+    help="Beam size; 1 is greedy decoding, the fastest.",
 )  # fmt: skip
 @click.option(
     "--longest", type=click.FloatRange(1, 3600),
-    help="Seconds; longer audio is cut in quiet places [20, or data.max_s of the run if more].",
+    help="Maximum segment in seconds; longer audio is split at quiet places [default: 20, or data.max_s "
+    "of the run if larger].",
 )  # fmt: skip
 @click.option(
     "--confusions", type=click.IntRange(0, 1000), default=10, show_default=True,
-    help="How many of the most frequent errors are shown.",
+    help="Number of most frequent errors to show.",
 )  # fmt: skip
 @click.option(
     "--stream", is_flag=True,
-    help="Print the text as it grows while the audio is heard; of an Emformer, greedily.",
+    help="Print partial results while decoding; Emformer models and greedy decoding only.",
 )  # fmt: skip
 @json_option
 @with_home
@@ -58,19 +57,19 @@ def transcribe(
     home: Home,
     **settings: str | float | None,
 ) -> None:
-    """Write down what is said in audio files of any length and rate.
+    """Transcribe audio files of any length and sampling rate.
 
-    A FILE may also be a manifest (.jsonl) or a LibriSpeech folder: then what was understood is
-    compared with its texts, and word and character error rates are printed.
+    A FILE may also be a manifest (.jsonl) or a LibriSpeech folder: then the output is compared with
+    the reference transcripts, and word and character error rates are printed.
     """
     if stream and (as_json or settings["beam"] != 1):
         raise click.UsageError(
-            "--stream prints text as it grows, greedily; leave out --json and --beam"
+            "--stream prints partial text with greedy decoding; remove --json and --beam"
         )
     checkpoint = locate_checkpoint(home, model, kind)
     options = [f"--{name}={value}" for name, value in settings.items() if value is not None]
     options += ["--json"] * as_json + ["--stream"] * stream
-    # `-P` keeps the current folder, which may hold any file, from being imported.
+    # `-P` prevents imports from the current folder, which may contain any file.
     child = [sys.executable, "-P", "-m", "engine.programs.transcribe", *options]
     paths = [str(path) for path in inputs]
     result = subprocess.run([*child, "--", str(checkpoint), *paths], check=False)

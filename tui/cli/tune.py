@@ -1,4 +1,4 @@
-"""`sepdash tune`: the fastest way to run a preset on this device, measured."""
+"""`sepdash tune`: measures which settings run a preset fastest on this device."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """\b
 Examples:
-  sepdash tune denoise/small                            what to set, and a table of what was tried
+  sepdash tune denoise/small                            suggest settings, with a table of trials
   sepdash tune bandwidth/audio-unet --items 256 --free 0.1
   sepdash tune transducer/librispeech --seconds 3600 --set data.train=~/LibriSpeech
   sepdash tune denoise/audio-unet --keep precision.dtype --save denoise/tuned
@@ -34,38 +34,42 @@ _GIB = 2**30
 @click.command(epilog=_EXAMPLES)
 @preset_argument()
 @set_option
-@click.option("--items", type=click.IntRange(1, 65_536), help="Items of an update.")
-@click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Or its seconds of audio.")
-@click.option("--tokens", type=click.FloatRange(0, min_open=True), help="Or its tokens.")
+@click.option("--items", type=click.IntRange(1, 65_536), help="Items per update.")
+@click.option(
+    "--seconds", type=click.FloatRange(0, min_open=True), help="Audio seconds per update."
+)
+@click.option("--tokens", type=click.FloatRange(0, min_open=True), help="Tokens per update.")
 @click.option(
     "--free", type=click.FloatRange(0, 0.9), default=0.08, show_default=True,
-    help="Share of the memory that stays free.",
+    help="Fraction of the memory to keep free.",
 )  # fmt: skip
 @click.option(
     "--memory", "memory_gib", type=click.FloatRange(0, min_open=True),
-    help="GiB to stay within [what is there, less a reserve].",
+    help="Memory limit in GiB [default: available memory minus a safety reserve].",
 )  # fmt: skip
 @click.option(
     "--budget-s", type=click.FloatRange(5, 86_400), default=120.0, show_default=True,
-    help="Seconds to search for; a trial under way and the last check may take longer.",
+    help="Time limit of the search in seconds; the current trial and the final check may exceed it.",
 )  # fmt: skip
 @click.option(
-    "--compile/--no-compile", default=None, help="Try to compile the network [on a GPU only]."
+    "--compile/--no-compile", default=None, help="Also try torch.compile [default: on GPUs only]."
 )
-@click.option("--keep", multiple=True, metavar="KEY", help="A setting to leave as it is; repeat.")
+@click.option(
+    "--keep", multiple=True, metavar="KEY", help="Keep this setting unchanged. Can be repeated."
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--fresh", is_flag=True, help="Measure again what an earlier search found.")
-@click.option("--save", metavar="NAME", help="Write the result as a preset of your own.")
+@click.option("--fresh", is_flag=True, help="Measure again, ignoring stored results.")
+@click.option("--save", metavar="NAME", help="Save the result as a user preset.")
 @json_option
 @with_home
 def tune(
     preset: str, *, assignments: tuple[str, ...], fresh: bool, save: str | None, as_json: bool,
     home: Home, **asked: Any,
 ) -> None:  # fmt: skip
-    """Find the fastest way to run a preset here: what fits, which precision, which switches.
+    """Benchmark a preset on this machine and suggest faster settings.
 
-    Everything is measured on batches of noise of the preset's shape; training data is read only where
-    items differ in length.
+    Measures memory and speed on batches of noise in the shape of the preset; reads the training data
+    only if its items differ in length.
     """
     from engine.tuning.children import Cancelled
     from jobs.tuning import tunable_config, tune
@@ -79,17 +83,19 @@ def tune(
     if save is not None:
         catalogue.check_new(save)
     try:
-        found = tune(
+        outcome = tune(
             home, config, options, fresh=fresh, tell=lambda row: click.echo(line(row), err=True)
         )
     except Cancelled:
         raise click.Abort from None
     if as_json:
-        print_json({**plain(found.result), "kept": found.kept, "set": set_lines(found.result)})
+        print_json(
+            {**plain(outcome.result), "kept": outcome.kept, "set": set_lines(outcome.result)}
+        )
     else:
-        _print(found)
+        _print(outcome)
     if save is not None:
-        path = _save(catalogue, save, preset=preset, assignments=assignments, found=found.result)
+        path = _save(catalogue, save, preset=preset, assignments=assignments, tuning=outcome.result)
         click.echo(f"saved as {save}: {path}", err=as_json)
 
 
@@ -100,49 +106,49 @@ def _options(*, memory_gib: float | None, keep: tuple[str, ...], **asked: Any) -
 
     given = [f"--{name}" for name in ("items", "seconds", "tokens") if asked[name] is not None]
     if len(given) > 1:
-        raise click.UsageError(f"{' and '.join(given)} say the same thing; give one of them")
+        raise click.UsageError(f"{' and '.join(given)} are alternatives; give only one of them")
     known = [item.key for item in list_settings()]
     for key in keep:
         if key not in known:
-            raise click.UsageError(f"--keep {key}: no such setting{nearest(key, known)}")
+            raise click.UsageError(f"--keep {key}: unknown setting{nearest(key, known)}")
     memory_bytes = None if memory_gib is None else int(memory_gib * _GIB)
     return Options(memory_bytes=memory_bytes, keep=keep, **asked)
 
 
-def _print(found: Found) -> None:
+def _print(outcome: Found) -> None:
     from tui.reports.tuning import HEADERS, cells, set_lines, summary
 
-    result = found.result
-    if found.kept:
-        click.echo("kept from an earlier search; --fresh measures again", err=True)
+    result = outcome.result
+    if outcome.kept:
+        click.echo("stored result of an earlier search; use --fresh to measure again", err=True)
     print_table(HEADERS, list(map(cells, result.rows)), right=" ".join(HEADERS[2:6]))
     click.echo("\n" + "\n".join(summary(result)))
     if result.settings:
         click.echo(" ".join(f"--set {text!r}" if " " in text else f"--set {text}"
                             for text in set_lines(result)))  # fmt: skip
     else:
-        click.echo("nothing that was tried is faster than the preset as it is")
+        click.echo("no faster settings found; keep the preset unchanged")
 
 
 def _save(
-    catalogue: Any, name: str, *, preset: str, assignments: tuple[str, ...], found: Tuning
+    catalogue: Any, name: str, *, preset: str, assignments: tuple[str, ...], tuning: Tuning
 ) -> Any:
-    """Write the preset with overrides and chosen settings; it extends `preset` where it can."""
+    """Save the preset with overrides and chosen settings; it extends `preset` where possible."""
     from engine.config.overrides import apply_overrides
     from presets.merging import difference
     from tui.reports.tuning import set_lines
 
     base = catalogue.read(preset)
-    values = apply_overrides(base, [*assignments, *set_lines(found)])
+    values = apply_overrides(base, [*assignments, *set_lines(tuning)])
     changed = None if _clears(base, values) else difference(base, values)
-    what = f"{preset}, as fast as {found.device_name} was found to run it"
+    what = f"{preset}, tuned for {tuning.device_name}"
     if changed is None:
         return catalogue.save(name, values, description=what)
     return catalogue.save(name, changed, extends=preset, description=what)
 
 
 def _clears(base: Any, values: Any) -> bool:
-    """Tell whether a value of `base` is taken away, which a preset that extends it can't say."""
+    """Return whether a value of `base` is removed, which a preset that extends it can't express."""
     if not isinstance(base, dict) or not isinstance(values, dict):
         return base is not None and values is None
     return any(_clears(base[key], values[key]) for key in base if key in values)

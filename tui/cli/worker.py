@@ -1,4 +1,4 @@
-"""`sepdash worker`: the process that trains what is queued."""
+"""`sepdash worker`: the process that trains the queued runs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from tui.cli.common import with_home
 
 _EXAMPLES = """\b
 Examples:
-  sepdash worker                  until Ctrl-C; runs in progress save and go back to the queue
-  sepdash worker --drain          until the queue is empty
-  sepdash worker --device cuda:1  one worker for each GPU
+  sepdash worker                  run until Ctrl-C; the current run is saved and queued again
+  sepdash worker --drain          run until the queue is empty
+  sepdash worker --device cuda:1  one worker per GPU
 """
 
 
@@ -21,12 +21,12 @@ Examples:
 @click.option(
     "--drain",
     is_flag=True,
-    help="Stop when no queued run can start any more; exit code 1 if a run failed, or was left waiting for one "
+    help="Exit when no queued run can start any more; exit code 1 if a run failed, or was left waiting for one "
     "that did.",
 )
 @with_home
 def worker(*, device: str, drain: bool, home: Home) -> None:
-    """Train the queued runs, one after the other."""
+    """Train the queued runs one after another."""
     from jobs.worker.serve import serve
 
     num_failed = serve(home, device=device, drain=drain, echo=click.echo)

@@ -1,4 +1,4 @@
-"""Shows what the batches of a config come to, counted in a child process while the person waits."""
+"""Shows how a config is batched, computed in a child process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tui.reports.batch_plan import plan_report, report_lines
 
 
 class BatchPlanScreen(BoxScreen[None]):
-    """The report of a plan; Escape closes it, planned or not."""
+    """The report of a batch plan; Escape closes it, even while planning."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,enter", "dismiss", "close")]
 
@@ -25,11 +25,11 @@ class BatchPlanScreen(BoxScreen[None]):
         self._config = config
 
     def compose(self) -> ComposeResult:
-        """Lay out a box that grows with what is found."""
+        """Lay out a box that grows with the report."""
         with VerticalScroll() as box:
             box.border_title = "batches"
-            box.border_subtitle = "esc closes"
-            yield Static("reading the sizes of the training data ...", id="plan", markup=False)
+            box.border_subtitle = "Esc: close"
+            yield Static("reading item lengths of the training data ...", id="plan", markup=False)
 
     def on_mount(self) -> None:
         """Start planning."""

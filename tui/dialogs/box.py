@@ -1,4 +1,4 @@
-"""A box over the screen that grows with what it shows, up to nearly all of it, and then scrolls."""
+"""A box over the screen that grows with its content, up to almost the full screen, then scrolls."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Answer = TypeVar("Answer")
 
 
 class BoxScreen(ModalScreen[Answer]):
-    """The look of a modal screen whose one child is a `VerticalScroll`; widths are a subclass's to change."""
+    """The look of a modal screen whose one child is a `VerticalScroll`; subclasses may change the width."""
 
     DEFAULT_CSS = """
     BoxScreen { align: center middle; }

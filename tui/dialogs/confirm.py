@@ -1,4 +1,4 @@
-"""Asks before something that can't be taken back."""
+"""Asks for confirmation before an action that can't be undone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from textual.widgets import Button, Static
 
 
 class ConfirmScreen(ModalScreen[bool]):
-    """A question with a verb as its answer; closes with True only where that was chosen."""
+    """A question with a verb as its answer; returns True only if the verb was chosen."""
 
     DEFAULT_CSS = """
     ConfirmScreen { align: center middle; }
@@ -34,7 +34,7 @@ class ConfirmScreen(ModalScreen[bool]):
         self._verb = verb
 
     def compose(self) -> ComposeResult:
-        """Put the safe answer first: it has the focus."""
+        """Put the safe answer first, so that it has the focus."""
         with Vertical():
             yield Static(self._question, markup=False)
             with Horizontal():

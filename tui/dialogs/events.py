@@ -1,4 +1,4 @@
-"""What happened to a run beside its training: skipped updates, broken checkpoints, short memory, restarts."""
+"""Events of a run: skipped updates, damaged checkpoints, out of memory, restarts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MOST = 500
 
 
 class EventsScreen(BoxScreen[None]):
-    """Lists the events of a run, the newest first; any of the usual keys closes it."""
+    """Lists the events of a run, newest first; Escape, q, v or Enter closes it."""
 
     DEFAULT_CSS = "EventsScreen > VerticalScroll { width: 110; }"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,v,enter", "dismiss", "close")]
@@ -32,10 +32,10 @@ class EventsScreen(BoxScreen[None]):
         self._run = run
 
     def compose(self) -> ComposeResult:
-        """Put up the box; the events come from a thread."""
+        """Lay out the box; a thread reads the events."""
         with VerticalScroll() as box:
             box.border_title = f"events of {clean(self._run.name)}"
-            box.border_subtitle = "esc closes"
+            box.border_subtitle = "Esc: close"
             yield Static("reading ...", markup=False)
 
     def on_mount(self) -> None:
@@ -61,4 +61,4 @@ class EventsScreen(BoxScreen[None]):
             text.append(f"{moment}  ", style=colours["secondary"])
             text.append(f"{event.level:<8}", style=style)
             text.append(f"{clean(event.message)}\n")
-        return text or Text("nothing happened that a person should know of")
+        return text or Text("No events.")

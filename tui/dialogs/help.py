@@ -1,4 +1,4 @@
-"""The help screen: every key of the dashboard, and how to read what it shows."""
+"""The help screen: all keys of the dashboard, and how to read it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from tui.dialogs.box import BoxScreen
 
 KEYS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ("Runs", (
-        ("↑ ↓", "choose a run; charts, figures and log are its own"),
-        ("n", "new run: choose a preset, edit it, queue it"),
-        ("e", "experiments: look at the plan of a sweep, queue its runs"),
-        ("s", "stop the run; it saves a checkpoint, so r goes on from there"),
+        ("↑ ↓", "select a run; charts, metrics and log show the selected run"),
+        ("n", "new run: choose a preset, edit it and queue it"),
+        ("e", "experiments: review the plan of a sweep, queue its runs"),
+        ("s", "stop the run; it saves a checkpoint, from which r resumes"),
         ("r", "resume a stopped or failed run"),
-        ("d", "remove the run and its files (asks first)"),
+        ("d", "remove the run and its files, after confirmation"),
         ("K J", "move a queued run up or down the queue"),
-        ("f", "follow: choose whichever run is running"),
-        ("w", "start a worker, or stop the one that works"),
+        ("f", "follow: always select the active run"),
+        ("w", "start or stop the worker"),
     )),
     ("Compare", (
         ("space", "mark the run: marked runs share the charts"),
@@ -31,35 +31,35 @@ KEYS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         ("x", "horizontal axis: updates, items, epochs, audio time, train time"),
         ("y", "vertical axis of the loss: linear or logarithmic"),
     )),
-    ("Look closer", (
-        ("1 2 3 4", "one chart alone; the same key goes back"),
-        ("l", "the log alone; the same key goes back"),
-        ("v", "events of the run: skipped updates, broken checkpoints, short memory"),
-        ("tab", "next pane; in a chart ← → read the values, so does the mouse"),
-        ("ctrl+p", "command palette: every action by name, themes"),
-        ("q", "quit; workers and runs go on without the dashboard"),
+    ("View", (
+        ("1 2 3 4", "show only one chart; the same key shows all again"),
+        ("l", "show only the log; the same key shows all again"),
+        ("v", "events of the run: skipped updates, damaged checkpoints, out of memory"),
+        ("tab", "next pane; in a chart, ← → or the mouse show values"),
+        ("ctrl+p", "command palette: all actions by name, themes"),
+        ("q", "quit; workers and runs continue without the dashboard"),
     )),
 )  # fmt: skip
 NOTES = (
-    "SI-SDR is the mean over the validation items in dB, higher is better; WER, of speech recognition, "
-    "is the share of wrong words, lower is better. EMA is the averaged weights; gain is the better of "
-    "both over the unprocessed input (dotted). A shaded band is the lowest to the highest value of the "
-    "updates that share a column, the line a running mean."
+    "SI-SDR is the mean over the validation items in dB (higher is better); WER is the word error rate "
+    "in speech recognition (lower is better). EMA: exponential moving average of the weights. Gain: the "
+    "better of raw and EMA, minus the unprocessed input (dotted line). The shaded band spans minimum to "
+    "maximum of the updates in a column; the line is a running mean."
 )
 
 
 class HelpScreen(BoxScreen[None]):
-    """Shows the keys; any of the usual keys closes it."""
+    """Shows the keys; Escape, q, ? or Enter closes it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,question_mark,enter", "dismiss", "close"),
     ]
 
     def compose(self) -> ComposeResult:
-        """Lay out the keys by what they are for."""
+        """Lay out the keys by purpose."""
         with VerticalScroll() as box:
             box.border_title = "sepdash"
-            box.border_subtitle = "esc closes"
+            box.border_subtitle = "Esc: close"
             yield Static(self._table())
 
     def _table(self) -> Table:

@@ -15,14 +15,14 @@ from textual.widgets import Button, Input, Label
 
 @dataclass(frozen=True, slots=True)
 class PresetName:
-    """The answer: under what name to save, and the description in the list."""
+    """The answer: the name to save under, and the description for the list."""
 
     name: str
     description: str
 
 
 class SavePreset(ModalScreen[PresetName | None]):
-    """Returns the answer, None when the person went back."""
+    """Returns the answer, or None if the user went back."""
 
     DEFAULT_CSS = """
     SavePreset { align: center middle; }
@@ -42,7 +42,7 @@ class SavePreset(ModalScreen[PresetName | None]):
     def compose(self) -> ComposeResult:
         """Lay out two fields and two buttons."""
         with Vertical():
-            yield Label("Save as a preset of your own")
+            yield Label("Save as user preset")
             yield Input(self._preset, placeholder="folder/name", id="name")
             yield Input(self._description, placeholder="description", id="description")
             with Horizontal():

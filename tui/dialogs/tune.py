@@ -1,4 +1,4 @@
-"""Finds the fastest way to run a config while the person watches; Escape calls the search off."""
+"""Searches for the fastest settings of a config and shows the progress; Escape cancels the search."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 
 class TuneScreen(BoxScreen[dict[str, Any] | None]):
-    """Returns the settings that were found, None when the person wants none of them."""
+    """Returns the chosen settings, or None if the user discards them."""
 
     DEFAULT_CSS = "TuneScreen > VerticalScroll { width: 120; max-width: 98%; padding: 0 1; }"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "take", "Take"),
-        Binding("escape", "leave", "Leave"),
+        Binding("enter", "take", "Apply"),
+        Binding("escape", "leave", "Discard"),
     ]
 
     def __init__(self, home: Home, values: Mapping[str, Any]) -> None:
@@ -39,33 +39,33 @@ class TuneScreen(BoxScreen[dict[str, Any] | None]):
         self._values = values
         self._cancel = Event()
         self._rows: list[Row] = []
-        self._found: Tuning | None = None
+        self._result: Tuning | None = None
 
     def compose(self) -> ComposeResult:
-        """Lay out a box: the table of what was tried, and what came of it."""
+        """Lay out a box: the table of trials, and the result."""
         with VerticalScroll() as box:
-            box.border_title = "the fastest way to run this here"
-            box.border_subtitle = "esc calls it off"
+            box.border_title = "benchmark on this machine"
+            box.border_subtitle = "Esc: cancel"
             yield Static(id="tried")
-            yield Static("measuring what fits ...", id="found", markup=False)
+            yield Static("measuring memory ...", id="found", markup=False)
 
     def on_mount(self) -> None:
         """Start the search."""
         self._search()
 
     def on_unmount(self) -> None:
-        """Leave no child behind, however the screen was closed."""
+        """Cancel the search, so that no child process outlives the screen."""
         self._cancel.set()
 
     def action_leave(self) -> None:
-        """Call the search off, or drop its result."""
+        """Cancel the search, or discard its result."""
         self._cancel.set()
         self.dismiss(None)
 
     def action_take(self) -> None:
-        """Return the settings, once they are there."""
-        if self._found is not None:
-            self.dismiss(self._found.settings)
+        """Return the settings once the search has ended."""
+        if self._result is not None:
+            self.dismiss(self._result.settings)
 
     @work(thread=True, exclusive=True)
     def _search(self) -> None:
@@ -74,13 +74,13 @@ class TuneScreen(BoxScreen[dict[str, Any] | None]):
 
         try:
             config = tunable_config(self._values)
-            found = tune(self._home, config, Options(), tell=tell, cancel=self._cancel)
+            outcome = tune(self._home, config, Options(), tell=tell, cancel=self._cancel)
         except Cancelled:
             return
         except (ValueError, OSError) as error:
             self.app.call_from_thread(self._fail, str(error))
             return
-        self.app.call_from_thread(self._end, found.result)
+        self.app.call_from_thread(self._end, outcome.result)
 
     def _add(self, row: Row) -> None:
         self._rows.append(row)
@@ -88,13 +88,13 @@ class TuneScreen(BoxScreen[dict[str, Any] | None]):
 
     def _fail(self, reason: str) -> None:
         self._show(self._rows, reason)
-        self._close_with("esc closes")
+        self._close_with("Esc: close")
 
     def _end(self, result: Tuning) -> None:
-        self._found = result
-        chosen = "\n".join(set_lines(result)) or "nothing that was tried is faster"
+        self._result = result
+        chosen = "\n".join(set_lines(result)) or "no faster settings found"
         self._show(result.rows, "\n".join([*summary(result), "", chosen]))
-        self._close_with("enter takes the settings, esc leaves them")
+        self._close_with("Enter: apply settings, Esc: discard")
 
     def _show(self, rows: list[Row] | tuple[Row, ...], text: str) -> None:
         if not self.is_mounted:

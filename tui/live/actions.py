@@ -1,7 +1,7 @@
-"""Everything the dashboard can do to runs and workers; each returns what to tell the person.
+"""All actions of the dashboard on runs and workers; each returns the message to show.
 
 Called in thread workers only. `jobs.submit` is imported here on first use: it loads sqlite-utils and
-huey, which the first frame can't wait for.
+huey, which would delay the first frame.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def perform(home: Home, action: Callable[[], str]) -> ActionEnded:
         return ActionEnded(action())
     except (ValueError, OSError) as error:
         return ActionEnded(str(error) or type(error).__name__, failed=True)
-    except Exception as error:  # noqa: BLE001  a defect of ours: the dashboard lives on, the trace is kept
+    except Exception as error:  # noqa: BLE001  a bug of ours: the dashboard keeps running, the traceback is saved
         path = home.root / "dashboard.log"
         with path.open("a", encoding="utf-8") as file:
             file.write(f"{datetime.now().astimezone():%F %T}\n{traceback.format_exc()}\n")
@@ -38,7 +38,7 @@ def perform(home: Home, action: Callable[[], str]) -> ActionEnded:
 
 
 def stop(home: Home, run: RunRecord) -> str:
-    """Ask a run to checkpoint and end; a queued run leaves the queue."""
+    """Ask a run to save a checkpoint and end; a queued run leaves the queue."""
     from jobs import submit
 
     submit.stop(home, run.id)
@@ -50,15 +50,15 @@ def stop(home: Home, run: RunRecord) -> str:
 
 
 def resume(home: Home, run: RunRecord) -> str:
-    """Put a stopped or failed run back in the queue."""
+    """Queue a stopped or failed run again."""
     from jobs import submit
 
     submit.resume(home, run.id)
-    return f"queued {run.name} to go on from update {run.updates}"
+    return f"queued {run.name}; it continues from update {run.updates}"
 
 
 def remove(home: Home, run: RunRecord) -> str:
-    """Remove a run with its files."""
+    """Remove a run and its files."""
     from jobs import submit
 
     submit.remove(home, run.id)
@@ -74,10 +74,10 @@ def move(home: Home, run: RunRecord, to: Where) -> str:
 
 
 def start_worker(home: Home) -> str:
-    """Start a worker that outlives the dashboard; returns once it is at work.
+    """Start a worker that outlives the dashboard; returns once it is running.
 
     Raises:
-        OSError: when it ended at once, with the last line of its log.
+        OSError: when it exited immediately, with the last line of its log.
     """
     from jobs.store.reader import StoreReader
 
@@ -95,19 +95,19 @@ def start_worker(home: Home) -> str:
     with StoreReader(home.store) as reader:
         while time.monotonic() < end:
             if child.poll() is not None:
-                raise OSError(f"the worker ended at once: {_last_line(path.read_bytes())}")
+                raise OSError(f"the worker exited immediately{_last_line(path.read_bytes())}")
             if any(worker.pid == child.pid for worker in reader.workers()):
                 return f"worker started (process {child.pid})"
             time.sleep(0.1)
-    return f"worker starting (process {child.pid}); its log is {path}"
+    return f"worker is starting (process {child.pid}); log: {path}"
 
 
 def stop_worker(worker: WorkerRecord) -> str:
-    """Ask a worker to end; the run it has is saved and goes back to the queue."""
+    """Ask a worker to end; its run saves a checkpoint and is queued again."""
     os.kill(worker.pid, signal.SIGTERM)
-    return "stopping the worker: its run is saved and goes back to the queue"
+    return "stopping the worker: its run is saved and queued again"
 
 
 def _last_line(log: bytes) -> str:
     lines = log.decode("utf-8", "replace").strip().splitlines()
-    return lines[-1] if lines else "it said nothing"
+    return f": {lines[-1]}" if lines else " without output"

@@ -1,6 +1,6 @@
 """A preset being edited: typed text in, checked config out. No screen, no store.
 
-Owns how a setting is written as text and read back. What is right and wrong is `engine.config`'s.
+Owns how a setting is written as text and read back; validation belongs to `engine.config`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ABSENT = object()
 
 @dataclass(frozen=True, slots=True)
 class FieldState:
-    """One setting as the form shows it; `changed` is against the preset."""
+    """One setting as the form shows it; `changed`: it differs from the preset."""
 
     info: SettingInfo
     text: str
@@ -35,7 +35,7 @@ class FieldState:
 class Verdict:
     """The outcome of a check: a config, or problems by the key of their field.
 
-    `general` holds problems that no field of the form owns.
+    `general` holds problems that belong to no field of the form.
     """
 
     config: RunConfig | None
@@ -49,7 +49,7 @@ class Verdict:
 
 
 class Draft:
-    """The settings of one preset with a person's edits."""
+    """The settings of one preset with the user's edits."""
 
     def __init__(self, preset: str, base: Mapping[str, Any]) -> None:
         self.preset = preset
@@ -74,9 +74,9 @@ class Draft:
         return [self._state(info) for info in infos]
 
     def edit(self, info: SettingInfo, text: str) -> None:
-        """Put the text of one setting in place; empty text takes the setting out of the preset.
+        """Set one setting from text; empty text removes it from the preset.
 
-        A new `kind` starts its section afresh, keeping the settings both kinds have.
+        A new `kind` resets its section, keeping the settings that both kinds have.
         """
         if info.key.endswith(".kind"):
             change_kind(self._values, info.key.partition(".")[0], text)
@@ -84,12 +84,12 @@ class Draft:
             self._put(info.key, read_text(info, text))
 
     def fill(self, settings: Mapping[str, Any]) -> None:
-        """Put values in place by dotted key; None takes a setting out of the preset."""
+        """Set values by dotted key; None removes a setting from the preset."""
         for key, value in settings.items():
             self._put(key, _ABSENT if value is None else value)
 
     def reset(self, info: SettingInfo) -> None:
-        """Take the preset's own value of one setting back."""
+        """Restore the preset's value of one setting."""
         if info.key.endswith(".kind"):
             section = info.key.partition(".")[0]
             self._values[section] = deepcopy(self._base.get(section, {}))
@@ -106,10 +106,10 @@ class Draft:
     def to_save(
         self, below: Mapping[str, Any] | None = None, extends: str = ""
     ) -> tuple[dict[str, Any], str | None]:
-        """Return what to save, and the preset it extends, None when it must stand alone.
+        """Return what to save, and the preset it extends; None if it can't extend any.
 
         Args:
-            below: the values to extend, those of the edited preset when left out.
+            below: the values to extend; by default those of the edited preset.
             extends: the name of the preset that holds them.
         """
         changed = difference(self._base if below is None else below, self._values)
@@ -164,7 +164,7 @@ def _effective(info: SettingInfo, values: Mapping[str, Any]) -> Any:
 
 
 def read_text(info: SettingInfo, text: str) -> Any:
-    """Read what a person typed; text that can't be read stays text, for the check to refuse."""
+    """Parse typed text; text that can't be parsed stays text, and the check rejects it."""
     stripped = text.strip()
     if not stripped and not (info.type_name == "text" and info.default == ""):
         return [] if info.type_name == "list" and not info.optional else _ABSENT
@@ -179,7 +179,7 @@ def read_text(info: SettingInfo, text: str) -> Any:
 
 
 def write_text(info: SettingInfo, value: Any) -> str:
-    """Return a value as a person would type it; `read_text` reads it back."""
+    """Return a value as a user would type it; `read_text` parses it."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -209,9 +209,9 @@ def _as_plain(value: Any) -> Any:
 
 
 def _get(values: Mapping[str, Any], key: str) -> Any:
-    found: Any = values
+    value: Any = values
     for part in key.split("."):
-        if not isinstance(found, Mapping) or part not in found:
+        if not isinstance(value, Mapping) or part not in value:
             return _ABSENT
-        found = found[part]
-    return found
+        value = value[part]
+    return value

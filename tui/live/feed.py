@@ -1,8 +1,8 @@
-"""The one way from the store to the screen: a thread that polls for change and posts messages.
+"""The only path from the store to the screen: a thread that polls for changes and posts messages.
 
-It asks `PRAGMA data_version` a few times a second, reads only what is watched, keeps what ended runs
-gave it, and posts messages of which an older one is replaced while it waits. It never touches a
-widget. The log of the watched run is followed by its file size.
+It queries `PRAGMA data_version` a few times a second, reads only what is watched, caches the curves of
+ended runs, and posts messages; a newer message replaces a waiting older one. It never touches a
+widget. It follows the log of the watched run by its file size.
 """
 
 from __future__ import annotations
@@ -66,21 +66,21 @@ class Reader(Protocol):
         """List samples of the machine."""
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the store."""
 
 
 @dataclass(frozen=True, slots=True)
 class Watch:
     """What the screen shows: curves of `runs`, and the log of the first of them.
 
-    Nothing chosen yet means the first run of the store, so that the first chart needs no round trip.
+    If empty, the first run of the store is read, so that the first chart needs no round trip.
     """
 
     runs: tuple[int, ...] = ()
 
 
 class LogTail:
-    """The last lines of a growing file; reads only what was added."""
+    """The last lines of a growing file; reads only new text."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -89,7 +89,7 @@ class LogTail:
         self._rest = ""
 
     def poll(self) -> bool:
-        """Read what was added; True when the lines changed."""
+        """Read new text; return True if the lines changed."""
         try:
             size = self.path.stat().st_size
         except OSError:
@@ -140,22 +140,22 @@ class Feed:
         self._log: LogTail | None = None
 
     def watch(self, watch: Watch) -> None:
-        """Say what to read from now on; takes effect at once."""
+        """Set what to read; takes effect immediately."""
         if watch != self._watch:
             self._watch = watch
             self._wake.set()
 
     def wake(self) -> None:
-        """Look for changes at once."""
+        """Check for changes immediately."""
         self._wake.set()
 
     def close(self) -> None:
-        """Let `run` return."""
+        """Make `run` return."""
         self._closed.set()
         self._wake.set()
 
     def run(self, cancelled: Callable[[], bool]) -> None:
-        """Poll until closed or cancelled; a store that can't be read is said once and tried again."""
+        """Poll until closed or cancelled; report an unreadable store once and retry."""
         failed = ""
         while not (self._closed.is_set() or cancelled()):
             try:
@@ -174,7 +174,7 @@ class Feed:
                 self._wake.clear()
 
     def poll(self, reader: Reader) -> None:
-        """Read what changed since the last time and post it."""
+        """Read and post what has changed since the last poll."""
         version, watch = reader.data_version(), self._watch
         now = self._clock()
         changed = version != self._seen_version

@@ -1,4 +1,4 @@
-"""What the feed tells the screen: past-tense facts, of which only the newest matters."""
+"""Messages from the feed to the screen: past-tense facts, of which only the newest matters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jobs.store.records import Curve, RunRecord, SystemRecord, WorkerRecord
 
 @dataclass(frozen=True, slots=True)
 class RunData:
-    """What the charts need of one run."""
+    """The data of one run for the charts."""
 
     run: RunRecord
     curves: Mapping[str, Curve]
@@ -21,10 +21,10 @@ class RunData:
 
 
 class Newest(Message):
-    """A message that replaces an older one of its kind which still waits."""
+    """A message that replaces a waiting older one of its type."""
 
     def can_replace(self, message: Message) -> bool:
-        """Let the newest of a kind win."""
+        """Return True for messages of the same type."""
         return type(message) is type(self)
 
 
@@ -38,7 +38,7 @@ class RunsChanged(Newest):
 
 
 class MachineSampled(Newest):
-    """The newest sample of CPU, RAM and GPU; None while there is none of late."""
+    """The newest sample of CPU, RAM and GPU; None if there is no recent one."""
 
     def __init__(self, sample: SystemRecord | None) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class MachineSampled(Newest):
 
 
 class ChartsChanged(Newest):
-    """The curves of the watched runs, in the order they were asked for."""
+    """The curves of the watched runs, in the requested order."""
 
     def __init__(self, data: tuple[RunData, ...]) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class ChartsChanged(Newest):
 
 
 class LogChanged(Newest):
-    """The newest lines of the log of a run; `path` is where the whole log lies."""
+    """The newest lines of the log of a run; `path` is the log file."""
 
     def __init__(self, run: int | None, lines: tuple[str, ...], path: str) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class LogChanged(Newest):
 
 
 class FeedFailed(Newest):
-    """The store can't be read; `reason` is for the person."""
+    """The store can't be read; `reason` is shown to the user."""
 
     def __init__(self, reason: str) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class FeedFailed(Newest):
 
 
 class ActionEnded(Message):
-    """An action on a run ended: well, or with a message for the person."""
+    """An action on a run succeeded or failed; `text` is shown to the user."""
 
     def __init__(self, text: str, *, failed: bool = False) -> None:
         super().__init__()

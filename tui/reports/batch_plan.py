@@ -1,4 +1,4 @@
-"""The report of a batch plan: asked of a child process, which loads torch, and put into words."""
+"""The report of a batch plan: computed by a child process, which loads torch, and formatted as text."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _BAR = 24
 
 
 def plan_report(config: RunConfig, *, world: int | None = None) -> PlanReport:
-    """Plan the first epoch of a run and count it; reads the headers of the training data.
+    """Plan the first epoch of a run and summarise it; reads the headers of the training data.
 
     Args:
         config: the run.
-        world: devices that train together; `precision.devices` when left out.
+        world: number of devices; `precision.devices` by default.
 
     Raises:
-        ValueError: with what is wrong with the data or the settings.
+        ValueError: describes what is wrong with the data or the settings.
     """
-    # `-P` keeps the current folder, which may hold any file, from being imported.
+    # `-P` prevents imports from the current folder, which may contain any file.
     child = [
         sys.executable,
         "-P",
@@ -38,7 +38,7 @@ def plan_report(config: RunConfig, *, world: int | None = None) -> PlanReport:
     )
     if ended.returncode:
         reason = ended.stderr.strip() if ended.returncode == 2 else ended.stderr.strip()[-2000:]
-        raise ValueError(reason or f"planning ended with exit code {ended.returncode}")
+        raise ValueError(reason or f"planning failed with exit code {ended.returncode}")
     values = json.loads(ended.stdout)
     left_out = tuple(
         LeftOut(item["reason"], item["count"], tuple(item["examples"]))
@@ -61,23 +61,23 @@ def report_lines(report: PlanReport) -> list[str]:
         ("mode", f"{report.mode}{devices}"),
         ("data", f"{report.num_items:,} items, {report.audio_s / 3600:,.2f} h"),
         ("global batch", f"{report.mean_items:,.1f} items, {_time(report.mean_s)}{tokens}"),
-        ("an epoch", f"{report.updates_per_epoch:,.1f} updates"),
-        ("an update", f"{each:,.1f} micro-batches a device"),
+        ("epoch", f"{report.updates_per_epoch:,.1f} updates"),
+        ("update", f"{each:,.1f} micro-batches per device"),
         ("padding", f"{report.padding_share:.2%}{joint}, {report.shapes:,} shapes"),
-        ("largest", f"{report.largest:,.1f} padded seconds on a device"),
+        ("maximum", f"{report.largest:,.1f} padded seconds per micro-batch"),
     ]
     if report.world > 1:
-        idle = f"{report.idle_share:.2%} of the devices' time"
-        facts.append(("waiting", f"{idle}, {report.empty} empty micro-batches"))
+        idle = f"{report.idle_share:.2%} of the device time"
+        facts.append(("idle", f"{idle}, {report.empty} empty micro-batches"))
     for out in report.left_out:
         first = ", ".join(map(str, out.examples))
-        facts.append(("left out", f"{out.count:,} items: {out.reason} (item {first})"))
+        facts.append(("skipped", f"{out.count:,} items: {out.reason} (item {first})"))
     facts.extend(("note", note) for note in report.notes)
     facts.append(
-        ("counted on", f"{report.updates_seen:,} updates, {report.micro_batches:,} micro-batches")
+        ("based on", f"{report.updates_seen:,} updates, {report.micro_batches:,} micro-batches")
     )
     lines = [f"{name:<13} {text}" for name, text in facts]
-    return [*lines, "", "items of a micro-batch", *_bars(report.histogram)]
+    return [*lines, "", "items per micro-batch", *_bars(report.histogram)]
 
 
 def _bars(histogram: tuple[tuple[int, int, int], ...]) -> list[str]:
@@ -91,7 +91,7 @@ def _bars(histogram: tuple[tuple[int, int, int], ...]) -> list[str]:
 
 
 def _time(seconds: float) -> str:
-    """Say seconds in the unit that people plan a global batch in."""
+    """Format seconds in the usual unit for a global batch of that size."""
     if seconds < 120:
         return f"{seconds:,.1f} s"
     return f"{seconds / 60:,.1f} min" if seconds < 7200 else f"{seconds / 3600:,.2f} h"

@@ -22,7 +22,7 @@ def count(value: float | None) -> str:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Return `value` with `digits` significant digits, with an exponent only when far from one."""
+    """Return `value` with `digits` significant digits; very large or small values get an exponent."""
     if value is None or not math.isfinite(value):
         return MISSING
     if value != 0 and not 1e-3 <= abs(value) < 1e5:
@@ -79,7 +79,7 @@ def fraction(used: float | None, total: float | None) -> str:
 
 
 def percent(share: float) -> str:
-    """Return a share in whole percents, rounded down: 100% is said of what is complete only."""
+    """Return a share in whole percents, rounded down, so that 100% means complete."""
     # 0.29 * 100 is a little below 29.
     return f"{int(share * 100 + 1e-6)}%"
 
@@ -93,7 +93,7 @@ def bar(share: float, width: int) -> str:
 
 
 def clean(text: str) -> str:
-    """Return `text` without control characters: a log must not steer the terminal."""
+    """Return `text` without control characters: a log must not control the terminal."""
     return "".join(
         char if char.isprintable() else ("    " if char == "\t" else "") for char in _plain(text)
     )
@@ -108,7 +108,7 @@ def _plain(text: str) -> str:
 
 
 def fit(text: str, width: int) -> str:
-    """Return `text` in exactly `width` characters, with an ellipsis where it was cut."""
+    """Return `text` padded or truncated (with an ellipsis) to exactly `width` characters."""
     if len(text) <= width:
         return text.ljust(width)
     return text[: max(0, width - 1)] + "…" if width > 0 else ""

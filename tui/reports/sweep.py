@@ -1,4 +1,4 @@
-"""The plan of a sweep as text: one row for each run, and what all of them cost together."""
+"""The plan of a sweep as text: one row per run, and totals."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ HEADERS = ("RUN", "SEED", "BATCH", "UPDATES", "ITEMS", "AUDIO", "TIME", "DISK")
 
 
 def headline(plan: Plan) -> str:
-    """Return how many runs of what there are, and what is matched."""
+    """Return the number of runs, their preset, and what is matched."""
     experiment = plan.experiment
-    matched = "each as long as it says"
+    matched = "lengths not matched"
     if experiment.match != "none":
-        scaled = "stretched" if experiment.scale_schedules else "as written"
+        scaled = "scaled" if experiment.scale_schedules else "not scaled"
         matched = f"matched in {experiment.match}, schedules {scaled}"
     return f"{plan.name}: {counted(len(plan.runs), 'run')} of {experiment.base}, {matched}"
 
@@ -44,30 +44,32 @@ def rows(plan: Plan) -> list[list[str]]:
 
 
 def totals(plan: Plan, home: Home) -> str:
-    """Return the line below the table; a sum over runs that are not all known says so."""
+    """Return the line below the table; it mentions runs of unknown duration."""
     audio = _hours(sum(run.audio_seconds for run in plan.runs))
-    words = [f"in all {sum(run.updates for run in plan.runs)} updates", f"{audio} of audio"]
+    words = [f"total: {sum(run.updates for run in plan.runs):,} updates", f"{audio} of audio"]
     seconds = [run.seconds for run in plan.runs if run.seconds is not None]
     sizes = [run.size_bytes for run in plan.runs if run.size_bytes is not None]
     unknown = len(plan.runs) - len(seconds)
     if seconds:
-        words.append(f"about {formats.duration(sum(seconds))}, from earlier runs")
+        words.append(f"about {formats.duration(sum(seconds))} (estimated from earlier runs)")
     if unknown:
-        words.append(f"no earlier run tells the time of {unknown}")
+        words.append(f"duration unknown for {counted(unknown, 'run')} (no comparable earlier run)")
     folder = next(path for path in (home.root, *home.root.parents) if path.exists())
     free = formats.size(shutil.disk_usage(folder).free)
     words.append(
-        f"{formats.size(sum(sizes))} of {free} free disk" if sizes else f"{free} disk free"
+        f"{formats.size(sum(sizes))} of {free} free disk space"
+        if sizes
+        else f"{free} free disk space"
     )
     return ", ".join(words)
 
 
 def _hours(seconds: float) -> str:
-    """Return hours; those of utterances that can't be read are not known."""
+    """Return hours; unknown for unreadable utterances."""
     return formats.MISSING if isnan(seconds) else f"{seconds / 3600:.1f} h"
 
 
 def warnings(plan: Plan) -> list[str]:
-    """Return what is odd about the schedules, once for each variant."""
-    told = dict.fromkeys((run.variant, text) for run in plan.runs for text in run.warnings)
-    return [f"warning: {variant}: {text}" for variant, text in told]
+    """Return the warnings about schedules, once per variant."""
+    unique = dict.fromkeys((run.variant, text) for run in plan.runs for text in run.warnings)
+    return [f"warning: {variant}: {text}" for variant, text in unique]

@@ -1,7 +1,7 @@
-"""The dashboard: runs, charts, figures and log on one screen.
+"""The dashboard: runs, charts, metrics and log on one screen.
 
-The screen owns what is shown (the choice, the marks, the axes). Data come from the feed as messages,
-what a person asks for goes out through `tui.live.actions` in thread workers, and comes back as a message.
+The screen owns what is shown (selection, marks, axes). The feed posts data as messages; user actions
+run through `tui.live.actions` in thread workers, and their results return as messages.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ MOST_MARKS = PALETTE_SIZE - 1
 
 
 class Dashboard(Screen[None]):
-    """Runs on the left or on top, the chosen run's charts, figures and log beside them."""
+    """Runs on the left or on top; charts, metrics and log of the selected run beside them."""
 
     HORIZONTAL_BREAKPOINTS: list[tuple[int, str]] | None = [  # noqa: RUF012
         (0, "-narrow"),
@@ -72,10 +72,12 @@ class Dashboard(Screen[None]):
     Dashboard.-log LogTail { height: 1fr; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("n", "new", "new", tooltip="Choose a preset, edit it, queue it"),
+        Binding("n", "new", "new", tooltip="Choose a preset, edit it and queue it"),
         Binding("e", "sweep", "sweep", show=False),
-        Binding("s", "stop", "stop", tooltip="Save a checkpoint and end the run"),
-        Binding("r", "resume", "resume", tooltip="Queue the run to go on from its checkpoint"),
+        Binding("s", "stop", "stop", tooltip="Save a checkpoint and stop the run"),
+        Binding(
+            "r", "resume", "resume", tooltip="Queue the run again, continuing from its checkpoint"
+        ),
         Binding("d,delete", "remove", "remove", key_display="d"),
         Binding("K,shift+up", "move('up')", "move up", show=False),
         Binding("J,shift+down", "move('down')", "move down", show=False),
@@ -118,7 +120,7 @@ class Dashboard(Screen[None]):
         self._log_scale = False
 
     def compose(self) -> ComposeResult:
-        """Lay out the panes; the size of the terminal decides where they go."""
+        """Lay out the panes; their position depends on the terminal size."""
         yield StatusLine()
         with Container(id="body"):
             yield RunsTable(clock=self._clock)
@@ -128,21 +130,21 @@ class Dashboard(Screen[None]):
         yield Footer(show_command_palette=False, compact=True)
 
     def on_mount(self) -> None:
-        """Start to listen."""
+        """Start the feed."""
         self._feed.watch(self._watched())
         self.query_one(RunsTable).focus()
         self.run_worker(self._listen, thread=True, group="feed", name="feed")
 
     def _listen(self) -> None:
         app, worker = self.app, get_current_worker()
-        # An app that fails while it starts cancels nothing; its process must end all the same.
+        # An app that fails during start-up cancels no worker, but its process must still exit.
         self._feed.run(lambda: worker.is_cancelled or not app.is_running)
 
     def on_unmount(self) -> None:
-        """Let the feed's thread end."""
+        """Close the feed, so that its thread ends."""
         self._feed.close()
 
-    # What the feed says
+    # Messages from the feed
 
     @on(RunsChanged)
     def _take_runs(self, message: RunsChanged) -> None:
@@ -204,7 +206,7 @@ class Dashboard(Screen[None]):
         self._selected = message.run
         self._show_choice()
 
-    # What is shown
+    # Display
 
     def _watched(self) -> Watch:
         if self._selected is None:
@@ -220,7 +222,7 @@ class Dashboard(Screen[None]):
         self._feed.watch(self._watched())
 
     def _colours(self) -> dict[int, int]:
-        """Return the colour of each run in the charts: none unless runs are compared."""
+        """Return the colours of the runs in the charts; empty unless runs are compared."""
         watched = self._watched().runs
         colours = dict(self._marks) if len(watched) > 1 or self._marks else {}
         if colours and self._selected is not None and self._selected not in colours:
@@ -240,10 +242,10 @@ class Dashboard(Screen[None]):
 
     @property
     def chosen(self) -> RunRecord | None:
-        """The run under the cursor."""
+        """The selected run."""
         return next((run for run in self._runs if run.id == self._selected), None)
 
-    # What a person asks for
+    # User actions
 
     def _perform(self, action: Callable[[], str]) -> None:
         def work() -> None:
@@ -255,7 +257,7 @@ class Dashboard(Screen[None]):
         if (run := self.chosen) is not None:
             self._perform(partial(action, self._home, run))
         else:
-            self.notify("no run chosen; n queues one", severity="warning")
+            self.notify("No run selected. Press n to create one.", severity="warning")
 
     def action_new(self) -> None:
         """Open the preset screen."""
@@ -270,23 +272,23 @@ class Dashboard(Screen[None]):
         self.app.push_screen(SweepScreen(self._home), lambda queued: self._feed.wake())
 
     def action_stop(self) -> None:
-        """Stop the chosen run."""
+        """Stop the selected run."""
         self._with_run(actions.stop)
 
     def action_resume(self) -> None:
-        """Resume the chosen run."""
+        """Resume the selected run."""
         self._with_run(actions.resume)
 
     def action_remove(self) -> None:
-        """Remove the chosen run, after a question."""
+        """Remove the selected run, after confirmation."""
         run = self.chosen
         if run is None:
             return
         if run.state == "running":
-            self.notify(f"{run.name} is running; stop it first with s", severity="warning")
+            self.notify(f"{run.name} is running. Press s to stop it first.", severity="warning")
             return
         self._ask(
-            f"Remove run {run.id}, {run.name}, with its curves, its log and its checkpoints?",
+            f"Remove run {run.id}, {run.name}, with its curves, log and checkpoints?",
             "Remove",
             partial(actions.remove, self._home, run),
         )
@@ -301,29 +303,29 @@ class Dashboard(Screen[None]):
         self.app.push_screen(ConfirmScreen(question, verb=verb), answered)
 
     def action_move(self, to: actions.Where) -> None:
-        """Move the chosen run in the queue."""
+        """Move the selected run in the queue."""
         run = self.chosen
         if run is None or run.state != "queued":
-            self.notify("only queued runs have a place in the queue", severity="warning")
+            self.notify("Only queued runs can be moved.", severity="warning")
             return
         self._follow = False
         self._perform(partial(actions.move, self._home, run, to))
 
     def action_worker(self) -> None:
-        """Start a worker, or stop the one that lives."""
+        """Start a worker, or stop the running one."""
         alive = [worker for worker in self.query_one(StatusLine).crew if worker.alive]
         if not alive:
-            self.notify("starting a worker")
+            self.notify("Starting a worker.")
             self._perform(partial(actions.start_worker, self._home))
             return
         stop = partial(actions.stop_worker, alive[0])
         if alive[0].run is None:
             self._perform(stop)
         else:
-            self._ask("Stop the worker? Its run is saved and goes back to the queue.", "Stop", stop)
+            self._ask("Stop the worker? Its run is saved and queued again.", "Stop", stop)
 
     def action_mark(self) -> None:
-        """Mark the chosen run for comparison, or take its mark away; go on to the next."""
+        """Mark the selected run for comparison, or remove its mark."""
         if self._selected is None:
             return
         if self._selected in self._marks:
@@ -331,28 +333,28 @@ class Dashboard(Screen[None]):
         elif len(self._marks) < MOST_MARKS:
             self._marks[self._selected] = self._free_colour()
         else:
-            self.notify(f"{MOST_MARKS} runs at most can be compared", severity="warning")
+            self.notify(f"At most {MOST_MARKS} runs can be compared.", severity="warning")
         self._follow = False
         self._show_choice()
         self._draw()
 
     def action_clear(self) -> None:
-        """Take all marks away."""
+        """Remove all marks."""
         self._marks.clear()
         self._show_choice()
         self._draw()
 
     def action_follow(self) -> None:
-        """Choose whichever run is running, from now on."""
+        """Switch following the active run on or off."""
         self._follow = not self._follow
         running = next((run.id for run in self._runs if run.state == "running"), None)
         if self._follow and running is not None:
             self._selected = running
             self._show_choice()
-        self.notify("following the running run" if self._follow else "keeping to this run")
+        self.notify("Following the active run." if self._follow else "Staying on this run.")
 
     def action_clock(self) -> None:
-        """Go to the next horizontal axis."""
+        """Switch to the next horizontal axis."""
         index = charts.CLOCKS.index(self._axis) + 1
         self._axis = charts.CLOCKS[index % len(charts.CLOCKS)]
         self._draw()
@@ -363,17 +365,17 @@ class Dashboard(Screen[None]):
         self._draw()
 
     def action_alone(self, index: int) -> None:
-        """Show one chart alone, or all again."""
+        """Show only one chart, or all again."""
         self.query_one(ChartsGrid).toggle_alone(index)
 
     def action_log(self) -> None:
-        """Show the log alone, or all panes again."""
+        """Show only the log, or all panes again."""
         self.toggle_class("-log")
         alone = self.has_class("-log")
         self.query_one(LogTail if alone else RunsTable).focus()
 
     def action_events(self) -> None:
-        """List what happened to the chosen run."""
+        """List the events of the selected run."""
         from tui.dialogs.events import EventsScreen
 
         if (run := self.chosen) is not None:

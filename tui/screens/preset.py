@@ -1,6 +1,6 @@
 """The preset screen: pick a preset, edit it in a form made from the schema, enqueue or save it.
 
-What is typed is held by `tui.live.draft`; this screen shows it. The config schema takes half a second to
+`tui.live.draft` holds the edits; this screen shows them. The config schema takes half a second to
 import, so this module is imported when the screen is first opened.
 """
 
@@ -38,7 +38,7 @@ _ROWS_FOR_CURVE = 30
 
 
 class PresetScreen(Screen[int | None]):
-    """Returns the id of the run that was enqueued, None when the person went back."""
+    """Returns the id of the enqueued run, or None if the user went back."""
 
     CSS_PATH = "preset.tcss"
     TITLE = "New run"
@@ -72,7 +72,7 @@ class PresetScreen(Screen[int | None]):
         """Lay out the list on the left, the form on the right, help and problems below it."""
         with Horizontal(id="panes"):
             with Vertical(id="picker"):
-                yield Input(placeholder="find a preset", id="filter", compact=True)
+                yield Input(placeholder="filter presets", id="filter", compact=True)
                 yield OptionList(id="presets", compact=True)
             with Vertical(id="editor"):
                 yield Static(id="about", markup=False)
@@ -81,27 +81,27 @@ class PresetScreen(Screen[int | None]):
                 yield Static(id="help", markup=False)
                 yield Static(id="problems", markup=False)
                 with Horizontal(id="actions"):
-                    yield Label("name of the run")
-                    yield Input(placeholder="made from the preset", id="run-name", compact=True)
+                    yield Label("run name")
+                    yield Input(placeholder="derived from the preset", id="run-name", compact=True)
                     yield Button("Enqueue", id="enqueue", variant="primary", compact=True)
                     yield Button("Save as preset", id="save", compact=True)
-        # Textual's footer is made anew at each change of focus; this one costs nothing.
+        # Textual rebuilds its footer at every change of focus; a static line avoids that cost.
         yield Static(_KEYS, id="keys", markup=False)
 
     def on_mount(self) -> None:
-        """Read the presets and show the first one, or the one asked for."""
+        """Read the presets and show the requested one, or else the first."""
         self.query_one("#presets", OptionList).focus()
         self._fill_list(self._first)
 
     def on_resize(self, event: Resize) -> None:
-        """Show the curve of the learning rate where the form keeps most of the rows."""
+        """Show the learning-rate curve only if the form keeps most of the rows."""
         self._curve.display = event.size.height >= _ROWS_FOR_CURVE
         self._draw_curve()
 
     # The list of presets.
 
     def _fill_list(self, chosen: str) -> None:
-        """List what the filter lets through, and highlight `chosen`, or else the first."""
+        """List the presets that match the filter, and highlight `chosen`, or else the first."""
         words = self.query_one("#filter", Input).value.lower().split()
         self._presets = [
             info
@@ -141,7 +141,7 @@ class PresetScreen(Screen[int | None]):
 
     async def _show_preset(self, name: str) -> None:
         self._shown = name
-        # Until its own fields are there, nothing of the preset before it may be enqueued.
+        # Until the new fields are mounted, the previous preset must not be enqueued.
         self._verdict = Verdict(None)
         info = next(item for item in self._presets if item.name == name)
         about = f"{name}  ({info.origin}{f', extends {info.extends}' if info.extends else ''})"
@@ -161,7 +161,7 @@ class PresetScreen(Screen[int | None]):
         self._show_problems()
 
     async def _show_fields(self) -> None:
-        """Show the draft: new values in the rows that are there, new rows where the kind changed."""
+        """Show the draft: update existing rows, and mount new rows where the kind has changed."""
         sections = _by_section(self._draft.fields())
         form = self.query_one("#form", VerticalScroll)
         if list(self._sections) != list(sections):
@@ -170,7 +170,7 @@ class PresetScreen(Screen[int | None]):
             await form.mount_all(self._sections.values())
         for name, states in sections.items():
             await self._sections[name].show(states)
-        # The setting that help is about, as the kinds now shown have it.
+        # Help describes the focused setting in the version of the current kind.
         infos = {state.info.key: state.info for states in sections.values() for state in states}
         self._focused = infos.get(self._focused.key) if self._focused else None
         self._show_help()
@@ -205,7 +205,7 @@ class PresetScreen(Screen[int | None]):
         self._draw_curve()
 
     def _draw_curve(self) -> None:
-        """Draw the learning rate over the run, on a terminal that has the room."""
+        """Draw the learning rate over the run, if the terminal is large enough."""
         if self._curve.display and self._verdict.config is not None:
             self._curve.plot = schedule_plot(self._verdict.config)
 
@@ -226,7 +226,7 @@ class PresetScreen(Screen[int | None]):
     def _draft(self) -> Draft:
         return self._drafts[self._shown]
 
-    # What a person can do.
+    # User actions.
 
     def action_focus_filter(self) -> None:
         """Go to the filter of the list."""
@@ -242,56 +242,54 @@ class PresetScreen(Screen[int | None]):
                 return
 
     async def action_reset_field(self) -> None:
-        """Take the preset's own value of the focused field back."""
+        """Restore the preset's value of the focused field."""
         if self._focused is not None and self._shown in self._drafts:
             self._draft.reset(self._focused)
             await self._show_fields()
 
     def action_back(self) -> None:
-        """Leave; edits are dropped only after a second press."""
+        """Leave; edits are discarded only after a second press."""
         changed = sum(len(draft.changes) for draft in self._drafts.values())
         if changed and not self._warned:
             self._warned = True
             self.notify(
-                f"Press Escape again to drop {changed} changed settings.", severity="warning"
+                f"Press Escape again to discard {changed} changed settings.", severity="warning"
             )
         else:
             self.dismiss(None)
 
     def action_plan(self) -> None:
-        """Show what the batches of these settings come to."""
+        """Show how these settings are batched."""
         config = self._verdict.config
         if config is None:
-            self.notify("Solve the problems first: a plan needs settings that fit together.")
+            self.notify("Fix the problems first: a batch plan requires valid settings.")
             return
         self.app.push_screen(BatchPlanScreen(config))
 
     @work
     async def action_tune(self) -> None:
-        """Measure the fastest way to run these settings here, and put it into the form."""
+        """Search for the fastest settings on this machine, and apply them to the form."""
         if self._shown not in self._drafts or self.app.screen is not self:
             return
         draft = self._draft
-        found = await self.app.push_screen_wait(TuneScreen(self._home, draft.values))
-        if not found:
+        tuned = await self.app.push_screen_wait(TuneScreen(self._home, draft.values))
+        if not tuned:
             return
-        draft.fill(found)
+        draft.fill(tuned)
         self._warned = False
         if self._drafts.get(self._shown) is draft:
             await self._show_fields()
-        self.notify(f"{len(found)} settings taken; ^z undoes one, ^s saves them.")
+        self.notify(f"Settings applied: {len(tuned)}. ^z undoes one, ^s saves them.")
 
     @on(Button.Pressed, "#enqueue")
     def action_enqueue(self) -> None:
-        """Put a run of these settings into the queue and leave."""
+        """Queue a run with these settings and leave."""
         config = self._verdict.config
         if config is None and not self._verdict.count:
-            self.notify("The form is still opening.")
+            self.notify("The form is still loading.")
             return
         if config is None:
-            self.notify(
-                f"{counted(self._verdict.count, 'problem')} to solve first.", severity="error"
-            )
+            self.notify(f"Fix {counted(self._verdict.count, 'problem')} first.", severity="error")
             self.action_next_problem()
             return
         self._enqueue(config, self.query_one("#run-name", Input).value.strip(), self._shown)
@@ -319,7 +317,7 @@ class PresetScreen(Screen[int | None]):
     @on(Button.Pressed, "#save")
     @work
     async def action_save(self) -> None:
-        """Save the settings as a preset of one's own."""
+        """Save the settings as a user preset."""
         if self._shown not in self._drafts:
             return
         info = next(item for item in self._presets if item.name == self._shown)
@@ -342,7 +340,7 @@ class PresetScreen(Screen[int | None]):
         self.notify(f"Saved as {answer.name}: {path}", markup=False)
 
     def _to_save(self, info: PresetInfo, name: str) -> tuple[dict[str, Any], str | None]:
-        """Return what to write under `name` and what it extends, never itself in a circle."""
+        """Return what to save under `name` and what it extends, avoiding cycles."""
         if name == info.name and info.origin == "user":
             if not info.extends:
                 return self._draft.values, None

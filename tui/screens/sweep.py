@@ -1,7 +1,7 @@
-"""The sweep screen: choose an experiment, look at its plan, queue its runs.
+"""The sweep screen: choose an experiment, review its plan, queue its runs.
 
-What an experiment means is decided by `jobs.sweeps`, which loads the config schema: it is imported in
-thread workers only.
+`jobs.sweeps` interprets experiments and loads the config schema, so it is imported in thread
+workers only.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from tui.reports import sweep as sweep_plan
 if TYPE_CHECKING:
     from jobs.sweeps.plan import Plan
 
-# From this many columns on, the list stands beside the plan, and runs have their full names.
+# From this width on, the list is beside the plan, and runs are shown with their full names.
 _WIDE = 110
 
 
@@ -60,7 +60,7 @@ class SweepScreen(Screen[bool]):
     ]
 
     class Planned(Message):
-        """The plan of an experiment, or why there is none."""
+        """The plan of an experiment, or the reason why planning failed."""
 
         def __init__(self, asked: tuple[str, str], plan: Plan | None, problem: str = "") -> None:
             super().__init__()
@@ -77,15 +77,15 @@ class SweepScreen(Screen[bool]):
 
     def compose(self) -> ComposeResult:
         """Lay out the list on the left, settings and plan on the right."""
-        found = self._files.list()
+        infos = self._files.list()
         with Horizontal():
-            yield OptionList(*(Option(i.name, id=i.name) for i in found), id="experiments")
+            yield OptionList(*(Option(i.name, id=i.name) for i in infos), id="experiments")
             with Vertical():
-                hint = "settings of all runs: data.train=~/speech/train data.valid=~/speech/test"
+                hint = "settings for all runs: data.train=~/speech/train data.valid=~/speech/test"
                 yield Input(placeholder=hint, id="settings", compact=True)
                 with VerticalScroll():
                     yield Static(id="plan", markup=False)
-        yield Static("^r queue  tab settings, enter plans again  esc back", id="keys", markup=False)
+        yield Static("^r queue  tab settings  enter update plan  esc back", id="keys", markup=False)
 
     @on(OptionList.OptionHighlighted)
     @on(Input.Submitted)
@@ -104,7 +104,7 @@ class SweepScreen(Screen[bool]):
         from jobs.sweeps.plan import plan_sweep
         from presets.catalogue import Catalogue
 
-        found: list[Plan] = []
+        plans: list[Plan] = []
 
         def make() -> str:
             name, values = self._files.read(asked[0])
@@ -112,11 +112,11 @@ class SweepScreen(Screen[bool]):
                 measured = Measured.of(reader)
             catalogue = Catalogue(self._home.presets)
             words = shlex.split(asked[1])
-            found.append(plan_sweep(name, values, catalogue, assignments=words, measured=measured))
+            plans.append(plan_sweep(name, values, catalogue, assignments=words, measured=measured))
             return ""
 
         ended = perform(self._home, make)
-        self.post_message(self.Planned(asked, found[0] if found else None, ended.text))
+        self.post_message(self.Planned(asked, plans[0] if plans else None, ended.text))
 
     @on(Planned)
     def _show(self, message: Planned) -> None:
@@ -137,10 +137,10 @@ class SweepScreen(Screen[bool]):
         shown.update(Group(Text(sweep_plan.headline(plan)), table, Text("\n".join(lines))))
 
     def action_queue(self) -> None:
-        """Queue the runs of the plan, after a question."""
+        """Queue the runs of the plan, after confirmation."""
         plan = self._plan
         if plan is None:
-            self.notify("there is no plan to queue yet", severity="warning")
+            self.notify("No plan to queue yet.", severity="warning")
             return
         runs = counted(len(plan.runs), "run")
 

@@ -1,6 +1,6 @@
-"""A one-line editor for a setting with few values: arrows or space go through them.
+"""A one-line editor for a setting with few values: arrows or space cycle through them.
 
-One widget where a drop-down list takes seven: a form of sixty settings stays quick.
+It is one widget, where a drop-down list takes seven, so a form with sixty settings stays fast.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Choice(Widget, can_focus=True):
     value: reactive[str] = reactive("", init=False)
 
     class Changed(Message):
-        """A person chose another value."""
+        """The user chose another value."""
 
         def __init__(self, choice: Choice, value: str) -> None:
             super().__init__()
@@ -48,7 +48,7 @@ class Choice(Widget, can_focus=True):
         return Text(f"‹ {self.value} ›")
 
     def action_step(self, by: int) -> None:
-        """Go to the next or previous value, round and round."""
+        """Go to the next or previous value, cyclically."""
         here = self.options.index(self.value) if self.value in self.options else -by
         self._choose(self.options[(here + by) % len(self.options)])
 

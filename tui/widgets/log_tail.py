@@ -1,4 +1,4 @@
-"""The end of a run's log; stays at the end until scrolled up."""
+"""The end of a run's log; follows the end unless scrolled up."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _LEVELS = {"error": "error", "warning": "warning", "Traceback": "error"}
 
 
 class LogTail(ScrollView, can_focus=True):
-    """Shows lines that the feed has cleaned of control characters."""
+    """Shows log lines from which the feed has removed control characters."""
 
-    HELP = "The log of the chosen run. Scroll up to read; end goes back to following it. l enlarges it."
+    HELP = "The log of the selected run. Scroll up to read; End follows it again; l shows only the log."
 
     DEFAULT_CSS = """
     LogTail {
@@ -37,7 +37,7 @@ class LogTail(ScrollView, can_focus=True):
         self._rows: list[tuple[str, int]] = []
 
     def watch_lines(self, old: tuple[str, ...]) -> None:
-        """Follow the end, unless the person has scrolled up."""
+        """Follow the end, unless the user has scrolled up."""
         self._wrap(to_end=self.is_vertical_scroll_end or not old)
 
     def on_resize(self) -> None:

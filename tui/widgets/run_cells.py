@@ -1,4 +1,4 @@
-"""What each column of the runs table says about a run. Pure functions."""
+"""The columns and cells of the runs table. Pure functions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column; those with a higher `rank` go first where the table is narrow."""
+    """A column; those with a higher `rank` are dropped first if the table is narrow."""
 
     key: str
     title: str
@@ -50,7 +50,7 @@ _NAME_WIDTHS = (20, 26)
 
 
 def layout(width: int) -> list[tuple[Column, int]]:
-    """Return the columns that fit in `width` cells with their widths; the name takes what is left."""
+    """Return the columns that fit in `width` cells with their widths; the name takes the remaining width."""
     room = width - 2 - 1
     chosen = [column for column in COLUMNS if column.rank == 0]
     for column in sorted(COLUMNS, key=lambda column: column.rank):
@@ -64,7 +64,7 @@ def layout(width: int) -> list[tuple[Column, int]]:
 
 
 def header(columns: list[tuple[Column, int]], runs: Sequence[RunRecord]) -> list[Cell]:
-    """Return the titles; the best values are called after the metric that all runs have."""
+    """Return the titles; the column of best values is named after the metric that all runs share."""
     best = common_title(run.metric for run in runs)
     return [
         Cell(
@@ -78,7 +78,7 @@ def header(columns: list[tuple[Column, int]], runs: Sequence[RunRecord]) -> list
 def row_cells(
     run: RunRecord, columns: list[tuple[Column, int]], *, place: int, now: float
 ) -> list[Cell]:
-    """Return the cells of a run; `place` is its place in the queue, from 1."""
+    """Return the cells of a run; `place` is its position in the queue, from 1."""
     cells: list[Cell] = []
     for column, width in columns:
         if column.key == "state":
@@ -91,7 +91,7 @@ def row_cells(
 
 
 def took_s(run: RunRecord, now: float) -> float | None:
-    """Return the seconds a run has trained, or since it started where that is unknown."""
+    """Return the training time in seconds, or the time since the start if that is unknown."""
     if run.train_seconds:
         return run.train_seconds
     return None if run.started_at is None else (run.ended_at or now) - run.started_at

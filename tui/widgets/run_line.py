@@ -1,4 +1,4 @@
-"""One line about the chosen run: its name, how far it is, its figures, or why it failed."""
+"""One line about the selected run: its name, progress and metrics, or why it failed."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class RunLine(Widget):
     others: reactive[int] = reactive(0)
 
     def render(self) -> Text:
-        """Return the line; figures that do not fit are left out from the end."""
+        """Return the line; values that do not fit are dropped from the end."""
         colours = self.app.theme_variables
         if self.run is None:
-            return Text("no run chosen", style=colours["secondary"])
+            return Text("no run selected", style=colours["secondary"])
         state = self.run.condition
         line = Text(no_wrap=True, overflow="ellipsis")
         line.append(f"{STATE_GLYPHS[state]} ", style=state_colour(state, colours))

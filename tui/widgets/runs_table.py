@@ -1,4 +1,4 @@
-"""The table of runs: queue, progress, results. Draws only the rows in sight."""
+"""The table of runs: queue, progress, results. Draws only visible rows."""
 
 from __future__ import annotations
 
@@ -22,15 +22,13 @@ from tui.reports.formats import fit
 from tui.widgets.charts import palette
 from tui.widgets.run_cells import BAR, Cell, header, layout, row_cells
 
-EMPTY = ("No runs yet.", "Press n to choose a preset and queue the first one.")
+EMPTY = ("No runs yet.", "Press n to choose a preset and queue the first run.")
 
 
 class RunsTable(ScrollView, can_focus=True):
-    """Lists runs in queue order; the cursor keeps to its run when the order changes."""
+    """Lists runs in queue order; the cursor stays on its run when the order changes."""
 
-    HELP = (
-        "Up and down choose a run; the charts, the figures and the log are those of the chosen run."
-    )
+    HELP = "Up and down select a run; charts, metrics and log show the selected run."
 
     DEFAULT_CSS = """
     RunsTable {
@@ -54,14 +52,14 @@ class RunsTable(ScrollView, can_focus=True):
     selected: reactive[int | None] = reactive(None)
 
     class Selected(Message):
-        """A person chose another run."""
+        """The user selected another run."""
 
         def __init__(self, run: int) -> None:
             super().__init__()
             self.run = run
 
         def can_replace(self, message: Message) -> bool:
-            """Only the newest choice counts."""
+            """Only the newest selection counts."""
             return isinstance(message, RunsTable.Selected)
 
     def __init__(self, *, clock: Callable[[], float] = time.time, id: str | None = None) -> None:
@@ -74,12 +72,12 @@ class RunsTable(ScrollView, can_focus=True):
         return next((row for row, run in enumerate(self.runs) if run.id == self.selected), 0)
 
     def watch_runs(self) -> None:
-        """Give the scrollbar the new length."""
+        """Update the length of the scrollbar."""
         self.virtual_size = Size(self.size.width, len(self.runs) + 1)
         self.refresh()
 
     def watch_selected(self) -> None:
-        """Keep the cursor in sight."""
+        """Keep the cursor visible."""
         self.scroll_to_row(self.cursor_row)
         self.refresh()
 
@@ -88,12 +86,12 @@ class RunsTable(ScrollView, can_focus=True):
         self.refresh()
 
     def on_resize(self) -> None:
-        """Keep the cursor in sight when the table shrinks."""
+        """Keep the cursor visible when the table shrinks."""
         self.virtual_size = Size(self.size.width, len(self.runs) + 1)
         self.call_after_refresh(self.scroll_to_row, self.cursor_row)
 
     def scroll_to_row(self, row: int) -> None:
-        """Scroll so that a row shows below the header."""
+        """Scroll so that a row is visible below the header."""
         height = max(1, self.size.height - 1)
         top = self.scroll_offset.y
         if row < top:
@@ -102,17 +100,17 @@ class RunsTable(ScrollView, can_focus=True):
             self.scroll_to(y=row - height + 1, animate=False)
 
     def action_move(self, rows: int) -> None:
-        """Choose the run some rows away."""
+        """Select the run `rows` rows away."""
         if self.runs:
             row = min(len(self.runs) - 1, max(0, self.cursor_row + rows))
             self._choose(row)
 
     def action_page(self, pages: int) -> None:
-        """Choose the run a page away."""
+        """Select the run `pages` pages away."""
         self.action_move(pages * max(1, self.size.height - 2))
 
     def on_click(self, event: events.Click) -> None:
-        """Choose the run under the mouse."""
+        """Select the run under the mouse."""
         row = event.y - 1 + self.scroll_offset.y
         if event.y > 0 and row < len(self.runs):
             self._choose(row)
@@ -124,7 +122,7 @@ class RunsTable(ScrollView, can_focus=True):
             self.post_message(self.Selected(run))
 
     def render_line(self, y: int) -> Strip:
-        """Return the header, a run, or what to do where there are no runs."""
+        """Return the header, a run, or a hint if there are no runs."""
         width = self.size.width
         base = self.rich_style
         columns = layout(width)
@@ -143,7 +141,7 @@ class RunsTable(ScrollView, can_focus=True):
         return Strip([Segment("  ", base)]) + self._paint(cells, base, width - 2)
 
     def _place(self, run: RunRecord) -> int:
-        """Return the place of a queued run in the queue, from 1."""
+        """Return the position of a queued run in the queue, from 1."""
         if run.state != "queued":
             return 0
         return [item.id for item in self.runs if item.state == "queued"].index(run.id) + 1

@@ -1,4 +1,4 @@
-"""One row of the preset form: the name of a setting, its editor, and what is wrong with it."""
+"""One row of the preset form: the name of a setting, its editor, and its problem."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _UNIT_WIDTH = 9
 
 
 class SettingField(Widget):
-    """Edits one setting as text; the screen decides what the text is worth.
+    """Edits one setting as text; the screen validates it.
 
-    Draws name, mark, unit and problem itself, so that a row is two widgets.
+    Draws name, mark, unit and problem itself, so that a row is only two widgets.
     """
 
     COMPONENT_CLASSES = {"name", "name-changed", "name-wrong", "unit", "problem"}  # noqa: RUF012
@@ -42,7 +42,7 @@ class SettingField(Widget):
     """
 
     class Edited(Message):
-        """A person changed the text of a setting."""
+        """The user changed the text of a setting."""
 
         def __init__(self, info: SettingInfo, text: str) -> None:
             super().__init__()
@@ -64,7 +64,7 @@ class SettingField(Widget):
         self.problem = ""
 
     def compose(self) -> ComposeResult:
-        """Make the editor."""
+        """Create the editor."""
         if self.info.type_name == "bool":
             yield Choice(("false", "true"), self.text)
         elif self.info.type_name == "choice":
@@ -73,7 +73,7 @@ class SettingField(Widget):
             yield Input(self.text, placeholder=_placeholder(self.info), compact=True)
 
     def render(self) -> Text:
-        """Draw what stands around the editor, and below it."""
+        """Draw the text around and below the editor."""
         kind = "name-wrong" if self.problem else "name-changed" if self.changed else "name"
         name = f"{'●' if self.changed else ' '} {self.info.key.rpartition('.')[2]}"
         gap = max(1, min(self.content_size.width - _NAME_WIDTH - _UNIT_WIDTH, 60) + 1)
@@ -85,7 +85,7 @@ class SettingField(Widget):
         return line
 
     def show(self, state: FieldState) -> None:
-        """Show a value that came from elsewhere, without telling anyone that it changed."""
+        """Show a value set by the screen, without posting `Edited`."""
         self.info = state.info
         if state.text != self.text:
             self.text = state.text
@@ -93,7 +93,7 @@ class SettingField(Widget):
                 self.editor.value = state.text
 
     def mark(self, *, changed: bool, problem: str) -> None:
-        """Show whether the setting differs from the preset's, and what is wrong with it."""
+        """Show whether the setting differs from the preset, and its problem."""
         if (changed, problem) != (self.changed, self.problem):
             self.changed, self.problem = changed, problem
             self.set_class(bool(problem), "-wrong")
@@ -110,7 +110,7 @@ class SettingField(Widget):
     @on(Choice.Changed)
     def _editor_changed(self, event: Input.Changed | Choice.Changed) -> None:
         event.stop()
-        # An input reports the value it is mounted with, too; only a new one is news.
+        # An Input also reports its initial value; only post a different one.
         if event.value != self.text:
             self.text = event.value
             self.post_message(self.Edited(self.info, event.value))
@@ -141,11 +141,11 @@ class FormSection(Widget):
         self.title = title
 
     def compose(self) -> ComposeResult:
-        """Write the title; the settings come with `show`."""
+        """Show the title; `show` adds the settings."""
         yield Static(self.title, classes="section")
 
     async def show(self, states: list[FieldState]) -> None:
-        """Show these settings, in the rows that are there where they fit."""
+        """Show these settings, reusing the existing rows if they match."""
         rows = list(self.query_children(SettingField))
         if [row.info.key for row in rows] == [state.info.key for state in states]:
             for row, state in zip(rows, states, strict=True):

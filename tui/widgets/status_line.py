@@ -11,7 +11,7 @@ from tui.reports import formats
 
 
 class StatusLine(Widget):
-    """Says who works on what, and how busy the machine is."""
+    """Shows what each worker is training, and the load of the machine."""
 
     DEFAULT_CSS = """
     StatusLine { height: 1; padding: 0 1; background: $panel; }
@@ -23,7 +23,7 @@ class StatusLine(Widget):
     problem: reactive[str] = reactive("")
 
     def render(self) -> Text:
-        """Return the line; what does not fit on the right is left out piece by piece."""
+        """Return the line; values on the right that do not fit are dropped one by one."""
         colours = self.app.theme_variables
         left = Text(no_wrap=True, overflow="ellipsis")
         left.append("sepdash", style=f"bold {colours['primary']}")
@@ -60,7 +60,7 @@ class StatusLine(Widget):
 
 
 def machine(sample: SystemRecord | None) -> list[str]:
-    """Return the figures of the machine, the least important first."""
+    """Return the load of the machine, the least important value first."""
     if sample is None:
         return []
     pieces = [

@@ -1,6 +1,6 @@
-"""Looks at every audio file of a run before the run is queued. Free of torch.
+"""Checks every audio file of a run before the run is queued. Free of torch.
 
-The header of each file is read and its last sample: 0.3 ms for a sentence, up to 40 ms for a song.
+The header and the last sample of each file are read: 0.3 ms for a sentence, up to 40 ms for a song.
 Which files belong to a run is declared by its kind of data, in `engine.data.kinds`.
 """
 
@@ -61,13 +61,13 @@ def with_absolute_paths(data: AnyData) -> AnyData:
 
 
 def audio_warnings(data: AudioData) -> list[str]:
-    """Return what is allowed but hardly meant: scores of audio that was trained on."""
+    """Return warnings about data that is allowed but probably a mistake: validation on training audio."""
     train, valid = data.train.expanduser().resolve(), data.valid.expanduser().resolve()
     if data.splits_by_name or not (valid.is_relative_to(train) or train.is_relative_to(valid)):
         return []
     return [
-        "data.valid shares files with data.train: the scores are of audio that was trained on; "
-        "give it a folder of its own"
+        "data.valid shares files with data.train, so validation scores include training audio; "
+        "use separate folders"
     ]
 
 

@@ -1,6 +1,6 @@
-"""What can be wrong with audio for training, and what a survey of it says. Free of torch.
+"""Kinds of problems of audio for training, and the survey of a folder. Free of torch.
 
-Owns the kinds of problems, and listening to files for those that spoil a run quietly.
+Owns the kinds of problems, and reads files for those that spoil a run silently.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ Kind = Literal[
     "settings",
 ]
 KINDS: dict[Kind, str] = {
-    "empty": "folders without what a run needs",
-    "unreadable": "files that can't be read to their end",
-    "rows": "utterances that can't be used as they are written down",
-    "stems": "tracks with stems missing or of unequal length",
-    "rate": "files with a sampling rate that does not fit",
-    "channels": "files with another number of channels",
-    "short": "files shorter than a segment, which would be padded",
-    "silent": "files without sound",
-    "clipped": "files that were recorded too loud",
-    "settings": "settings that do not fit the audio",
+    "empty": "missing folders, or folders without usable data",
+    "unreadable": "files that can't be read completely",
+    "rows": "invalid utterances in a manifest or transcript",
+    "stems": "tracks with missing stems or stems of unequal length",
+    "rate": "files with an unexpected sampling rate",
+    "channels": "files with an unexpected number of channels",
+    "short": "files shorter than one segment, which training pads",
+    "silent": "silent files",
+    "clipped": "clipped files (recorded too loud)",
+    "settings": "settings that do not match the audio",
 }
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong; the message begins with the path."""
+    """One problem; the message begins with the path."""
 
     kind: Kind
     message: str
@@ -52,10 +52,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What is in a folder, and all that is wrong with it; `setting` is what named the folder.
+    """The contents of a folder and all problems of it; `setting` is the setting that names the folder.
 
-    A well-known dataset has its name in `dataset`, and how to train on it in `use`; `notes` are
-    further lines about what is there.
+    For a well-known dataset, `dataset` is its name and `use` how to train on it; `notes` are
+    further lines about the contents.
     """
 
     folder: Path
@@ -73,25 +73,27 @@ class Survey:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What was found before any bound is applied: readable files, and problems of the others."""
+    """A folder before any limit is applied: readable files, and the problems of the others."""
 
     infos: list[AudioInfo]
     findings: list[Finding]
-    layout: str = "audio files at any depth"
+    layout: str = "audio files, including subfolders"
     notes: tuple[str, ...] = ()
 
 
-def make_survey(folder: Path, setting: str, found: Contents, findings: Sequence[Finding]) -> Survey:
-    """Put the findings in order (rows keep theirs), and count what there is."""
+def make_survey(
+    folder: Path, setting: str, contents: Contents, findings: Sequence[Finding]
+) -> Survey:
+    """Sort the findings (rows keep their order), and count files, hours, rates and channels."""
     kinds = list(KINDS)
     return Survey(
         folder,
         setting,
-        found.layout,
-        len(found.infos),
-        sum(info.duration_s for info in found.infos),
-        dict(Counter(info.rate_hz for info in found.infos).most_common()),
-        dict(Counter(info.channels for info in found.infos).most_common()),
+        contents.layout,
+        len(contents.infos),
+        sum(info.duration_s for info in contents.infos),
+        dict(Counter(info.rate_hz for info in contents.infos).most_common()),
+        dict(Counter(info.channels for info in contents.infos).most_common()),
         tuple(
             sorted(
                 dict.fromkeys(findings),
@@ -101,14 +103,14 @@ def make_survey(folder: Path, setting: str, found: Contents, findings: Sequence[
                 ),
             )
         ),
-        notes=found.notes,
+        notes=contents.notes,
     )
 
 
 def sounds(
     infos: Sequence[AudioInfo], *, content: bool, progress: Progress | None
 ) -> Iterator[Finding]:
-    """Read files to their ends and listen, or without `content` read only their last samples."""
+    """Read files completely and check their audio, or without `content` only their last samples."""
     if not content:
         try:
             check_ends(infos, setting="")
@@ -123,11 +125,13 @@ def sounds(
         if heard.problem:
             yield Finding("unreadable", heard.problem)
         elif not heard.is_finite:
-            yield Finding("unreadable", f"{path}: holds NaN or infinite samples; record it again")
+            yield Finding(
+                "unreadable", f"{path}: contains NaN or infinite samples; record it again"
+            )
         elif heard.is_silent:
-            yield Finding("silent", f"{path}: silent, its loudest sample is {heard.peak:.1e}")
+            yield Finding("silent", f"{path}: silent, its peak is {heard.peak:.1e}")
         if heard.num_clipped:
             yield Finding(
                 "clipped",
-                f"{path}: at full scale for three samples or more, {heard.num_clipped} times",
+                f"{path}: clipped {heard.num_clipped} times (three or more samples in a row at full scale)",
             )

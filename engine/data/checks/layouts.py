@@ -20,12 +20,12 @@ class KnownDataset:
     """A dataset that was recognised.
 
     Attributes:
-        name: what people call it.
-        folders: those that hold its tracks or files.
-        layout: how tracks lie in them; None where there are only files.
-        stems: what every track has.
-        use: the command that queues a run on it, or what there is to know.
-        has_text: whether its files are utterances with their text.
+        name: its usual name.
+        folders: those with its tracks or files.
+        layout: layout of the tracks in them; None for plain files.
+        stems: the stems of every track.
+        use: the command that queues a run on it, or a hint.
+        has_text: whether its files are utterances with transcripts.
     """
 
     name: str
@@ -37,10 +37,10 @@ class KnownDataset:
 
 
 def recognise(root: Path) -> KnownDataset | None:
-    """Return the dataset whose top folder this is, None when it is no known one."""
+    """Return the dataset whose top folder this is, or None if it is unknown."""
     for look in (_musdb, _libri2mix, _voicebank, _vctk, _librispeech):
-        if found := look(root):
-            return found
+        if dataset := look(root):
+            return dataset
     return None
 
 
@@ -83,7 +83,7 @@ def _vctk(root: Path) -> KnownDataset | None:
         folder = root / name
         if any(folder.glob("p*/p*_*.*")):
             use = (
-                "VCTK has no test set: move the folders of some speakers elsewhere, then "
+                "VCTK has no test set: move the folders of some speakers to another place for validation, then "
                 f"sepdash enqueue bandwidth/audio-unet {_sets(folder, Path('ELSEWHERE'))}"
             )
             return KnownDataset("VCTK", (folder,), None, (), use)

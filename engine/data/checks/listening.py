@@ -1,4 +1,4 @@
-"""Reads audio files from end to end and says what they sound like. Free of torch.
+"""Reads whole audio files and detects silence, clipping and damage. Free of torch.
 
 Owns what counts as silent and as clipped. A minute of stereo FLAC at 44.1 kHz takes about 0.12 s of a core.
 """
@@ -22,7 +22,7 @@ _BLOCK = 2**18
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What a file holds: its `peak`, how many plateaus at full scale; or why it can't be read."""
+    """Result for a file: its `peak` and the number of plateaus at full scale, or why it can't be read."""
 
     info: AudioInfo
     peak: float = 0.0
@@ -36,12 +36,12 @@ class Heard:
 
     @property
     def is_silent(self) -> bool:
-        """Whether nothing can be heard."""
+        """Whether the peak is below the threshold of silence."""
         return self.peak <= SILENT_PEAK
 
 
 def listen(infos: Sequence[AudioInfo]) -> Iterator[Heard]:
-    """Read files to their ends, several at once, and yield what was heard in their order."""
+    """Read files completely, several at once, and yield the results in their order."""
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         yield from pool.map(_hear, infos)
 
@@ -63,12 +63,10 @@ def _hear(info: AudioInfo) -> Heard:
                 else:
                     before_C = np.zeros_like(before_C)
     except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
-        message = f"{info.path}: can't be read to its end ({error}); copy or record it again"
+        message = f"{info.path}: can't be read completely ({error}); copy or record it again"
         return Heard(info, problem=message)
     if frames < info.frames:
-        message = (
-            f"{info.path}: ends after {frames} of {info.frames} samples; copy or record it again"
-        )
+        message = f"{info.path}: truncated after {frames} of {info.frames} samples; copy or record it again"
         return Heard(info, problem=message)
     return Heard(info, peak, clipped)
 

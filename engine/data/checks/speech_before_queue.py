@@ -1,4 +1,4 @@
-"""Looks at all speech of a run, and its text, before the run is queued. Free of torch."""
+"""Checks all utterances and transcripts of a run before it is queued. Free of torch."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def check_speech(data: SpeechData) -> None:
     splits = read_splits(data)
     problems = [
         Problem(setting, message)
-        for setting, found in splits.items()
-        for message in (*found.bad_rows, *_unusable(found, data, setting))
+        for setting, transcripts in splits.items()
+        for message in (*transcripts.bad_rows, *_unusable(transcripts, data, setting))
     ]
     problems += [Problem("data.valid", row) for row in unknown_characters(splits, data)]
     if problems:
@@ -35,7 +35,7 @@ def check_speech(data: SpeechData) -> None:
 
 
 def read_splits(data: SpeechData) -> dict[Setting, Transcripts]:
-    """Read what training and validation name; once, if they name the same."""
+    """Read the transcripts of both splits, only once if they are the same."""
     train = read_transcripts(data.train, data)
     if data.valid == data.train:
         return {"data.train": train}
@@ -43,23 +43,24 @@ def read_splits(data: SpeechData) -> dict[Setting, Transcripts]:
 
 
 def unknown_characters(splits: dict[Setting, Transcripts], data: SpeechData) -> list[str]:
-    """Describe the rows of validation with characters that the training texts lack."""
+    """Describe the validation rows with characters that do not occur in the training texts."""
     train, valid = splits["data.train"], splits.get("data.valid")
     texts = [item.text for item in in_range(train.utterances, data)]
     if data.vocabulary or not texts or valid is None:
         return []
-    return valid.check_vocabulary(vocabulary_of(data, texts), "no training text has")
+    return valid.check_vocabulary(vocabulary_of(data, texts), "not in any training text")
 
 
-def nothing_kept(found: Transcripts, data: SpeechData) -> str:
-    """Describe a training set of which nothing is left; empty when something is."""
-    if not found.utterances or in_range(found.utterances, data):
+def nothing_kept(transcripts: Transcripts, data: SpeechData) -> str:
+    """Describe a training set without usable utterances; empty if there are some."""
+    if not transcripts.utterances or in_range(transcripts.utterances, data):
         return ""
-    return f"{found.path}: nothing to train on, {LeftOut.of(found.utterances, data)}"
+    left_out = LeftOut.of(transcripts.utterances, data)
+    return f"{transcripts.path}: no usable training utterances, {left_out}"
 
 
 def speech_warnings(data: SpeechData) -> list[str]:
-    """Return what is allowed but hardly meant: what is left out, and scores of training audio."""
+    """Return warnings: utterances that training skips, and validation on training audio."""
     splits = read_splits(data)
     train = splits["data.train"]
     valid = splits.get("data.valid", train)
@@ -70,15 +71,15 @@ def speech_warnings(data: SpeechData) -> list[str]:
     shared = sum((_real(item.path), item.start_s) in trained for item in valid.utterances)
     if shared:
         warnings.append(
-            f"data.valid has {shared} of its {len(valid.utterances)} utterances from data.train: the "
-            "scores are of audio that was trained on"
+            f"data.valid shares {shared} of its {len(valid.utterances)} utterances with data.train, so "
+            "validation scores include training audio; use separate utterances"
         )
     return warnings
 
 
-def _unusable(found: Transcripts, data: SpeechData, setting: Setting) -> list[str]:
+def _unusable(transcripts: Transcripts, data: SpeechData, setting: Setting) -> list[str]:
     problems: list[str] = []
-    infos = found.infos.values()
+    infos = transcripts.infos.values()
     for check in (
         partial(check_all_rates, infos, data.rate_hz, setting=""),
         partial(check_ends, infos, setting=""),
@@ -87,7 +88,7 @@ def _unusable(found: Transcripts, data: SpeechData, setting: Setting) -> list[st
             check()
         except DataError as error:
             problems += [problem.message for problem in error.problems]
-    if setting == "data.train" and (nothing := nothing_kept(found, data)):
+    if setting == "data.train" and (nothing := nothing_kept(transcripts, data)):
         problems.append(nothing)
     return problems
 

@@ -1,4 +1,4 @@
-"""Everything that is wrong with speech and its text, row by row, with counts and hours. Free of torch."""
+"""All problems of utterances and transcripts, row by row, with counts and hours. Free of torch."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def survey_speech(
     splits = read_splits(data)
     unknown = unknown_characters(splits, data)
     surveys = []
-    for setting, found in splits.items():
-        findings = _findings(found, data, content=content, progress=progress)
-        if setting == "data.train" and (nothing := nothing_kept(found, data)):
+    for setting, transcripts in splits.items():
+        findings = _findings(transcripts, data, content=content, progress=progress)
+        if setting == "data.train" and (nothing := nothing_kept(transcripts, data)):
             findings.append(Finding("empty", nothing))
         if setting == "data.valid":
             findings += [Finding("rows", row) for row in unknown]
-        contents = _contents(found, data, setting)
-        surveys.append(make_survey(found.path, setting, contents, findings))
+        contents = _contents(transcripts, data, setting)
+        surveys.append(make_survey(transcripts.path, setting, contents, findings))
     return surveys
 
 
@@ -47,16 +47,16 @@ def survey_transcripts(
 ) -> Survey:
     """Survey a manifest or LibriSpeech folder (absolute path) that no preset describes."""
     data = SpeechData(train=path, valid=path)
-    found = read_transcripts(path, data)
-    findings = _findings(found, data, content=content, progress=progress)
-    return make_survey(path, "", _contents(found, data, "data.valid"), findings)
+    transcripts = read_transcripts(path, data)
+    findings = _findings(transcripts, data, content=content, progress=progress)
+    return make_survey(path, "", _contents(transcripts, data, "data.valid"), findings)
 
 
 def _findings(
-    found: Transcripts, data: SpeechData, *, content: bool, progress: Progress | None
+    transcripts: Transcripts, data: SpeechData, *, content: bool, progress: Progress | None
 ) -> list[Finding]:
-    findings = [Finding("rows", row) for row in found.bad_rows]
-    infos = list(found.infos.values())
+    findings = [Finding("rows", row) for row in transcripts.bad_rows]
+    infos = list(transcripts.infos.values())
     try:
         check_all_rates(infos, data.rate_hz, setting="")
     except DataError as error:
@@ -64,10 +64,10 @@ def _findings(
     return [*findings, *sounds(infos, content=content, progress=progress)]
 
 
-def _contents(found: Transcripts, data: SpeechData, setting: Setting) -> Contents:
-    """Say how much speech there is, in which words and characters, and what is left out."""
-    items = found.utterances
-    infos = list(found.infos.values())
+def _contents(transcripts: Transcripts, data: SpeechData, setting: Setting) -> Contents:
+    """Summarise hours, words and characters of the utterances, and how many are skipped."""
+    items = transcripts.utterances
+    infos = list(transcripts.infos.values())
     if not items:
         return Contents(infos, [], "no utterances")
     lengths_s = [item.duration_s for item in items]
@@ -76,7 +76,7 @@ def _contents(found: Transcripts, data: SpeechData, setting: Setting) -> Content
     shown = characters[:_MOST_CHARACTERS] + ("..." if len(characters) > _MOST_CHARACTERS else "")
     notes = [
         f"utterances of {min(lengths_s):.1f} to {max(lengths_s):.1f} s, {sum(lengths_s) / 3600:.2f} h",
-        f"{len(words)} words, {len(set(words))} different, {len(characters)} characters: {shown}",
+        f"{len(words)} words ({len(set(words))} distinct), {len(characters)} distinct characters: {shown}",
     ]
     if setting == "data.train" and (left_out := str(LeftOut.of(items, data))):
         notes.append(left_out)

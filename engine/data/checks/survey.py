@@ -245,6 +245,6 @@ def _short(infos: Sequence[AudioInfo], segment_s: float) -> Iterator[Finding]:
     for info in infos:
         if info.duration_s < segment_s:
             message = (
-                f"{info.path}: {info.duration_s:.2f} s, shorter than a segment of {segment_s:g} s"
+                f"{info.path}: {info.duration_s:.2f} s, shorter than one segment of {segment_s:g} s"
             )
             yield Finding("short", message)

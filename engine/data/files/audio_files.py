@@ -1,7 +1,7 @@
 """Audio files on disk: finding, probing and reading parts of them.
 
-Owns all contact with soundfile, and the wording of what is wrong with a data folder. Every problem
-is reported at once, with the setting that named the folder. Knows no task, no resampling, no torch.
+Owns all access to soundfile, and the messages about data folders. All problems are reported
+together, with the setting that names the folder. Independent of tasks, resampling and torch.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from engine.config.errors import DataError, Problem
 _LOSSLESS = {".wav", ".flac", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".rf64"}
 EXTENSIONS = frozenset(_LOSSLESS | {".ogg", ".oga", ".opus", ".mp3"})
 _UNKNOWN_FRAMES = 2**48
-# Programs that write a WAV into a pipe, and so can't know its length, note such sizes or larger ones.
+# Programs that stream a WAV into a pipe don't know its length and write a size like this or larger.
 _STREAMED_BYTES = 0x7FFF_0000
 
 
@@ -43,7 +43,7 @@ def probe(path: Path) -> AudioInfo:
     """Read the header of an audio file.
 
     Raises:
-        DataError: when the file is missing, no audio, or holds no samples.
+        DataError: when the file is missing, is not audio, or contains no samples.
     """
     try:
         with soundfile.SoundFile(path) as file:
@@ -53,16 +53,18 @@ def probe(path: Path) -> AudioInfo:
             [Problem("", f"{path}: can't be read as audio ({_reason(path, error)})")]
         ) from None
     if info.frames <= 0:
-        raise DataError([Problem("", f"{path}: holds no samples; remove it or record it again")])
+        raise DataError([Problem("", f"{path}: contains no samples; remove it or record it again")])
     if info.frames >= _UNKNOWN_FRAMES:
-        raise DataError([Problem("", f"{path}: its header gives no length; encode it again")])
+        raise DataError(
+            [Problem("", f"{path}: its header does not give the length; encode it again")]
+        )
     return info
 
 
 def scan_folder(
     path: Path, *, setting: str, header_of: Callable[[Path], AudioInfo] = probe
 ) -> list[AudioInfo]:
-    """Probe every audio file below a folder, in the order of their paths; dot files are left out.
+    """Probe every audio file below a folder, in the order of their paths, except dot files.
 
     Args:
         path: the folder.
@@ -70,7 +72,7 @@ def scan_folder(
         header_of: how a file is probed, for example by `engine.data.files.headers`.
 
     Raises:
-        DataError: when the folder is missing or holds no audio, or for all unusable files at once.
+        DataError: when the folder is missing or has no audio, or for all unusable files at once.
     """
     check_folder(path, setting=setting)
     files = find_audio(path)
@@ -82,21 +84,21 @@ def scan_folder(
 
 
 def check_folder(path: Path, *, setting: str) -> None:
-    """Refuse a path that is no folder.
+    """Raise an error for a path that is not a folder.
 
     Raises:
         DataError: naming the setting, the path and what it is instead.
     """
     if not path.is_dir():
-        found = "is a file, not a folder" if path.exists() else "does not exist"
-        hint = f"; give the folder with --set {setting}=PATH" if setting else ""
-        raise DataError([Problem(setting, f"folder {path} {found}{hint}")])
+        problem = "is a file, not a folder" if path.exists() else "does not exist"
+        hint = f"; set the folder with --set {setting}=PATH" if setting else ""
+        raise DataError([Problem(setting, f"folder {path} {problem}{hint}")])
 
 
 def probe_all(
     paths: Iterable[Path], *, setting: str, header_of: Callable[[Path], AudioInfo] = probe
 ) -> list[AudioInfo]:
-    """Probe files, gathering what is wrong with any of them.
+    """Probe files and collect the problems of all of them.
 
     Raises:
         DataError: with one problem for each unusable file, under the key `setting`.
@@ -114,7 +116,7 @@ def probe_all(
 
 
 def check_ends(infos: Iterable[AudioInfo], *, setting: str) -> None:
-    """Read the last sample of each file: a header says nothing of a copy that was cut off.
+    """Read the last sample of each file: a header does not reveal that a copy is truncated.
 
     Raises:
         DataError: with one problem for each file that ends early, under the key `setting`.
@@ -135,7 +137,7 @@ def check_ends(infos: Iterable[AudioInfo], *, setting: str) -> None:
 def bytes_missing(path: Path) -> int:
     """Return by how many bytes a WAV file is shorter than its header says; 0 for other formats.
 
-    libsndfile takes the length of a WAV that was cut off for the length of what is left.
+    libsndfile itself reports the remaining length of a truncated WAV file.
     """
     with path.open("rb") as file:
         if not re.fullmatch(rb"RIFF....WAVE", file.read(12), flags=re.DOTALL):
@@ -150,15 +152,15 @@ def bytes_missing(path: Path) -> int:
 
 
 def cut_off_message(path: Path) -> str:
-    """Say of a file of which bytes are missing what to do."""
-    return f"{path}: is cut off, {bytes_missing(path)} bytes are missing; copy or record it again"
+    """Return the message for a truncated file."""
+    return f"{path}: truncated, {bytes_missing(path)} bytes are missing; copy or record it again"
 
 
 def read_segment(info: AudioInfo, start: int, frames: int) -> np.ndarray:
     """Read `frames` samples from `start` as float32 (C, T), at the file's own rate.
 
     Raises:
-        DataError: when the file became unreadable, ends before its header says, or holds NaN.
+        DataError: when the file became unreadable, is shorter than its header says, or contains NaN.
     """
     assert 0 <= start <= start + frames <= info.frames, (start, frames, info)
     try:
@@ -166,20 +168,20 @@ def read_segment(info: AudioInfo, start: int, frames: int) -> np.ndarray:
             file.seek(start)
             samples_CT = _read_floats(file, frames)
     except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
-        hint = "; it is cut off or damaged: copy or record it again" if info.path.exists() else ""
+        hint = "; it is truncated or damaged: copy or record it again" if info.path.exists() else ""
         message = f"{info.path}: can't be read ({_reason(info.path, error)}){hint}"
         raise DataError([Problem("", message)]) from None
     if samples_CT.shape != (info.channels, frames):
         message = (
-            f"{info.path}: gave {samples_CT.shape[1]} of {frames} samples from {start}, though its "
-            f"header says {info.frames}; the file is cut off or changed, so copy or record it again"
+            f"{info.path}: only {samples_CT.shape[1]} of {frames} samples could be read from sample {start}, "
+            f"but its header gives {info.frames}; it is truncated or changed: copy or record it again"
         )
         raise DataError([Problem("", message)])
     if not np.isfinite(samples_CT).all():
         finite_T = np.isfinite(samples_CT).all(axis=0)
         place_s = (start + int(np.argmin(finite_T))) / info.rate_hz
         message = (
-            f"{info.path}: holds values that are no numbers (NaN or infinite), the first at "
+            f"{info.path}: contains non-finite values (NaN or infinity), the first at "
             f"{place_s:.2f} s; record or convert it again"
         )
         raise DataError([Problem("", message)])
@@ -187,7 +189,7 @@ def read_segment(info: AudioInfo, start: int, frames: int) -> np.ndarray:
 
 
 def _read_floats(file: soundfile.SoundFile, frames: int) -> np.ndarray:
-    """Read float32 (C, T). Of 16 bits NumPy makes the floats that libsndfile would, twice as fast."""
+    """Read float32 (C, T). For 16 bits NumPy gives the same floats as libsndfile, twice as fast."""
     if file.subtype != "PCM_16":
         return np.ascontiguousarray(file.read(frames, dtype="float32", always_2d=True).T)
     samples_TC = file.read(frames, dtype="int16", always_2d=True)
@@ -197,7 +199,7 @@ def _read_floats(file: soundfile.SoundFile, frames: int) -> np.ndarray:
 
 
 def find_audio(root: Path) -> list[Path]:
-    """Return the audio files below a folder, in the order of their paths; dot files are left out."""
+    """Return the audio files below a folder, in the order of their paths, except dot files."""
     return sorted(_audio_files(root))
 
 
@@ -216,7 +218,7 @@ def _audio_files(root: Path) -> Iterator[Path]:
 
 
 def is_audio_name(name: str) -> bool:
-    """Tell whether a file name looks like audio; dot files (`._voice.wav`) do not."""
+    """Return whether a file name has an audio extension; dot files (`._voice.wav`) don't count."""
     return not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS
 
 

@@ -1,10 +1,10 @@
 """Copies of audio files at the model's rate and channels, in 16 bits, read by memory map.
 
-A segment costs a copy in memory in place of decoding and resampling. Owns the files: their names,
-which follow from the original (path and format, then size and time of change), so that a changed
-original gets a new copy, which takes the place of the old one; their making, aside and then renamed, so
-that runs may share a folder; their header, a float64 scale and an int64 number of frames. Originals of
-16 bits at the same rate are kept exactly.
+Reading a segment is a copy in memory, without decoding and resampling. Owns the files: their names,
+derived from the original (path and format, then size and modification time), so that a changed
+original gets a new copy that replaces the old one; writing them to a temporary name and renaming, so
+that runs can share a folder; their header, a float64 scale and an int64 number of frames. 16-bit
+originals at the same rate are copied exactly.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MOST = (_STEPS - 1) / _STEPS  # the largest sample; the smallest is -1
 _BLOCK = 2**20
 _VERSION = 2
 _ASIDE = ".new-"
-# Nobody writes on one file for so long.
+# Writing one file never takes this long.
 _ABANDONED_S = 24 * 3600.0
 
 Read = Callable[[int, int], np.ndarray]
@@ -56,7 +56,7 @@ class AudioCopy:
         try:
             samples_TC = _map(self.path, self.frames, self.channels)[start : start + frames]
         except (OSError, ValueError) as error:
-            message = f"{self.path}: the copy can't be read ({error}); start the run again"
+            message = f"{self.path}: can't read the cached copy ({error}); start the run again"
             raise DataError([Problem("data.cache", message)]) from None
         samples_CT = np.empty(samples_TC.shape[::-1], np.float32)
         np.multiply(samples_TC.T, np.float32(self.scale / _STEPS), out=samples_CT)
@@ -66,15 +66,15 @@ class AudioCopy:
 def copy_of(
     info: AudioInfo, folder: Path, read: Read, *, frames: int, rate_hz: int, channels: int
 ) -> AudioCopy:
-    """Return the copy of a file, made now if there is none.
+    """Return the copy of a file, creating it if necessary.
 
     Args:
         info: the original.
-        folder: where copies lie; made when it is not there.
+        folder: folder of the copies; created if it does not exist.
         read: reads float32 (channels, n) of the original as the model sees it, by start and n.
-        frames: how many samples that are.
-        rate_hz: the rate they have.
-        channels: how many channels they have.
+        frames: number of samples of the copy.
+        rate_hz: sampling rate of the copy.
+        channels: number of channels of the copy.
 
     Raises:
         DataError: when the original can't be read or the copy can't be written.
@@ -89,13 +89,13 @@ def copy_of(
         with path.open("rb") as file:
             scale, _ = _HEADER.unpack(file.read(_HEADER.size))
     except OSError as error:
-        message = f"{folder}: can't keep a copy of {info.path} ({error.strerror or error})"
+        message = f"{folder}: can't cache a copy of {info.path} ({error.strerror or error}); check disk space and permissions, or set data.cache = none"
         raise DataError([Problem("data.cache", message)]) from None
     return AudioCopy(path, frames, channels, scale)
 
 
 def tidy_copies(folder: Path, copies: Iterable[AudioCopy]) -> None:
-    """Remove copies of what the originals of `copies` were before, and what a killed run left behind."""
+    """Remove outdated copies of the originals of `copies`, and temporary files of killed runs."""
     kept = {copy.path.name for copy in copies}
     originals = {name.partition("-")[0] for name in kept}
     for path in folder.iterdir():

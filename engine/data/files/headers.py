@@ -1,7 +1,7 @@
 """Headers of audio files without opening them: from the manifest of their folder, where there is one.
 
-`sepdash data index` writes it. A file whose size or time of change is another is opened all the same,
-and told of. Free of torch.
+`sepdash data index` writes it. A file whose size or modification time differs is opened anyway,
+and reported. Free of torch.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _LOG = logging.getLogger(__name__)
 class Headers:
     """The headers of files below a folder; use `header_of` for each, then `tell`.
 
-    The manifest lies in the folder or in one above it, the nearest counts.
+    The manifest is in the folder or in one above it; the nearest one is used.
     """
 
     def __init__(self, folder: Path) -> None:
         folder = folder.absolute()
-        found = (path / INDEX_NAME for path in (folder, *folder.parents))
-        self._manifest = next((path for path in found if path.is_file()), None)
+        candidates = (path / INDEX_NAME for path in (folder, *folder.parents))
+        self._manifest = next((path for path in candidates if path.is_file()), None)
         self._root = f"{self._manifest.parent}{os.sep}" if self._manifest else ""
         self._entries = _entries_of(self._manifest) if self._manifest else {}
         self._unlike: list[Path] = []
@@ -36,7 +36,7 @@ class Headers:
         """Return the header of a file.
 
         Raises:
-            DataError: when the file has to be opened, and can't be read.
+            DataError: when the file has to be opened but can't be read.
         """
         name = str(path.absolute())
         if not self._entries or not name.startswith(self._root):
@@ -48,20 +48,20 @@ class Headers:
         return AudioInfo(path, entry.frames, entry.rate_hz, entry.channels)
 
     def tell(self) -> None:
-        """Warn, once, of files that are new or have changed since the manifest was written."""
+        """Warn, once, about files that are new or have changed since the manifest was written."""
         if self._unlike and self._manifest is not None:
             number, verb = (1, "is") if len(self._unlike) == 1 else (len(self._unlike), "are")
             noun = "file" if number == 1 else "files"
             _LOG.warning(
-                "warning: %s: %d %s %s not as noted there (new or changed), such as %s; read again; "
-                "`sepdash data index %s` notes them anew",
+                "warning: %s: out of date, %d %s %s new or changed, for example %s; read from the files; "
+                "update the index with `sepdash data index %s`",
                 self._manifest, number, noun, verb, self._unlike[0], self._manifest.parent,
             )  # fmt: skip
             self._unlike = []
 
 
 def scan_indexed(folder: Path, *, setting: str) -> list[AudioInfo]:
-    """Do what `scan_folder` does, opening only files that no manifest knows.
+    """Do what `scan_folder` does, opening only files that are not in a manifest.
 
     Raises:
         DataError: as `scan_folder` does.
@@ -87,9 +87,9 @@ def _entries_of(manifest: Path) -> dict[str, IndexEntry]:
 
 @lru_cache(maxsize=4)
 def _read(manifest: Path, changed_ns: int, size_bytes: int) -> dict[str, IndexEntry]:
-    """Read a manifest once, for as long as it stays as it is; one that is broken knows no file."""
+    """Read a manifest, cached until it changes; a broken one is treated as empty."""
     try:
         return {entry.path: entry for entry in read_index(manifest)}
     except DataError as error:
-        _LOG.warning("warning: %s; its files are opened one by one", error)
+        _LOG.warning("warning: %s; reading the headers of all files instead", error)
         return {}

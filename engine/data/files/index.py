@@ -1,7 +1,7 @@
 """A manifest of the audio files of a folder, and what has changed since it was written. Free of torch.
 
 A text file: one line of JSON for each audio file, in the order of the paths, after a line about itself.
-A file counts as changed when its size or time of change is another; with hashes, its bytes decide.
+A file counts as changed when its size or modification time differs; with hashes, its bytes decide.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from engine.config.errors import DataError, Problem
 from engine.data.files.audio_files import AudioInfo, check_folder, find_audio, scan_folder
 
-# Where a manifest is looked for, in the folder it is of.
+# Name of the manifest inside the folder that it describes.
 INDEX_NAME = "sepdash-index.jsonl"
 _FORMAT = "sepdash data index"
 _VERSION = 1
@@ -64,17 +64,17 @@ def read_index(path: Path) -> list[IndexEntry]:
     """Read a manifest.
 
     Raises:
-        DataError: when the file is none, was cut off, or is of a newer version.
+        DataError: when the file is not a manifest, is truncated, or has a newer version.
     """
     try:
         head, *lines = map(json.loads, path.read_text().splitlines())
         if head["format"] != _FORMAT or head["version"] > _VERSION:
-            raise ValueError(f"it says {head['format']!r}, version {head['version']}")
+            raise ValueError(f"format {head['format']!r}, version {head['version']}")
         entries = [IndexEntry(**line) for line in lines]
         if len(entries) != head["num_files"]:
-            raise ValueError(f"{len(entries)} of {head['num_files']} files are in it")
+            raise ValueError(f"has {len(entries)} of {head['num_files']} entries")
     except (ValueError, KeyError, TypeError, OSError) as error:
-        message = f"{path}: no manifest that can be read ({error}); write it again"
+        message = f"{path}: not a valid index ({error}); create it again with `sepdash data index`"
         raise DataError([Problem("", message)]) from None
     return entries
 

@@ -19,7 +19,7 @@ _LARGEST_KERNEL = 2**22
 
 
 def check_policy(infos: Sequence[AudioInfo], data: AudioData, *, setting: str) -> None:
-    """Hold the files of one folder to the policy of `data.resample`, and to the channels.
+    """Check the files of one folder against `data.resample` and `data.channels`.
 
     Raises:
         DataError: for mixed or forbidden rates, rates that can't be converted, more than 2 channels,
@@ -36,13 +36,13 @@ def resampled_length(frames: int, from_hz: int, to_hz: int) -> int:
 
 
 def filter_margin(from_hz: int, to_hz: int) -> int:
-    """Return how many source samples to either side have a say in one output sample."""
+    """Return how many source samples on either side influence one output sample."""
     ratio = from_hz / min(from_hz, to_hz)
     return ceil(ZERO_CROSSINGS * ratio / ROLLOFF) + 1
 
 
 def check_rates(from_hz: int, to_hz: int, *, setting: str) -> None:
-    """Refuse a pair of rates whose filter bank would not fit in memory.
+    """Raise an error for a pair of rates whose filter bank would not fit in memory.
 
     Raises:
         DataError: for rates with (almost) no common divisor, such as 44101 and 48000.
@@ -53,13 +53,13 @@ def check_rates(from_hz: int, to_hz: int, *, setting: str) -> None:
     if from_hz != to_hz and block * taps > _LARGEST_KERNEL:
         message = (
             f"can't resample from {from_hz} to {to_hz} Hz: their greatest common divisor is only "
-            f"{divisor}; expected common rates, such as 16000, 44100 or 48000 Hz"
+            f"{divisor}; use common rates, such as 16000, 44100 or 48000 Hz"
         )
         raise DataError([Problem(setting, message)])
 
 
 def check_all_rates(infos: Iterable[AudioInfo], to_hz: int, *, setting: str) -> None:
-    """Refuse files whose rates can't be converted, one problem for each rate.
+    """Raise an error for files whose rates can't be converted, with one problem per rate.
 
     Raises:
         DataError: as `check_rates` does.
@@ -75,7 +75,7 @@ def check_all_rates(infos: Iterable[AudioInfo], to_hz: int, *, setting: str) -> 
 
 
 def check_detours(data: BandwidthData) -> None:
-    """Refuse input rates that can't be reached from the model's rate, all at once.
+    """Raise an error for all input rates that can't be reached from the model's rate.
 
     Raises:
         DataError: as `check_rates` does.
@@ -92,19 +92,19 @@ def check_detours(data: BandwidthData) -> None:
 
 
 def rate_problems(infos: Sequence[AudioInfo], data: AudioData, setting: str) -> list[Problem]:
-    """Return what of the files' rates is against the policy; one problem speaks for all of a kind."""
+    """Return how the sampling rates violate the policy, with one problem per kind of violation."""
     counts = Counter(info.rate_hz for info in infos)
     if data.resample != "any" and len(counts) > 1:
         message = (
-            f"mixed sample rates: {_describe(infos, counts)}; expected one single rate; convert the "
+            f"mixed sampling rates: {_describe(infos, counts)}; expected a single rate; convert the "
             f"files, or set data.resample = 'any' to resample each to {data.rate_hz} Hz"
         )
         return [Problem(setting, message)]
     if data.resample == "never" and data.rate_hz not in counts:
-        found = next(iter(counts))
+        rate_hz = next(iter(counts))
         message = (
-            f"the files have {found} Hz, but data.rate_hz is {data.rate_hz} and data.resample is "
-            f"'never'; set data.rate_hz = {found}, or data.resample = 'uniform'"
+            f"the sampling rate of the files is {rate_hz} Hz, but data.rate_hz = {data.rate_hz} and data.resample = "
+            f"'never'; set data.rate_hz = {rate_hz}, or data.resample = 'uniform'"
         )
         return [Problem(setting, message)]
     problems: list[Problem] = []
@@ -123,9 +123,9 @@ def _narrow(infos: Sequence[AudioInfo], data: AudioData, setting: str) -> list[P
     if not narrow or lowest == data.rate_hz:
         return []
     message = (
-        f"{_describe(narrow, Counter(info.rate_hz for info in narrow))} hold nothing that an input of "
-        f"{lowest} Hz lacks, so there is nothing to restore; expected a higher rate, {data.rate_hz} "
-        "Hz at best; leave them out, or lower data.input_rates_hz"
+        f"{_describe(narrow, Counter(info.rate_hz for info in narrow))} have no more bandwidth than an input of "
+        f"{lowest} Hz, so there is nothing to restore; expected a higher rate, ideally {data.rate_hz} "
+        "Hz; remove these files, or lower data.input_rates_hz"
     )
     return [Problem(setting, message)]
 
@@ -134,7 +134,9 @@ def _describe(infos: Sequence[AudioInfo], counts: Counter[int]) -> str:
     parts = []
     for rate, number in counts.most_common():
         example = next(info.path for info in infos if info.rate_hz == rate)
-        parts.append(f"{rate} Hz in {number} file{'s' if number > 1 else ''} (such as {example})")
+        parts.append(
+            f"{rate} Hz in {number} file{'s' if number > 1 else ''} (for example {example})"
+        )
     return ", ".join(parts)
 
 
@@ -146,7 +148,7 @@ def channel_problems(infos: Sequence[AudioInfo], data: AudioData, setting: str) 
         Problem(
             setting,
             f"{info.path}: has {info.channels} channels; expected mono or stereo for data.channels = "
-            f"{data.channels}; mix it down, or set data.channels = 1",
+            f"{data.channels}; downmix it, or set data.channels = 1",
         )
         for info in infos
         if info.channels > data.channels

@@ -62,9 +62,9 @@ def with_channels(samples_CT: np.ndarray, channels: int) -> np.ndarray:
 def make_sources(
     infos: Sequence[AudioInfo], data: AudioData, *, setting: str, split: Split = "valid"
 ) -> list[Source]:
-    """Hold the files of one folder to the policy of `data.resample`, and to the channels.
+    """Check the files of one folder against `data.resample` and `data.channels`, and open them.
 
-    For training, with `data.cache`, they are read from copies, which are made here.
+    For training with `data.cache`, copies are created here and read instead.
 
     Raises:
         DataError: for mixed or forbidden rates, rates that can't be converted, more than 2 channels.

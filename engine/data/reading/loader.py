@@ -65,7 +65,7 @@ class Loader:
         """Return the next micro-batch.
 
         Raises:
-            ReaderDied: when a reader process is gone; what `fetch` raised is raised here, too.
+            ReaderDied: when a reader process has exited; errors of `fetch` are raised here, too.
         """
         return next(self._batches)
 
@@ -110,10 +110,10 @@ class _Ahead:
 
     def batches(self) -> Iterator[Batch]:
         while True:
-            found = self._queue.get()
-            if isinstance(found, Exception):
-                raise found
-            yield found
+            batch = self._queue.get()
+            if isinstance(batch, Exception):
+                raise batch
+            yield batch
 
     def stop(self) -> None:
         self._stopping = True
@@ -128,11 +128,11 @@ class _Ahead:
     def _run(self) -> None:
         while not self._stopping:
             try:
-                found: Batch | Exception = next(self._source)
+                batch: Batch | Exception = next(self._source)
             except Exception as error:  # noqa: BLE001 (handed over: the consumer raises it)
-                found = error
+                batch = error
                 self._stopping = True
-            self._queue.put(found)
+            self._queue.put(batch)
 
 
 def _pinned(source: Iterator[Batch]) -> Iterator[Batch]:

@@ -36,23 +36,23 @@ _PIPE_BYTES = 2**20
 
 
 class ReaderDied(RuntimeError):
-    """A reader process ended without a word, mostly because memory ran out."""
+    """A reader process exited without an error message, usually because memory ran out."""
 
 
 class ReaderFailed(RuntimeError):
-    """Something other than a data problem went wrong in a reader; holds its traceback."""
+    """An error other than a data problem in a reader; holds its traceback."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadJob:
-    """What readers need to know: the plan, where in it to start, and how to fetch."""
+    """The input of a reader: the plan, the first update, and how to fetch."""
 
     fetch: Fetch
     plan: Plan
     start_update: int
 
     def micro_batches(self) -> Iterator[MicroBatch]:
-        """Walk the micro-batches of the plan, without end and without those that hold nothing."""
+        """Iterate over the micro-batches of the plan, without end, skipping empty ones."""
         for update in count(self.start_update):
             yield from filter(len, self.plan.micro_batches(update))
 
@@ -124,7 +124,7 @@ class ReaderPool:
         process = self._processes[number]
         process.join(timeout=5)
         return ReaderDied(
-            f"reader process {number} ended unexpectedly (exit code {process.exitcode}); if memory "
+            f"reader process {number} exited unexpectedly (exit code {process.exitcode}); if memory "
             "ran out, lower batch.workers or batch.prefetch"
         )
 
@@ -151,7 +151,7 @@ def _fetch_or_error(fetch: Fetch, micro_batch: MicroBatch) -> Batch | Exception:
 
 
 def _send_all(ready: Queue[Batch | Exception], connection: Connection) -> None:
-    """Send what is ready until nobody listens any more; then end this process."""
+    """Send ready batches until the receiver closes the pipe; then end this process."""
     try:
         while True:
             _send(connection, ready.get())

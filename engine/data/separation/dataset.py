@@ -18,7 +18,7 @@ from engine.data.batch import Batch
 
 @dataclass(frozen=True, slots=True)
 class AudioItem:
-    """A mixture and what to find in it: `mix_CT` and `target_SCT`, float32."""
+    """A mixture and its target sources: `mix_CT` and `target_SCT`, float32."""
 
     mix_CT: np.ndarray
     target_SCT: np.ndarray

@@ -167,16 +167,16 @@ def mean_square(read: Callable[[int, int], np.ndarray], frames: int) -> float:
 def _scan_both(
     clean: Path, clean_setting: str, noise: Path, noise_setting: str
 ) -> tuple[list[AudioInfo], list[AudioInfo]]:
-    found: list[list[AudioInfo]] = []
+    scanned: list[list[AudioInfo]] = []
     problems: list[Problem] = []
     for folder, setting in ((clean, clean_setting), (noise, noise_setting)):
         try:
-            found.append(scan_indexed(folder, setting=setting))
+            scanned.append(scan_indexed(folder, setting=setting))
         except DataError as error:
             problems.extend(error.problems)
     if problems:
         raise DataError(problems)
-    return found[0], found[1]
+    return scanned[0], scanned[1]
 
 
 def _part(source: Source, split: Split, *, shared: bool) -> NoiseRecording:
@@ -192,6 +192,9 @@ def _check_parts(recordings: list[NoiseRecording], *, setting: str) -> None:
     short = [recording.source.info.path for recording in recordings if recording.length < 1]
     if short:
         raise DataError(
-            Problem(setting, f"{path}: too short to be split; remove it, or set data.noise_valid")
+            Problem(
+                setting,
+                f"{path}: too short to split into training and validation; remove it, or set data.noise_valid",
+            )
             for path in short
         )

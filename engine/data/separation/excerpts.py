@@ -1,6 +1,6 @@
-"""Where in its file each item lies: random crops for training, fixed excerpts for validation.
+"""The position of each item in its file: random crops for training, fixed excerpts for validation.
 
-Owns the number of items, their lengths and places; knows nothing of what is read there.
+Owns the number of items, their lengths and positions, independent of the kind of data.
 """
 
 from __future__ import annotations

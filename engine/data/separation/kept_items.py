@@ -9,10 +9,10 @@ MOST_BYTES = 2**30
 
 
 class KeptItems:
-    """Items 0, 1, 2, ... of a dataset; as many of the first ones are kept as fit into `most_bytes`.
+    """Items 0, 1, 2, ... of a dataset; the first ones are kept, up to `most_bytes`.
 
-    Reading in order again and again, the oldest would always be the next one needed: so what does
-    not fit is read anew, and what is kept stays.
+    Items are read in order again and again, so evicting the oldest would always evict the next one
+    needed. Kept items therefore stay, and items that do not fit are read again.
     """
 
     def __init__(self, dataset: Dataset, *, most_bytes: int = MOST_BYTES) -> None:
@@ -21,7 +21,7 @@ class KeptItems:
         self._kept: dict[int, AudioItem] = {}
 
     def __getitem__(self, index: int) -> AudioItem:
-        """Return an item; whoever takes it must not change it."""
+        """Return an item; the caller must not modify it."""
         if index in self._kept:
             return self._kept[index]
         item = self._dataset.item(0, index)

@@ -1,6 +1,6 @@
-"""Training stems that no recording holds together: other tracks, levels, signs, sides and speeds.
+"""Augmentation of training stems: other tracks, gain, polarity, channel swap and speed.
 
-Owns what is drawn for each item, and how it is carried out, in a reader or on the device. Letters:
+Owns the random draws of each item, and their application in a reader or on the device. Letters:
 B batch, S stems, C channels, T samples.
 """
 
@@ -19,14 +19,14 @@ from engine.data.files.source import Source
 
 @dataclass(frozen=True, slots=True)
 class StemChange:
-    """What happens to one stem of an item.
+    """The augmentation of one stem of an item.
 
     Attributes:
-        track: the number of the track it is taken from; None: the item's own, at its own place.
-        share: how far into another track, from 0 to 1.
-        gain: factor of the samples; negative for the opposite sign.
-        swap: whether left and right change places.
-        speed_percent: how much faster, in whole per cent; pitch goes along.
+        track: number of the track it is taken from; None: the item's own track and position.
+        share: relative position in another track, from 0 to 1.
+        gain: factor of the samples; negative for inverted polarity.
+        swap: whether left and right are swapped.
+        speed_percent: speed increase in whole per cent; pitch changes with it.
     """
 
     track: int | None = None

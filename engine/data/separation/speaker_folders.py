@@ -36,33 +36,33 @@ def scan_speakers(
     """
     setting = f"data.{split}"
     check_folder(folder, setting=setting)
-    found: list[tuple[str, AudioInfo]] = []
+    files: list[tuple[str, AudioInfo]] = []
     headers = Headers(folder)
     for path in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
         infos = scan_folder(path, setting=setting, header_of=headers.header_of)
-        found.extend((path.name, info) for info in infos if belongs(info.path, data, split))
+        files.extend((path.name, info) for info in infos if belongs(info.path, data, split))
     headers.tell()
-    if problem := too_few(folder, {name for name, _ in found}, data, split):
+    if problem := too_few(folder, {name for name, _ in files}, data, split):
         raise DataError([problem])
-    return found
+    return files
 
 
 def too_few(
     folder: Path, names: set[str], data: SpeakersData, split: Literal["train", "valid"]
 ) -> Problem | None:
-    """Return the problem of a folder with fewer speakers than talk at once."""
+    """Return the problem of a folder with fewer speakers than a mixture has."""
     if len(names) >= data.num_speakers:
         return None
     pattern = f" that {_rule(data, split)}" if data.held_out else ""
     message = (
-        f"{folder}: a mixture has {data.num_speakers} speakers, found files{pattern} of "
+        f"{folder}: mixtures need at least {data.num_speakers} speakers, found files{pattern} of "
         f"{len(names)} ({', '.join(sorted(names)) or 'none'}); expected <speaker>/<name>.flac"
     )
     return Problem(f"data.{split}", message)
 
 
 def belongs(path: Path, data: SpeakersData, split: Literal["train", "valid"]) -> bool:
-    """Tell whether a file is one of the split, by `data.held_out`."""
+    """Return whether a file belongs to the split, according to `data.held_out`."""
     if not data.held_out:
         return True
     return fnmatchcase(path.name, data.held_out) == (split == "valid")

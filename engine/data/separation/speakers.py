@@ -1,4 +1,4 @@
-"""Speaker separation: several people talk at once, and nobody is first.
+"""Speaker separation: several people talk simultaneously, in no order.
 
 Letters: S sources, C channels, T samples.
 """
@@ -23,7 +23,7 @@ from engine.item_random import item_generator
 
 @dataclass(frozen=True, slots=True)
 class Voice:
-    """What talks beside the first speaker: which file, `share` of the way in, and how loud."""
+    """A further speaker of a mixture: the file, where in it (`share`), and its level relative to the first."""
 
     file: int
     share: float
@@ -47,11 +47,11 @@ class SpeakersDataset(OnExcerpts):
         self._seed = config.seed
         self._split = split
         folder = config.data.train if split == "train" else config.data.valid
-        found = scan_speakers(folder, config.data, split)
-        infos = [info for _, info in found]
+        files = scan_speakers(folder, config.data, split)
+        infos = [info for _, info in files]
         self._sources = make_sources(infos, config.data, setting=f"data.{split}", split=split)
-        names = sorted({name for name, _ in found})
-        self._speakers = np.array([names.index(name) for name, _ in found])
+        names = sorted({name for name, _ in files})
+        self._speakers = np.array([names.index(name) for name, _ in files])
         self._files = [np.flatnonzero(self._speakers == number) for number in range(len(names))]
         self._gains: dict[int, list[np.float32]] = {}
         self._excerpts = Excerpts([source.length for source in self._sources], config, split)
@@ -93,7 +93,7 @@ class SpeakersDataset(OnExcerpts):
         return AudioItem(target_SCT.sum(axis=0), target_SCT)
 
     def voices(self, epoch: int, index: int) -> list[Voice]:
-        """Return who talks beside the first speaker of an item."""
+        """Return the further speakers of an item."""
         if self._split == "valid":
             draw = item_generator(0, 0, index, "valid-speakers")
         else:

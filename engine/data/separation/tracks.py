@@ -1,4 +1,4 @@
-"""Tracks on disk, an audio file for each stem, in the layouts of `data.layout`. Free of torch."""
+"""Tracks on disk, one audio file per stem, in the layouts of `data.layout`. Free of torch."""
 
 from __future__ import annotations
 
@@ -63,13 +63,13 @@ def scan_tracks(
         DataError: with everything that is wrong with any track.
     """
     check_folder(folder, setting=setting)
-    found = find_tracks(folder, layout)
-    if not found:
+    track_files = find_tracks(folder, layout)
+    if not track_files:
         raise DataError([Problem(setting, no_tracks(folder, names, layout))])
     tracks: list[Track] = []
     problems: list[Problem] = []
     headers = Headers(folder)
-    for files in found:
+    for files in track_files:
         track, wrong = open_track(files, names, header_of=headers.header_of)
         tracks.append(track)
         problems.extend(Problem(setting, message) for message in wrong)
@@ -80,14 +80,14 @@ def scan_tracks(
 
 
 def no_tracks(folder: Path, names: tuple[str, ...], layout: Layout) -> str:
-    """Say that there are none, and what was expected."""
+    """Return the message that a folder has no tracks, with the expected files."""
     patterns = {
         "tracks": "<track>/{}.flac",
         "libri2mix": "{}/<track>.wav",
-        "voicebank_demand": "<track>.wav in folders whose names begin with {}",
+        "voicebank_demand": "<track>.wav in folders named {}_*",
     }
     expected = ", ".join(patterns[layout].format(name) for name in names)
-    return f"no track folders in {folder}; expected {expected} (or .wav, .ogg, ...)"
+    return f"no tracks in {folder}; expected {expected} (or .wav, .ogg, ...)"
 
 
 def find_tracks(folder: Path, layout: Layout = "tracks") -> list[TrackFiles]:
@@ -130,35 +130,35 @@ def open_track(
     *,
     header_of: Callable[[Path], AudioInfo] = probe,
 ) -> tuple[Track, list[str]]:
-    """Probe the stems of a track; what is wrong with it is told beside what could be read."""
+    """Probe the stems of a track; return those that could be read, and the problems."""
     track: Track = {}
     problems: list[str] = []
     for name in names:
-        found = [file for stem, file in files.stems if stem == name]
-        if len(found) == 1:
+        paths = [file for stem, file in files.stems if stem == name]
+        if len(paths) == 1:
             try:
-                track[name] = header_of(found[0])
+                track[name] = header_of(paths[0])
             except DataError as error:
                 problems.extend(problem.message for problem in error.problems)
-        elif found:
+        elif paths:
             problems.append(
-                f"{files.path}: stem {name!r} is there {len(found)} times: {_list(files.path, found)}"
+                f"{files.path}: {len(paths)} files for stem {name!r}: {_list(files.path, paths)}; keep one"
             )
         else:
             have = _list(files.path, files.paths) or "no audio files"
-            problems.append(f"{files.path}: no stem {name!r}, found {have}")
+            problems.append(f"{files.path}: stem {name!r} is missing, found {have}")
     return track, problems or _unequal(files.path, track)
 
 
 def _unequal(path: Path, track: Track) -> list[str]:
-    found = [
+    lengths = [
         f"{_list(path, [info.path])} {info.frames} samples at {info.rate_hz} Hz"
         for info in track.values()
     ]
     if len({(info.frames, info.rate_hz) for info in track.values()}) == 1:
         return []
     return [
-        f"{path}: stems differ in length or rate: {', '.join(found)}; cut them to equal lengths"
+        f"{path}: stems differ in length or sampling rate: {', '.join(lengths)}; make them equal"
     ]
 
 

@@ -37,7 +37,7 @@ _LEVEL_DB = (-12.0, 0.0)
 _DIGIT_LEVEL_DB = (-3.0, 3.0)
 _HISS_DB = (-75.0, -55.0)
 _PEAK = 0.9
-_HELD_OUT = 4  # one string of so many is for validation
+_HELD_OUT = 4  # one string in four is for validation
 _MOST_DRAWS = 10_000
 _MOST_KEPT = 4_096  # takes in memory, some 20 KiB each
 
@@ -76,18 +76,18 @@ def build_digit_strings(
 
     Args:
         folder: recordings of single digits.
-        out: the folder that is made; it must be absent or empty.
+        out: the folder to create; it must be absent or empty.
         num_train: number of training utterances.
         num_valid: number of validation utterances.
         seed: of everything drawn.
-        progress: told (utterances written, utterances in all) after each.
+        progress: called with (utterances written, total utterances) after each.
 
     Raises:
-        DataError: for recordings that are missing or can't be read, and for a folder in the way.
+        DataError: for recordings that are missing or can't be read, and if `out` is not empty.
     """
     takes, rate_hz = find_takes(folder)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        message = f"{out} is there already, and not empty; name another folder or remove it"
+        message = f"{out} exists and is not empty; choose another folder or remove it"
         raise DataError([Problem("", message)])
     aside = out.with_name(f".{out.name}.new")
     shutil.rmtree(aside, ignore_errors=True)
@@ -128,31 +128,38 @@ def find_takes(folder: Path) -> tuple[dict[SplitName, Takes], int]:
         path: match for path in sorted(folder.glob("*/*")) if (match := _NAME.fullmatch(path.name))
     }
     infos = {info.path: info for info in probe_all(named, setting="")}
-    found: dict[SplitName, dict[str, dict[int, list[AudioInfo]]]] = {"train": {}, "valid": {}}
+    by_split: dict[SplitName, dict[str, dict[int, list[AudioInfo]]]] = {"train": {}, "valid": {}}
     for path, match in named.items():
         split: SplitName = "valid" if int(match[2]) < NUM_TEST_TAKES else "train"
-        digits = found[split].setdefault(path.parent.name, defaultdict(list))
+        digits = by_split[split].setdefault(path.parent.name, defaultdict(list))
         digits[int(match[1])].append(infos[path])
     wanted: dict[SplitName, str] = {
-        "train": "from 05 on, to train on",
-        "valid": "00 to 04, to test on",
+        "train": "05 and above (for training)",
+        "valid": "00 to 04 (for validation)",
     }
     problems = [
-        Problem("", f"{folder}: no takes {what}; expected <speaker>/<digit>_<take>.flac")
+        Problem(
+            "", f"{folder}: no takes {what}; expected files named <speaker>/<digit>_<take>.flac"
+        )
         for split, what in wanted.items()
-        if not found[split]
+        if not by_split[split]
     ]
     rates = sorted({info.rate_hz for info in infos.values()})
     if len(rates) > 1:
         listed = ", ".join(f"{rate} Hz" for rate in rates)
-        problems.append(Problem("", f"{folder}: files of {listed}; expected one rate"))
+        problems.append(
+            Problem(
+                "",
+                f"{folder}: files with different sampling rates ({listed}); expected a single rate",
+            )
+        )
     if problems:
         raise DataError(problems)
-    return dict(found), rates[0]
+    return dict(by_split), rates[0]
 
 
 def is_held_out(digits: Sequence[int]) -> bool:
-    """Tell whether a string of digits is for validation only: a hash decides."""
+    """Return whether a string of digits is for validation only, decided by a hash."""
     return blake2b(bytes(digits), digest_size=8).digest()[0] % _HELD_OUT == 0
 
 
@@ -190,7 +197,7 @@ def draw_string(
             length += pause + take.frames
         if digits and is_held_out(digits) == (split == "valid"):
             return DigitString(speaker, tuple(digits), tuple(chosen), tuple(pauses), target)
-    message = f"no {split} utterance of {', '.join(speakers)} fits into {LONGEST_S:g} s"
+    message = f"no {split} utterance of {', '.join(speakers)} fits into {LONGEST_S:g} s; add shorter recordings or more digits"
     raise DataError([Problem("", message)])
 
 

@@ -1,4 +1,4 @@
-"""Which utterances are long enough and short enough to train on, and what that leaves out."""
+"""Which utterances are within the duration limits of training, and how many are skipped."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def in_range(utterances: Sequence[Utterance], data: SpeechData) -> list[Utteranc
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """What training leaves out, in numbers; as text it is a clause, empty when that is nothing."""
+    """Counts of the utterances that training skips; as text a clause, empty if there are none."""
 
     num_short: int = 0
     num_long: int = 0
@@ -34,21 +34,20 @@ class LeftOut:
         return cls(len(short), len(long), seconds, len(utterances), data.min_s, data.max_s)
 
     def __str__(self) -> str:
-        """Return a clause such as "3 of 200 utterances (12.0 s) are left out: 3 are ..."."""
+        """Return a clause such as "3 of 200 utterances (12.0 s) skipped: 3 shorter ..."."""
         total = self.num_short + self.num_long
         if not total:
             return ""
         why = [
-            f"{number} {'is' if number == 1 else 'are'} {what}"
+            f"{number} {what}"
             for number, what in (
                 (self.num_short, f"shorter than data.min_s = {self.min_s:g} s"),
                 (self.num_long, f"longer than data.max_s = {self.max_s:g} s"),
             )
             if number
         ]
-        verb = "is" if total == 1 else "are"
         return (
-            f"{total} of {self.num_all} utterances ({_time(self.duration_s)}) {verb} left out: "
+            f"{total} of {self.num_all} utterances ({_time(self.duration_s)}) skipped: "
             f"{', '.join(why)}"
         )
 

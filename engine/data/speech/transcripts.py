@@ -1,9 +1,9 @@
-"""Speech with its text on disk: JSON-lines manifests and LibriSpeech folders. Free of torch.
+"""Utterances with transcripts on disk: JSON-lines manifests and LibriSpeech folders. Free of torch.
 
 A manifest has one JSON object in each line: `path` (absolute, or seen from the manifest) and `text`,
-and, where the utterance is a part of the file, `start` and `duration` in seconds. Other keys are left
-alone. A LibriSpeech folder has <speaker>/<chapter>/<speaker>-<chapter>.trans.txt, with
-`<id> <TEXT>` in each line, beside <id>.flac. Owns both formats, and what is wrong with a row.
+and, where the utterance is a part of the file, `start` and `duration` in seconds. Other keys are
+ignored. A LibriSpeech folder has <speaker>/<chapter>/<speaker>-<chapter>.trans.txt, with
+`<id> <TEXT>` in each line, beside <id>.flac. Owns both formats, and the messages about invalid rows.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from engine.text.normalise import normalise, strangers
 
 TRANSCRIPT = ".trans.txt"
 _KEYS = ("path", "start", "duration", "text")
-_LONGEST_S = 1e9  # no recording: NaN, infinity and integers that no float can hold fail, too
-_ROUNDING_S = 0.01  # manifests round to hundredths; an end that far past the file's is the file's
+_LONGEST_S = 1e9  # longer than any recording; NaN, infinity and integers beyond float fail, too
+_ROUNDING_S = 0.01  # manifests round to 0.01 s; an end this far past the file's end is accepted
 
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """A stretch of an audio file, in seconds, and what is said there (normalised)."""
+    """A part of an audio file, in seconds, and its normalised transcript."""
 
     path: Path
     start_s: float
@@ -37,7 +37,7 @@ class Utterance:
 
 @dataclass(slots=True)
 class Transcripts:
-    """What a manifest or folder holds: good utterances, the files they lie in, and the bad rows."""
+    """Contents of a manifest or folder: valid utterances, their audio files, and the invalid rows."""
 
     path: Path
     utterances: list[Utterance] = field(default_factory=list)
@@ -48,7 +48,7 @@ class Transcripts:
     def check_vocabulary(self, vocabulary: str, source: str) -> list[str]:
         """Describe the rows whose text has characters that are not in a vocabulary."""
         return [
-            f"{place}: text has {odd}, which {source}"
+            f"{place}: text contains {odd}, {source}"
             for place, utterance in zip(self.places, self.utterances, strict=True)
             if (odd := strangers(utterance.text, vocabulary))
         ]
@@ -56,7 +56,7 @@ class Transcripts:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A line of a manifest or transcript before anything was looked up."""
+    """A line of a manifest or transcript before its audio file is opened."""
 
     place: str
     path: Path
@@ -69,45 +69,45 @@ def read_manifest(path: Path, data: SpeechData, *, setting: str = "") -> list[Ut
     """Read all utterances of a manifest or LibriSpeech folder, in its order.
 
     Raises:
-        DataError: with every bad row at once, under the key `setting`.
+        DataError: with all invalid rows, under the key `setting`.
     """
     return checked_transcripts(path, data, setting=setting).utterances
 
 
 def checked_transcripts(path: Path, data: SpeechData, *, setting: str) -> Transcripts:
-    """Read a manifest or LibriSpeech folder that must have no bad row.
+    """Read a manifest or LibriSpeech folder that must not have invalid rows.
 
     Raises:
-        DataError: with every bad row at once, under the key `setting`.
+        DataError: with all invalid rows, under the key `setting`.
     """
-    found = read_transcripts(path, data)
-    if found.bad_rows:
-        raise DataError(Problem(setting, message) for message in found.bad_rows)
-    return found
+    transcripts = read_transcripts(path, data)
+    if transcripts.bad_rows:
+        raise DataError(Problem(setting, message) for message in transcripts.bad_rows)
+    return transcripts
 
 
 def read_transcripts(path: Path, data: SpeechData) -> Transcripts:
-    """Read a manifest or LibriSpeech folder; what is wrong is told in `bad_rows`."""
-    found = Transcripts(path)
+    """Read a manifest or LibriSpeech folder; invalid rows are described in `bad_rows`."""
+    transcripts = Transcripts(path)
     unusable: dict[Path, str] = {}
-    for row in _rows(path, found.bad_rows):
-        problem = _take(row, found, unusable, data)
+    for row in _rows(path, transcripts.bad_rows):
+        problem = _take(row, transcripts, unusable, data)
         if problem:
-            found.bad_rows.append(f"{row.place}: {problem}")
-    if not found.utterances and not found.bad_rows:
-        what = "no utterances in it" if path.is_file() else f"no *{TRANSCRIPT} in it"
-        found.bad_rows.append(
-            f"{path}: {what}; expected a manifest with lines like "
+            transcripts.bad_rows.append(f"{row.place}: {problem}")
+    if not transcripts.utterances and not transcripts.bad_rows:
+        problem = "contains no utterances" if path.is_file() else f"contains no *{TRANSCRIPT} file"
+        transcripts.bad_rows.append(
+            f"{path}: {problem}; expected a manifest with lines like "
             '{"path": "a.flac", "start": 0.0, "duration": 2.5, "text": "hello"}, '
-            "or a folder of LibriSpeech, <speaker>/<chapter>/*.trans.txt beside *.flac"
+            "or a LibriSpeech folder with <speaker>/<chapter>/*.trans.txt beside *.flac"
         )
-    return found
+    return transcripts
 
 
 def write_manifest(
     path: Path, utterances: Iterable[Utterance], *, extra: Sequence[Mapping[str, Any]] = ()
 ) -> None:
-    """Write a manifest, whole or not at all; files below its folder are named from there.
+    """Write a manifest, whole or not at all; paths below its folder are relative to it.
 
     Args:
         path: the manifest.
@@ -131,42 +131,42 @@ def write_manifest(
     aside.replace(path)
 
 
-def _take(row: _Row, found: Transcripts, unusable: dict[Path, str], data: SpeechData) -> str:
-    """Add the utterance of a row, or return what is wrong with it."""
-    if row.path not in found.infos and row.path not in unusable:
+def _take(row: _Row, transcripts: Transcripts, unusable: dict[Path, str], data: SpeechData) -> str:
+    """Add the utterance of a row, or return its problems."""
+    if row.path not in transcripts.infos and row.path not in unusable:
         try:
-            found.infos[row.path] = probe(row.path)
+            transcripts.infos[row.path] = probe(row.path)
         except DataError as error:
             unusable[row.path] = error.problems[0].message
     problems = [unusable[row.path]] if row.path in unusable else []
     text = normalise(row.text, data)
     if not text:
         problems.append(
-            f"nothing is left of the text {row.text!r}" if row.text else "text is empty"
+            f"text {row.text!r} is empty after normalisation" if row.text else "text is empty"
         )
     if data.vocabulary and (odd := strangers(text, data.vocabulary)):
-        problems.append(f"text has {odd}, which data.vocabulary lacks")
-    if row.path in found.infos:
-        length_s = found.infos[row.path].duration_s
+        problems.append(f"text contains {odd}, not in data.vocabulary")
+    if row.path in transcripts.infos:
+        length_s = transcripts.infos[row.path].duration_s
         problems += _outside(row, length_s)
         if not problems:
             end_s = length_s if row.duration_s is None else row.start_s + row.duration_s
             duration_s = min(end_s, length_s) - row.start_s
-            found.utterances.append(Utterance(row.path, row.start_s, duration_s, text))
-            found.places.append(row.place)
+            transcripts.utterances.append(Utterance(row.path, row.start_s, duration_s, text))
+            transcripts.places.append(row.place)
     return "; ".join(problems)
 
 
 def _outside(row: _Row, length_s: float) -> Iterator[str]:
     if row.start_s < 0:
-        yield f"start = {row.start_s:g} s is before the file begins"
+        yield f"start = {row.start_s:g} s must not be negative"
     elif row.start_s >= length_s:
         yield f"start = {row.start_s:g} s, but the file ends at {length_s:.3f} s"
     elif row.duration_s is not None and row.start_s + row.duration_s > length_s + _ROUNDING_S:
         end_s = row.start_s + row.duration_s
         yield f"start + duration = {end_s:.3f} s, but the file ends at {length_s:.3f} s"
     if row.duration_s is not None and row.duration_s <= 0:
-        yield f"duration = {row.duration_s:g} s, expected more than 0"
+        yield f"duration = {row.duration_s:g} s must be above 0"
 
 
 def _rows(path: Path, bad_rows: list[str]) -> Iterator[_Row]:
@@ -180,10 +180,10 @@ def _rows(path: Path, bad_rows: list[str]) -> Iterator[_Row]:
         try:
             values = json.loads(line)
         except json.JSONDecodeError as error:
-            bad_rows.append(f"{place}: no JSON ({error.msg} at column {error.colno})")
+            bad_rows.append(f"{place}: invalid JSON ({error.msg} at column {error.colno})")
             continue
         if not isinstance(values, dict):
-            bad_rows.append(f"{place}: expected an object like {{...}}, found {values!r:.60}")
+            bad_rows.append(f"{place}: expected a JSON object like {{...}}, found {values!r:.60}")
         elif problems := list(_wrong_keys(values)):
             bad_rows.append(f"{place}: {'; '.join(problems)}")
         else:
@@ -197,7 +197,7 @@ def _wrong_keys(values: Mapping[str, Any]) -> Iterator[str]:
     absent = [key for key in _KEYS if key not in values]
     others = [key for key in values if key not in _KEYS]
     for key in absent:
-        # Other keys are fine, but not one that was meant to be this one.
+        # Other keys are fine, except misspellings of this one.
         meant = next((name for name in others if nearest(name, [key])), None)
         if meant is not None:
             yield f"unknown key {meant!r}, did you mean {key!r}?"
@@ -224,7 +224,7 @@ def _librispeech_rows(transcript: Path, bad_rows: list[str]) -> Iterator[_Row]:
         name, _, text = line.partition(" ")
         place = f"{transcript}:{number}"
         if name in known:
-            bad_rows.append(f"{place}: {name} has a text already")
+            bad_rows.append(f"{place}: duplicate text for {name}")
             continue
         known.add(name)
         yield _Row(place, transcript.with_name(f"{name}.flac"), text)
@@ -232,22 +232,22 @@ def _librispeech_rows(transcript: Path, bad_rows: list[str]) -> Iterator[_Row]:
     others = {path.name for path in transcript.parent.glob(f"*{TRANSCRIPT}")} - {transcript.name}
     if not others:
         bad_rows += [
-            f"{transcript.with_name(f'{name}.flac')}: has no line in {transcript.name}"
+            f"{transcript.with_name(f'{name}.flac')}: no transcript in {transcript.name}"
             for name in sorted(there - known)
         ]
 
 
 def _lines(path: Path, bad_rows: list[str]) -> Iterator[tuple[int, str]]:
-    """Yield (number from 1, line) of a text file, empty lines left out."""
+    """Yield (number from 1, line) of the non-empty lines of a text file."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         bad_rows.append(f"{path}: can't be read ({error.strerror})")
         return
     except UnicodeDecodeError as error:
-        bad_rows.append(f"{path}: no text in UTF-8 (byte {error.start}); convert it")
+        bad_rows.append(f"{path}: not valid UTF-8 (at byte {error.start}); convert it")
         return
-    # Not splitlines: JSON may hold other separators of lines inside a text.
+    # Not splitlines: a JSON string may contain other line separators.
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             yield number, line.strip()

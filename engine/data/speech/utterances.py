@@ -1,4 +1,4 @@
-"""Utterances and their texts as a dataset: what is kept of a split, and the audio of each.
+"""Utterances with transcripts as a dataset: which ones a split keeps, and the audio of each.
 
 Letters: N utterances, T samples.
 """
@@ -42,7 +42,7 @@ class SpeechDataset:
 
     Attributes:
         utterances: N of them, by path and start.
-        left_out: what training leaves out.
+        left_out: what training skips.
 
     Raises:
         DataError: with every bad row; when no utterance is kept.
@@ -51,16 +51,20 @@ class SpeechDataset:
     def __init__(self, data: SpeechData, split: Split) -> None:
         setting = f"data.{split}"
         path = data.train if split == "train" else data.valid
-        found = checked_transcripts(path, data, setting=setting)
-        check_all_rates(found.infos.values(), data.rate_hz, setting=setting)
-        kept = in_range(found.utterances, data) if split == "train" else found.utterances
-        self.left_out = LeftOut.of(found.utterances, data) if split == "train" else LeftOut()
+        transcripts = checked_transcripts(path, data, setting=setting)
+        check_all_rates(transcripts.infos.values(), data.rate_hz, setting=setting)
+        kept = transcripts.utterances
+        if split == "train":
+            kept = in_range(kept, data)
+        self.left_out = LeftOut.of(transcripts.utterances, data) if split == "train" else LeftOut()
         if not kept:
-            raise DataError([Problem(setting, f"{path}: nothing to train on, {self.left_out}")])
+            raise DataError(
+                [Problem(setting, f"{path}: no usable training utterances, {self.left_out}")]
+            )
         self.utterances = sorted(kept, key=lambda item: (item.path, item.start_s, item.duration_s))
         self._folder = path if path.is_dir() else path.parent
         self._infos: dict[Path, AudioInfo] = {
-            item.path: found.infos[item.path] for item in self.utterances
+            item.path: transcripts.infos[item.path] for item in self.utterances
         }
         self._rate_hz = data.rate_hz
 

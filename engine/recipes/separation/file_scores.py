@@ -3,7 +3,7 @@
 Ratios (SI-SDR, SDR) are those of the whole signal: of each signal only means and products are kept,
 merged block by block in float64 (Chan, Golub and LeVeque, 1983), so the result equals that of
 `engine.metrics.signal` to 1e-6 dB up to 80 dB. Losses and spectral distances are means over the blocks, weighted
-by their length (a spectral loss that sums stays a sum), for a frame across a border belongs to no block.
+by their length (a summed spectral loss stays a sum), since a frame across a border belongs to no block.
 
 Letters: P pairs of an estimate and a reference, S sources, C channels, T samples of a block.
 """
@@ -27,8 +27,8 @@ class BlockLoss:
     """A loss of signals (B, S, C, T) -> (B,).
 
     Attributes:
-        total: it adds up, over sources and over time; otherwise it is their mean.
-        own_order: of interchangeable sources its own best order counts, not that by SI-SDR.
+        total: the loss is a sum over sources and time; otherwise a mean.
+        own_order: interchangeable sources are ordered by this loss, not by SI-SDR.
     """
 
     loss: Loss
@@ -45,7 +45,7 @@ class Moments:
         self._product: Tensor | None = None
 
     def add(self, error_PCT: Tensor, ref_PCT: Tensor) -> None:
-        """Take in a block."""
+        """Add a block."""
         both_2PCT = torch.stack([error_PCT.double(), ref_PCT.double()])
         number = both_2PCT.shape[-1]
         mean_2PC = both_2PCT.mean(dim=-1)
@@ -84,7 +84,7 @@ class FileScores:
 
     Args:
         losses: by name.
-        interchangeable: the estimates have no order: they get the one with the best SI-SDR.
+        interchangeable: the estimates have no order; the one with the best SI-SDR is used.
     """
 
     def __init__(self, losses: Mapping[str, BlockLoss], *, interchangeable: bool) -> None:
@@ -96,7 +96,7 @@ class FileScores:
         self._sources = 0
 
     def add(self, est_SCT: Tensor, ref_SCT: Tensor, mix_CT: Tensor) -> None:
-        """Judge the next block."""
+        """Add the next block."""
         self._sources = sources = len(ref_SCT)
         frames = ref_SCT.shape[-1]
         self._frames += frames
@@ -144,7 +144,7 @@ class FileScores:
         return (value_P.sum() if item.total else value_P.mean())[None]
 
     def _best_order(self) -> Tensor:
-        """Return (1, S): for each reference the estimate it gets, by SI-SDR."""
+        """Return (1, S): the estimate assigned to each reference, by SI-SDR."""
         return best_order(self._square(self._after.ratios_db()[0]))
 
     def _square(self, value_P: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What an evaluation finds out about each item, and the means over the items.
+"""The scores of each item of an evaluation, and their means.
 
 Letters: B batch, N items, S sources, C channels, T samples.
 """
@@ -17,11 +17,11 @@ from engine.metrics.signal import LIMIT_DB, log_spectral_distance, sdr, si_sdr
 
 
 class ItemScores:
-    """Gathers the scores of estimates, batch by batch, without waiting for the device.
+    """Collects the scores of estimates, batch by batch, without waiting for the device.
 
-    A silent reference has no SI-SDR, and an input that is its reference already (bandwidth
-    extension from the full rate) would put 100 dB into the mean: such sources are left out of all
-    but the loss. An item whose sources are all left out counts as excluded.
+    A silent reference has no SI-SDR, and an input equal to its reference (bandwidth extension from
+    the full rate) would add 100 dB to the mean: such sources count in the loss only. An item without
+    any other source counts as excluded.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class ItemScores:
     def add(
         self, losses: Mapping[str, Tensor], est_BSCT: Tensor, ref_BSCT: Tensor, mix_BCT: Tensor
     ) -> None:
-        """Judge a batch, of which the losses are known, (B,) each; channels form one signal."""
+        """Score a batch with known losses, (B,) each; channels form one signal."""
         levels = {
             "si_sdr": si_sdr(est_BSCT, ref_BSCT, joint_channels=True),
             "input_si_sdr": si_sdr(mix_BCT.unsqueeze(1), ref_BSCT, joint_channels=True),
@@ -41,7 +41,7 @@ class ItemScores:
         self.note(losses, levels)
 
     def note(self, losses: Mapping[str, Tensor], levels: Mapping[str, Tensor]) -> None:
-        """Take in what was found of some items: losses (B,), levels (B, S) by name."""
+        """Add the scores of some items: losses (B,), levels (B, S) by name."""
         after_BS, before_BS = levels["si_sdr"], levels["input_si_sdr"]
         heard_BS = after_BS.isfinite() & before_BS.isfinite() & (before_BS < LIMIT_DB)
         for name, loss_B in losses.items():

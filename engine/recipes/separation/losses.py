@@ -94,7 +94,7 @@ class SpectralDistance:
 
 
 def negative_si_sdr(est_BSCT: Tensor, ref_BSCT: Tensor) -> Tensor:
-    """Return the mean over sources of minus SI-SDR in dB, (B,), softly held within -60 and 30.
+    """Return the mean over sources of minus SI-SDR in dB, (B,), softly bounded between -60 and 30.
 
     The definition is that of `engine.metrics.signal.si_sdr` (channels form one signal). The bounds are
     added to the energies, so gradients fade out instead of being cut. A silent reference has no

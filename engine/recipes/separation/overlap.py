@@ -1,4 +1,4 @@
-"""A long signal in overlapping chunks: where they lie, and how their estimates become one.
+"""A long signal in overlapping chunks: their positions, and how their estimates are joined.
 
 Letters: S sources, C channels, T samples.
 """
@@ -15,7 +15,7 @@ from engine.recipes.separation.permutations import continued
 
 @dataclass(frozen=True, slots=True)
 class Chunking:
-    """How a signal is cut: `length` samples at once, `overlap` of them blended into the next."""
+    """How a signal is cut: `length` samples per chunk, `overlap` of them crossfaded with the next."""
 
     length: int
     overlap: int
@@ -36,13 +36,13 @@ def overlap_add(
 ) -> Iterator[np.ndarray]:
     """Yield consecutive blocks (S, C, t) of the whole signal from the estimates of its chunks.
 
-    Where chunks overlap, the next one fades in linearly; equal chunks blend to themselves, bit by
-    bit. Only one chunk is held.
+    Where chunks overlap, the next one fades in linearly; where both are equal, the result is
+    bit-identical. Only one chunk is kept in memory.
 
     Args:
         estimates: (S, C, T) of each chunk, in order.
-        overlap: how many samples a chunk has in common with the next.
-        interchangeable: sources have no order: each goes on as the one it resembles in the overlap.
+        overlap: number of samples that a chunk shares with the next.
+        interchangeable: sources have no order; each continues as the one it matches in the overlap.
     """
     before: np.ndarray | None = None
     for est_SCT in estimates:

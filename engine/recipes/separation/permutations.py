@@ -1,7 +1,7 @@
 """Estimates of interchangeable sources, put in the order of their references.
 
-Permutation-invariant training (Yu et al., 2017; Kolbaek et al., 2017): of all orders of the
-estimates, the one with the smallest loss counts. Letters: B batch, S sources, C channels, T samples.
+Permutation-invariant training (Yu et al., 2017; Kolbaek et al., 2017): the order of the estimates
+with the smallest loss counts. Letters: B batch, S sources, C channels, T samples.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def permutation_invariant(loss: Loss, *, total: bool) -> Loss:
 
     Args:
         loss: a loss that treats sources alike; applied to every pair of estimate and reference.
-        total: whether it adds its sources up; otherwise it takes their mean.
+        total: whether the loss is the sum over sources (otherwise the mean).
     """
 
     def computed(est_BSCT: Tensor, ref_BSCT: Tensor) -> Tensor:
@@ -33,11 +33,11 @@ def permutation_invariant(loss: Loss, *, total: bool) -> Loss:
 
 @torch.no_grad()
 def best_order(score_BSS: Tensor) -> Tensor:
-    """Return (B, S): for each reference the estimate it gets, so that the scores add up highest.
+    """Return (B, S): the estimate assigned to each reference, with the maximum total score.
 
     Args:
-        score_BSS: score of each estimate (first S) for each reference (second S); one that is not
-            a number (of a silent reference) counts as 0.
+        score_BSS: score of each estimate (first S) for each reference (second S); NaN (from a
+            silent reference) counts as 0.
     """
     sources = score_BSS.shape[-1]
     orders_PS = torch.tensor(list(permutations(range(sources))), device=score_BSS.device)
@@ -52,9 +52,9 @@ def in_order(est_BSCT: Tensor, order_BS: Tensor) -> Tensor:
 
 
 def continued(before_SCT: np.ndarray, after_SCT: np.ndarray) -> list[int]:
-    """Return the order in which the sources of one estimate go on with those of another.
+    """Return the order in which the sources of one estimate continue those of another.
 
-    Both are of the same stretch of time; the sum of their inner products decides.
+    Both cover the same time; the order maximises the sum of their inner products.
     """
     before_SN, after_SN = (
         x.reshape(len(x), -1).astype(np.float64) for x in (before_SCT, after_SCT)

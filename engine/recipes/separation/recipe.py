@@ -1,4 +1,4 @@
-"""The flagship task: a mixture in, one signal or several out, judged by SI-SDR.
+"""Separation: a mixture in, one or several signals out, evaluated by SI-SDR.
 
 Bandwidth extension, denoising and stem separation differ only in their datasets. Letters: B batch,
 S sources, C channels, T samples.
@@ -43,10 +43,10 @@ from engine.recipes.separation.overlap import Chunking, overlap_add
 from engine.recipes.separation.permutations import best_order, in_order, permutation_invariant
 from models.registry import build_model
 
-# A quarter of a part of a whole file is blended into the next.
+# The chunks of a whole file overlap by a quarter of their length.
 _OVERLAPPED = 4
 
-# Settings of the data that leave the validation items as they are; folders are named by manifests.
+# Data settings that don't affect the validation items; manifests identify the folders.
 _NO_MATTER_OF_VALIDATION = (
     "train", "valid", "noise", "noise_valid", "segment_s", "short_files", "cache",
     "remix", "gain_db", "flip_polarity", "swap_channels", "speed_percent", "mix_on",
@@ -59,7 +59,7 @@ def open_separation(config: RunConfig, *, opening: Opening) -> SeparationRecipe:
 
 
 class SeparationRecipe:
-    """Trains any model of `models` on any dataset of `engine.data`; can be sent to a reader process."""
+    """Trains any model of `models` on any dataset of `engine.data`; picklable for reader processes."""
 
     def __init__(self, config: RunConfig) -> None:
         self._config = config
@@ -70,7 +70,7 @@ class SeparationRecipe:
         )
 
     def __getstate__(self) -> dict[str, object]:
-        """Send only what a reader process needs: the config and the datasets found so far."""
+        """Return the state for a reader process: the config and the datasets opened so far."""
         return {
             "_config": self._config,
             "_open": self._open,
@@ -91,7 +91,7 @@ class SeparationRecipe:
         )
 
     def sizes(self, split: Split) -> np.ndarray:
-        """Return (N, 1): the duration of each item in seconds; validation heeds max_items."""
+        """Return (N, 1): the duration of each item in seconds; validation applies max_items."""
         durations = self._dataset(split).durations_s().reshape(-1, 1)
         return durations[: self._num_valid] if split == "valid" else durations
 
@@ -100,7 +100,7 @@ class SeparationRecipe:
         return self._dataset(split).manifest
 
     def fetch(self, split: Split, micro_batch: MicroBatch) -> Batch:
-        """Read and collate items: `mix` (B, C, T) and `target` (B, S, C, T), or what `mixed` takes."""
+        """Read and collate items: `mix` (B, C, T) and `target` (B, S, C, T), or the input of `mixed`."""
         dataset = self._dataset(split)
         if split == "train" and self._mixes_on_device and isinstance(dataset, StemsDataset):
             return fetch_unmixed(dataset, micro_batch)
@@ -109,12 +109,12 @@ class SeparationRecipe:
         return fetch(dataset, micro_batch)
 
     def mixed(self, batch: Batch) -> Batch:
-        """Mix the stems of a batch where they are; one that has its mixture stays as it is."""
-        found = batch.tensors
-        if "mix" in found:
+        """Mix the stems of a batch on its device; return a batch that has its mixture unchanged."""
+        tensors = batch.tensors
+        if "mix" in tensors:
             return batch
         mix_BCT, target_BSCT = mix_stems(
-            found["stems"], found["gain"], found["swap"], num_targets=self._config.num_sources
+            tensors["stems"], tensors["gain"], tensors["swap"], num_targets=self._config.num_sources
         )
         return Batch({"mix": mix_BCT, "target": target_BSCT})
 
@@ -130,7 +130,7 @@ class SeparationRecipe:
         return StepOutput(loss_B.sum(), self._weight(len(mix_BCT), mix_BCT.device))
 
     def _loss_of_each(self, est_BSCT: Tensor, target_BSCT: Tensor, length_B: Tensor) -> Tensor:
-        """Return (B,) losses over the samples of each item; what follows them is padding."""
+        """Return (B,) losses over the samples of each item, without the padding after them."""
         losses = [
             self._loss(
                 est_BSCT[item : item + 1, ..., :frames], target_BSCT[item : item + 1, ..., :frames]
@@ -140,7 +140,7 @@ class SeparationRecipe:
         return torch.cat(losses)
 
     def evaluate(self, model: nn.Module, device: torch.device) -> Evaluation:
-        """Judge excerpts: val_loss, spectral, si_sdr, si_sdri, input_si_sdr, sdr, lsd (`ItemScores`)."""
+        """Evaluate excerpts: val_loss, spectral, si_sdr, si_sdri, input_si_sdr, sdr, lsd (`ItemScores`)."""
         scores = ItemScores()
         clips: list[Clip] = []
         for items in self._batches():
@@ -160,18 +160,19 @@ class SeparationRecipe:
         return replace(scores.evaluation(self._items_key), clips=tuple(clips))
 
     def evaluate_whole(self, model: nn.Module, device: torch.device) -> Evaluation:
-        """Judge whole files by the same metrics; no more than a part of a file is in memory."""
+        """Evaluate whole files by the same metrics; only one chunk of a file is in memory."""
         scores = ItemScores()
         for index in range(self._num_valid):
-            found = self._judged(model, self._dataset("valid").whole(index), device)
-            losses = found.losses()
+            file_scores = self._judged(model, self._dataset("valid").whole(index), device)
+            losses = file_scores.losses()
             scores.note(
-                {**losses, "spectral": losses.get("spectral", losses["val_loss"])}, found.levels()
+                {**losses, "spectral": losses.get("spectral", losses["val_loss"])},
+                file_scores.levels(),
             )
         return scores.evaluation(self._items_key)
 
     def _judged(self, model: nn.Module, item: WholeItem, device: torch.device) -> FileScores:
-        """Walk over a file as `sepdash separate` does; a part is on the device at a time."""
+        """Process a file in chunks as `sepdash separate` does, one chunk on the device at a time."""
         data = self._config.audio_data
         length = max(64, round(self._config.validation.segment_s * data.rate_hz))
         chunking = Chunking(length, length // _OVERLAPPED)
@@ -189,7 +190,7 @@ class SeparationRecipe:
                 mix_BCT = torch.from_numpy(part.mix_CT).unsqueeze(0).to(device)
                 yield model(mix_BCT).float()[0].cpu().numpy()
 
-        # Each block begins where a part does, and is that part up to the beginning of the next.
+        # Each block starts with a chunk and ends at the start of the next.
         for block_SCT in overlap_add(
             estimates(), chunking.overlap, interchangeable=data.interchangeable
         ):
@@ -227,16 +228,16 @@ class SeparationRecipe:
 
     @cached_property
     def _spectral_loss(self) -> Loss:
-        """The spectral loss as a metric, the same whatever a run minimises."""
+        """The spectral loss as a metric, independent of the training loss."""
         return build_loss(SpectralLoss())
 
     @property
     def _judges_by_spectra(self) -> bool:
-        """Whether the loss is that metric already; the best order by it may not be that by SI-SDR."""
+        """Whether the loss equals that metric; interchangeable sources may be ordered differently by SI-SDR."""
         return self._config.loss == SpectralLoss() and not self._config.audio_data.interchangeable
 
     def _ordered(self, est_BSCT: Tensor, ref_BSCT: Tensor) -> Tensor:
-        """Put interchangeable estimates in the order of the references, the best by SI-SDR."""
+        """Order interchangeable estimates like the references, by the best SI-SDR."""
         if not self._config.audio_data.interchangeable:
             return est_BSCT
         score_BSS = si_sdr(est_BSCT.unsqueeze(2), ref_BSCT.unsqueeze(1), joint_channels=True)
@@ -244,9 +245,9 @@ class SeparationRecipe:
 
     @cached_property
     def _items_key(self) -> str:
-        """Sixteen hex digits that name the validation items: files, excerpts, and how they mix.
+        """Sixteen hex digits that identify the validation items: files, excerpts, and how they mix.
 
-        Where they are equal, so are the whole files and the parts they are judged in.
+        Equal keys also mean equal whole files, evaluated in equal chunks.
         """
         config = self._config
         how = config.data.model_dump(mode="json", exclude=set(_NO_MATTER_OF_VALIDATION))
@@ -276,7 +277,7 @@ class SeparationRecipe:
         return self._weights[key]
 
     def _batches(self) -> Iterator[list[AudioItem]]:
-        """Yield items in order; only neighbours of one length share a batch, so none is padded."""
+        """Yield batches of items in order; only neighbours of equal length share a batch (no padding)."""
         group = list[AudioItem]()
         most = self._config.validation.batch_items
         for index in range(self._num_valid):

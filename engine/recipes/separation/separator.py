@@ -1,7 +1,7 @@
 """Applying a trained model to audio files of any length, rate and number of channels.
 
-Owns the walk over a file, chunk by chunk, so memory is bounded whatever its length, and the names of
-what is written. Letters: S sources, C channels, T samples.
+Owns the chunked pass over a file, which bounds memory whatever its length, and the names of the
+output files. Letters: S sources, C channels, T samples.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from engine.data.files.resampling import read_resampled
 from engine.precision import autocast, backend_settings, resolve_device
 from engine.recipes.separation.overlap import Chunking, overlap_add
 
-# From this size on a WAV file needs 64-bit lengths.
+# Larger WAV files need 64-bit lengths.
 _LARGEST_WAV_BYTES = 2**32 - 2**16
 _COPY_FRAMES = 2**18
 
@@ -33,7 +33,7 @@ Progress = Callable[[Path, float], None]
 
 
 class Separator:
-    """A model ready to be applied to signals at its own rate."""
+    """A model that separates signals at its own rate."""
 
     def __init__(self, config: RunConfig, model: nn.Module, device: torch.device) -> None:
         self.config = config
@@ -43,11 +43,11 @@ class Separator:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Names of what the model puts out."""
+        """Names of the model's outputs."""
         return self.config.audio_data.source_names
 
     def output_rate(self, rate_hz: int) -> int:
-        """Return the rate of the result: that of the file; for bandwidth extension at least ours."""
+        """Return the output rate: that of the file; for bandwidth extension at least the model's."""
         extends = self.config.audio_data.lowest_input_hz > 0
         return max(rate_hz, self.config.audio_data.rate_hz) if extends else rate_hz
 
@@ -55,8 +55,8 @@ class Separator:
     def __call__(self, mix_CT: np.ndarray) -> np.ndarray:
         """Return (S, C, T) for a signal (C, T).
 
-        A model of one channel is applied to each channel alone; for a model of two, a mono signal
-        is laid on both and their mean is returned.
+        A mono model processes each channel separately; a stereo model gets a mono signal on both
+        channels, and the mean of its two output channels is returned.
         """
         channels = len(mix_CT)
         mix_CT_ = torch.from_numpy(np.ascontiguousarray(mix_CT)).to(self._device)
@@ -78,7 +78,7 @@ class Separator:
     def blocks(self, info: AudioInfo, chunking: Chunking) -> Iterator[np.ndarray]:
         """Yield the estimate of a whole file in consecutive blocks (S, C, t), at the model's rate.
 
-        Where chunks overlap they are blended as `overlap_add` says.
+        Overlapping chunks are crossfaded (`overlap_add`).
         """
         rate_hz = self.config.audio_data.rate_hz
         total = resampled_length(info.frames, info.rate_hz, rate_hz)
@@ -94,7 +94,7 @@ def _read(info: AudioInfo, start: int, frames: int, rate_hz: int) -> np.ndarray:
     mix_CT = read_resampled(info, start, frames, rate_hz)
     if not np.isfinite(mix_CT).all():
         raise ValueError(
-            f"{info.path}: holds values that are no numbers (NaN or infinite) between "
+            f"{info.path}: contains NaN or infinite values between "
             f"{start / rate_hz:.2f} and {(start + frames) / rate_hz:.2f} s; "
             "record or convert it again"
         )
@@ -114,29 +114,29 @@ def separate_files(
     """Apply a checkpoint to audio files; write `<stem>.<source>.wav` for each source of each file.
 
     Files of another rate are resampled to the model's and back (bandwidth extension keeps the
-    model's rate where that is higher). Results are 32-bit float WAV, complete or not there.
+    model's rate where that is higher). Results are 32-bit float WAV, written completely or not at all.
 
     Args:
         checkpoint: a checkpoint, or the folder of a run (see `find_checkpoint`).
         inputs: audio files.
-        out_dir: folder to write into; made when it is missing.
+        out_dir: output folder; created when missing.
         device: auto, cpu, cuda or cuda:N.
-        chunk_s: seconds on the device at once.
-        overlap: share of a chunk that is blended into the next, below 1.
-        progress: told the input and the share of it that is done.
+        chunk_s: length of a chunk in seconds.
+        overlap: fraction of a chunk that is crossfaded with the next, below 1.
+        progress: called with an input and the completed fraction of it.
 
     Raises:
-        ValueError: for a checkpoint, input or setting that can't be used; nothing is written then,
-            but for the files before one whose audio turns out damaged.
+        ValueError: for an unusable checkpoint, input or setting; nothing is written then, except
+            for the files before one whose audio turns out to be damaged.
         OSError: when a result can't be written, as on a full disk.
     """
     if not 0 <= overlap <= 0.9:
-        raise ValueError(f"overlap = {overlap}: expected a share from 0 to 0.9")
+        raise ValueError(f"overlap = {overlap}: expected a fraction from 0 to 0.9")
     config, model = load_model(checkpoint)
     separator = Separator(config, model, resolve_device(device))
     length = round(chunk_s * config.audio_data.rate_hz)
     if length < 64:
-        raise ValueError(f"chunk = {chunk_s} s is less than 64 samples; use some seconds")
+        raise ValueError(f"chunk = {chunk_s} s is shorter than 64 samples; use a few seconds")
     chunking = Chunking(length, int(length * overlap))
     infos = probe_all(inputs, setting="")
     targets = [_targets(info.path, out_dir, separator.sources) for info in infos]
@@ -158,7 +158,7 @@ def _check(infos: Sequence[AudioInfo], targets: Sequence[Sequence[Path]], model:
     for info, paths in zip(infos, targets, strict=True):
         if model.channels > 1 and info.channels not in (1, model.channels):
             raise ValueError(
-                f"{info.path} has {info.channels} channels, the model takes 1 or {model.channels}; "
+                f"{info.path} has {info.channels} channels, but the model accepts 1 or {model.channels}; "
                 "split the file or mix it down"
             )
         check_rates(info.rate_hz, model.config.audio_data.rate_hz, setting=str(info.path))
@@ -168,7 +168,7 @@ def _check(infos: Sequence[AudioInfo], targets: Sequence[Sequence[Path]], model:
             if path in writers:
                 raise ValueError(
                     f"{writers[path]} and {info.path} would both be written to {path}; "
-                    "apply the model to them one at a time, into different folders"
+                    "process them one at a time into different folders"
                 )
             writers[path] = info.path
 
@@ -208,7 +208,7 @@ def _separate_file(
 
 
 def _convert(part: Path, rate_hz: int, source: AudioInfo) -> Path:
-    """Resample a finished part, block by block, to exactly the length that belongs to the source."""
+    """Resample a finished part, block by block, to exactly the length of its source."""
     converted = part.with_suffix(".converted.wav")
     info = probe(part)
     frames = resampled_length(source.frames, source.rate_hz, rate_hz)
@@ -221,14 +221,14 @@ def _convert(part: Path, rate_hz: int, source: AudioInfo) -> Path:
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Name the file and the room there is: of a full disk, libsndfile tells nothing of use."""
+    """Name the file and the free disk space: libsndfile does not report a full disk."""
     try:
         yield
     except (soundfile.LibsndfileError, AssertionError) as error:
         free = shutil.disk_usage(path.parent).free
         raise OSError(
-            f"{path}: can't be written, {free / 2**20:.1f} MiB are free there; free some space or "
-            f"choose another folder ({error or 'written in part'})"
+            f"{path}: can't be written ({error or 'incomplete write'}); {free / 2**20:.1f} MiB are free on "
+            "this disk; free some space or choose another folder"
         ) from error
 
 

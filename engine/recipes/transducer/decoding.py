@@ -1,8 +1,8 @@
 """From encodings to tokens: greedy search for a batch, beam search for one utterance.
 
-A transducer writes any number of tokens at a frame and moves to the next one by a blank. Both
-searches are bounded in tokens per frame and per utterance, so that an untrained model can't keep them
-busy. Letters: B batch, T encoder frames, K frames looked at at once, U tokens, D channels, V tokens.
+A transducer emits any number of tokens at a frame and moves to the next one by a blank. Both
+searches limit the tokens per frame and per utterance, so that an untrained model can't make them
+run without end. Letters: B batch, T encoder frames, K frames looked at at once, U tokens, D channels, V tokens.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from models.transducer import BLANK, State, Transducer
 
 # Frames whose joint output is computed at once while looking for the next token.
 _LOOK = 16
-# More tokens than anybody says: at one frame, and in all.
+# More tokens than in any real speech: at one frame, and in total.
 _MOST_PER_FRAME = 5
 _MOST_PER_S = 30
 _MOST_AT_ALL = 10
 
 
 def most_tokens(duration_s: float) -> int:
-    """Return a number of tokens that no speech of that length has, be they characters."""
+    """Return an upper bound of the tokens in speech of that length, even for character tokens."""
     return _MOST_AT_ALL + ceil(_MOST_PER_S * duration_s)
 
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """Tokens found for an utterance, and log P(tokens | audio) over all alignments, in nats."""
+    """The tokens of an utterance, and log P(tokens | audio) over all alignments, in nats."""
 
     tokens: list[int]
     log_likelihood: float
@@ -43,7 +43,7 @@ class Hypothesis:
 def greedy(
     model: Transducer, enc_BTD: Tensor, lengths: Sequence[int], most: Sequence[int]
 ) -> list[list[int]]:
-    """Return the tokens of each utterance of a batch: at each place the likeliest one.
+    """Return the tokens of each utterance of a batch: at each step the most probable one.
 
     Every utterance moves through its own frames; up to `_LOOK` of them are looked at at once, since
     between two tokens nothing changes but the frame.
@@ -52,7 +52,7 @@ def greedy(
         model: the transducer.
         enc_BTD: encodings.
         lengths: B numbers of valid frames.
-        most: B largest numbers of tokens.
+        most: B maximum numbers of tokens.
     """
     decoder = GreedyDecoder(model, most, enc_BTD.device)
     decoder.hear(enc_BTD, lengths)
@@ -60,10 +60,10 @@ def greedy(
 
 
 class GreedyDecoder:
-    """A greedy search that goes on as more of its utterances is heard.
+    """A greedy search that continues as more audio of its utterances arrives.
 
     Attributes:
-        tokens: those found so far, for each utterance.
+        tokens: the tokens so far, for each utterance.
     """
 
     def __init__(self, model: Transducer, most: Sequence[int], device: torch.device) -> None:
@@ -76,7 +76,7 @@ class GreedyDecoder:
 
     @torch.no_grad()
     def hear(self, enc_BTD: Tensor, lengths: Sequence[int]) -> None:
-        """Take in the next encodings of every utterance, and find all tokens in them."""
+        """Process the next encodings of every utterance and append their tokens."""
         self._enc_BTD = enc_BTD
         self._lengths_B = torch.tensor(list(lengths), device=enc_BTD.device)
         said_enough = [len(t) >= most for t, most in zip(self.tokens, self._most, strict=True)]
@@ -86,14 +86,14 @@ class GreedyDecoder:
         self._here_B = torch.zeros_like(self._here_B)
 
     def _advance(self) -> None:
-        """Find the next token of every utterance, or move it on where there is none."""
+        """Find the next token of every utterance, or move ahead if there is none."""
         ahead_K = torch.arange(_LOOK, device=self._frame_B.device)
         at_BK = self._frame_B[:, None] + ahead_K
         rows_B1 = torch.arange(len(at_BK), device=at_BK.device)[:, None]
         enc_BKD = self._enc_BTD[rows_B1, at_BK.clamp(max=self._enc_BTD.shape[1] - 1)]
         best_BK = self._model.join(enc_BKD, self._pred_BUD)[:, :, 0].argmax(dim=-1)
         spoken_BK = (best_BK != BLANK) & (at_BK < self._lengths_B[:, None])
-        # A frame that has said enough is left without another word.
+        # A frame that reached its maximum of tokens is left without another one.
         spoken_BK[:, 0] &= self._here_B < _MOST_PER_FRAME
         found_B, first_B = spoken_BK.any(dim=1), spoken_BK.byte().argmax(dim=1)
         token_B = torch.where(found_B, best_BK.gather(1, first_B[:, None])[:, 0], BLANK)
@@ -103,11 +103,11 @@ class GreedyDecoder:
         self._take(found_B, token_B)
 
     def _take(self, found_B: Tensor, token_B: Tensor) -> None:
-        """Add the tokens that were found and let the predictor hear them."""
+        """Append the new tokens and advance the predictor by them."""
         if not bool(found_B.any()):
             return
-        for row, (found, token) in enumerate(zip(found_B.tolist(), token_B.tolist(), strict=True)):
-            if found:
+        for row, (is_new, token) in enumerate(zip(found_B.tolist(), token_B.tolist(), strict=True)):
+            if is_new:
                 self.tokens[row].append(token)
                 if len(self.tokens[row]) >= self._most[row]:
                     self._frame_B[row] = self._lengths_B[row]
@@ -132,17 +132,17 @@ class _Path:
 
 @torch.no_grad()
 def beam_search(model: Transducer, enc_TD: Tensor, *, beam: int, most: int) -> list[Hypothesis]:
-    """Return up to `beam` hypotheses for one utterance, the likeliest first.
+    """Return up to `beam` hypotheses for one utterance, the most probable first.
 
-    Frame by frame (Graves, 2012): each path writes some tokens and then a blank; paths of equal tokens
-    are added up; the best `beam` go on. In the end every survivor, and the greedy result, is scored
-    over all alignments, so a beam is never less likely than greedy search.
+    Frame by frame (Graves, 2012): each path emits some tokens and then a blank; paths with equal
+    tokens are summed; the best `beam` continue. At the end every survivor, and the greedy result, is
+    scored over all alignments, so the result is never less probable than that of greedy search.
 
     Args:
         model: the transducer.
         enc_TD: encodings of the utterance, none of padding.
-        beam: paths that are kept, 1 or more.
-        most: largest number of tokens.
+        beam: number of paths to keep, at least 1.
+        most: maximum number of tokens.
     """
     paths = [_start(model, enc_TD.device)]
     for frame_D in enc_TD:
@@ -178,7 +178,7 @@ def _step(
         log_PV = _log_probabilities(model, frame_D, paths)
         for path, blank in zip(paths, log_PV[:, BLANK].tolist(), strict=True):
             _merge(ended, path, path.score + blank)
-        # A path below the worst that would be kept can only fall further.
+        # Scores only decrease, so a path below the worst kept one can be dropped.
         kept = sorted((path.score for path in ended.values()), reverse=True)[:beam]
         floor = kept[-1] if len(kept) == beam else -inf
         paths = _extended(model, paths, _scores(paths, log_PV, most), beam, floor)

@@ -1,4 +1,4 @@
-"""Speech in, text out: transducers (RNN-T), judged by word and character error rates.
+"""Speech recognition: transducers (RNN-T), evaluated by word and character error rates.
 
 Letters: B batch, N validation items, T samples, L frames, F mel bands, U tokens, D channels.
 """
@@ -34,7 +34,7 @@ from engine.text.tokens import Tokenizer, build_tokenizer
 from models.speech_configs import TransducerConfig
 from models.transducer import Transducer, build_transducer
 
-# Frames of the validation items are kept up to here: 4.6 hours of 80 mel bands.
+# Limit of the frame cache of validation items: 4.6 hours of 80 mel bands.
 _MOST_KEPT_BYTES = 2**29
 
 
@@ -44,7 +44,7 @@ def open_transducer(config: RunConfig, *, opening: Opening) -> TransducerRecipe:
 
 
 class TransducerRecipe:
-    """Trains any transducer of `models.transducer` on utterances; can be sent to a reader process."""
+    """Trains any transducer of `models.transducer` on utterances; picklable for reader processes."""
 
     def __init__(self, config: RunConfig) -> None:
         assert isinstance(config.data, SpeechData)
@@ -58,16 +58,16 @@ class TransducerRecipe:
         self._room = _MOST_KEPT_BYTES
 
     def __getstate__(self) -> dict[str, object]:
-        """Send what a reader process needs, statistics and tokens included; nothing is measured again."""
+        """Return the state for a reader process, including statistics and tokens, so none are recomputed."""
         return {**self.__dict__, "_kept": {}, "_room": _MOST_KEPT_BYTES}
 
     @property
     def loss_unit(self) -> str:
-        """Return the unit of the loss: that of a natural logarithm."""
+        """Return the unit of the loss, a natural logarithm."""
         return self._config.loss.unit
 
     def build_model(self) -> Transducer:
-        """Return the network, freshly initialised, with the tokens and the mean spectrum it knows."""
+        """Return the freshly initialised network, with its tokens and mean spectrum."""
         model = build_transducer(
             self._model_config,
             num_mels=self._data.num_mels,
@@ -78,7 +78,7 @@ class TransducerRecipe:
         return model
 
     def sizes(self, split: Split) -> np.ndarray:
-        """Return (N, 2): seconds and tokens of each utterance; validation heeds max_items."""
+        """Return (N, 2): seconds and tokens of each utterance; validation applies max_items."""
         tokens = (
             [len(some) for some in self._train_tokens]
             if split == "train"
@@ -88,7 +88,7 @@ class TransducerRecipe:
         return np.stack([durations, np.array(tokens, dtype=np.float64)], axis=1)
 
     def manifest(self, split: Split) -> str:
-        """Return the hash over names, places, lengths and texts of the utterances."""
+        """Return the hash over names, positions, lengths and texts of the utterances."""
         return self._dataset(split).manifest
 
     def fetch(self, split: Split, micro_batch: MicroBatch) -> Batch:
@@ -111,10 +111,10 @@ class TransducerRecipe:
         return StepOutput(loss_sum, torch.full((), float(count), device=loss_sum.device))
 
     def evaluate(self, model: nn.Module, device: torch.device) -> Evaluation:
-        """Judge the items by val_loss, and greedy decoding by wer and cer.
+        """Evaluate val_loss, and wer and cer of greedy decoding.
 
-        Rates are edits over the length of all references. The values of single items average to them:
-        they are edits over the mean length of a reference, so that items weigh by their length.
+        Rates are total edits over total reference length. The value of an item is its edits over the
+        mean reference length, so that the mean over items equals the rate.
         """
         assert isinstance(model, Transducer)
         losses_N = np.zeros(self._num_valid)
@@ -124,8 +124,8 @@ class TransducerRecipe:
             lattices = self._lattices(model, batch)
             losses_B = item_losses(model, lattices, slices=self._config.batch.split)
             losses_N[rows] = losses_B.double().cpu().numpy()
-            found = greedy(model, lattices.enc_BTD, lattices.enc_lengths, self._most(rows))
-            for row, tokens in zip(rows, found, strict=True):
+            decoded = greedy(model, lattices.enc_BTD, lattices.enc_lengths, self._most(rows))
+            for row, tokens in zip(rows, decoded, strict=True):
                 texts[row] = self._tokenizer.decode(tokens)
         words, characters = ErrorBreakdown("words"), ErrorBreakdown("characters")
         for utterance, text in zip(self._dataset("valid").utterances, texts, strict=False):
@@ -138,7 +138,7 @@ class TransducerRecipe:
         return Evaluation(metrics, self._num_valid, 0, items, self._items_key)
 
     def worst_batch(self, count: int, shape: tuple[float, ...] = ()) -> Batch:
-        """Return `count` utterances of noise of `shape` (seconds, tokens), or of the largest of each."""
+        """Return `count` utterances of noise of `shape` (seconds, tokens), or of both maxima."""
         sizes = self.sizes("train")
         seconds = shape[0] if shape else float(sizes[:, 0].max())
         num_tokens = ceil(shape[1]) if len(shape) > 1 else int(sizes[:, 1].max())
@@ -152,7 +152,7 @@ class TransducerRecipe:
         return self._collate(list(feat_BLF), list(token_BU), ())
 
     def _lattices(self, model: Transducer, batch: Batch) -> Lattices:
-        """Run encoder and predictor; lengths become plain numbers, since the loss cuts by them."""
+        """Run encoder and predictor; lengths become Python numbers, since the loss slices by them."""
         tensors = batch.tensors
         enc_BTD, enc_lengths_B, pred_BUD = model(
             tensors["feat"], tensors["feat_length"], tensors["token"]
@@ -170,7 +170,7 @@ class TransducerRecipe:
     def _collate(
         self, feats: Sequence[Tensor], tokens: Sequence[Tensor], shape: tuple[float, ...]
     ) -> Batch:
-        """Pad with zeros; an utterance that rounding made longer than the shape is never cut."""
+        """Pad with zeros; an utterance that exceeds the shape by rounding is not truncated."""
         feat_BLF = pad_sequence(list(feats), batch_first=True)
         token_BU = pad_sequence(list(tokens), batch_first=True)
         if shape:
@@ -193,7 +193,7 @@ class TransducerRecipe:
         return self._collate([feat for feat, _ in items], [tokens for _, tokens in items], ())
 
     def _valid_item(self, row: int) -> tuple[Tensor, Tensor]:
-        """Return frames and tokens; kept, so that only the first evaluation reads files."""
+        """Return frames and tokens; cached, so that only the first evaluation reads files."""
         if row in self._kept:
             return self._kept[row]
         item = self._frames("valid", ItemDraw(0, row)), self._tokens("valid", row)
@@ -204,7 +204,7 @@ class TransducerRecipe:
 
     @cached_property
     def _valid_rows(self) -> list[list[int]]:
-        """Items in batches, longest first, so that little is padded."""
+        """Items in batches, longest first, to minimise padding."""
         order = np.argsort(-self.sizes("valid")[:, 0], kind="stable").tolist()
         most = self._config.validation.batch_items
         return [order[start : start + most] for start in range(0, len(order), most)]
@@ -215,7 +215,7 @@ class TransducerRecipe:
 
     @cached_property
     def _items_key(self) -> str:
-        """Sixteen hex digits that name the validation items and how they are scored."""
+        """Sixteen hex digits that identify the validation items and their scoring."""
         how = {"case": self._data.case, "punctuation": self._data.punctuation}
         about = json.dumps([self.manifest("valid"), how, self._num_valid, self._data.rate_hz])
         return sha256(about.encode()).hexdigest()[:16]

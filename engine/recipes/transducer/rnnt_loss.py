@@ -1,8 +1,8 @@
-"""The transducer's loss, and how its joint network runs in slices.
+"""The transducer loss, and how the joint network runs in slices.
 
 The joint network's output, (B, T, U + 1, V), is by far the largest tensor of a transducer. In slices
 of a batch only one slice of it exists at a time. Letters: B batch, T encoder frames, U tokens, D
-channels, V tokens that exist.
+channels, V vocabulary size.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from models.transducer import BLANK, Transducer
 
 @dataclass(frozen=True, slots=True)
 class Lattices:
-    """What the joint network runs over: encodings and predictions, and how much of them is valid.
+    """The inputs of the joint network: encodings and predictions, with their valid lengths.
 
     Attributes:
         enc_BTD: encodings.
@@ -146,7 +146,7 @@ class _Sliced(torch.autograd.Function):
     """Joint network and loss, forward and backward, one slice after another.
 
     The backward pass happens in `forward`, on detached encodings and predictions; `backward` only
-    hands on what was found, times the gradient of the loss that it is given: the scale of fp16
+    returns these gradients, multiplied by the incoming gradient of the loss: the loss scale of fp16
     training. That comes too late to bring gradients inside the slices into the range of fp16, so under
     fp16 autocast the slices run in float32, which the loss needs anyway; bf16 stays bf16.
     """

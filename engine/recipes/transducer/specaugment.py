@@ -1,4 +1,4 @@
-"""SpecAugment (Park et al., 2019): stretches of time and bands of frequency are hidden while training.
+"""SpecAugment (Park et al., 2019): time and frequency masks during training.
 
 Letters: L frames, F mel bands.
 """
@@ -14,13 +14,13 @@ from engine.config.speech import SpeechData
 def spec_augment(
     feat_LF: Tensor, data: SpeechData, generator: np.random.Generator, *, hidden_F: Tensor
 ) -> Tensor:
-    """Return a copy with masks, each of a width drawn from 0 to its largest.
+    """Return a copy with masks, each of a width drawn from 0 to its maximum.
 
     Args:
         feat_LF: frames.
-        data: number and largest width of the masks.
-        generator: keyed by (seed, epoch, item), so that an item is hidden alike wherever it is read.
-        hidden_F: what stands where something is hidden: the mean of the training set.
+        data: number and maximum width of the masks.
+        generator: keyed by (seed, epoch, item), so that every process draws the same masks.
+        hidden_F: the value of masked bands: the mean of the training set.
     """
     frames, mels = feat_LF.shape
     feat_LF = feat_LF.clone()

@@ -36,7 +36,7 @@ _SEARCHED = 1 / 3
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """What is to be transcribed: samples `start` to `end` of a file, at the rate of the model."""
+    """The part of a file to transcribe: samples `start` to `end`, at the rate of the model."""
 
     info: AudioInfo
     start: int
@@ -78,12 +78,12 @@ class Transcriber:
     def texts(
         self, stretches: Sequence[Stretch], *, beam: int, longest_s: float
     ) -> Iterator[tuple[str, int]]:
-        """Transcribe, and yield the text of each stretch and in how many parts it was read.
+        """Transcribe, and yield the text of each stretch and the number of parts it was read in.
 
         Args:
             stretches: what to transcribe.
-            beam: paths of the beam search; 1 decodes greedily.
-            longest_s: longer audio is cut in quiet places, into parts no longer than this.
+            beam: beam size; 1: greedy search.
+            longest_s: maximum length of a part; longer audio is cut in quiet places.
         """
         waiting: list[int] = []
         samples: list[np.ndarray] = []
@@ -104,13 +104,13 @@ class Transcriber:
 
     @torch.inference_mode()
     def stream(self, stretch: Stretch) -> Iterator[tuple[float, str]]:
-        """Transcribe as if the audio were just being spoken; of an Emformer only.
+        """Transcribe in streaming mode, with an Emformer only.
 
         Yields:
-            Seconds that had to be heard, and the text so far, each time it grew; nothing is taken back.
+            Seconds of audio consumed, and the text so far, each time it grew; it is never revised.
 
         Raises:
-            ValueError: for a model that hears whole utterances.
+            ValueError: for a model that needs whole utterances.
         """
         (samples_T,) = self.parts(stretch, float("inf"))
         seconds = len(samples_T) / self.data.rate_hz
@@ -148,17 +148,17 @@ class Transcriber:
         enc_BTD, enc_lengths_B = self._model.encode(feat_BLF, lengths_B)
         lengths = enc_lengths_B.tolist()
         if beam <= 1:
-            found = greedy(self._model, enc_BTD, lengths, most)
+            tokens_of_parts = greedy(self._model, enc_BTD, lengths, most)
         else:
-            found = [
+            tokens_of_parts = [
                 beam_search(self._model, enc_TD[:length], beam=beam, most=limit)[0].tokens
                 for enc_TD, length, limit in zip(enc_BTD, lengths, most, strict=True)
             ]
-        return [self._tokenizer.decode(tokens) for tokens in found]
+        return [self._tokenizer.decode(tokens) for tokens in tokens_of_parts]
 
 
 def load_transcriber(path: Path, device: torch.device) -> Transcriber:
-    """Return the transcriber of a checkpoint; it needs nothing but the checkpoint.
+    """Return the transcriber of a checkpoint; no other file is needed.
 
     Raises:
         CheckpointError: when there is no checkpoint, it is damaged, or not of a transducer.
@@ -167,7 +167,7 @@ def load_transcriber(path: Path, device: torch.device) -> Transcriber:
     config = config_of(manifest)
     if config.recipe != "transducer":
         raise CheckpointError(
-            f"{manifest.folder} is of a model that separates audio (data.kind = "
+            f"{manifest.folder} is an audio-separation model (data.kind = "
             f"{config.data.kind!r}); use `sepdash separate`"
         )
     assert isinstance(config.data, SpeechData)

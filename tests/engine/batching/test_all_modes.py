@@ -196,7 +196,7 @@ def test_dropped_tails_are_counted_and_differ_between_epochs() -> None:
     assert left[0] != left[1]
     report = report_on(plan, sizes)
     assert [(out.reason, out.count) for out in report.left_out] == [
-        ("end of the epoch (batch.tail = drop)", len(left[0]))
+        ("dropped at the end of the epoch (batch.tail = drop)", len(left[0]))
     ]
     trained = round(report.mean_items * report.updates_seen)
     assert trained + len(left[0]) == 500
@@ -206,15 +206,15 @@ def test_items_that_fit_no_bucket_are_counted() -> None:
     sizes = np.array([[1.0], [2.0], [9.0], [3.0]])
     plan = open_plan(config_of("1D-bucketing", bin_ends_s=[2.0, 3.0]), sizes, manifest="m")
     (left,) = report_on(plan, sizes).left_out
-    assert (left.reason, left.count, left.examples) == ("fits no bucket", 1, (2,))
+    assert (left.reason, left.count, left.examples) == ("no bucket is large enough", 1, (2,))
 
 
 @pytest.mark.parametrize(
     ("mode", "batch", "sizes", "words"),
     [
-        ("2D-bucketing", {}, [[1.0], [2.0]], "needs items with tokens"),
+        ("2D-bucketing", {}, [[1.0], [2.0]], "requires items with tokens"),
         ("1D-bucketing", {"bin_ends_s": [0.5]}, [[1.0]], "no item fits"),
-        ("exact, seconds", {"seconds": 3.0}, [[1.0], [2.0]], "raise it to 5 or more"),
+        ("exact, seconds", {"seconds": 3.0}, [[1.0], [2.0]], "raise it to at least 5"),
         ("fixed", {"tail": "drop", "accumulation": 9}, [[1.0], [2.0]], "set batch.tail = split"),
     ],
 )

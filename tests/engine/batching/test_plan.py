@@ -89,5 +89,5 @@ def test_hash_names_the_data_and_not_the_packing() -> None:
 @pytest.mark.parametrize("name", ["num_items", "items_per_update", "micro_batch"])
 def test_empty_plans_are_refused(name: str) -> None:
     values = {"num_items": 1, "items_per_update": 1, "micro_batch": 1, "seed": 0, name: 0}
-    with pytest.raises(ValueError, match=f"{name} >= 1, found 0"):
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, found 0"):
         FixedPlan(**values)

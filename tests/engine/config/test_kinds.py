@@ -66,7 +66,7 @@ def test_settings_of_other_kinds_are_refused_with_the_kind_that_has_them() -> No
         ),
         (
             {**DENOISE, "loss": {"kind": "si_sd"}},
-            "'si_sd' is no kind of loss; expected spectral, si_sdr, l1, rnnt, did you mean 'si_sdr'?",
+            "unknown kind 'si_sd'; expected spectral, si_sdr, l1, rnnt, did you mean 'si_sdr'?",
         ),
     ],
 )

@@ -108,7 +108,7 @@ def test_a_good_kind_is_accepted() -> None:
     [
         ("stems", Good, "the name 'stems' is taken already"),
         ("other", Good, "must declare kind: Literal['other']"),
-        ("good", "text", "is no subclass of engine.config.data_settings.DataSettings"),
+        ("good", "text", "is not a subclass of engine.config.data_settings.DataSettings"),
         ("nameless", Nameless, "handler must be 'package.module:name', found ''"),
         ("alone", Alone, "names no recipes that can train on it"),
         ("lossless", Lossless, "names no default_loss"),

@@ -193,5 +193,5 @@ def test_epochs_of_missing_data_are_unknown(section: dict[str, Any]) -> None:
 
 
 def test_batches_that_do_not_fit_are_refused(manifest: Path) -> None:
-    with pytest.raises(PlanError, match=r"batch\.seconds = 5 is too little"):
+    with pytest.raises(PlanError, match=r"batch\.seconds = 5 is too small"):
         mean_update_size(speech(manifest, seconds=5.0))

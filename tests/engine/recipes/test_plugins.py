@@ -106,7 +106,7 @@ def test_good_parts_are_accepted() -> None:
     [
         ("l1", Good, "the name 'l1' is taken already"),
         ("other", Good, "must declare kind: Literal['other']"),
-        ("good", 7, "is no subclass of engine.config.losses.PluginLoss"),
+        ("good", 7, "is not a subclass of engine.config.losses.PluginLoss"),
         ("bare", Bare, "has no method `build`, which separation asks for"),
     ],
 )
@@ -223,7 +223,7 @@ print(json.dumps([answers, keys, kind_choices()["loss"], torch_loaded, first_los
     assert answers[0] == "power"
     assert "<= 4, found 9" in answers[1]
     assert "windows belongs to loss.kind = 'spectral'" in answers[2]
-    assert "'bad' is no kind of loss" in answers[3]
+    assert "unknown kind 'bad'" in answers[3]
     assert "left out: package power-loss: No module named 'power_loss.no'" in answers[3]
     assert keys == ["loss.kind", "loss.exponent"]
     assert kinds == ["spectral", "si_sdr", "l1", "rnnt", "power"]

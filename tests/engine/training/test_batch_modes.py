@@ -63,5 +63,5 @@ def test_items_that_are_not_trained_are_told_at_the_start(
     Trainer(config, recipe, tmp_path, observers=[recorder], control=stop_after()).fit()
     told = [event.message for event in recorder.of(Noticed) if event.kind == "batch-plan"]
     assert len(told) == 2
-    assert "1 items are not trained, fits no bucket (the first is item 3)" in told[0]
-    assert "1 items alone cost more than batch.cap_s = 6" in told[1]
+    assert "skipped items: 1 (no bucket is large enough; first: item 3)" in told[0]
+    assert "single items above batch.cap_s = 6: 1" in told[1]

@@ -207,7 +207,9 @@ def test_random_draws_are_those_of_the_first_attempt(make, line_recipe, monkeypa
 def test_one_item_that_does_not_fit_is_a_clear_error(make):
     updater, *_, recipe = made = make(fits=0)
     before = state_of(made)
-    with pytest.raises(DoesNotFit, match=r"one item of x 4, y 4 .* tried 3 times at update 1") as e:
+    with pytest.raises(
+        DoesNotFit, match=r"a single item \(shape x 4, y 4\) .* tried 3 times at update 1"
+    ) as e:
         updater.run(1, batches_of(recipe, 1, [4]), lr=1e-2)
     assert "20.00 MiB" in str(e.value)
     assert "data.segment_s" in str(e.value)
@@ -235,7 +237,7 @@ def test_before_the_step_only_what_ran_out_is_tried_again(make, monkeypatch):
     result = disturbed[0].run(1, batches_of(disturbed[4], 1, [4]), lr=1e-2)
     assert disturbed[4].passes == [4]
     assert [s.message for s in result.shortages] == 2 * [
-        "update 1: out of memory before the step; nothing was lost"
+        "update 1: out of memory before the optimizer step; retried, no data lost"
     ]
     assert equal(state_of(quiet), state_of(disturbed))
 
@@ -280,7 +282,7 @@ def test_memory_that_runs_out_in_the_step_tears_the_update(make, monkeypatch):
 
     updater, *_, recipe = make()
     monkeypatch.setattr(torch, "_fused_adamw_", torn)
-    with pytest.raises(UpdateTorn, match=r"update 1: .* back to its last checkpoint"):
+    with pytest.raises(UpdateTorn, match=r"update 1: .* restart from its last checkpoint"):
         updater.run(1, batches_of(recipe, 1, [4]), lr=1e-2)
 
 
@@ -371,8 +373,8 @@ def test_a_run_goes_on_tells_it_once_and_resumes_with_the_same_pieces(
     (first, second) = whole.of(Noticed)
     assert (first.level, first.kind, first.counters.updates) == ("warning", "out-of-memory", 1)
     assert first.message == (
-        "update 1: out of memory with 8 item(s) of x 4, y 4; the whole update is made again, at most "
-        "4 at once"
+        "update 1: out of memory with a micro-batch of 8 item(s) (shape x 4, y 4); repeating the update "
+        "with at most 4 item(s) per micro-batch"
     )
     assert (second.details["items_before"], second.details["items_after"]) == (4, 2)
     assert second.details["shape"] == "x 4, y 4"

@@ -157,7 +157,7 @@ def test_what_one_is_asked_all_do_and_the_resumed_run_is_the_same(made: Made) ->
     first, second = (ranks["stopped"] for ranks in made[1])
     assert first["first"]["outcome"] == second["first"]["outcome"] == "stopped"
     assert first["first"]["updates"] == second["first"]["updates"] == 7
-    assert first["first"]["reason"] == "asked to stop"
+    assert first["first"]["reason"] == "stop requested"
     for ranks in (first, second):
         assert (ranks["second"]["outcome"], ranks["second"]["updates"]) == ("finished", 12)
         assert_equal(ranks["second"]["state"], whole["state"])
@@ -178,7 +178,7 @@ def test_what_can_not_be_trained_together_is_refused(made: Made) -> None:
     assert made[0]["errors"] == {}
     for ranks in made[1]:
         assert ranks["errors"]["norm"].startswith(
-            "ValueError: precision.devices = 2: the model has batch normalisation (0)"
+            "ValueError: precision.devices = 2: the model uses batch normalisation (0)"
         )
         assert "differ in their names: 0, 1" in ranks["errors"]["unequal"]
 

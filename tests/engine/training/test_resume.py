@@ -231,7 +231,7 @@ def test_a_setting_younger_than_the_checkpoint_has_its_default(make_config):
 
 def test_other_files_are_refused(tmp_path, make_config, line_recipe, new_recorder, stop_after):
     _fit(make_config(), line_recipe(), tmp_path, new_recorder(), stop_after(3))
-    with pytest.raises(ResumeError, match="the training files are not those"):
+    with pytest.raises(ResumeError, match="the training files have changed"):
         _fit(make_config(), line_recipe(num_items=13), tmp_path, new_recorder(), stop_after())
 
 
@@ -241,7 +241,7 @@ def test_checkpoint_of_another_model_is_refused(
     _fit(make_config(), line_recipe(), tmp_path, new_recorder(), stop_after(3))
     other = line_recipe()
     other.build_model = lambda: torch.nn.Linear(4, 4)
-    with pytest.raises(CheckpointError, match="does not fit this run"):
+    with pytest.raises(CheckpointError, match="does not match this run"):
         _fit(make_config(), other, tmp_path, new_recorder(), stop_after())
 
 

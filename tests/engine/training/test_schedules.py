@@ -127,7 +127,7 @@ def test_multi_step_falls_at_each_milestone_on_its_clock():
 
 
 def test_multi_step_without_steps_is_refused():
-    with pytest.raises(ValueError, match="multi_step needs milestones"):
+    with pytest.raises(ValueError, match=r"multi_step requires schedule\.milestones"):
         ScheduleConfig(kind="multi_step")
 
 
@@ -171,13 +171,13 @@ def test_no_kind_but_restarts_rises_after_warmup(kind):
 
 def test_restarts_are_warned_about():
     (warning,) = schedule_warnings(_run_of(400, kind="cosine_restarts", warmup="40 updates"))
-    assert "rises again, first at update 131 of 400" in warning
+    assert "increases after warm-up, first at update 131 of 400" in warning
 
 
 def test_a_schedule_that_is_spent_early_is_warned_about():
     # 0.995 ** 1379 is the first power of 0.995 below 1e-3: update 1380 is the first with it.
     (warning,) = schedule_warnings(_run_of(2000, kind="exponential", gamma=0.995))
-    assert "below 0.001 of its peak from update 1380 of 2000 on, so the last 31%" in warning
+    assert "below 0.001 of its peak from update 1380 of 2000 onwards, so the last 31%" in warning
     assert schedule_warnings(_run_of(1500, kind="exponential", gamma=0.995)) == []
 
 

@@ -135,14 +135,14 @@ def test_an_observer_that_fails_does_not_end_the_run(
     ).fit()  # fmt: skip
     assert ended.outcome == "finished"
     assert isinstance(recorder.events[-1], RunEnded)
-    assert caplog.text.count("an observer failed") == 1
+    assert caplog.text.count("event sink failed and was disabled") == 1
 
 
 def test_gpu_that_is_not_there_is_one_clear_message(
     tmp_path, make_config, line_recipe, recorder, stop_after, monkeypatch
 ):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ValueError, match=r"precision\.device = cuda: no GPU was found"):
+    with pytest.raises(ValueError, match=r"precision\.device = cuda: no GPU found"):
         _fit(make_config(precision={"device": "cuda"}), line_recipe(), tmp_path, recorder, None)
 
 

@@ -63,7 +63,7 @@ class Device:
         if self.dies_at is not None and _is_on(case, *self.dies_at):
             return Measured("failed", message="SIGSEGV")
         if self.late and not job.timing_s and not job.survey:
-            return Measured("timeout", message="took too long")
+            return Measured("timeout", message="timed out")
         peak = round(self.peak(case))
         if peak > self.total:
             return Measured("oom", message="out of memory")

@@ -71,16 +71,16 @@ def test_slices_are_counted_whole() -> None:
 @pytest.mark.parametrize("length", [0.9, 10.1])
 def test_lengths_outside_the_probes_are_refused(length: float) -> None:
     law = fit_law(peaks([1.0, 4.0, 10.0]))
-    with pytest.raises(ValueError, match=r"between 1 and 10 s; .* lies outside"):
+    with pytest.raises(ValueError, match=r"between 1 and 10 s; .* is outside this range"):
         law.peak(1, length)
 
 
 @pytest.mark.parametrize(
     ("probes", "message"),
     [
-        ([], "found 0"),
-        (peaks([1.0, 2.0]), "at 1 or 3 lengths, found 2"),
-        ([Probe(2, 1.0, 10), Probe(2, 1.0, 11)], "two numbers of items at 1 s"),
+        ([], "got 0"),
+        (peaks([1.0, 2.0]), "at 1 or 3 lengths, got 2"),
+        ([Probe(2, 1.0, 10), Probe(2, 1.0, 11)], "two item counts at 1 s"),
     ],
 )
 def test_too_few_probes_are_refused(probes, message: str) -> None:

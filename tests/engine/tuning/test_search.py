@@ -55,7 +55,7 @@ def test_the_smallest_size_that_is_fast_is_kept(new_device, make_config) -> None
     device = new_device(call_s=1e-5)
     result = found_by(device, make_config(batch={"items": 64, "micro_batch": 64}))
     assert result.settings == {"batch.micro_batch": 4}
-    assert "smallest within 2 %" in next(r for r in result.rows if r.count == 4).verdict
+    assert "smallest within 2%" in next(r for r in result.rows if r.count == 4).verdict
 
 
 def test_each_switch_is_taken_where_it_pays(new_device, make_config) -> None:
@@ -68,8 +68,8 @@ def test_each_switch_is_taken_where_it_pays(new_device, make_config) -> None:
     assert result.ratio == pytest.approx(plain / (0.018 * 0.8 * 0.92 + 0.002), rel=1e-6)
     verdicts = {row.label: row.verdict for row in result.rows}
     assert verdicts["precision.dtype = bf16"].endswith("slower")
-    assert verdicts["precision.dtype = fp16"].endswith("no gain worth it")
-    assert verdicts["precision.tf32 = true"].startswith("taken: 1.2")
+    assert verdicts["precision.dtype = fp16"].endswith("gain below 2%")
+    assert verdicts["precision.tf32 = true"].startswith("selected: 1.2")
 
 
 def test_what_is_kept_or_not_there_is_not_tried(new_device, make_config) -> None:
@@ -95,7 +95,7 @@ def test_a_crash_ends_its_trial_alone(new_device, make_config) -> None:
     device = new_device(facts=ALL, factors=better, dies_at=("precision.dtype", "bf16"))
     result = found_by(device, make_config())
     assert result.settings["precision.cudnn_benchmark"] is True
-    assert any(row.verdict == "left: failed, SIGSEGV" for row in result.rows)
+    assert any(row.verdict == "rejected: failed, SIGSEGV" for row in result.rows)
 
 
 def test_a_preset_that_does_not_fit_gets_one_that_does(new_device, make_config) -> None:
@@ -108,7 +108,9 @@ def test_a_preset_that_does_not_fit_gets_one_that_does(new_device, make_config) 
 
 def test_no_room_for_one_item_is_said_with_numbers(new_device, make_config) -> None:
     device = new_device(total=GIB, fixed=300 * MIB, per_item=300 * MIB)
-    with pytest.raises(TuningError, match=r"not even one item of 0.25 s fits: it takes 600 MiB"):
+    with pytest.raises(
+        TuningError, match=r"a single item of 0.25 s does not fit: it needs 600 MiB"
+    ):
         found_by(device, make_config())
 
 

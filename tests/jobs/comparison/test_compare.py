@@ -67,7 +67,7 @@ def test_best_final_and_difference_by_hand(store, reader):
     assert other.verdict == "better"
     assert found.orderings[0].variants == ["second", "first"]
     assert found.orderings[0].apart == [True]
-    assert any("another seed" in note for note in found.notes)
+    assert any("variants with a single run" in note for note in found.notes)
 
 
 def test_a_loss_that_falls_is_better(store, reader):
@@ -85,7 +85,7 @@ def test_no_difference_is_said_to_be_none(store, reader):
 
     found = judge(reader, *ids)
 
-    assert found.tables["si_sdr"][1].verdict == "no difference shown"
+    assert found.tables["si_sdr"][1].verdict == "no significant difference"
     assert found.orderings[0].apart == [False]
 
 
@@ -99,7 +99,7 @@ def test_few_items_tell_nothing(store, reader):
 
     row = judge(reader, *ids).tables["si_sdr"][1]
 
-    assert (row.difference.mean, row.verdict) == (1.0, "3 items are too few to tell")
+    assert (row.difference.mean, row.verdict) == (1.0, "inconclusive: only 3 items")
 
 
 def test_seeds_of_a_variant_are_averaged_and_their_spread_is_told(store, reader):
@@ -117,7 +117,7 @@ def test_seeds_of_a_variant_are_averaged_and_their_spread_is_told(store, reader)
     assert first.best.deviation == pytest.approx(1.0)
     assert second.difference.num_runs == (3, 3)
     assert second.difference.mean == pytest.approx(0.3, abs=1e-5)
-    assert second.verdict == "no difference shown"
+    assert second.verdict == "no significant difference"
     assert judge(reader, ids[0], ids[3]).tables["si_sdr"][1].verdict == "better"
     assert found.notes == []
 
@@ -131,7 +131,7 @@ def test_runs_are_judged_where_all_of_them_have_been(store, reader):
     assert by_samples.budget == 80
     assert [row.best_at for row in by_samples.tables["si_sdr"]] == [80, 80]
     assert by_samples.tables["si_sdr"][1].difference.mean == pytest.approx(1, abs=1e-5)
-    assert "counted up to where large" in by_samples.notes[0]
+    assert "compared up to the progress of large" in by_samples.notes[0]
 
     by_updates = judge(reader, small, large, by="updates")
     assert by_updates.budget == 10
@@ -168,8 +168,8 @@ def test_the_final_evaluation_can_be_asked_about(store, reader):
 @pytest.mark.parametrize(
     ("change", "verdict"),
     [
-        ({"key": "others"}, "not paired: judged on different items"),
-        ({"items": False}, "not paired: no values of single items"),
+        ({"key": "others"}, "not comparable: evaluated on different items"),
+        ({"items": False}, "not comparable: no per-item results stored"),
     ],
 )
 def test_what_can_not_be_paired_has_no_interval(store, reader, change, verdict):
@@ -189,7 +189,7 @@ def test_losses_of_different_kinds_are_not_compared(store, reader):
     found = judge(reader, *ids)
 
     assert set(found.tables) == {"si_sdr"}
-    assert "val_loss is left out: the runs minimise different losses" in found.notes
+    assert "val_loss is not compared: the runs minimise different losses" in found.notes
 
 
 def test_variants_of_an_experiment_go_by_their_names(store, reader):
@@ -209,7 +209,7 @@ def test_a_run_without_an_evaluation_is_left_out_by_name(store, reader):
     found = judge(reader, *ids)
 
     assert len(found.tables["si_sdr"]) == 1
-    assert found.notes == ["empty (finished) has no evaluation: left out"]
+    assert found.notes == ["empty (finished) has no evaluation and is ignored"]
     with pytest.raises(ValueError, match=r"nothing to compare: no evaluation of .* in empty"):
         judge(reader, ids[1])
 
@@ -217,7 +217,10 @@ def test_a_run_without_an_evaluation_is_left_out_by_name(store, reader):
 def test_repeats_of_one_seed_are_no_seeds(store, reader):
     ids = [add_run(store, f"a{number}", {10: 1.0}, seed=7) for number in range(2)]
 
-    assert "a0: runs with equal seeds, so their spread says little" in judge(reader, *ids).notes
+    assert (
+        "a0: runs share a seed, so their spread does not measure the effect of seeds"
+        in judge(reader, *ids).notes
+    )
 
 
 def test_error_rates_weigh_items_by_their_length(store, reader):
@@ -246,4 +249,4 @@ def test_error_rates_weigh_items_by_their_length(store, reader):
     )
     assert row.verdict == "better"
     assert found.orderings[0].variants == ["second", "first"]
-    assert any("items weigh by their length" in note for note in found.notes)
+    assert any("differences weight items by their length" in note for note in found.notes)

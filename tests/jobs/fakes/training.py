@@ -96,7 +96,7 @@ def misbehave(seed: int, update: int, begin: int) -> None:
     if seed == BUG and update == 3:
         raise RuntimeError("shapes do not match")
     if seed == TORN_ONCE and update == 60 and begin == 0:
-        raise Interrupted("update 60: out of memory while weights were written")
+        raise Interrupted("update 60: out of memory while updating the weights")
     if (seed == DIES and update == 3) or (seed == DIES_ONCE and update == 60 and begin == 0):
         os.kill(os.getpid(), 9)
 

@@ -171,7 +171,7 @@ def test_a_clock_that_a_variant_sets_is_its_own(plan) -> None:
 
 def test_a_length_of_its_own_is_refused_where_it_is_computed(plan) -> None:
     variants = {"a": {}, "b": {"schedule": {"length": "5 updates"}}}
-    with pytest.raises(ConfigError, match=r"variant b: schedule\.length is computed"):
+    with pytest.raises(ConfigError, match=r"variant b: match = 'items' computes schedule\.length"):
         plan(match="items", variants=variants)
     assert lengths(plan(variants=variants)) == {"a": 1000, "b": 5}
 
@@ -243,7 +243,7 @@ def test_all_problems_of_all_variants_are_listed(plan) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ({"variant": {}}, "variant: unknown word of an experiment, did you mean 'variants'"),
+        ({"variant": {}}, "variant: unknown key in experiment file, did you mean 'variants'"),
         (
             {"match": "sample"},
             "match: expected 'none', 'updates', 'items', 'audio_seconds', 'epochs' or 'wall_clock', found 'sample'",
@@ -252,7 +252,7 @@ def test_all_problems_of_all_variants_are_listed(plan) -> None:
         ({"seeds": []}, "seeds: "),
         (
             {"name": "{varient}"},
-            "name: may hold {experiment}, {variant}, {seed}, found '{varient}'",
+            "name: may contain only the placeholders {experiment}, {variant}, {seed}, got '{varient}'",
         ),
         ({"seeds": [1, 1]}, "name: gives several runs the same name: exp-baseline-s1"),
         ({"set": {"batch": {"itmes": 3}}}, "batch.itmes: unknown setting, did you mean 'items'"),
@@ -265,7 +265,7 @@ def test_mistakes_are_named(plan, words, message) -> None:
 
 
 def test_a_name_no_run_can_have_is_refused_before_anything_is_queued(plan) -> None:
-    with pytest.raises(StoreError, match="'a b-baseline' is no name for a run"):
+    with pytest.raises(StoreError, match="'a b-baseline' is not a valid run name"):
         plan(name="a b-{variant}")
 
 

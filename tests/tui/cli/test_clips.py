@@ -83,7 +83,7 @@ def test_what_is_gone_is_named_and_nothing_is_copied(sepdash, folder, tmp_path):
     answer = sepdash("clips", "1", "-o", str(tmp_path / "out"))
 
     assert answer.code == 2
-    assert "gone from the disk, so nothing is copied: " in answer.err
+    assert "files missing on disk, nothing copied: " in answer.err
     assert "estimate-10.wav" in answer.err
     assert not (tmp_path / "out").exists()
 
@@ -92,5 +92,7 @@ def test_no_clips_say_why(sepdash, folder):
     answer = sepdash("clips", "quiet")
 
     assert (answer.code, answer.out) == (0, "")
-    assert answer.err.strip() == ("clips of quiet: none: set validation.clips before it is queued")
+    assert answer.err.strip() == (
+        "clips of quiet: none: set validation.clips before the run is queued"
+    )
     assert sepdash("clips", "quiet", "--json").out.strip() == "[]"

@@ -63,7 +63,8 @@ def test_the_tables_say_who_won(sepdash):
     assert answer.code == 0, answer.err
     lines = answer.out.splitlines()
     assert lines[0] == (
-        "3 runs, counted up to 80 items; differences from base, with 95 % intervals, at the best"
+        "3 runs compared up to 80 items; differences from base, with 95 % intervals, "
+        "at the best evaluation"
     )
     assert lines[2] == "si_sdr in dB"
     assert lines[3].split() == (
@@ -76,7 +77,7 @@ def test_the_tables_say_who_won(sepdash):
     assert lines[5].endswith("better")
     assert "by si_sdr  twice > base" in lines
     assert "broken" not in answer.out
-    assert "failed, so left out: broken; " in answer.err
+    assert "skipped failed runs: broken; " in answer.err
     assert answer.out.count("note: ") == 1
 
 
@@ -84,7 +85,7 @@ def test_named_runs_and_another_clock(sepdash):
     answer = sepdash("compare", "twice-0", "base-0", "base-0", "--by", "wall_clock")
 
     assert answer.out.startswith(
-        "2 runs, counted up to 30s of training time; differences from twice,"
+        "2 runs compared up to 30s of training time; differences from twice,"
     )
     assert answer.out.count("worse") == 1
 
@@ -151,7 +152,7 @@ def test_without_matplotlib_a_plot_is_refused_before_anything_is_done(
 
     assert answer.code == 2
     assert (
-        "--plot needs matplotlib, which is not installed: pip install 'sepdash[plots]'"
+        "--plot requires matplotlib, which is not installed: pip install 'sepdash[plots]'"
         in answer.err
     )
     assert answer.out == ""
@@ -161,13 +162,19 @@ def test_without_matplotlib_a_plot_is_refused_before_anything_is_done(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "name the runs to compare, or an --experiment"),
-        (["base-0", "--experiment", "batch"], "name the runs to compare, or an --experiment"),
-        (["--experiment", "bach"], "no runs of an experiment 'bach', did you mean 'batch'?"),
+        ([], "give either the runs to compare or --experiment NAME"),
+        (
+            ["base-0", "--experiment", "batch"],
+            "give either the runs to compare or --experiment NAME",
+        ),
+        (["--experiment", "bach"], "no runs of experiment 'bach', did you mean 'batch'?"),
         (["bas-0"], "no run 'bas-0', did you mean 'base-0'?"),
         (["base-0", "--metric", "si_sdr", "--metric", "pesq"], "--metric pesq: none of these runs"),
         (["base-0", "--metric", "pesq"], "nothing to compare: no evaluation of pesq in base-0"),
-        (["base-0", "--plot", "x.gif"], "--plot x.gif: expected a file ending in .svg, .png, .pdf"),
+        (
+            ["base-0", "--plot", "x.gif"],
+            "--plot x.gif: expected a file name ending in .svg, .png, .pdf",
+        ),
         (["base-0", "--csv", "/nowhere/x.csv"], "/nowhere/x.csv can't be written: No such file"),
     ],
 )

@@ -27,10 +27,10 @@ def test_a_good_folder(sepdash, speech):
     assert answer.code == 0, answer.err
     assert answer.out.splitlines() == [
         str(speech),
-        "  audio files at any depth: 3 files, 7.5 s, 16000 Hz, mono",
+        "  audio files, including subfolders: 3 files, 7.5 s, 16000 Hz, mono",
         "  no problems",
         "",
-        "no problems; 3 files can be read, 7.5 s in all",
+        "no problems; 3 readable files, 7.5 s in total",
     ]
 
 
@@ -42,11 +42,11 @@ def test_problems_are_listed_by_kind_and_end_with_exit_code_2(sepdash, speech):
 
     assert answer.code == 2
     lines = answer.out.splitlines()
-    assert lines[2] == "  short: 25 (files shorter than a segment, which would be padded)"
-    assert lines[3] == "    short-00.wav: 0.06 s, shorter than a segment of 2 s"
-    assert lines[23] == "    ... and 5 more, shown by --all"
-    assert "    silent.wav: silent, its loudest sample is 0.0e+00" in lines
-    assert lines[-1] == "26 problems; 29 files can be read, 11.6 s in all"
+    assert lines[2] == "  short: 25 (files shorter than one segment, which training pads)"
+    assert lines[3] == "    short-00.wav: 0.06 s, shorter than one segment of 2 s"
+    assert lines[23] == "    ... and 5 more (use --all to list them)"
+    assert "    silent.wav: silent, its peak is 0.0e+00" in lines
+    assert lines[-1] == "26 problems; 29 readable files, 11.6 s in total"
     assert sepdash("data", "check", str(speech), "--all").out.count("short-") == 25
     assert sepdash("data", "check", str(speech), "--headers", "--segment", "0.01").code == 0
     allowed = sepdash("data", "check", str(speech), "--allow", "short", "--allow", "silent")
@@ -78,9 +78,9 @@ def test_a_preset_is_checked_with_its_settings(sepdash, speech):
 
 def test_mistakes_are_one_line(sepdash, speech):
     for words, message in (
-        (["check", "denoise/smal"], "denoise/smal is no file, no folder and no preset"),
-        (["check", str(speech), "--set", "seed=1"], "--set is for presets"),
-        (["check", str(speech), "--allow", "noisy"], "no such kind; expected empty, unreadable"),
+        (["check", "denoise/smal"], "denoise/smal is not a file, folder or preset"),
+        (["check", str(speech), "--set", "seed=1"], "--set applies to presets"),
+        (["check", str(speech), "--allow", "noisy"], "unknown kind; expected empty, unreadable"),
     ):
         answer = sepdash("data", *words)
         assert answer.code == 2
@@ -91,7 +91,7 @@ def test_mistakes_are_one_line(sepdash, speech):
 def test_an_index_notices_what_has_changed(sepdash, speech):
     answer = sepdash("data", "index", str(speech))
     path = speech / "sepdash-index.jsonl"
-    assert answer.out == f"3 files, 7.5 s, are in {path}\n"
+    assert answer.out == f"wrote {path}: 3 files, 7.5 s\n"
     assert sepdash("data", "index", str(speech), "--verify").code == 0
 
     (speech / "0.wav").unlink()
@@ -103,7 +103,7 @@ def test_an_index_notices_what_has_changed(sepdash, speech):
         "removed  0.wav",
         "changed  1.wav",
         "added    new.wav",
-        f"3 changes; 3 files are in {path}",
+        f"3 changes; {path} lists 3 files",
     ]
 
 
@@ -120,14 +120,14 @@ def test_a_manifest_that_is_none(sepdash, speech):
     path = speech / "sepdash-index.jsonl"
     for text, reason in (
         (None, "No such file"), ("", "not enough values"), ("{}", "'format'"),
-        ('{"format": "sepdash data index", "version": 1, "num_files": 2}\n', "0 of 2 files"),
+        ('{"format": "sepdash data index", "version": 1, "num_files": 2}\n', "0 of 2 entries"),
         ('{"format": "sepdash data index", "version": 9, "num_files": 0}\n', "version 9"),
     ):  # fmt: skip
         if text is not None:
             path.write_text(text)
         answer = sepdash("data", "index", str(speech), "--verify")
         assert answer.code == 2
-        assert "no manifest that can be read" in answer.err
+        assert "not a valid index" in answer.err
         assert reason in answer.err
 
 
@@ -148,7 +148,7 @@ def test_digits_become_utterances_that_pass_the_check(sepdash, tmp_path):
 
     assert answer.code == 0, answer.err
     assert answer.out.splitlines() == [
-        f"40 utterances to train on, 10 to validate, are in {out}",
+        f"wrote 40 training and 10 validation utterances to {out}",
         f"to train on them: sepdash enqueue transducer/digits --set data.train={out}/train.jsonl "
         f"--set data.valid={out}/valid.jsonl",
     ]
@@ -158,12 +158,12 @@ def test_digits_become_utterances_that_pass_the_check(sepdash, tmp_path):
     assert lines[0] == str(out / "train.jsonl")
     assert lines[1].startswith("  40 utterances: 40 files, ")
     assert lines[2].startswith("  utterances of 1.")
-    assert lines[3].endswith(" words, 10 different, 15 characters: efghinorstuvwxz")
+    assert lines[3].endswith(" words (10 distinct), 15 distinct characters: efghinorstuvwxz")
     assert lines[4] == "  no problems"
 
     answer = sepdash(*words)
     assert answer.code == 2
-    assert "is there already, and not empty" in answer.err
+    assert "exists and is not empty" in answer.err
 
 
 def test_bad_rows_of_a_manifest_are_listed_in_their_order(sepdash, tmp_path):
@@ -176,7 +176,7 @@ def test_bad_rows_of_a_manifest_are_listed_in_their_order(sepdash, tmp_path):
     assert answer.code == 2
     lines = answer.out.splitlines()
     assert lines[4:7] == [
-        "  rows: 2 (utterances that can't be used as they are written down)",
-        f"    {tmp_path}/m.jsonl:7: nothing is left of the text '?'",
+        "  rows: 2 (invalid utterances in a manifest or transcript)",
+        f"    {tmp_path}/m.jsonl:7: text '?' is empty after normalisation",
         f"    {tmp_path}/m.jsonl:11: start = 9 s, but the file ends at 1.000 s",
     ]

@@ -68,7 +68,7 @@ def test_a_second_demo_beside_a_running_one_is_refused(
         store.add_worker("cpu", pid=os.getpid(), token=process_token(os.getpid()))
     answer = sepdash("demo", "--headless", "--home", str(home.root))
     assert answer.code == 2
-    assert f"a demo is running already, in process {os.getpid()}" in answer.err
+    assert f"a demo is already running (process {os.getpid()})" in answer.err
 
 
 def test_report_compares_and_warns_of_one_seed(lab, capsys: pytest.CaptureFixture[str]) -> None:
@@ -80,7 +80,7 @@ def test_report_compares_and_warns_of_one_seed(lab, capsys: pytest.CaptureFixtur
     assert report(lab.home, ids) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].split()[:4] == ["baseline-1", "finished", "4", "1000"]
-    assert lines[4].startswith("baseline-1 is 1.00 dB ahead of batch2x-1; it is one seed")
+    assert lines[4].startswith("baseline-1 is 1.00 dB better than batch2x-1; with one seed")
 
 
 def test_report_of_an_unfinished_demo_says_how_to_go_on(lab, capsys) -> None:

@@ -80,7 +80,7 @@ def test_a_typo_gets_one_clear_line_and_exit_code_2(sepdash, words, message: str
 def test_the_dashboard_asks_for_a_terminal(sepdash) -> None:
     answer = sepdash()
     assert answer.code == 2
-    assert "needs a terminal" in answer.err
+    assert "requires a terminal" in answer.err
 
 
 def test_the_dashboard_refuses_a_store_it_cannot_read(monkeypatch, tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_a_home_that_cannot_be_made_is_said_with_what_to_do(sepdash, tmp_path: P
     answer = sepdash("--home", str(tmp_path / "file" / "home"), "worker", "--drain")
     assert answer.code == 2
     assert answer.err == (
-        f"sepdash: {tmp_path}/file/home: can't be made (Not a directory); choose another folder with "
+        f"sepdash: {tmp_path}/file/home: can't be created (Not a directory); choose another folder with "
         "--home or SEPDASH_HOME\n"
     )
 

@@ -16,7 +16,7 @@ REPORT = PlanReport(
     largest=319.98, shapes=99, padding_share=0.0125, joint_padding_share=0.26, idle_share=0.001,
     mean_items=1_004.4, mean_s=12_354.5, mean_tokens=51_000.0,
     histogram=((20, 39, 8_000), (40, 59, 0), (60, 60, 960)),
-    left_out=(LeftOut("fits no bucket", 3, (5, 7, 11)),), notes=("look here",),
+    left_out=(LeftOut("no bucket is large enough", 3, (5, 7, 11)),), notes=("look here",),
 )  # fmt: skip
 
 
@@ -27,14 +27,14 @@ def test_a_report_says_what_a_person_decides_by() -> None:
         "mode": "1D-bucketing, 8 devices",
         "data": "281,241 items, 960.91 h",
         "global batch": "1,004.4 items, 3.43 h, 51,000 tokens",
-        "an epoch": "280.5 updates",
-        "an update": "4.0 micro-batches a device",
+        "epoch": "280.5 updates",
+        "update": "4.0 micro-batches per device",
         "padding": "1.25% (26.0% of seconds x tokens), 99 shapes",
-        "largest": "320.0 padded seconds on a device",
-        "waiting": "0.10% of the devices' time, 2 empty micro-batches",
-        "left out": "3 items: fits no bucket (item 5, 7, 11)",
+        "maximum": "320.0 padded seconds per micro-batch",
+        "idle": "0.10% of the device time, 2 empty micro-batches",
+        "skipped": "3 items: no bucket is large enough (item 5, 7, 11)",
         "note": "look here",
-        "counted on": "280 updates, 8,960 micro-batches",
+        "based on": "280 updates, 8,960 micro-batches",
     }
     bars = [line.split() for line in lines[-3:]]
     assert [bar[0] for bar in bars] == ["20-39", "40-59", "60"]
@@ -65,8 +65,8 @@ def test_utterances_out_of_range_are_told(sepdash, tmp_path) -> None:
     answer = sepdash("plan", "transducer/digits", *data, "--set", "batch.items=1")
     assert answer.code == 0, answer.err
     assert "1 items" in answer.out
-    assert "1 of 2 utterances (3.0 s) is left out" in answer.out
-    assert "from data.train" in answer.out
+    assert "1 of 2 utterances (3.0 s) skipped" in answer.out
+    assert "with data.train" in answer.out
 
 
 def test_what_is_wrong_with_the_data_is_said_in_one_line(sepdash, tmp_path) -> None:

@@ -42,7 +42,7 @@ def folders(tmp_path: Path, write_tone) -> list[str]:
 
 def test_without_a_name_the_experiments_are_listed(sepdash) -> None:
     lines = sepdash("sweep").out.splitlines()
-    assert lines[0].split() == ["EXPERIMENT", "WHAT", "IT", "COMPARES"]
+    assert lines[0].split() == ["EXPERIMENT", "DESCRIPTION"]
     assert any(line.startswith("audio-unet-10k") for line in lines)
 
 
@@ -50,10 +50,10 @@ def test_dry_run_shows_the_plan_and_writes_nothing(sepdash, home, file) -> None:
     answer = sepdash("sweep", str(file), "--dry-run")
     lines = answer.out.splitlines()
     assert answer.code == 0
-    assert lines[0] == "night: 4 runs of denoise/small, matched in items, schedules stretched"
+    assert lines[0] == "night: 4 runs of denoise/small, matched in items, schedules scaled"
     assert lines[2].split()[:5] == ["night-baseline-s0", "0", "8", "40", "320"]
     assert lines[3].split()[:5] == ["night-batch2x-s0", "0", "16", "20", "320"]
-    assert lines[-1].startswith("in all 120 updates, 0.2 h of audio, no earlier run tells the time")
+    assert lines[-1].startswith("total: 120 updates, 0.2 h of audio, duration unknown for 4 runs")
     assert not home.root.exists()
 
 
@@ -94,7 +94,7 @@ def test_a_taken_name_queues_nothing(sepdash, home, file, folders) -> None:
     sepdash("enqueue", "denoise/small", *folders, "--name", "night-batch2x-s1")
     answer = sepdash("sweep", str(file), *folders)
     assert answer.code == 2
-    assert "'night-batch2x-s1' exists already" in answer.err
+    assert "'night-batch2x-s1' already exists" in answer.err
     with StoreReader(home.store) as reader:
         assert len(reader.runs()) == 1
 
@@ -114,7 +114,7 @@ def test_time_and_disk_are_estimated_from_earlier_runs(sepdash, home, file, fold
     assert [run["seconds"] for run in runs] == [20.0, 16.0, 20.0, 16.0]
     assert [run["size_bytes"] for run in runs] == [1048576] * 4
     last = sepdash("sweep", str(file), *folders, "--dry-run").out.splitlines()[-1]
-    assert "about 1m12s, from earlier runs" in last
+    assert "about 1m12s (estimated from earlier runs)" in last
     assert "4.0 MiB of" in last
 
 
@@ -129,7 +129,7 @@ def test_an_unknown_experiment_is_answered_with_the_nearest_name(sepdash) -> Non
     answer = sepdash("sweep", "audio-unet-10")
     assert (answer.code, answer.err) == (
         2,
-        "sepdash: no experiment 'audio-unet-10', did you mean 'audio-unet-10k'?\n",
+        "sepdash: unknown experiment 'audio-unet-10', did you mean 'audio-unet-10k'?\n",
     )
 
 
@@ -137,7 +137,7 @@ def test_a_broken_file_is_one_message(sepdash, tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("base = \n")
     answer = sepdash("sweep", str(tmp_path / "bad.toml"))
     assert answer.code == 2
-    assert "bad.toml is no valid TOML" in answer.err
+    assert "bad.toml is not valid TOML" in answer.err
 
 
 def test_experiments_of_the_user_are_found_by_name_and_are_no_presets(sepdash, home) -> None:

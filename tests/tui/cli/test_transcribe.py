@@ -21,15 +21,15 @@ def sound(tmp_path: Path) -> str:
 def test_what_has_no_checkpoint_is_refused(sepdash, lab, sound, tmp_path: Path) -> None:
     lab.run("one")
     for model, message in [
-        ("one", "run one has no checkpoint yet; it is queued"),
+        ("one", "run one has no checkpoint yet (state: queued)"),
         ("onee", "no run 'onee', did you mean 'one'?"),
-        (f"{tmp_path}/none", "is no folder of a checkpoint: it has no manifest.json"),
+        (f"{tmp_path}/none", "is not a checkpoint folder: it has no manifest.json"),
     ]:
         answer = sepdash("transcribe", model, sound)
         assert (answer.code, message in answer.err) == (2, True)
     assert "does not exist" in sepdash("transcribe", "one", "missing.wav").err
     both = sepdash("transcribe", "one", sound, "--stream", "--json")
-    assert (both.code, "leave out --json and --beam" in both.err) == (2, True)
+    assert (both.code, "remove --json and --beam" in both.err) == (2, True)
     assert "0 is not in the range" in sepdash("transcribe", "one", sound, "--beam", "0").err
 
 

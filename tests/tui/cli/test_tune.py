@@ -33,11 +33,11 @@ def test_a_table_and_what_to_set(sepdash, found) -> None:
     answer = sepdash("tune", "demo/baseline")
     assert answer.code == 0
     lines = answer.out.splitlines()
-    assert lines[0].split() == ["TRIED", "B", "x", "N", "MEMORY", "ITEMS/S", "AUDIO/S", "RATIO", "VERDICT"]  # fmt: skip
+    assert lines[0].split() == ["TRIAL", "B", "x", "N", "MEMORY", "ITEMS/S", "AUDIO/S", "RATIO", "VERDICT"]  # fmt: skip
     assert lines[2].startswith("batch.micro_batch = 8")
     assert "1.18" in lines[2]
     assert lines[5].endswith("left: failed, SIGSEGV")
-    assert "training may take 18.0 GiB of the 20.0 GiB" in answer.out
+    assert "training may use 18.0 GiB of 20.0 GiB" in answer.out
     assert lines[-1] == "--set batch.micro_batch=8 --set precision.tf32=true"
     assert answer.err.splitlines()[0].startswith(
         "batch.micro_batch = 4: 4 x 4, 3072 MiB, 310 items/s"
@@ -68,7 +68,7 @@ def test_a_preset_is_written(sepdash, found) -> None:
     assert "items" not in source
     again = sepdash("tune", "demo/baseline", "--save", "demo/tuned")
     assert (again.code, len(found)) == (2, 1)
-    assert "there is a preset 'demo/tuned' of yours already" in again.err
+    assert "you already have a preset 'demo/tuned'" in again.err
 
 
 @pytest.mark.parametrize(
@@ -76,10 +76,13 @@ def test_a_preset_is_written(sepdash, found) -> None:
     [
         (["nothing/there"], "unknown preset 'nothing/there'"),
         (["demo/baseline", "--items", "0"], "0 is not in the range"),
-        (["demo/baseline", "--items", "4", "--seconds", "2"], "--items and --seconds say the same"),
+        (
+            ["demo/baseline", "--items", "4", "--seconds", "2"],
+            "--items and --seconds are alternatives",
+        ),
         (["demo/baseline", "--keep", "precision.dtyp"], "did you mean 'precision.dtype'?"),
         (["demo/baseline", "--set", "model.widht=2"], "model.widht: unknown setting"),
-        (["demo/baseline", "--save", "../x"], "is no preset name"),
+        (["demo/baseline", "--save", "../x"], "is not a valid preset name"),
         (["transducer/digits", "--set", "data.num_mels=1"], "data.num_mels: expected"),
     ],
 )

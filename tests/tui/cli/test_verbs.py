@@ -34,7 +34,7 @@ def state_of(lab, run: int) -> str:
 
 def test_presets_lists_names_and_descriptions(sepdash) -> None:
     lines = sepdash("presets").out.splitlines()
-    assert lines[0].split() == ["PRESET", "FROM", "WHAT", "IT", "IS"]
+    assert lines[0].split() == ["PRESET", "ORIGIN", "DESCRIPTION"]
     assert any(line.startswith("demo/baseline") and "shipped" in line for line in lines)
 
 
@@ -72,7 +72,7 @@ def test_plot_draws_the_learning_rate_and_warns(sepdash, home) -> None:
     home.presets.mkdir(parents=True)
     text = 'extends = "denoise/small"\n[schedule]\nkind = "cosine_restarts"\n'
     (home.presets / "again.toml").write_text(text)
-    assert "rises again" in sepdash("presets", "again", "--plot").err
+    assert "increases after warm-up" in sepdash("presets", "again", "--plot").err
     assert sepdash("presets", "--plot").code == 2
 
 
@@ -83,7 +83,7 @@ def test_presets_show_is_another_way_to_say_it(sepdash) -> None:
         )
         assert (shown.code, shown.out) == (0, plain.out)
         assert plain.out
-    assert "show needs a PRESET" in sepdash("presets", "show").err
+    assert "show requires a PRESET" in sepdash("presets", "show").err
     assert "expected one PRESET, found a b" in sepdash("presets", "a", "b").err
 
 
@@ -95,7 +95,7 @@ def test_enqueue_makes_a_queued_run(sepdash, home, folders) -> None:
         "enqueue", "denoise/small", *folders, "--set", "optimizer.lr=1e-4", "--name", "n"
     )
     assert (answer.code, answer.out) == (0, "run 1 n is queued\n")
-    assert "no worker is alive: `sepdash worker` starts one" in answer.err
+    assert "no worker is running; start one with `sepdash worker`" in answer.err
     with StoreReader(home.store) as reader:
         assert reader.run("n").preset == "denoise/small"
         assert reader.config(1)["optimizer"]["lr"] == 1e-4
@@ -116,7 +116,10 @@ def test_a_setting_may_be_set_by_its_old_name(sepdash, home, folders) -> None:
 def test_enqueue_warns_of_an_odd_schedule_and_queues_all_the_same(sepdash, folders) -> None:
     answer = sepdash("enqueue", "denoise/small", *folders, "--set", "schedule.kind=cosine_restarts")
     assert answer.code == 0
-    assert "warning: schedule.kind = cosine_restarts: the learning rate rises again" in answer.err
+    assert (
+        "warning: schedule.kind = cosine_restarts: the learning rate increases after warm-up"
+        in answer.err
+    )
 
 
 def test_enqueue_reports_all_problems_at_once(sepdash, home, folders) -> None:
@@ -143,7 +146,7 @@ def test_home_may_stand_before_or_after_the_verb(sepdash, tmp_path: Path, folder
     other = str(tmp_path / "other")
     assert sepdash("--home", other, "enqueue", "denoise/small", *folders).code == 0
     assert sepdash("runs", "--home", other).out.count("denoise/small") == 1
-    assert "no runs yet" in sepdash("runs").err
+    assert "no runs; `sepdash presets` lists presets to enqueue" in sepdash("runs").err
 
 
 # runs, show, logs
@@ -186,7 +189,7 @@ def test_show_tells_the_whole_run(sepdash, lab) -> None:
     lab.writer.add_event(ids[0], "warning", "skipped", message="3 updates were skipped")
     out = sepdash("show", "denoise-small-1").out
     assert "20000 of 20000 updates (100%)" in out
-    assert "13.21 dB, EMA 13.61 dB; input 6.02 dB, so +7.59 dB gained" in out
+    assert "13.21 dB, EMA 13.61 dB; input 6.02 dB, gain +7.59 dB" in out
     assert "3 updates were skipped" in out
     assert "audio_s_per_s" in out
 
@@ -216,7 +219,7 @@ def test_logs_prints_all_or_the_last_lines(sepdash, lab) -> None:
     assert len(whole.splitlines()) == 3
     assert sepdash("logs", "one", "-n", "1").out == whole.splitlines(keepends=True)[-1]
     lab.run("two")
-    assert "no log yet: it is queued" in sepdash("logs", "two").err
+    assert "no log yet (state: queued)" in sepdash("logs", "two").err
 
 
 # stop, resume, move, rm
@@ -228,7 +231,7 @@ def test_stop_and_resume_move_a_queued_run(sepdash, lab) -> None:
     assert state_of(lab, run) == "stopped"
     refused = sepdash("stop", "one")
     assert (refused.code, refused.err) == (2, "sepdash: run 1 can't be stopped: it is stopped\n")
-    assert "queued again, from update 0" in sepdash("resume", "1").out
+    assert "queued again and continues from update 0" in sepdash("resume", "1").out
     assert state_of(lab, run) == "queued"
 
 
@@ -288,9 +291,9 @@ def test_separate_refuses_what_has_no_checkpoint(sepdash, lab, tmp_path: Path) -
     sound.write_bytes(b"")
     out = str(tmp_path / "out")
     for model, message in [
-        ("one", "run one has no checkpoint yet; it is queued"),
+        ("one", "run one has no checkpoint yet (state: queued)"),
         ("onee", "no run 'onee', did you mean 'one'?"),
-        (f"{tmp_path}/none", "is no folder of a checkpoint: it has no manifest.json"),
+        (f"{tmp_path}/none", "is not a checkpoint folder: it has no manifest.json"),
     ]:
         answer = sepdash("separate", model, str(sound), "-o", out)
         assert (answer.code, message in answer.err) == (2, True)
@@ -385,15 +388,15 @@ def without_torch(monkeypatch) -> None:
 def test_doctor_finds_nothing_wrong_with_a_fresh_machine(sepdash) -> None:
     answer = sepdash("doctor")
     assert answer.code == 0, answer.out
-    assert "does not exist yet: no run was enqueued" in answer.out
-    assert answer.out.endswith("all is well\n")
+    assert "does not exist yet: no run has been queued" in answer.out
+    assert answer.out.endswith("\nno problems\n")
 
 
 def test_doctor_counts_runs_and_misses_the_worker(sepdash, lab, without_torch: None) -> None:
     lab.night()
     found = {(c["area"], c["name"]): c for c in json.loads(sepdash("doctor", "--json").out)}
     assert "2 finished" in found["store", "runs"]["text"]
-    assert "none is alive and 4 runs wait" in found["store", "worker"]["text"]
+    assert "none is running, runs waiting: 4" in found["store", "worker"]["text"]
     assert found["store", "file"]["verdict"] == "ok"
 
 

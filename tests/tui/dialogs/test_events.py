@@ -40,4 +40,4 @@ async def test_events_are_listed_the_newest_first(lab):
 
 
 async def test_a_run_without_events_says_so(lab):
-    assert await shown(lab, lab.run("quiet")) == ["nothing happened that a person should know of"]
+    assert await shown(lab, lab.run("quiet")) == ["No events."]

@@ -159,7 +159,7 @@ async def test_the_learning_rate_is_drawn_as_its_settings_are_edited(home: Home)
         it.focus("schedule.kind")
         await pilot.press("right")
         await until(pilot, lambda: chart.plot.lines[0].label == "cosine_restarts")
-        assert "rises again" in it.text("problems")
+        assert "increases after warm-up" in it.text("problems")
 
 
 async def test_a_low_terminal_has_no_room_for_the_curve(home: Home) -> None:
@@ -251,7 +251,7 @@ async def test_enqueue_waits_for_the_fields_of_another_preset(home: Home, monkey
         await until(pilot, lambda: "denoise/small" not in it.text("about"))
         await pilot.press("ctrl+r")
         await pilot.pause()
-        assert told == ["The form is still opening."]
+        assert told == ["The form is still loading."]
 
 
 async def test_escape_goes_back_at_once_when_nothing_was_edited(home: Home) -> None:
@@ -329,7 +329,7 @@ async def test_a_bad_name_is_refused_and_nothing_is_written(home: Home) -> None:
         await save_as(it, pilot, "../out")
         await until(pilot, lambda: it.app._notifications)
         (notice,) = it.app._notifications
-        assert "is no preset name" in notice.message
+        assert "is not a valid preset name" in notice.message
     assert not home.presets.exists()
 
 
@@ -337,7 +337,7 @@ async def test_a_broken_preset_is_listed_and_says_why(home: Home) -> None:
     home.create()
     (home.presets / "broken.toml").write_text("seed = \n")
     async with opened(home, "broken") as (it, pilot):
-        assert "no valid TOML" in it.text("problems")
+        assert "not valid TOML" in it.text("problems")
         assert not it.screen.query(SettingField)
         await pilot.press("ctrl+r", "ctrl+s", "ctrl+z", "ctrl+n")
         assert it.app.screen is it.screen

@@ -1,7 +1,7 @@
 """Curves as braille dots: reduction to columns, rasterising, ticks. NumPy only, no widget.
 
-A cell of the terminal holds 2 x 4 dots. The cost depends on the size of the chart and, through one
-pass, on the number of points; nothing here loops over points in Python.
+A terminal cell has 2 x 4 dots. The cost depends on the chart size and, through one vectorised pass,
+on the number of points; there is no Python loop over points.
 
 Letters: N points, D dot columns, H cell rows, W cell columns.
 """

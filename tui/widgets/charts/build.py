@@ -1,4 +1,4 @@
-"""Turns what the feed read into the four charts of the dashboard. Pure functions."""
+"""Converts the data of the feed to the four charts of the dashboard. Pure functions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHARTS = ("loss", "score", "throughput", "memory")
 _GREY = PALETTE_SIZE - 1
 # Colours that no line of a single run has.
 _FIRST_FREE = 3
-# A drawn line of a noisy curve is a running mean over this share of its points.
+# A drawn line curves are drawn as a running mean over this fraction of their points.
 _SMOOTH = 1 / 40
 _NOISY = ("loss", "audio_s_per_s", "updates_per_s")
 _GIB = float(1024**3)
@@ -32,7 +32,7 @@ def build(
     clock: str = "updates",
     log: bool = False,
 ) -> dict[str, Plot]:
-    """Return the plots by name; with several runs each has its colour and its name."""
+    """Return the plots by name; several runs are labelled and coloured individually."""
     if not data:
         return {name: Plot(*_titles(name), x_unit=clock, empty="") for name in CHARTS}
     if not any(_has_points(item) for item in data[1:]):
@@ -69,7 +69,7 @@ def build(
         lines=memory,
         x_unit="time",
         from_zero=True,
-        empty=_waiting(data[0].run) or "no samples yet",
+        empty=_waiting(data[0].run) or "no data yet",
     )
     if many:
         plots["throughput"] = replace(plots["throughput"], unit="audio s/s")
@@ -77,7 +77,7 @@ def build(
 
 
 def short_names(data: Sequence[RunData]) -> dict[int, str]:
-    """Return the names of runs by id, without the words at the front that all have in common."""
+    """Return the names of runs by id, without their common prefix."""
     names = [item.run.name for item in data]
     same = takewhile(lambda chars: len(set(chars)) == 1, zip(*names, strict=False))
     common = "".join(chars[0] for chars in same)[: min(map(len, names)) - 1]
@@ -105,7 +105,7 @@ def _waiting(run: RunRecord) -> str:
         return "waiting for another run"
     if run.state == "queued":
         return "waiting in the queue"
-    return "" if run.updates else "no points yet"
+    return "" if run.updates else "no data yet"
 
 
 def _loss(
@@ -126,7 +126,7 @@ def _one_each(
     clock: str,
     many: bool,
 ) -> list[Line]:
-    """Return a line for each run, named after it; a single run's is named `label` and has a band."""
+    """Return one line per run, labelled with its name; a single run gets `label` and a band."""
     names = short_names(data)
     return [
         line_of(
@@ -144,7 +144,7 @@ def _one_each(
 def _score(
     data: Sequence[RunData], colours: Mapping[int, int], clock: str, *, many: bool
 ) -> list[Line]:
-    """Return the metric that the first run is judged by; runs of another task are left out."""
+    """Return the lines of the first run's main metric; runs of other tasks are skipped."""
     names = short_names(data)
     metric = data[0].run.metric
     data = [item for item in data if item.run.metric == metric]
@@ -166,9 +166,9 @@ def _score(
     if scale != 1:
         lines = [replace(line, mean=line.mean * scale) for line in lines]
     inputs = {item.run.input_score for item in data} - {None}
-    found = [line.x for line in lines if len(line.x)]
-    if len(inputs) == 1 and found:
-        ends = np.array([min(x[0] for x in found), max(x[-1] for x in found)])
+    axes = [line.x for line in lines if len(line.x)]
+    if len(inputs) == 1 and axes:
+        ends = np.array([min(x[0] for x in axes), max(x[-1] for x in axes)])
         level = np.full(2, float(inputs.pop() or 0.0))
         lines.append(Line("input", _GREY, ends, level, dotted=True))
     return lines
@@ -201,7 +201,7 @@ def _judged(item: RunData) -> str:
 
 
 def _whole(item: RunData) -> str | None:
-    """Return the series of the run judged on whole files, of the average where there is one."""
+    """Return the series of the main metric on whole files: that of the EMA if it has one."""
     names = (stored_name(item.run.metric, full=True, ema=ema) for ema in (True, False))
     return next((name for name in names if (c := item.curves.get(name)) and c.updates), None)
 

@@ -20,9 +20,7 @@ from tui.widgets.charts.plot import Plot
 class Chart(Widget, can_focus=True):
     """One chart; its cost depends on its size, not on the number of points."""
 
-    HELP = (
-        "Left and right read the values of the curves; z shows one chart alone, escape goes back."
-    )
+    HELP = "Left and right show the values of the curves; 1 to 4 show only one chart; escape goes back."
 
     DEFAULT_CSS = """
     Chart {
@@ -42,7 +40,7 @@ class Chart(Widget, can_focus=True):
     cursor: reactive[float | None] = reactive(None)
 
     class CursorMoved(Message):
-        """The crosshair moved to an x value, or was taken away (None)."""
+        """The crosshair moved to an x value, or was removed (None)."""
 
         def __init__(self, chart: Chart, x: float | None) -> None:
             super().__init__()
@@ -60,7 +58,7 @@ class Chart(Widget, can_focus=True):
         self.set_reactive(Chart.plot, plot)
 
     def render_line(self, y: int) -> Strip:
-        """Return one row; all rows are drawn at once when anything they depend on has changed."""
+        """Return one row; all rows are redrawn when anything they depend on has changed."""
         background = self.background_colors[1]
         key = (self.plot, self.cursor, self.size, self.app.theme, background)
         if len(self._drawn) != len(key) or any(
@@ -82,7 +80,7 @@ class Chart(Widget, can_focus=True):
         return [Strip([Segment(text, styles[role]) for text, role in row], width) for row in rows]
 
     def on_mouse_move(self, event: events.MouseMove) -> None:
-        """Read the values under the mouse."""
+        """Show the values under the mouse."""
         offset = event.get_content_offset(self)
         x = None
         if offset is not None:
@@ -90,7 +88,7 @@ class Chart(Widget, can_focus=True):
         self.post_message(self.CursorMoved(self, x))
 
     def on_leave(self, event: events.Leave) -> None:
-        """Put the crosshair away with the mouse."""
+        """Remove the crosshair when the mouse leaves."""
         self.post_message(self.CursorMoved(self, None))
 
     def action_read(self, direction: int) -> None:
@@ -105,7 +103,7 @@ class Chart(Widget, can_focus=True):
         self.post_message(self.CursorMoved(self, x))
 
     def action_release(self) -> None:
-        """Put the crosshair away; without one, leave the chart."""
+        """Remove the crosshair; without one, leave the chart."""
         if self.cursor is None:
             self.screen.set_focus(None)
         self.post_message(self.CursorMoved(self, None))

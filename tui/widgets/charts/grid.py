@@ -1,4 +1,4 @@
-"""The four charts, as a grid or one alone, with one crosshair over all that share an axis."""
+"""The four charts, as a grid or one alone, with a common crosshair in all that share an axis."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ChartsGrid(Container):
             chart.plot = plots[name]
 
     def toggle_alone(self, index: int) -> bool:
-        """Show one chart alone, or all where it was alone; True where one is alone now."""
+        """Show only one chart, or all if it was alone; return True if one is alone now."""
         wanted = list(self.query(Chart))[index]
         alone = not wanted.has_class("-shown")
         for chart in self.query(Chart):
@@ -42,7 +42,7 @@ class ChartsGrid(Container):
         return alone
 
     def on_chart_cursor_moved(self, message: Chart.CursorMoved) -> None:
-        """Read all charts with the same horizontal axis at the same place."""
+        """Move the crosshair in all charts with the same horizontal axis."""
         message.stop()
         for chart in self.query(Chart):
             same = chart.plot.x_unit == message.chart.plot.x_unit

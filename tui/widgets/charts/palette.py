@@ -1,7 +1,7 @@
-"""The look: one calm dark theme, one light, and series colours that colour-blind eyes tell apart.
+"""The look: a dark and a light theme, and series colours that are colour-blind safe.
 
-Series colours follow Okabe and Ito (2008), lightened for dark backgrounds. Nothing is said by colour
-alone: states carry glyphs and words, and lines carry labels.
+Series colours follow Okabe and Ito (2008), lightened for dark backgrounds. Colour is never the
+only cue: states have glyphs and words, and lines have labels.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ Run = tuple[str, int]
 class Line:
     """One curve: `mean` over `x` (ascending), with `low` and `high` where points were merged.
 
-    A line that is not `drawn` has its value in the legend only.
+    A line that is not `drawn` shows its value in the legend only.
     """
 
     label: str
@@ -44,7 +44,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plot:
-    """What a chart shows; `empty` is said where there is nothing to draw."""
+    """What a chart shows; `empty` is the text shown without data."""
 
     title: str
     unit: str = ""
@@ -53,7 +53,7 @@ class Plot:
     x_range: tuple[float, float] | None = None
     log: bool = False
     from_zero: bool = False
-    empty: str = "no points yet"
+    empty: str = "no data yet"
 
 
 @dataclass(slots=True)
@@ -72,7 +72,7 @@ class Area:
         self.roles = np.zeros((self.height, self.width), dtype=np.int8)
 
     def paint(self, bits: BitArray, role: int) -> None:
-        """Lay braille `bits` (H, W) over what is there."""
+        """Paint braille `bits` (H, W) over the existing cells."""
         mask = bits > 0
         self.chars[mask] = braille.BLANK + bits[mask].astype(np.uint32)
         self.roles[mask] = role
@@ -138,7 +138,7 @@ def x_range(lines: Sequence[Line]) -> tuple[float, float]:
 
 
 def y_range(lines: Sequence[Line], from_zero: bool = False) -> tuple[float, float]:
-    """Return limits that hold every mean; bands count without their outermost 2 %."""
+    """Return limits that include every mean; the outermost 2 % of bands are ignored."""
     values = [line.mean for line in lines]
     for line in lines:
         if line.low is not None and line.high is not None:
@@ -205,7 +205,7 @@ def _draw_line(area: Area, line: Line) -> None:
 
 
 def _legend(plot: Plot, lines: Sequence[Line], width: int, *, cursor: float | None) -> list[Run]:
-    """Return title, unit, labels and values; the narrower, the fewer of them."""
+    """Return title, unit, labels and values, shortened if the chart is narrow."""
     runs = _legend_runs(plot, lines, cursor=cursor)
     if _length(runs) > width:
         runs = _legend_runs(plot, lines, cursor=cursor, brief=True)
@@ -337,7 +337,7 @@ def _positive(plot: Plot) -> bool:
 
 
 def _scaled(plot: Plot) -> Plot:
-    """Return the plot with log10 of every y where a logarithmic axis was asked for and is possible."""
+    """Return the plot with log10 of every y if a logarithmic axis is requested and possible."""
     if not plot.log:
         return plot
     if not _positive(plot):

@@ -24,6 +24,6 @@ def schedule_plot(config: RunConfig, *, size: UpdateSize | None = None) -> Plot:
 def schedule_text(
     config: RunConfig, *, width: int, height: int, size: UpdateSize | None = None
 ) -> str:
-    """Return the plot in lines of text without colours."""
+    """Return the plot as plain text without colours."""
     rows = compose(schedule_plot(config, size=size), width, height)
     return "\n".join("".join(text for text, _ in row).rstrip() for row in rows)

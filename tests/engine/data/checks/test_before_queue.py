@@ -43,7 +43,7 @@ def test_all_folders_are_reported_at_once(tmp_path: Path) -> None:
     data = {"kind": "denoise", "train": str(tmp_path / "train"), "valid": str(tmp_path / "valid")}
     found = problems({**data, "noise": str(tmp_path / "nowhere")})
     assert [text.partition(":")[0] for text in found] == ["data.train", "data.valid", "data.noise"]
-    assert "mixed sample rates" in found[0]
+    assert "mixed sampling rates" in found[0]
     assert "broken.flac" in found[1]
     assert "does not exist" in found[2]
 
@@ -80,7 +80,7 @@ def test_a_file_that_was_cut_off_is_found_before_training(tmp_path: Path) -> Non
     )
     assert len(found) == 2
     assert all("cut.flac: can't be read (" in text for text in found)
-    assert all("cut off or damaged" in text for text in found)
+    assert all("truncated or damaged" in text for text in found)
 
 
 def test_input_rates_and_narrow_audio_are_refused_before_training(tmp_path: Path) -> None:
@@ -105,6 +105,6 @@ def test_validation_on_what_is_trained_on_is_warned_of(tmp_path: Path) -> None:
         return data_warnings(load_config({"data": data}).data)
 
     assert warnings("a", "b") == []
-    assert "trained on" in warnings("a", "a")[0]
-    assert "trained on" in warnings("a", "a/held-out")[0]
-    assert "trained on" in warnings("a", "a/../a")[0]
+    assert "include training audio" in warnings("a", "a")[0]
+    assert "include training audio" in warnings("a", "a/held-out")[0]
+    assert "include training audio" in warnings("a", "a/../a")[0]

@@ -93,7 +93,7 @@ def test_a_missing_stem_is_named(name: str, tmp_path: Path, write_audio: WriteAu
     lost.unlink()
     survey = survey_folder(tmp_path, segment_s=0.01)
     assert [item.kind for item in survey.findings] == ["stems"]
-    assert f"no stem {stem.strip('_')!r}" in survey.findings[0].message
+    assert f"stem {stem.strip('_')!r} is missing" in survey.findings[0].message
 
 
 def test_stems_of_one_name_belong_together(tmp_path: Path, write_audio: WriteAudio) -> None:

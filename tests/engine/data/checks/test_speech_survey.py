@@ -39,14 +39,14 @@ def test_a_preset_is_surveyed_with_its_settings(tmp_path: Path) -> None:
     assert (first.setting, first.layout, first.num_files) == ("data.train", "3 utterances", 3)
     assert first.notes == (
         "utterances of 1.0 to 3.0 s, 0.00 h",
-        "5 words, 3 different, 5 characters: enotw",
-        "1 of 3 utterances (3.0 s) is left out: 1 is longer than data.max_s = 2.5 s",
+        "5 words (3 distinct), 5 distinct characters: enotw",
+        "1 of 3 utterances (3.0 s) skipped: 1 longer than data.max_s = 2.5 s",
     )
     assert [(item.kind, item.message) for item in first.findings] == [
-        ("silent", f"{tmp_path}/a.wav: silent, its loudest sample is 0.0e+00")
+        ("silent", f"{tmp_path}/a.wav: silent, its peak is 0.0e+00")
     ]
     assert [(item.kind, item.message) for item in second.findings] == [
-        ("rows", f"{valid}:2: text has 's', 'x', which no training text has")
+        ("rows", f"{valid}:2: text contains 's', 'x', not in any training text")
     ]
     (empty, _) = survey_data(data.model_copy(update={"min_s": 9.0, "max_s": 10.0}))
     assert "empty" in {item.kind for item in empty.findings}

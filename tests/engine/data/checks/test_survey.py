@@ -82,8 +82,8 @@ def test_tracks_are_recognised_by_the_names_they_share(
     survey = survey_folder(tmp_path, segment_s=0.1)
     assert survey.layout == "3 tracks of drums, vocals"
     assert [item.kind for item in survey.findings] == ["stems", "stems"]
-    assert "one: no stem 'drums', found vocals.wav" in survey.findings[0].message
-    assert "two: stems differ in length or rate" in survey.findings[1].message
+    assert "one: stem 'drums' is missing, found vocals.wav" in survey.findings[0].message
+    assert "two: stems differ in length or sampling rate" in survey.findings[1].message
     assert survey.num_files == 5
 
 
@@ -109,7 +109,7 @@ def test_a_task_is_held_to_its_settings(
     train, valid = survey_data(config.data)
     assert (train.setting, valid.setting) == ("data.train", "data.valid")
     assert [item.kind for item in train.findings] == ["rate", "short", "short"]
-    assert "data.rate_hz is 8000" in train.findings[0].message
+    assert "data.rate_hz = 8000" in train.findings[0].message
     assert [item.kind for item in valid.findings] == ["empty"]
 
 

@@ -71,7 +71,7 @@ def test_a_missing_folder_names_setting_path_and_remedy(tmp_path: Path) -> None:
         scan_folder(tmp_path / "nowhere", setting="data.train")
     assert str(caught.value) == (
         f"data.train: folder {tmp_path / 'nowhere'} does not exist; "
-        "give the folder with --set data.train=PATH"
+        "set the folder with --set data.train=PATH"
     )
 
 
@@ -98,7 +98,7 @@ def test_all_bad_files_are_reported_at_once(tmp_path: Path, write_audio: WriteAu
     assert [problem.key for problem in caught.value.problems] == ["data.train"] * 3
     empty, silent, text = (problem.message for problem in caught.value.problems)
     assert empty == f"{tmp_path}/empty.flac: can't be read as audio (it is empty, 0 bytes)"
-    assert silent.startswith(f"{tmp_path}/no-samples.wav: holds no samples")
+    assert silent.startswith(f"{tmp_path}/no-samples.wav: contains no samples")
     assert text.startswith(f"{tmp_path}/text.mp3: can't be read as audio (")
 
 
@@ -122,7 +122,7 @@ def test_a_file_without_a_length_in_its_header(tmp_path: Path, write_audio: Writ
     (total,) = struct.unpack(">Q", data[18:26])
     data[18:26] = struct.pack(">Q", total & ~(2**36 - 1))
     (tmp_path / "stream.flac").write_bytes(data)
-    with pytest.raises(DataError, match=r"its header gives no length|holds no samples"):
+    with pytest.raises(DataError, match=r"its header does not give the length|contains no samples"):
         probe(tmp_path / "stream.flac")
 
 
@@ -143,7 +143,7 @@ def test_a_cut_off_wav_is_noticed_though_its_length_is_taken_for_what_is_left(
     check_ends([probe(tmp_path / "cut.wav")], setting="")
     (tmp_path / "cut.wav").write_bytes(whole[:-1_000])
     info = probe(tmp_path / "cut.wav")
-    expected = r"cut\.wav: is cut off, 1000 bytes are missing"
+    expected = r"cut\.wav: truncated, 1000 bytes are missing"
     with pytest.raises(DataError, match=expected):
         check_ends([info], setting="")
     (heard,) = listen([info])
@@ -169,7 +169,9 @@ def test_a_value_that_is_no_number_is_named_with_its_place(tmp_path: Path) -> No
     soundfile.write(tmp_path / "bad.wav", samples, 1_000, subtype="FLOAT")
     info = probe(tmp_path / "bad.wav")
     assert read_segment(info, 0, 600).shape == (1, 600)
-    with pytest.raises(DataError, match=r"bad\.wav: holds values .* the first at 0\.60 s"):
+    with pytest.raises(
+        DataError, match=r"bad\.wav: contains non-finite values .* the first at 0\.60 s"
+    ):
         read_segment(info, 500, 200)
 
 

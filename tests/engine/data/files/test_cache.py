@@ -140,5 +140,5 @@ def test_a_folder_that_cannot_be_made_is_one_message(
 ) -> None:
     write(tmp_path / "train" / "a.wav", noise)
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match=r"data\.cache: .*file/copies: can't keep a copy of"):
+    with pytest.raises(DataError, match=r"data\.cache: .*file/copies: can't cache a copy of"):
         open_dataset(make_config("bandwidth", cache=tmp_path / "file" / "copies"), "train")

@@ -79,8 +79,8 @@ def test_changed_and_new_files_are_read_again_and_told_of(
     assert dataset.durations_s().shape == (len(dataset),)
     (record,) = caplog.records
     assert record.getMessage() == (
-        f"warning: {manifest}: 4 files are not as noted there (new or changed), such as "
-        f"{tmp_path}/train/1/vocals.wav; read again; `sepdash data index {tmp_path}/train` notes them anew"
+        f"warning: {manifest}: out of date, 4 files are new or changed, for example "
+        f"{tmp_path}/train/1/vocals.wav; read from the files; update the index with `sepdash data index {tmp_path}/train`"
     )
 
 
@@ -93,4 +93,4 @@ def test_a_broken_manifest_is_told_of_and_not_needed(
     assert len(open_dataset(make_config("stems"), "train")) == 3
     assert len(opened) == 6
     (record,) = caplog.records
-    assert "no manifest that can be read" in record.getMessage()
+    assert "not a valid index" in record.getMessage()

@@ -47,8 +47,8 @@ def test_mixed_rates_are_refused_with_an_example_of_each(make_config: MakeConfig
         (problem,) = caught.value.problems
         assert problem.key == "data.train"
         assert problem.message == (
-            "mixed sample rates: 8000 Hz in 2 files (such as /d/0.wav), 16000 Hz in 1 file (such as "
-            "/d/1.wav); expected one single rate; convert the files, or set data.resample = 'any' "
+            "mixed sampling rates: 8000 Hz in 2 files (for example /d/0.wav), 16000 Hz in 1 file (for example "
+            "/d/1.wav); expected a single rate; convert the files, or set data.resample = 'any' "
             "to resample each to 8000 Hz"
         )
 
@@ -65,7 +65,7 @@ def test_uniform_takes_another_single_rate_and_never_does_not(make_config: MakeC
     never = make_config("bandwidth", resample="never").data
     assert len(make_sources(infos(8000), never, setting="s")) == 1
     with pytest.raises(
-        DataError, match=r"have 16000 Hz, but data\.rate_hz is 8000 .*set data\.rate_hz = 16000"
+        DataError, match=r"is 16000 Hz, but data\.rate_hz = 8000 .*set data\.rate_hz = 16000"
     ):
         make_sources(infos(16000), never, setting="s")
 

@@ -136,7 +136,7 @@ def test_a_killed_reader_is_named(dataset: Dataset) -> None:
         take(loader, 2)
         os.kill(loader.process_ids[0], signal.SIGKILL)
         with pytest.raises(
-            ReaderDied, match=r"reader process 0 ended unexpectedly .*batch\.workers"
+            ReaderDied, match=r"reader process 0 exited unexpectedly .*batch\.workers"
         ):
             take(loader, 1000)
 

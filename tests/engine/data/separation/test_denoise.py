@@ -155,5 +155,8 @@ def test_problems_of_both_folders_come_together(
 def test_noise_too_short_to_be_split(open_denoise: OpenDenoise, write_audio: WriteAudio) -> None:
     write_audio("train/a.wav")
     write_audio("noise/click.wav", samples=np.array([0.5]))
-    with pytest.raises(DataError, match=r"click\.wav: too short to be split.*data\.noise_valid"):
+    with pytest.raises(
+        DataError,
+        match=r"click\.wav: too short to split into training and validation.*data\.noise_valid",
+    ):
         open_denoise("train")

@@ -136,9 +136,9 @@ def test_sides_swap_and_short_tracks_are_padded(
 
 
 def test_a_mixture_file_and_changed_stems_do_not_go_together(make_config: MakeConfig) -> None:
-    with pytest.raises(ConfigError, match="mixture = 'mixture' is read as it is"):
+    with pytest.raises(ConfigError, match="mixture = 'mixture' is read from file"):
         make_config("stems", mixture="mixture", remix=0.5)
-    with pytest.raises(ConfigError, match="nothing to swap"):
+    with pytest.raises(ConfigError, match="swap_channels = true requires channels = 2"):
         make_config("stems", swap_channels=True)
 
 

@@ -134,7 +134,10 @@ def test_validation_does_not_depend_on_the_seed(
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"num_speakers": 4}, "a mixture has 4 speakers, found files of 3 (ada, bob, cyd)"),
+        (
+            {"num_speakers": 4},
+            "mixtures need at least 4 speakers, found files of 3 (ada, bob, cyd)",
+        ),
         ({"held_out": "9.wav"}, "found files that match data.held_out = '9.wav' of 0 (none)"),
         ({"held_out": "*"}, "do not match data.held_out = '*' of 0 (none)"),
     ],

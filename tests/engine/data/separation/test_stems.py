@@ -105,21 +105,23 @@ def test_all_problems_of_all_tracks_at_once(
     root = tmp_path / "train"
     messages = [problem.message for problem in caught.value.problems]
     assert {problem.key for problem in caught.value.problems} == {"data.train"}
-    assert messages[0] == f"{root}/no-bass: no stem 'bass', found drums.wav, vocals.wav"
-    assert messages[1] == f"{root}/twice: stem 'vocals' is there 2 times: vocals.flac, vocals.wav"
+    assert messages[0] == f"{root}/no-bass: stem 'bass' is missing, found drums.wav, vocals.wav"
+    assert (
+        messages[1] == f"{root}/twice: 2 files for stem 'vocals': vocals.flac, vocals.wav; keep one"
+    )
     assert messages[2] == (
-        f"{root}/unequal: stems differ in length or rate: vocals.wav 2000 samples at 8000 Hz, "
-        "bass.wav 2000 samples at 8000 Hz, drums.wav 1999 samples at 8000 Hz; cut them to equal lengths"
+        f"{root}/unequal: stems differ in length or sampling rate: vocals.wav 2000 samples at 8000 Hz, "
+        "bass.wav 2000 samples at 8000 Hz, drums.wav 1999 samples at 8000 Hz; make them equal"
     )
     assert messages[3].startswith(f"{root}/unreadable/drums.wav: can't be read as audio")
-    assert messages[4] == f"{root}/void: no stem 'vocals', found no audio files"
+    assert messages[4] == f"{root}/void: stem 'vocals' is missing, found no audio files"
     assert len(messages) == 7
 
 
 def test_a_folder_of_files_in_place_of_tracks(config: RunConfig, write_audio: WriteAudio) -> None:
     write_audio("train/vocals.wav")
     with pytest.raises(
-        DataError, match=r"data\.train: no track folders in .*expected <track>/vocals\.flac"
+        DataError, match=r"data\.train: no tracks in .*expected <track>/vocals\.flac"
     ):
         open_dataset(config, "train")
 
@@ -133,6 +135,6 @@ def test_tracks_of_mixed_rates(make_config: MakeConfig, write_audio: WriteAudio)
     for track, rate_hz in (("a", 8000), ("b", 16000)):
         for stem in ("vocals", "accompaniment"):
             write_audio(f"train/{track}/{stem}.wav", rate_hz=rate_hz)
-    with pytest.raises(DataError, match="mixed sample rates: 8000 Hz in 2 files"):
+    with pytest.raises(DataError, match="mixed sampling rates: 8000 Hz in 2 files"):
         open_dataset(make_config("stems"), "train")
     assert len(open_dataset(make_config("stems", resample="any"), "train")) == 2

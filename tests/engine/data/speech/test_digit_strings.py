@@ -141,8 +141,8 @@ def test_the_manifests_are_data_of_a_run(digits: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda d: [p.unlink() for p in d.glob("*/*_0[56].wav")], "no takes from 05 on, to train on"),
-        (lambda d: [p.unlink() for p in d.glob("*/*_0[34].wav")], "no takes 00 to 04, to test on"),
+        (lambda d: [p.unlink() for p in d.glob("*/*_0[56].wav")], r"no takes 05 and above \(for training\)"),
+        (lambda d: [p.unlink() for p in d.glob("*/*_0[34].wav")], r"no takes 00 to 04 \(for validation\)"),
         (lambda d: (d / "ann" / "0_05.wav").write_bytes(b""), "0_05.wav: can't be read as audio"),
         (lambda d: soundfile.write(d / "ann" / "0_05.wav", np.zeros(9), 16_000), "8000 Hz, 16000 Hz"),
         (lambda d: (d.parent / "out").mkdir() or (d.parent / "out" / "x").touch(), "not empty"),

@@ -49,7 +49,7 @@ def test_utterances_are_in_order_of_path_and_start_with_the_short_left_out(manif
     assert train.texts == ["one two", "three", "four"]
     assert train.durations_s().tolist() == pytest.approx([4.0, 2.7, 2.0])
     assert str(train.left_out) == (
-        "1 of 4 utterances (0.2 s) is left out: 1 is shorter than data.min_s = 0.3 s"
+        "1 of 4 utterances (0.2 s) skipped: 1 shorter than data.min_s = 0.3 s"
     )
     valid = SpeechDataset(speech(manifest), "valid")
     assert valid.texts == ["too short", "one two", "three", "four"]
@@ -102,7 +102,9 @@ def test_the_hash_does_not_depend_on_where_the_data_lie(manifest: Path, tmp_path
 
 
 def test_a_training_set_of_which_nothing_is_left(manifest: Path) -> None:
-    with pytest.raises(DataError, match=r"data\.train: .*nothing to train on, 4 of 4 utterances"):
+    with pytest.raises(
+        DataError, match=r"data\.train: .*no usable training utterances, 4 of 4 utterances"
+    ):
         SpeechDataset(speech(manifest, min_s=8.0, max_s=9.0), "train")
 
 

@@ -146,7 +146,7 @@ def test_bad_input_is_refused_before_anything_is_written(tmp_path, apply):
         apply([tmp_path / "in.wav", tmp_path / "other" / "in.wav"], out)
     with pytest.raises(ValueError, match="overlap"):
         apply([tmp_path / "in.wav"], out, overlap=1.5)
-    with pytest.raises(ValueError, match="less than 64 samples"):
+    with pytest.raises(ValueError, match="is shorter than 64 samples"):
         apply([tmp_path / "in.wav"], out, chunk_s=0.001)
     assert not out.exists()
     _noise(tmp_path / "in.denoised.wav", 0.1, 16_000)
@@ -196,7 +196,9 @@ def test_no_space_left_is_said_and_leaves_nothing(tmp_path, apply, rate_hz, limi
     # A write beyond the limit fails like one on a full disk.
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, before[1]))
     try:
-        with pytest.raises(OSError, match=r"in\.denoised\.wav: can't be written, .* MiB are free"):
+        with pytest.raises(
+            OSError, match=r"in\.denoised\.wav: can't be written \(.*\); .* MiB are free"
+        ):
             apply([tmp_path / "in.wav"], tmp_path / "out", chunk_s=0.5)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -207,9 +209,7 @@ def test_a_value_that_is_no_number_is_refused_with_its_place(tmp_path, apply):
     samples = _noise(tmp_path / "in.wav", 2.0, 16_000)
     samples[20_000] = np.nan
     soundfile.write(tmp_path / "in.wav", samples, 16_000, subtype="FLOAT")
-    with pytest.raises(
-        ValueError, match=r"in\.wav: holds values that are no numbers .* at 1\.25 s"
-    ):
+    with pytest.raises(ValueError, match=r"in\.wav: contains non-finite values .* at 1\.25 s"):
         apply([tmp_path / "in.wav"], tmp_path / "out", chunk_s=0.5, overlap=0.0)
     assert list((tmp_path / "out").iterdir()) == []
 

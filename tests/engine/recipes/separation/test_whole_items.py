@@ -94,5 +94,5 @@ def test_whole_items_are_trained_by_any_plan(
 
 
 def test_changed_stems_stay_segments(make_config) -> None:
-    with pytest.raises(ConfigError, match="changed stems"):
+    with pytest.raises(ConfigError, match="augmented stems"):
         make_config(data={"short_files": "whole", "remix": 0.5})

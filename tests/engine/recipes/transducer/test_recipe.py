@@ -49,7 +49,10 @@ def test_sizes_are_seconds_and_tokens(speech_config, tones):
 
 @pytest.mark.parametrize(
     ("validation", "told"),
-    [({"clips": 2}, "no audio to listen to"), ({"full_files": True}, "is always judged whole")],
+    [
+        ({"clips": 2}, "produces no audio"),
+        ({"full_files": True}, "is always evaluated on whole files"),
+    ],
 )
 def test_what_speech_has_no_use_for_is_refused(speech_config, validation, told):
     with pytest.raises(ConfigError, match=told):

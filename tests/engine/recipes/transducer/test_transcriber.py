@@ -142,7 +142,7 @@ def test_long_files_are_told_of(checkpoint, tones, capsys):
     path = str(tones / "valid-3.wav")
     assert transcribe.main([str(checkpoint), path, "--device", "cpu", "--longest", "0.5"]) == 0
     told = capsys.readouterr()
-    assert "is longer than 0.5 s; read in" in told.err
+    assert "exceeds 0.5 s; split into" in told.err
     assert told.out.startswith(f"{path}: ")
 
 
@@ -181,11 +181,13 @@ def test_a_stream_is_printed_as_it_grows(streaming, checkpoint, tones, capsys):
     assert lines[0] == path
     assert re.fullmatch(r" +\d\.\d\d s  \w.*", lines[1])
     assert transcribe.main([str(checkpoint), path, "--device", "cpu", "--stream"]) == 2
-    assert "a Conformer hears the whole utterance first" in capsys.readouterr().err
+    assert "a Conformer needs the whole utterance and can't stream" in capsys.readouterr().err
 
 
 def test_models_of_the_other_task_are_refused_by_name(checkpoint, make_config, tmp_path, capsys):
-    with pytest.raises(CheckpointError, match="writes text; use `sepdash transcribe`"):
+    with pytest.raises(
+        CheckpointError, match="is a speech-recognition model; use `sepdash transcribe`"
+    ):
         load_model(checkpoint)
     config = make_config()
     model = open_recipe(config).build_model()
@@ -195,5 +197,5 @@ def test_models_of_the_other_task_are_refused_by_name(checkpoint, make_config, t
     soundfile.write(sound, np.zeros(800), 8_000)
     assert transcribe.main([str(other), str(sound), "--device", "cpu"]) == 2
     message = capsys.readouterr().err
-    assert "separates audio (data.kind = 'stems'); use `sepdash separate`" in message
+    assert "is an audio-separation model (data.kind = 'stems'); use `sepdash separate`" in message
     assert "Traceback" not in message

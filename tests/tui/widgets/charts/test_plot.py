@@ -35,7 +35,7 @@ def test_an_empty_chart_says_why():
     rows = text(plot.compose(Plot("Loss", empty="waiting in the queue"), 40, 6))
     assert any(row.strip() == "waiting in the queue" for row in rows)
     nothing = line([float("nan")] * 3)
-    assert "no points yet" in "".join(text(plot.compose(Plot("Loss", lines=(nothing,)), 40, 6)))
+    assert "no data yet" in "".join(text(plot.compose(Plot("Loss", lines=(nothing,)), 40, 6)))
 
 
 def test_one_point_is_a_visible_dot():
