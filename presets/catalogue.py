@@ -46,9 +46,25 @@ class PresetInfo:
     problem: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One file of an `extends` chain, and the settings in it; `origin` as in `PresetInfo`."""
+
+    name: str
+    path: Path
+    origin: str
+    text: str
+    document: Mapping[str, Any]
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The settings, without the head of the preset."""
+        return {key: self.document[key] for key in self.document if key not in _HEAD}
+
+
 # The method `list` below hides the built-in of that name from annotations inside the class.
 Presets = list[PresetInfo]
-Documents = list[dict[str, Any]]
+Layers = list[Layer]
 Names = list[str]
 
 
@@ -70,14 +86,14 @@ class Catalogue:
             PresetError: unknown name, broken file, or a chain that leads back to itself.
         """
         values: dict[str, Any] = {}
-        for document in reversed(self._chain(name)):
-            values = merge(values, {key: document[key] for key in document if key not in _HEAD})
+        for layer in reversed(self.layers(name)):
+            values = merge(values, layer.values)
         return values
 
     def source(self, name: str) -> str:
         """Return the TOML text of a preset, as its author wrote it."""
         path, _ = self._find(name)
-        return _read_text(path)
+        return read_text(path)
 
     def info(self, name: str) -> PresetInfo:
         """Describe one preset.
@@ -94,7 +110,7 @@ class Catalogue:
         Raises:
             PresetError: as `read` does.
         """
-        return [str(document["extends"]) for document in self._chain(name)[:-1]]
+        return [str(layer.document["extends"]) for layer in self.layers(name)[:-1]]
 
     def check_new(self, name: str) -> None:
         """Make sure that a preset can be saved under a name without replacing one of the user's.
@@ -167,23 +183,28 @@ class Catalogue:
             raise PresetError(f"unknown preset {name!r}{_hint(name, places)}")
         return place
 
-    def _chain(self, name: str) -> Documents:
-        """Return the documents from `name` down to the one that extends nothing."""
-        chain: Documents = []
+    def layers(self, name: str) -> Layers:
+        """Return the files from `name` down to the one that extends nothing.
+
+        Raises:
+            PresetError: as `read` does.
+        """
+        chain: Layers = []
         seen: set[Path] = set()
         names = [name]
         shipped_only = False
         while True:
             try:
-                path, _ = self._find(names[-1], shipped_only=shipped_only)
+                path, origin = self._find(names[-1], shipped_only=shipped_only)
             except PresetError as error:
                 where = f"preset {names[-2]!r} extends an " if len(names) > 1 else ""
                 raise PresetError(f"{where}{error}") from None
             if path in seen:
                 raise PresetError(f"presets extend each other in a cycle: {' -> '.join(names)}")
             seen.add(path)
-            document = parse_file(path)
-            chain.append(document)
+            text = read_text(path)
+            document = parse(text, path)
+            chain.append(Layer(names[-1], path, origin, text, document))
             base = document.get("extends")
             if base is None:
                 return chain
@@ -236,13 +257,19 @@ def parse_file(path: Path) -> dict[str, Any]:
     Raises:
         PresetError: when it can't be read or is not valid TOML.
     """
+    return parse(read_text(path), path)
+
+
+def parse(text: str, path: Path) -> dict[str, Any]:
+    """Read the text of the TOML file at `path`; raises what `parse_file` raises."""
     try:
-        return tomllib.loads(_read_text(path))
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise PresetError(f"{path} is not valid TOML: {error}") from None
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Return the text of a file; raises what `parse_file` raises."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from presets.catalogue import EXPERIMENTS, SHIPPED, PresetError, names_in, parse_file
+from presets.catalogue import (
+    EXPERIMENTS,
+    SHIPPED,
+    PresetError,
+    names_in,
+    parse,
+    parse_file,
+    read_text,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +30,16 @@ class ExperimentInfo:
     path: Path
     description: str
     problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentFile:
+    """One experiment file that was read."""
+
+    name: str
+    path: Path
+    text: str
+    values: dict[str, Any]
 
 
 class ExperimentFiles:
@@ -40,21 +58,31 @@ class ExperimentFiles:
         return tuple(_describe(name, path) for name, path in sorted(self._paths.items()))
 
     def read(self, name_or_path: str) -> tuple[str, dict[str, Any]]:
-        """Return the name and the values of an experiment.
+        """Return the name and the values of an experiment; raises what `open` raises."""
+        file = self.open(name_or_path)
+        return file.name, file.values
+
+    def open(self, name_or_path: str) -> ExperimentFile:
+        """Read an experiment.
 
         Raises:
             PresetError: when there is none of that name, or the file can't be read.
         """
         if name_or_path in self._paths:
-            return name_or_path, parse_file(self._paths[name_or_path])
+            return _opened(name_or_path, self._paths[name_or_path])
         path = Path(name_or_path).expanduser()
         if path.suffix == ".toml" or path.is_file():
-            return path.stem, parse_file(path)
+            return _opened(path.stem, path)
         close = difflib.get_close_matches(name_or_path, self._paths, n=1)
         hint = (
             f", did you mean {close[0]!r}?" if close else "; `sepdash sweep` lists all experiments"
         )
         raise PresetError(f"unknown experiment {name_or_path!r}{hint}")
+
+
+def _opened(name: str, path: Path) -> ExperimentFile:
+    text = read_text(path)
+    return ExperimentFile(name, path, text, parse(text, path))
 
 
 def _describe(name: str, path: Path) -> ExperimentInfo:

@@ -5,12 +5,15 @@ Values are those of TOML and JSON: tables, lists, text, numbers, booleans. Indep
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from typing import Any
 
 # Sections in which every kind has its own settings.
 _WITH_VARIANTS = ("data", "model", "loss")
+
+# Section and kind -> kinds beside which files of 2026-11-22 may hold settings of that kind, and which.
+_WAITING = {("loss", "spectral"): (("si_sdr", "l1", "rnnt"), ("windows", "reduction"))}
 
 
 def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
@@ -24,10 +27,19 @@ def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
         below = result.get(key)
         if isinstance(value, Mapping) and isinstance(below, Mapping):
             afresh = _starts_afresh(key, below, value)
-            result[key] = deepcopy(dict(value)) if afresh else merge(below, value)
+            result[key] = _afresh(key, below, value) if afresh else merge(below, value)
         else:
             result[key] = deepcopy(value)
     return result
+
+
+def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted key and the value of each setting in nested values."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def difference(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -51,6 +63,13 @@ def difference(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, 
         else:
             top[key] = deepcopy(value)
     return top if merge(base, top) == dict(values) else None
+
+
+def _afresh(name: str, below: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a section of another kind, with what an old file below it holds for that kind."""
+    others, waiting = _WAITING.get((name, str(top["kind"])), ((), ()))
+    kept = {key: below[key] for key in waiting if key in below and below.get("kind") in others}
+    return deepcopy({**kept, **top})
 
 
 def _starts_afresh(name: str, below: Mapping[str, Any], top: Mapping[str, Any]) -> bool:

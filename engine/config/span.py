@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, GetCoreSchemaHandler
+from pydantic import AfterValidator, GetCoreSchemaHandler, WithJsonSchema
 from pydantic_core import CoreSchema, core_schema
 
 from engine.config.old_names import current_clock
@@ -67,7 +67,15 @@ class Span:
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: Any) -> dict[str, Any]:
-        return {"type": "string", "format": "span", "examples": ["1000 updates"]}
+        return _as_text(_PATTERN.pattern)
+
+
+def _as_text(pattern: str) -> dict[str, Any]:
+    """Return the JSON schema of a span; the name of a clock in `pattern` is narrowed to those known."""
+    pattern = pattern.replace("([a-z_]+)", f"(?:{'|'.join(CLOCKS)})")
+    return {
+        "type": "string", "format": "span", "pattern": f"^{pattern}$", "examples": ["1000 updates"],
+    }  # fmt: skip
 
 
 def _above_zero(span: Span) -> Span:
@@ -76,4 +84,6 @@ def _above_zero(span: Span) -> Span:
     return span
 
 
-PositiveSpan = Annotated[Span, AfterValidator(_above_zero)]
+# Text that is no 0 before the clock: what `_above_zero` accepts.
+_POSITIVE = rf"(?!\s*[0_.]+(?:[eE]|\s)){_PATTERN.pattern}"
+PositiveSpan = Annotated[Span, AfterValidator(_above_zero), WithJsonSchema(_as_text(_POSITIVE))]

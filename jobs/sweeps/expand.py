@@ -11,7 +11,7 @@ from engine.config.errors import ConfigError, Problem
 from engine.config.loading import load_config
 from engine.config.schema import RunConfig
 from jobs.sweeps.experiment import Experiment
-from presets.merging import merge
+from presets.merging import leaves, merge
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +53,18 @@ def expand(experiment: Experiment, base: Mapping[str, Any]) -> list[Variant]:
     return variants
 
 
-def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the dotted key and the value of each setting in nested values."""
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
 def put(values: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
     """Return `values` with a setting changed."""
-    for part in reversed(key.split(".")):
-        value = {part: value}
-    return merge(values, value)
+    return merge(values, nested(key, value))
+
+
+def nested(key: str, value: Any) -> dict[str, Any]:
+    """Return nested values that hold one setting, given by its dotted key."""
+    *sections, name = key.split(".")
+    values = {name: value}
+    for section in reversed(sections):
+        values = {section: values}
+    return values
 
 
 def _is_of_base(error: ConfigError, base: Mapping[str, Any]) -> bool:

@@ -68,3 +68,13 @@ _values = st.dictionaries(st.sampled_from(["model", "loss", "seed"]), _plain | _
 def test_difference_merges_back_or_says_that_it_can_not(base: Any, values: Any) -> None:
     top = difference(base, values)
     assert top is None or merge(base, top) == values
+
+
+def test_settings_of_the_spectral_loss_beside_another_one_wait_for_it_as_they_did():
+    base = {"loss": {"kind": "si_sdr", "windows": [64], "reduction": "sum"}}
+    assert merge(base, {"loss": {"kind": "spectral", "reduction": "mean"}}) == {
+        "loss": {"kind": "spectral", "windows": [64], "reduction": "mean"}
+    }
+    assert merge(base, {"loss": {"kind": "l1"}}) == {"loss": {"kind": "l1"}}
+    other = {"loss": {"kind": "mine", "windows": [64]}}
+    assert merge(other, {"loss": {"kind": "spectral"}}) == {"loss": {"kind": "spectral"}}

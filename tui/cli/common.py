@@ -8,13 +8,16 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
 from engine.config.old_names import current_setting
 from jobs.home import Home
+
+if TYPE_CHECKING:
+    from jobs.sweeps.origins import SettingOrigin
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -115,6 +118,18 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: st
             for index, (text, width) in enumerate(zip(row, widths, strict=True))
         ]
         click.echo("  ".join(cells).rstrip())
+
+
+def print_origins(settings: Sequence[SettingOrigin], *, as_json: bool) -> None:
+    """Print settings with what set each of them, and the paths of the files."""
+    from tui.reports import origins
+
+    if as_json:
+        print_json([origins.record(item) for item in settings])
+        return
+    print_table(origins.HEADERS, origins.rows(settings))
+    for line in origins.files(settings):
+        click.echo(line, err=True)
 
 
 def complete_run(ctx: click.Context, param: click.Parameter, text: str) -> list[CompletionItem]:

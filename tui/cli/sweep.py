@@ -15,6 +15,7 @@ from tui.cli.common import (
     json_option,
     note_new_names,
     print_json,
+    print_origins,
     print_table,
     with_home,
 )
@@ -51,6 +52,10 @@ def _complete(ctx: click.Context, param: click.Parameter, text: str) -> list[Com
     callback=note_new_names,
     help="Override a setting in all runs; settings of a variant take precedence. Can be repeated.",
 )
+@click.option(
+    "--origins", metavar="VARIANT",
+    help="Show each value of a variant with what set it, and queue nothing.",
+)  # fmt: skip
 @click.option("--yes", is_flag=True, help="Queue without asking for confirmation.")
 @json_option
 @with_home
@@ -59,6 +64,7 @@ def sweep(
     *,
     dry_run: bool,
     assignments: tuple[str, ...],
+    origins: str | None,
     yes: bool,
     as_json: bool,
     home: Home,
@@ -69,17 +75,27 @@ def sweep(
     """
     from jobs.store.reader import StoreReader
     from jobs.sweeps.measured import Measured
+    from jobs.sweeps.origins import variant_origins
     from jobs.sweeps.plan import plan_sweep, queue_sweep
     from presets.catalogue import Catalogue
     from presets.experiment_files import ExperimentFiles as Files
 
     files = Files(home.presets)
     if experiment is None:
+        if origins is not None:
+            raise click.UsageError("--origins needs an EXPERIMENT")
         _print_list(files, as_json=as_json)
         return
     name, values = files.read(experiment)
     with StoreReader(home.store) as reader:
         measured = Measured.of(reader)
+    if origins is not None:
+        settings = variant_origins(
+            files.open(experiment), Catalogue(home.presets),
+            variant=origins, assignments=assignments, measured=measured,
+        )  # fmt: skip
+        print_origins(settings, as_json=as_json)
+        return
     plan = plan_sweep(
         name, values, Catalogue(home.presets), assignments=assignments, measured=measured
     )
