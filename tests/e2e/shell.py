@@ -32,3 +32,8 @@ class Shell:
         """Return `sepdash show RUN --json`."""
         shown: dict[str, Any] = json.loads(self.run("show", run, "--json"))
         return shown
+
+    def runs(self) -> list[dict[str, Any]]:
+        """Return `sepdash runs --json`."""
+        listed: list[dict[str, Any]] = json.loads(self.run("runs", "--json"))
+        return listed

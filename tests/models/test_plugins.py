@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
@@ -187,16 +186,6 @@ def test_a_good_model_is_found() -> None:
     found = found_of(point("good", Good))
     assert found.parts == {"good": Good}
     assert found.broken == {}
-
-
-def test_the_class_of_the_readme_is_a_good_model(repository: Path) -> None:
-    text = (repository / "README.md").read_text()
-    (block,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    names = {"PluginModel": PluginModel, "Literal": Literal, "setting": setting}
-    exec(compile(block, "README.md", "exec", dont_inherit=True), names)
-    found = found_of(point("my_model", names["MyModel"]))
-    assert found.broken == {}
-    assert "my_model" in text.partition('[project.entry-points."sepdash.models"]')[2]
 
 
 @pytest.mark.parametrize(
