@@ -40,6 +40,7 @@ TABLES = {
     "clips": "Audio files and spectrograms kept of validation items.",
     "system": "CPU, memory and GPU use over time.",
     "workers": "The workers that are alive, with their device and heartbeat.",
+    "run_needs": "What a run needs before it starts: a trained run, which it waits for, or a folder of weights. `checkpoint` is what the setting `key` was resolved to at the start.",
     "requests": "Requests to running runs, such as to stop; a worker answers them.",
 }
 

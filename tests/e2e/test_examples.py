@@ -1,4 +1,4 @@
-"""The files of `examples/`: a package with a model that trains from the command line, presets, units."""
+"""The files of `examples/`: packages with a model and a recipe, installed and trained; presets, units."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ import os
 import shlex
 import subprocess
 import sys
-import tomllib
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from engine.config.counters import Counters
 from engine.data.synthetic import write_dataset
+from engine.recipes.base import Opening, UpdateMade
 from tests.e2e.shell import Shell
 from tests.pages import ROOT
 
@@ -21,39 +25,49 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 EXAMPLES = ROOT / "examples"
 OWN_MODEL = EXAMPLES / "own_model"
+OWN_RECIPE = EXAMPLES / "own_recipe"
 
 
 @pytest.fixture
-def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Put the example package on the path of children, with the metadata an installer writes."""
-    project = tomllib.loads((OWN_MODEL / "pyproject.toml").read_text())["project"]
-    folder = (
-        tmp_path / "site" / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
-    )
-    folder.mkdir(parents=True)
-    (folder / "METADATA").write_text(
-        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
-    )
-    points = "".join(
-        f"[{group}]\n" + "".join(f"{name} = {target}\n" for name, target in named.items())
-        for group, named in project["entry-points"].items()
-    )
-    (folder / "entry_points.txt").write_text(points)
-    (folder.parent / "gated_conv").symlink_to(OWN_MODEL / "gated_conv")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(folder.parent)]))
-    return folder.parent
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Shell]:
+    """Return a function that builds and installs a package, and returns a shell that finds it."""
+    site = tmp_path / "site"
+
+    def install(package: Path) -> Shell:
+        # Its build tool is that of sepdash, which uv has kept; without it, uv fetches it.
+        command = [
+            "uv",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--target",
+            str(site),
+            str(package),
+        ]
+        if subprocess.run([*command, "--offline"], capture_output=True, check=False).returncode:
+            result = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert result.returncode == 0, result.stderr
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(site)]))
+        return Shell(tmp_path / "home", cwd=tmp_path)
+
+    return install
 
 
-@pytest.mark.usefixtures("installed")
-def test_own_model_trains_from_its_preset(shell: Shell, tmp_path: Path) -> None:
+def words_of(settings: dict[str, object]) -> list[str]:
+    """Return the `--set` words of settings."""
+    return [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+
+
+def test_own_model_trains_from_its_preset(install: Callable[[Path], Shell], tmp_path: Path) -> None:
+    shell = install(OWN_MODEL)
     data = tmp_path / "data"
     write_dataset(data, tracks=2, duration_s=2.0, rate_hz=16_000)
     settings = {
         "data.train": data / "train", "data.valid": data / "valid", "data.noise": data / "train",
         "schedule.length": "4 updates", "model.width": 4, "precision.threads": 1,
     }  # fmt: skip
-    assignments = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-    shell.run("enqueue", "gated_conv/denoise", "--name", "own", *assignments)
+    shell.run("enqueue", "gated_conv/denoise", "--name", "own", *words_of(settings))
     shell.run("worker", "--drain", "--device", "cpu")
     run = shell.show("own")
     assert run["run"]["state"] == "finished", run["run"]["message"]
@@ -63,6 +77,53 @@ def test_own_model_trains_from_its_preset(shell: Shell, tmp_path: Path) -> None:
     assert "gated_conv" in shell.run("doctor")
     keys = {item["key"] for item in json.loads(shell.run("presets", "--settings", "--json"))}
     assert "model.width" in keys
+    code = "import sys, gated_conv.settings; print('torch' in sys.modules)"
+    assert python(code) == "False"
+
+
+def test_own_recipe_trains_from_its_preset(
+    install: Callable[[Path], Shell], tmp_path: Path
+) -> None:
+    shell = install(OWN_RECIPE)
+    data = tmp_path / "data"
+    write_dataset(data, tracks=2, duration_s=3.0, rate_hz=16_000)
+    settings = {
+        "data.train": data / "train", "data.valid": data / "valid", "data.segment_s": 0.5,
+        "schedule.length": "6 updates", "validation.every": "3 updates", "logging.every": "1 updates",
+        "batch.items": 4, "batch.micro_batch": 2, "model.width": 8, "precision.threads": 1,
+    }  # fmt: skip
+    assert "hidden_share" in shell.run(
+        "presets", "masked_frames/small", "--full", *words_of(settings)
+    )
+    for name, more in (("whole", {}), ("continued", {"init_from": "whole"})):
+        words = words_of({**settings, **more})
+        shell.run("enqueue", "masked_frames/small", "--name", name, *words)
+    shell.run("worker", "--drain", "--device", "cpu")
+    for name in ("whole", "continued"):
+        run = shell.show(name)
+        assert run["run"]["state"] == "finished", run["run"]["message"]
+        assert 0 < run["run"]["best"] < 100
+    parts = sorted((shell.home / "runs").glob("*/checkpoints/last-*/recipe.safetensors"))
+    assert len(parts) == 2
+    state = load_file(parts[0])
+    # Where both begin, and powers of the audio lie below 1.
+    assert state["state.mean"].max() < 0
+    assert not torch.equal(state["state.variance"], torch.ones(257))
+    assert "visible_error" in shell.run("logs", "whole")
+    compared = json.loads(
+        shell.run("compare", "whole", "continued", "--metric", "val_loss", "--json")
+    )
+    assert compared["metric"] == "val_loss", compared
+    assert "masked_frames" in shell.run("doctor")
+    settings_modules = ("spec", "loss_settings", "data_settings", "data_kind", "model_settings")
+    code = f"import sys, {', '.join(f'masked_frames.{name}' for name in settings_modules)}"
+    assert python(f"{code}; print('torch' in sys.modules)") == "False"
+
+
+def python(code: str) -> str:
+    """Return what code prints in a fresh interpreter that sees the installed packages."""
+    command = [sys.executable, "-P", "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def test_own_model_keeps_the_length_of_any_input(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,12 +135,24 @@ def test_own_model_keeps_the_length_of_any_input(monkeypatch: pytest.MonkeyPatch
         assert network(torch.randn(2, 2, length)).shape == (2, 3, 2, length)
 
 
-@pytest.mark.usefixtures("installed")
-def test_settings_of_the_own_model_load_no_torch() -> None:
-    code = "import sys, gated_conv.settings; print('torch' in sys.modules)"
-    command = [sys.executable, "-P", "-c", code]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "False"
+def test_own_recipe_moves_mean_and_variance_unless_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(OWN_RECIPE))
+    from masked_frames.recipe import F, MaskedFrames  # type: ignore[import-not-found]
+
+    recipe = MaskedFrames(SimpleNamespace(loss=SimpleNamespace(norm_rate=0.5)), opening=Opening())
+    recipe.start_state(torch.nn.Identity(), torch.device("cpu"))
+    # Four frames of 1, 1, 3, 3: mean 2, mean square 5, variance 1.
+    sums = {
+        "frames": torch.tensor(4.0), "sum": torch.full((F,), 8.0),
+        "sum_of_squares": torch.full((F,), 20.0),
+    }  # fmt: skip
+    nothing = {name: tensor * torch.nan for name, tensor in sums.items()}
+    for skipped, statistics, mean in ((0.0, sums, 1.0), (1.0, nothing, 1.0), (0.0, sums, 1.5)):
+        made = UpdateMade(Counters(), 1, torch.tensor(skipped), statistics)
+        recipe.after_step(torch.nn.Identity(), made)
+        state = recipe.state_dict().tensors
+        assert torch.equal(state["mean"], torch.full((F,), mean))
+        assert torch.equal(state["variance"], torch.ones(F))
 
 
 def test_the_preset_and_the_experiment_can_be_planned(shell: Shell, tmp_path: Path) -> None:
