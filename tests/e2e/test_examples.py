@@ -113,7 +113,9 @@ def test_own_recipe_trains_from_its_preset(
     compared = json.loads(
         shell.run("compare", "whole", "continued", "--metric", "val_loss", "--json")
     )
-    assert compared["metric"] == "val_loss", compared
+    continued = compared["tables"]["val_loss"][1]
+    # Both were evaluated on the same items, which are paired.
+    assert (continued["variant"], continued["difference"]["num_items"]) == ("continued", 6)
     assert "masked_frames" in shell.run("doctor")
     settings_modules = ("spec", "loss_settings", "data_settings", "data_kind", "model_settings")
     code = f"import sys, {', '.join(f'masked_frames.{name}' for name in settings_modules)}"
