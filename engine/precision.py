@@ -67,7 +67,7 @@ def backend_settings(config: PrecisionConfig) -> Iterator[None]:
             torch.use_deterministic_algorithms(False)
 
 
-def place(model: nn.Module, config: PrecisionConfig, device: torch.device) -> nn.Module:
+def place(model: nn.Module, config: PrecisionConfig, *, device: torch.device) -> nn.Module:
     """Move a network to the device, in its training layout, compiled if the config asks for it.
 
     Compiling does not change the names in its state.

@@ -20,7 +20,7 @@ from torch import Tensor
 _CUDA_PREFIX = "torch.cuda."
 
 
-def torch_seed(seed: int, update: int, micro_batch: int) -> int:
+def torch_seed(seed: int, update: int, *, micro_batch: int) -> int:
     """Return the 63-bit seed of torch's generators for one micro-batch (dropout and the like)."""
     digest = blake2b(struct.pack("<qqq", seed, update, micro_batch), digest_size=8, person=b"torch")
     return int.from_bytes(digest.digest(), "little") >> 1

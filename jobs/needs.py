@@ -45,7 +45,7 @@ class _Needed:
 
 
 def note_needs(
-    home: Home, connection: sqlite3.Connection, configs: Mapping[int, RunConfig]
+    home: Home, connection: sqlite3.Connection, *, configs: Mapping[int, RunConfig]
 ) -> None:
     """Note what runs just inserted need, inside the transaction that inserts them.
 
@@ -61,7 +61,9 @@ def note_needs(
     for run_id, config in configs.items():
         for reference in references_of(config):
             try:
-                need = _resolved(home, connection, run_id, config=config, reference=reference)
+                need = _resolved(
+                    home, connection, run_id=run_id, config=config, reference=reference
+                )
             except ConfigError as error:
                 problems |= dict.fromkeys(error.problems)
             else:
@@ -76,8 +78,8 @@ def note_needs(
 def _resolved(
     home: Home,
     connection: sqlite3.Connection,
-    run_id: int,
     *,
+    run_id: int,
     config: RunConfig,
     reference: Reference,
 ) -> NeedRecord:
@@ -85,27 +87,27 @@ def _resolved(
         raise _refusal(reference, wrong)
     folder = reference.folder
     if folder is not None:
-        _check_folder(folder, config, reference)
-        return _record(run_id, reference, None)
+        _check_folder(folder, config, reference=reference)
+        return _record(run_id, reference, needed=None)
     needed = _find(connection, reference)
     if needed.id == run_id:
         raise _refusal(reference, f"run {needed.name} can't need itself; name another run")
     _check_which(needed, reference)
     if needed.state == "finished":
-        _check_saved(home.run_folder(needed.id), needed, reference)
-    _check_fit(config, needed.config, reference, f"run {needed.name}")
-    return _record(run_id, reference, needed)
+        _check_saved(home.run_folder(needed.id), needed, reference=reference)
+    _check_fit(config, needed.config, reference=reference, where=f"run {needed.name}")
+    return _record(run_id, reference, needed=needed)
 
 
-def _record(run_id: int, reference: Reference, needed: _Needed | None) -> NeedRecord:
+def _record(run_id: int, reference: Reference, *, needed: _Needed | None) -> NeedRecord:
     return NeedRecord(
         run_id,
         reference.key,
-        reference.text,
-        None if needed is None else needed.id,
-        "" if needed is None else needed.name,
-        reference.which if needed is not None else BEST,
-        reference.only_at_start,
+        reference=reference.text,
+        needed=None if needed is None else needed.id,
+        needed_name="" if needed is None else needed.name,
+        which=reference.which if needed is not None else BEST,
+        only_at_start=reference.only_at_start,
     )
 
 
@@ -121,17 +123,17 @@ def _find(connection: sqlite3.Connection, reference: Reference) -> _Needed:
             reference, f"no run {text!r}{hint} (a folder is written with a slash: ./{text})"
         )
     run_id, name, state, config = row
-    return _Needed(run_id, name, state, upgraded(json.loads(config)))
+    return _Needed(run_id, name, state=state, config=upgraded(json.loads(config)))
 
 
-def _check_folder(folder: Path, config: RunConfig, reference: Reference) -> None:
+def _check_folder(folder: Path, config: RunConfig, *, reference: Reference) -> None:
     saved = list_checkpoints(folder)
     if not saved:
         raise _refusal(
             reference,
             f"{folder} holds no checkpoint: expected the folder of one, or of a run that has saved one",
         )
-    _check_fit(config, upgraded(trained_config(saved[0])), reference, str(folder))
+    _check_fit(config, upgraded(trained_config(saved[0])), reference=reference, where=str(folder))
 
 
 def _check_which(needed: _Needed, reference: Reference) -> None:
@@ -146,7 +148,7 @@ def _check_which(needed: _Needed, reference: Reference) -> None:
     )
 
 
-def _check_saved(folder: Path, needed: _Needed, reference: Reference) -> None:
+def _check_saved(folder: Path, needed: _Needed, *, reference: Reference) -> None:
     names = [saved.name for saved in list_checkpoints(folder)]
     which = reference.which
     there = {BEST: names, LAST: [name for name in names if name.startswith("last-")]}
@@ -159,7 +161,7 @@ def _check_saved(folder: Path, needed: _Needed, reference: Reference) -> None:
 
 
 def _check_fit(
-    config: RunConfig, trained: Mapping[str, Any], reference: Reference, where: str
+    config: RunConfig, trained: Mapping[str, Any], *, reference: Reference, where: str
 ) -> None:
     why = why_weights_do_not_fit(config, trained) if reference.key == _WEIGHTS else ""
     if why:

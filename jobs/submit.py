@@ -108,7 +108,7 @@ def enqueue_all(
                 "total_updates": _total_updates(config),
             }
             ids.append(store.insert_run(fields))
-        note_needs(home, connection, dict(zip(ids, configs, strict=True)))
+        note_needs(home, connection, configs=dict(zip(ids, configs, strict=True)))
     for run_id in ids:
         _push(home, run_id)
     return ids
@@ -151,7 +151,7 @@ def resume(home: Home, run_id: int, *, devices: int | None = None) -> None:
             reason = f"it is {state}" + ("; stop it first" if living else "")
             raise StateError(f"run {run_id} can't be resumed: {reason}")
         if devices is not None:
-            _replan(store, connection, run_id, devices)
+            _replan(store, connection, run_id=run_id, devices=devices)
         store.add_request(run_id, "resume")
         store.move(
             run_id, "queued", (state,),
@@ -160,7 +160,9 @@ def resume(home: Home, run_id: int, *, devices: int | None = None) -> None:
     _push(home, run_id)
 
 
-def _replan(store: StoreWriter, connection: sqlite3.Connection, run_id: int, devices: int) -> None:
+def _replan(
+    store: StoreWriter, connection: sqlite3.Connection, *, run_id: int, devices: int
+) -> None:
     """Change the number of processes of a run, if that leaves its data unchanged."""
     (text,) = connection.execute("SELECT config FROM runs WHERE id = ?", (run_id,)).fetchone()
     values = json.loads(text)
@@ -177,7 +179,7 @@ def _replan(store: StoreWriter, connection: sqlite3.Connection, run_id: int, dev
     config = load_config({**values, "precision": {**values["precision"], "devices": devices}})
     store.update_run(run_id, config=config.to_json(), fingerprint=config.fingerprint)
     message = f"continues with precision.devices = {devices} instead of {old}"
-    store.add_event(run_id, "info", "replanned", message=message)
+    store.add_event(run_id, "info", kind="replanned", message=message)
 
 
 def remove(

@@ -59,8 +59,8 @@ def tunable_config(values: Mapping[str, Any], assignments: Iterable[str] = ()) -
 def tune(
     home: Home,
     config: RunConfig,
-    options: Options,
     *,
+    options: Options,
     tell: Tell,
     fresh: bool = False,
     cancel: Event | None = None,
@@ -92,5 +92,5 @@ def tune(
     measurer = ChildMeasurer(cancel=cancel, environment=child_environment(device))
     result = search(config, options, measurer=measurer, tell=tell)
     home.create()
-    keep_result(folder, key, result)
+    keep_result(folder, key, result=result)
     return Found(result, kept=False)

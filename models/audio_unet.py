@@ -24,7 +24,7 @@ class AudioUNet(UNet):
         self, config: AudioUNetConfig, *, channels: int, sources: int, copies: int = 1
     ) -> None:
         adds_input = config.prediction == "difference"
-        shape = Shape(config.width, config.strides, config.residual_units, config.norm)
+        shape = Shape(config.width, config.strides, units=config.residual_units, norm=config.norm)
         super().__init__(
             shape, inputs=copies * channels, outputs=sources * channels, quiet=adds_input
         )
@@ -36,7 +36,7 @@ class AudioUNet(UNet):
     def forward(self, mix_BCT: Tensor) -> Tensor:
         """Return the estimates (B, S, C, T) of a mixture (B, K * C, T), T >= 1."""
         batch, inputs, length = mix_BCT.shape
-        padded_BCT = pad_edges(mix_BCT, 0, -length % self.hop)
+        padded_BCT = pad_edges(mix_BCT, 0, right=-length % self.hop)
         out_BNT = self.run(padded_BCT)[..., :length]
         out_BSCT = out_BNT.reshape(batch, self.sources, -1, length)
         if not self.adds_input:

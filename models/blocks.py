@@ -32,7 +32,7 @@ _TRANSPOSED: dict[Dims, type[nn.ConvTranspose1d] | type[nn.ConvTranspose2d]] = {
 }
 
 
-def pad_edges(x_BCx: Tensor, left: int, right: int, *, dims: int = 1) -> Tensor:
+def pad_edges(x_BCx: Tensor, left: int, *, right: int, dims: int = 1) -> Tensor:
     """Repeat the first sample `left` times and the last one `right` times, along the last `dims`.
 
     Equal to `F.pad(mode="replicate")`, but its gradient is deterministic on every device.
@@ -41,14 +41,14 @@ def pad_edges(x_BCx: Tensor, left: int, right: int, *, dims: int = 1) -> Tensor:
         last = x_BCx.shape[dim] - 1
         parts = [x_BCx]
         if left:
-            parts.insert(0, x_BCx.narrow(dim, 0, 1).expand(_with(x_BCx, dim, left)))
+            parts.insert(0, x_BCx.narrow(dim, 0, 1).expand(_with(x_BCx, dim, size=left)))
         if right:
-            parts.append(x_BCx.narrow(dim, last, 1).expand(_with(x_BCx, dim, right)))
+            parts.append(x_BCx.narrow(dim, last, 1).expand(_with(x_BCx, dim, size=right)))
         x_BCx = torch.cat(parts, dim=dim) if len(parts) > 1 else x_BCx
     return x_BCx
 
 
-def _with(x: Tensor, dim: int, size: int) -> list[int]:
+def _with(x: Tensor, dim: int, *, size: int) -> list[int]:
     """Return the shape of `x` with another size along `dim`."""
     shape = list(x.shape)
     shape[dim] = size
@@ -79,7 +79,9 @@ class SameConv(nn.Module):
 
     def forward(self, x_BCx: Tensor) -> Tensor:
         """Return (B, c_out, x)."""
-        y_BCx: Tensor = self.norm(self.conv(pad_edges(x_BCx, self.pad, self.pad, dims=self.dims)))
+        y_BCx: Tensor = self.norm(
+            self.conv(pad_edges(x_BCx, self.pad, right=self.pad, dims=self.dims))
+        )
         return y_BCx
 
 
@@ -99,7 +101,7 @@ class DownConv(nn.Module):
 
     def forward(self, x_BCx: Tensor) -> Tensor:
         """Return (B, c_out, x / stride); the sizes x must be multiples of the stride."""
-        padded_BCx = pad_edges(x_BCx, self.left, self.right, dims=self.dims)
+        padded_BCx = pad_edges(x_BCx, self.left, right=self.right, dims=self.dims)
         y_BCx: Tensor = self.norm(self.conv(padded_BCx))
         return y_BCx
 
@@ -124,7 +126,7 @@ class UpConv(nn.Module):
 
     def forward(self, x_BCx: Tensor) -> Tensor:
         """Return (B, c_out, x * stride)."""
-        y_BCx = self.conv(pad_edges(x_BCx, 1, 1, dims=self.dims))
+        y_BCx = self.conv(pad_edges(x_BCx, 1, right=1, dims=self.dims))
         start = self.stride + self.stride // 2
         for dim in range(-self.dims, 0):
             y_BCx = y_BCx.narrow(dim, start, x_BCx.shape[dim] * self.stride)

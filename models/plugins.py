@@ -45,13 +45,13 @@ def accept_model(point: EntryPoint, value: object) -> type[PluginModel]:
     Raises:
         TypeError: when they break a rule.
     """
-    model = accept_section(point, value, PluginModel)
+    model = accept_section(point, value, base=PluginModel)
     if model.build is PluginModel.build:
         raise TypeError(f"{point.value} has no method `build`")
     return model
 
 
-def accept_section(point: EntryPoint, value: object, base: type[AnySection]) -> type[AnySection]:
+def accept_section(point: EntryPoint, value: object, *, base: type[AnySection]) -> type[AnySection]:
     """Return settings that form a kind of their own: a literal `kind`, help on every field.
 
     Raises:

@@ -29,7 +29,7 @@ class SpecUNet(UNet):
     def __init__(self, config: SpecUNetConfig, *, channels: int, sources: int) -> None:
         adds_input = config.prediction == "difference"
         shape = Shape(
-            config.width, config.strides, config.residual_units, config.norm,
+            config.width, config.strides, units=config.residual_units, norm=config.norm,
             dims=2, dilation_base=1,
         )  # fmt: skip
         outputs = 2 * sources * channels

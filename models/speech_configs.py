@@ -84,7 +84,7 @@ def accept_encoder(point: EntryPoint, value: object) -> type[PluginEncoder]:
     Raises:
         TypeError: when they break a rule.
     """
-    encoder = accept_section(point, value, PluginEncoder)
+    encoder = accept_section(point, value, base=PluginEncoder)
     if encoder.build is PluginEncoder.build:
         raise TypeError(f"{point.value} has no method `build`")
     return encoder

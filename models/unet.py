@@ -55,16 +55,18 @@ class UNet(nn.Module):
         side_norm: Norm = "weight" if shape.norm == "weight" else "none"
         side = partial(SameConv, norm=side_norm, dims=shape.dims)
 
-        self.stem = _wide_conv(shape, inputs, widths[0])
+        self.stem = _wide_conv(shape, inputs, c_out=widths[0])
         self.down = nn.ModuleList(
-            _down_block(shape, narrow, wide, stride) for (narrow, wide), stride in levels
+            _down_block(shape, narrow, wide=wide, stride=stride)
+            for (narrow, wide), stride in levels
         )
         self.middle = nn.Sequential(
-            _wide_conv(shape, widths[-1], widths[-1]),
-            _wide_conv(shape, widths[-1], widths[-1], gain=ELU_GAIN * SUM_GAIN),
+            _wide_conv(shape, widths[-1], c_out=widths[-1]),
+            _wide_conv(shape, widths[-1], c_out=widths[-1], gain=ELU_GAIN * SUM_GAIN),
         )
         self.up = nn.ModuleList(
-            _up_block(shape, wide, narrow, stride) for (narrow, wide), stride in reversed(levels)
+            _up_block(shape, wide, narrow=narrow, stride=stride)
+            for (narrow, wide), stride in reversed(levels)
         )
         self.skips = nn.ModuleList(side(width, width, gain=SUM_GAIN) for width in widths)
         self.head = side(widths[0], outputs, kernel=EDGE_KERNEL)
@@ -86,7 +88,7 @@ class UNet(nn.Module):
         return out_BNx
 
 
-def _wide_conv(shape: Shape, c_in: int, c_out: int, *, gain: float = ELU_GAIN) -> nn.Module:
+def _wide_conv(shape: Shape, c_in: int, *, c_out: int, gain: float = ELU_GAIN) -> nn.Module:
     conv = SameConv(c_in, c_out, kernel=EDGE_KERNEL, norm=shape.norm, gain=gain, dims=shape.dims)
     return nn.Sequential(conv, nn.ELU())
 
@@ -99,12 +101,12 @@ def _units(shape: Shape, channels: int) -> list[nn.Module]:
     ]
 
 
-def _down_block(shape: Shape, narrow: int, wide: int, stride: int) -> nn.Module:
+def _down_block(shape: Shape, narrow: int, *, wide: int, stride: int) -> nn.Module:
     down = DownConv(narrow, wide, stride=stride, norm=shape.norm, dims=shape.dims)
     return nn.Sequential(*_units(shape, narrow), down, nn.ELU())
 
 
-def _up_block(shape: Shape, wide: int, narrow: int, stride: int) -> nn.Module:
+def _up_block(shape: Shape, wide: int, *, narrow: int, stride: int) -> nn.Module:
     up = UpConv(wide, narrow, stride=stride, norm=shape.norm, dims=shape.dims)
     return nn.Sequential(up, nn.ELU(), *_units(shape, narrow))
 

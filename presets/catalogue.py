@@ -204,7 +204,7 @@ class Catalogue:
             seen.add(path)
             text = read_text(path)
             document = parse(text, path)
-            chain.append(Layer(names[-1], path, origin, text, document))
+            chain.append(Layer(names[-1], path, origin=origin, text=text, document=document))
             base = document.get("extends")
             if base is None:
                 return chain
@@ -246,9 +246,9 @@ def _describe(name: str, path: Path, origin: str) -> PresetInfo:
     try:
         document = parse_file(path)
     except PresetError as error:
-        return PresetInfo(name, path, origin, "", "", str(error))
+        return PresetInfo(name, path, origin=origin, description="", extends="", problem=str(error))
     description, extends = (str(document.get(key, "")) for key in ("description", "extends"))
-    return PresetInfo(name, path, origin, description, extends)
+    return PresetInfo(name, path, origin=origin, description=description, extends=extends)
 
 
 def parse_file(path: Path) -> dict[str, Any]:

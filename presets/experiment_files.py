@@ -82,11 +82,11 @@ class ExperimentFiles:
 
 def _opened(name: str, path: Path) -> ExperimentFile:
     text = read_text(path)
-    return ExperimentFile(name, path, text, parse(text, path))
+    return ExperimentFile(name, path, text=text, values=parse(text, path))
 
 
 def _describe(name: str, path: Path) -> ExperimentInfo:
     try:
-        return ExperimentInfo(name, path, str(parse_file(path).get("description", "")))
+        return ExperimentInfo(name, path, description=str(parse_file(path).get("description", "")))
     except PresetError as error:
-        return ExperimentInfo(name, path, "", str(error))
+        return ExperimentInfo(name, path, description="", problem=str(error))

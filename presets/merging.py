@@ -26,8 +26,8 @@ def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in top.items():
         below = result.get(key)
         if isinstance(value, Mapping) and isinstance(below, Mapping):
-            afresh = _starts_afresh(key, below, value)
-            result[key] = _afresh(key, below, value) if afresh else merge(below, value)
+            afresh = _starts_afresh(key, below, top=value)
+            result[key] = _afresh(key, below, top=value) if afresh else merge(below, value)
         else:
             result[key] = deepcopy(value)
     return result
@@ -53,7 +53,7 @@ def difference(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, 
             continue
         below = base.get(key)
         if isinstance(value, Mapping) and isinstance(below, Mapping):
-            if _starts_afresh(key, below, value):
+            if _starts_afresh(key, below, top=value):
                 top[key] = deepcopy(dict(value))
                 continue
             inner = difference(below, value)
@@ -65,12 +65,12 @@ def difference(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, 
     return top if merge(base, top) == dict(values) else None
 
 
-def _afresh(name: str, below: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+def _afresh(name: str, below: Mapping[str, Any], *, top: Mapping[str, Any]) -> dict[str, Any]:
     """Return a section of another kind, with what an old file below it holds for that kind."""
     others, waiting = _WAITING.get((name, str(top["kind"])), ((), ()))
     kept = {key: below[key] for key in waiting if key in below and below.get("kind") in others}
     return deepcopy({**kept, **top})
 
 
-def _starts_afresh(name: str, below: Mapping[str, Any], top: Mapping[str, Any]) -> bool:
+def _starts_afresh(name: str, below: Mapping[str, Any], *, top: Mapping[str, Any]) -> bool:
     return name in _WITH_VARIANTS and "kind" in top and top["kind"] != below.get("kind")

@@ -44,12 +44,13 @@ class Traced:
 
     def under(self, top: Mapping[str, Any], origin_of: Callable[[str], ValueOrigin]) -> Traced:
         """Return these values with those of `top` laid over them, as `merge` does."""
-        return self.replaced(merge(self.values, top), dict(leaves(top)), origin_of)
+        return self.replaced(merge(self.values, top), dict(leaves(top)), origin_of=origin_of)
 
     def replaced(
         self,
         values: Mapping[str, Any],
         changed: Mapping[str, Any],
+        *,
         origin_of: Callable[[str], ValueOrigin],
     ) -> Traced:
         """Return other values, of which those with the keys of `changed` have a new origin."""
@@ -106,4 +107,6 @@ def _header(values: Any) -> str:
 
 def _origins_in(layer: Layer) -> Callable[[str], ValueOrigin]:
     lines = lines_of(layer.text)
-    return lambda key: ValueOrigin("preset", layer.name, layer.origin, layer.path, lines.get(key))
+    return lambda key: ValueOrigin(
+        "preset", layer.name, layer=layer.origin, path=layer.path, line=lines.get(key)
+    )

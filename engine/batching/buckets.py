@@ -49,7 +49,7 @@ def estimated_by_duration(sizes: np.ndarray, count: int) -> Buckets:
     return by_duration(sizes, equal_mass_edges(sizes[:, 0], count))
 
 
-def estimated_by_both(sizes: np.ndarray, count: int, token_count: int) -> Buckets:
+def estimated_by_both(sizes: np.ndarray, count: int, *, token_count: int) -> Buckets:
     """Return buckets of equal total duration, each cut into parts of equal total tokens."""
     rows = estimated_by_duration(sizes, count)
     ends: list[np.ndarray] = []

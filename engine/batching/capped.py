@@ -134,7 +134,7 @@ class _Lanes:
 def _closed(plan: CappedEpochs, number: int) -> _Lanes:
     """Shuffle the items of each bucket and close batches in that order."""
     items, borders = _shuffled(plan, number)
-    return _Lanes(items, borders, _starts(plan, items, borders))
+    return _Lanes(items, borders, starts=_starts(plan, items, borders=borders))
 
 
 def _shuffled(plan: CappedEpochs, number: int) -> tuple[np.ndarray, np.ndarray]:
@@ -159,7 +159,7 @@ def _shuffled(plan: CappedEpochs, number: int) -> tuple[np.ndarray, np.ndarray]:
     return keys & (2**item_bits - 1), np.searchsorted(keys, first)
 
 
-def _starts(plan: CappedEpochs, items: np.ndarray, borders: np.ndarray) -> np.ndarray:
+def _starts(plan: CappedEpochs, items: np.ndarray, *, borders: np.ndarray) -> np.ndarray:
     limits = plan.limits
     if np.isfinite(limits.cap):
         lanes = np.unique(borders[:-1][np.diff(borders) > 0])
@@ -181,9 +181,11 @@ def _epoch(plan: CappedEpochs, number: int) -> Epoch:
         low, high = lanes.borders[bucket], lanes.borders[bucket + 1]
         starts = lanes.starts_of(bucket) - low
         if len(starts) < steps * plan.world:
-            starts = halved(starts, high - low, steps * plan.world - len(starts))
+            starts = halved(starts, high - low, extra=steps * plan.world - len(starts))
         elif len(starts) > steps * plan.world and not plan.drop_tail:
-            items[low:high], starts = _tightened(plan, items[low:high], starts, bucket)
+            items[low:high], starts = _tightened(
+                plan, items[low:high], starts=starts, bucket=bucket
+            )
         all_starts.append(starts + low)
     first = np.concatenate(all_starts)
     counts = np.diff(np.append(first, len(items)))
@@ -191,20 +193,22 @@ def _epoch(plan: CappedEpochs, number: int) -> Epoch:
     if plan.limits.padded_to_ends:
         shapes = np.repeat(plan.buckets.ends, [len(starts) for starts in all_starts], axis=0)
     costs = plan.limits.cost.of(shapes) * counts
-    grid = _in_order(plan, number, _rounds(plan, costs, [len(starts) for starts in all_starts]))
+    grid = _in_order(
+        plan, number, grid=_rounds(plan, costs, num_batches=[len(starts) for starts in all_starts])
+    )
     chosen = grid.ravel()
     idle = chosen < 0
     return Epoch(
         items,
         first[chosen],
-        np.where(idle, 0, counts[chosen]),
-        shapes[chosen],
-        _left_out(items, first, counts, chosen[~idle]),
+        counts=np.where(idle, 0, counts[chosen]),
+        shapes=shapes[chosen],
+        dropped=_left_out(items, first, counts=counts, chosen=chosen[~idle]),
     )
 
 
 def _tightened(
-    plan: CappedEpochs, items: np.ndarray, starts: np.ndarray, bucket: int
+    plan: CappedEpochs, items: np.ndarray, *, starts: np.ndarray, bucket: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the items of a bucket in an order that gives no more batches than its steps hold.
 
@@ -232,14 +236,14 @@ def _tightened(
         )
         if len(closed) + len(kept) <= most:
             both = np.concatenate([closed, kept])
-            return sorted_items, halved(both, len(items), most - len(both))
+            return sorted_items, halved(both, len(items), extra=most - len(both))
     first = _closed(plan, 0)
     low, high = first.borders[bucket], first.borders[bucket + 1]
     starts = first.starts_of(bucket) - low
-    return first.items[low:high], halved(starts, len(items), most - len(starts))
+    return first.items[low:high], halved(starts, len(items), extra=most - len(starts))
 
 
-def _rounds(plan: CappedEpochs, costs: np.ndarray, num_batches: list[int]) -> np.ndarray:
+def _rounds(plan: CappedEpochs, costs: np.ndarray, *, num_batches: list[int]) -> np.ndarray:
     """Return (S, W) batches, each step from one bucket with similar costs; -1 for no batch."""
     rows, low = [np.zeros((0, plan.world), np.int64)], 0
     for steps, count in zip(plan.steps, num_batches, strict=True):
@@ -257,7 +261,7 @@ def _rounds(plan: CappedEpochs, costs: np.ndarray, num_batches: list[int]) -> np
     return grid
 
 
-def _in_order(plan: CappedEpochs, number: int, grid: np.ndarray) -> np.ndarray:
+def _in_order(plan: CappedEpochs, number: int, *, grid: np.ndarray) -> np.ndarray:
     """Shuffle the steps, drop those that do not fill an update, and reverse every other one."""
     order = item_generator(plan.seed, number, 0, "steps").permutation(len(grid))
     if plan.worst_first and number == 0:
@@ -269,7 +273,7 @@ def _in_order(plan: CappedEpochs, number: int, grid: np.ndarray) -> np.ndarray:
 
 
 def _left_out(
-    items: np.ndarray, first: np.ndarray, counts: np.ndarray, chosen: np.ndarray
+    items: np.ndarray, first: np.ndarray, *, counts: np.ndarray, chosen: np.ndarray
 ) -> np.ndarray:
     if len(chosen) == len(first):
         return np.zeros(0, np.int64)

@@ -55,7 +55,7 @@ class CappedPlan:
         number, part = self.place(update)
         epoch = self.epochs.epoch(number)
         own = range(part.start + self.rank, part.stop, self.epochs.world)
-        return [_micro_batch(epoch, number, batch) for batch in own]
+        return [_micro_batch(epoch, number, batch=batch) for batch in own]
 
     def update_size(self, update: int) -> UpdateSize:
         """Return exactly what an update adds to each counter, over all ranks."""
@@ -67,7 +67,9 @@ class CappedPlan:
             for first, count in zip(epoch.first[part], counts, strict=True)
         )
         used = int((counts > 0).sum())
-        return UpdateSize(used, int(counts.sum()), round(seconds, 9), 1 / self.epochs.updates)
+        return UpdateSize(
+            used, int(counts.sum()), audio_seconds=round(seconds, 9), epochs=1 / self.epochs.updates
+        )
 
     @property
     def mean_size(self) -> UpdateSize:
@@ -75,7 +77,7 @@ class CappedPlan:
         return _mean_size(self)
 
 
-def _micro_batch(epoch: Epoch, number: int, batch: int) -> MicroBatch:
+def _micro_batch(epoch: Epoch, number: int, *, batch: int) -> MicroBatch:
     count, first = int(epoch.counts[batch]), int(epoch.first[batch])
     if not count:
         return MicroBatch(())
@@ -91,5 +93,8 @@ def _mean_size(plan: CappedPlan) -> UpdateSize:
     kept_s = epochs.sizes[epoch.items, 0].sum() - epochs.sizes[epoch.dropped, 0].sum()
     used = int((epoch.counts > 0).sum())
     return UpdateSize(
-        used / updates, int(epoch.counts.sum()) / updates, float(kept_s) / updates, 1 / updates
+        used / updates,
+        int(epoch.counts.sum()) / updates,
+        audio_seconds=float(kept_s) / updates,
+        epochs=1 / updates,
     )

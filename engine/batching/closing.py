@@ -71,7 +71,7 @@ def close_batches(
     starts: list[np.ndarray] = []
     for size in np.unique(alike):
         chosen = alike == size
-        walk = _Walk(columns, cost, cap * _SLACK, most)
+        walk = _Walk(columns, cost, cap=cap * _SLACK, most=most)
         starts.extend(walk.starts(at[chosen], ends[chosen]))
     return np.sort(np.concatenate(starts))
 
@@ -90,16 +90,16 @@ class _Walk:
         look = _FIRST_LOOK
         while len(at):
             yield at
-            taken = self._taken(at, ends, min(look, self.most))
+            taken = self._taken(at, ends, look=min(look, self.most))
             while look < self.most and bool((taken >= look).any()):
                 look *= 2
-                taken = self._taken(at, ends, min(look, self.most))
+                taken = self._taken(at, ends, look=min(look, self.most))
             look = int(taken.max()) + 8
             at = at + taken
             going = at < ends
             at, ends = at[going], ends[going]
 
-    def _taken(self, at: np.ndarray, ends: np.ndarray, look: int) -> np.ndarray:
+    def _taken(self, at: np.ndarray, ends: np.ndarray, *, look: int) -> np.ndarray:
         """Return (L,) how many of the next `look` items of each lane fit one batch, at least 1."""
         ahead = at[:, None] + np.arange(look)
         ahead = np.where(ahead < ends[:, None], ahead, len(self.columns[0]) - 1)
@@ -130,7 +130,7 @@ def batch_shapes(sizes: np.ndarray, starts: np.ndarray) -> np.ndarray:
     return np.asarray(np.maximum.reduceat(sizes, starts, axis=0))
 
 
-def halved(starts: np.ndarray, num_items: int, extra: int) -> np.ndarray:
+def halved(starts: np.ndarray, num_items: int, *, extra: int) -> np.ndarray:
     """Return the starts with `extra` more batches, by halving those with the most items.
 
     Returns fewer when each batch holds one item.

@@ -62,7 +62,7 @@ def snapped(sizes: np.ndarray, edges: np.ndarray) -> np.ndarray:
         return np.searchsorted(edges, sizes, side="left")
     # A table of cells answers for all items but those in a cell that holds an edge; ten times
     # faster than a search for each item.
-    edge_cells, size_cells = (_cells(values, low, high) for values in (edges, sizes))
+    edge_cells, size_cells = (_cells(values, low, high=high) for values in (edges, sizes))
     numbers = np.searchsorted(edge_cells, np.arange(_CELLS + 2), side="left")[size_cells]
     with_edge = np.zeros(_CELLS + 2, bool)
     with_edge[edge_cells] = True
@@ -71,7 +71,7 @@ def snapped(sizes: np.ndarray, edges: np.ndarray) -> np.ndarray:
     return np.asarray(numbers)
 
 
-def _cells(values: np.ndarray, low: float, high: float) -> np.ndarray:
+def _cells(values: np.ndarray, low: float, *, high: float) -> np.ndarray:
     """Return (N,) cell numbers 0 to _CELLS + 1, which never fall where values rise."""
     scaled = (values - low) * (_CELLS / (high - low)) + 1
     return np.clip(scaled, 0, _CELLS + 1).astype(np.int32)

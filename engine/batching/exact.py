@@ -168,22 +168,22 @@ class _Stream:
 
 @lru_cache(maxsize=4)
 def _stream(plan: ExactPlan, epoch: int) -> _Stream:
-    order = epoch_order(plan.seed, epoch, len(plan.sizes))
+    order = epoch_order(plan.seed, epoch, num_items=len(plan.sizes))
     if not plan.by_seconds:
-        return _Stream(order, np.arange(len(order)), len(order))
+        return _Stream(order, np.arange(len(order)), total=len(order))
     lengths = np.rint(plan.sizes[order, 0] * _PER_SECOND).astype(np.int64)
     ends = np.cumsum(lengths)
-    return _Stream(order, ends - lengths, int(ends[-1]))
+    return _Stream(order, ends - lengths, total=int(ends[-1]))
 
 
 def _items(plan: ExactPlan, update: int) -> tuple[np.ndarray, np.ndarray]:
     if plan.pool_updates == 1:
-        return _between(plan, update * plan.quantum, (update + 1) * plan.quantum)
+        return _between(plan, update * plan.quantum, high=(update + 1) * plan.quantum)
     number, place = divmod(update, plan.pool_updates)
     return _pool(plan, number)[place]
 
 
-def _between(plan: ExactPlan, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
+def _between(plan: ExactPlan, low: int, *, high: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the items that begin in a part of the stream, which may span epochs."""
     total = _stream(plan, 0).total
     epochs, items = [], []
@@ -199,7 +199,7 @@ def _between(plan: ExactPlan, low: int, high: int) -> tuple[np.ndarray, np.ndarr
 def _pool(plan: ExactPlan, number: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return the updates of a pool: each of items of like length, in random order."""
     span = plan.pool_updates * plan.quantum
-    epochs, items = _between(plan, number * span, (number + 1) * span)
+    epochs, items = _between(plan, number * span, high=(number + 1) * span)
     falling = np.argsort(-plan.sizes[items, 0], kind="stable")
     epochs, items = epochs[falling], items[falling]
     if plan.by_seconds:
@@ -241,8 +241,12 @@ def _packed(plan: ExactPlan, update: int) -> PackedUpdate:
     costs = device.cost.of(shapes[falling]).tolist()
     ranks = pack(costs, cap=device.cap, most=device.most, world=device.world)
     used = sum(batch.count > 0 for batches in ranks for batch in batches)
-    size = UpdateSize(used, len(items), round(float(sizes[:, 0].sum()), 9), plan.epoch_share)
-    return PackedUpdate(epochs[falling], items[falling], shapes[falling], ranks, size)
+    size = UpdateSize(
+        used, len(items), audio_seconds=round(float(sizes[:, 0].sum()), 9), epochs=plan.epoch_share
+    )
+    return PackedUpdate(
+        epochs[falling], items[falling], shapes=shapes[falling], ranks=ranks, size=size
+    )
 
 
 @lru_cache(maxsize=4)
@@ -254,4 +258,4 @@ def _mean_size(plan: ExactPlan) -> UpdateSize:
     items, seconds = plan.amount, plan.amount * mean_s
     if plan.by_seconds:
         items, seconds = plan.amount / mean_s, plan.amount
-    return UpdateSize(float(micro_batches), items, seconds, plan.epoch_share)
+    return UpdateSize(float(micro_batches), items, audio_seconds=seconds, epochs=plan.epoch_share)

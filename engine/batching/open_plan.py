@@ -58,12 +58,19 @@ def open_plan(
     cost = Cost(batch.quadratic_s)
     if batch.mode != "exact":
         epochs = _capped(batch, sizes, seed=config.seed, world=world)
-        return CappedPlan(batch.mode, epochs, manifest, rank)
+        return CappedPlan(batch.mode, epochs, manifest=manifest, rank=rank)
     if batch.seconds is None and bool((sizes == sizes[0]).all()):
         fits = inf if batch.cap_s is None else batch.cap_s / float(cost.of(sizes[0]))
         most = max(1, int(min(fits * (1 + 1e-9), batch.micro_batch)))
         return FixedPlan(
-            len(sizes), batch.items, most, config.seed, manifest, float(sizes[0, 0]), rank, world
+            len(sizes),
+            batch.items,
+            micro_batch=most,
+            seed=config.seed,
+            manifest=manifest,
+            item_s=float(sizes[0, 0]),
+            rank=rank,
+            world=world,
         )
     longest = float(sizes[:, 0].max())
     if batch.seconds is not None and batch.seconds < 2 * longest:
@@ -78,12 +85,12 @@ def open_plan(
     return ExactPlan(
         sizes,
         batch.items if batch.seconds is None else batch.seconds,
-        batch.seconds is not None,
-        batch.pool_updates,
-        config.seed,
-        manifest,
-        batch.worst_first,
-        Device(cost, cap, batch.micro_batch, edges, rank, world),
+        by_seconds=batch.seconds is not None,
+        pool_updates=batch.pool_updates,
+        seed=config.seed,
+        manifest=manifest,
+        worst_first=batch.worst_first,
+        device=Device(cost, cap, most=batch.micro_batch, edges=edges, rank=rank, world=world),
     )
 
 
@@ -100,8 +107,8 @@ def _capped(batch: BatchConfig, sizes: np.ndarray, *, seed: int, world: int) -> 
             f"no item fits into the buckets {ends}; raise batch.bin_ends or batch.bin_ends_s"
         )
     epochs = CappedEpochs(
-        sizes, buckets, _limits(batch, buckets), seed, world, batch.accumulation,
-        batch.tail == "drop", batch.worst_first,
+        sizes, buckets, limits=_limits(batch, buckets), seed=seed, world=world, accumulation=batch.accumulation,
+        drop_tail=batch.tail == "drop", worst_first=batch.worst_first,
     )  # fmt: skip
     if not epochs.updates:
         raise PlanError(
@@ -118,7 +125,7 @@ def _buckets(batch: BatchConfig, sizes: np.ndarray) -> Buckets:
         case "1D-bucketing-dyn":
             return estimated_by_duration(sizes, batch.bins)
         case "2D-bucketing" if not batch.bin_ends:
-            return estimated_by_both(sizes, batch.bins, batch.token_bins)
+            return estimated_by_both(sizes, batch.bins, token_count=batch.token_bins)
         case "2D-bucketing" | "2D-bucketing-fixed" | "2D-bucketing-singlet":
             return given_by_both(sizes, np.array(batch.bin_ends))
         case _:
@@ -130,7 +137,7 @@ def _limits(batch: BatchConfig, buckets: Buckets) -> Limits:
     if batch.mode == "2D-bucketing":
         cost = Cost(batch.quadratic_s, batch.joint_tokens)
     if batch.cap_s is not None:
-        return Limits(cost, batch.cap_s, most)
+        return Limits(cost, batch.cap_s, most=most)
     if batch.mode == "2D-bucketing-fixed":
         most = batch.bin_items
-    return Limits(cost, inf, most, full=True, padded_to_ends=batch.mode != "fixed")
+    return Limits(cost, inf, most=most, full=True, padded_to_ends=batch.mode != "fixed")

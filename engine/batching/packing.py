@@ -44,30 +44,30 @@ def pack(costs: Sequence[float], *, cap: float, most: int, world: int) -> list[l
         world: W, number of ranks.
     """
     cap = min(cap, costs[0] * len(costs))
-    fewest = _cuts(costs, cap, most)
+    fewest = _cuts(costs, cap, most=most)
     wanted = -(-len(fewest) // world) * world
     starts = fewest
     if wanted > 1 and world == 1 and len(costs) <= _MOST_SEARCHED:
         # A single rank waits for no other, so its micro-batches may differ in cost. Allowing one more
         # micro-batch per 32 reduces padding by about a tenth.
         wanted += wanted // 32
-        starts = _cheapest(costs, cap, most, wanted)
+        starts = _cheapest(costs, cap, most=most, wanted=wanted)
     elif wanted > 1:
-        starts = _halved(_evened(costs, cap, most, wanted), len(costs), wanted)
-        starts = _tidied(costs, starts, cap, most)
+        starts = _halved(_evened(costs, cap, most=most, wanted=wanted), len(costs), wanted=wanted)
+        starts = _tidied(costs, starts, cap=cap, most=most)
     ends = [*starts[1:], len(costs)]
     batches = [
-        Packed(first, end - first, costs[first] * (end - first))
+        Packed(first, end - first, cost=costs[first] * (end - first))
         for first, end in zip(starts, ends, strict=True)
     ]
     batches.sort(key=lambda batch: -batch.cost)
     if world == 1:
         return [batches]
-    batches.extend(Packed(len(costs), 0, 0.0) for _ in range(wanted - len(batches)))
+    batches.extend(Packed(len(costs), 0, cost=0.0) for _ in range(wanted - len(batches)))
     return _dealt(batches, world)
 
 
-def _cuts(costs: Sequence[float], target: float, most: int) -> list[int]:
+def _cuts(costs: Sequence[float], target: float, *, most: int) -> list[int]:
     """Return where micro-batches start that cost `target` at most."""
     starts, at, end = [], 0, len(costs)
     limit = target * _SLACK
@@ -78,13 +78,13 @@ def _cuts(costs: Sequence[float], target: float, most: int) -> list[int]:
     return starts
 
 
-def _evened(costs: Sequence[float], cap: float, most: int, wanted: int) -> list[int]:
+def _evened(costs: Sequence[float], cap: float, *, most: int, wanted: int) -> list[int]:
     """Return at most `wanted` starts, for the lowest cost limit that allows this number."""
     low, high = 0.0, cap
-    best = _cuts(costs, high, most)
+    best = _cuts(costs, high, most=most)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        starts = _cuts(costs, middle, most)
+        starts = _cuts(costs, middle, most=most)
         if len(starts) <= wanted:
             best, high = starts, middle
         else:
@@ -92,7 +92,7 @@ def _evened(costs: Sequence[float], cap: float, most: int, wanted: int) -> list[
     return best
 
 
-def _halved(starts: list[int], num_items: int, wanted: int) -> list[int]:
+def _halved(starts: list[int], num_items: int, *, wanted: int) -> list[int]:
     """Halve the micro-batches with the most items until there are `wanted`, or one item in each."""
     starts = list(starts)
     while len(starts) < min(wanted, num_items):
@@ -102,7 +102,7 @@ def _halved(starts: list[int], num_items: int, wanted: int) -> list[int]:
     return starts
 
 
-def _cheapest(costs: Sequence[float], cap: float, most: int, wanted: int) -> list[int]:
+def _cheapest(costs: Sequence[float], cap: float, *, most: int, wanted: int) -> list[int]:
     """Return at most `wanted` starts with the minimum total cost, by dynamic programming.
 
     A micro-batch costs its number of items times its first, most expensive item. Within a run of
@@ -145,7 +145,7 @@ def _cheapest(costs: Sequence[float], cap: float, most: int, wanted: int) -> lis
     return starts[::-1]
 
 
-def _tidied(costs: Sequence[float], starts: list[int], cap: float, most: int) -> list[int]:
+def _tidied(costs: Sequence[float], starts: list[int], *, cap: float, most: int) -> list[int]:
     """Move each start to where its two neighbouring micro-batches have the lowest total cost.
 
     The optimum is at an item that is shorter than the one before it, so only those are tried.

@@ -99,7 +99,9 @@ class FixedPlan:
         end = position + self.items_per_update
         while position < end:
             epoch, offset = divmod(position, self.num_items)
-            taken = epoch_order(self.seed, epoch, self.num_items)[offset : offset + end - position]
+            taken = epoch_order(self.seed, epoch, num_items=self.num_items)[
+                offset : offset + end - position
+            ]
             draws.extend(ItemDraw(epoch, index) for index in taken.tolist())
             position += len(taken)
         return draws
@@ -126,12 +128,15 @@ class FixedPlan:
         """Return what any update adds to each counter."""
         items = self.items_per_update
         return UpdateSize(
-            self.micro_batches_per_update, items, items * self.item_s, items / self.num_items
+            self.micro_batches_per_update,
+            items,
+            audio_seconds=items * self.item_s,
+            epochs=items / self.num_items,
         )
 
 
 @lru_cache(maxsize=4)
-def epoch_order(seed: int, epoch: int, num_items: int) -> np.ndarray:
+def epoch_order(seed: int, epoch: int, *, num_items: int) -> np.ndarray:
     """Return the items of an epoch in the order of the stream: (num_items,), not to be written to."""
     order = item_generator(seed, epoch, 0, "order").permutation(num_items)
     order.flags.writeable = False

@@ -157,8 +157,8 @@ def _of_exact(plan: ExactPlan) -> _Table:
     last = 5 + plan.sizes.shape[1]
     device = plan.device
     return _Table(
-        values[:, 0], values[:, 1], values[:, 2].astype(int), values[:, 3], values[:, 5:last],
-        values[:, last:], values[:, 4], device.world, device.cap, device.most,
+        values[:, 0], values[:, 1], counts=values[:, 2].astype(int), costs=values[:, 3], shapes=values[:, 5:last],
+        real=values[:, last:], real_joint=values[:, 4], world=device.world, cap=device.cap, most=device.most,
     )  # fmt: skip
 
 
@@ -172,9 +172,9 @@ def _of_capped(plan: CappedPlan) -> _Table:
     real = sums[epoch.first + epoch.counts] - sums[epoch.first]
     limits = epochs.limits
     return _Table(
-        row // (epochs.world * epochs.accumulation), row % epochs.world, epoch.counts,
-        limits.cost.of(epoch.shapes) * epoch.counts, epoch.shapes, real[:, :-1], real[:, -1],
-        epochs.world, limits.cap, max(limits.most),
+        row // (epochs.world * epochs.accumulation), row % epochs.world, counts=epoch.counts,
+        costs=limits.cost.of(epoch.shapes) * epoch.counts, shapes=epoch.shapes, real=real[:, :-1], real_joint=real[:, -1],
+        world=epochs.world, cap=limits.cap, most=max(limits.most),
     )  # fmt: skip
 
 
@@ -185,9 +185,9 @@ def _of_fixed(plan: FixedPlan, sizes: np.ndarray) -> _Table:
     counts = np.array([len(batch) for batches in ranks for batch in batches])
     shapes = np.repeat(sizes[:1], len(counts), axis=0)
     return _Table(
-        np.zeros(len(counts)), np.repeat(np.arange(plan.world), per_rank), counts,
-        counts * sizes[0, 0], shapes, shapes * counts[:, None], shapes.prod(axis=1) * counts,
-        plan.world, np.inf, plan.micro_batch,
+        np.zeros(len(counts)), np.repeat(np.arange(plan.world), per_rank), counts=counts,
+        costs=counts * sizes[0, 0], shapes=shapes, real=shapes * counts[:, None], real_joint=shapes.prod(axis=1) * counts,
+        world=plan.world, cap=np.inf, most=plan.micro_batch,
     )  # fmt: skip
 
 

@@ -139,7 +139,7 @@ def require_same_run(manifest: Manifest, *, config: RunConfig, plan_hash: str) -
     # A config with a removed setting no longer loads; the setting is then named as a difference.
     with suppress(ConfigError):
         saved = load_config(saved).to_dict()
-    differing = dict(_differences(saved, config.to_dict(), ""))
+    differing = dict(_differences(saved, config.to_dict(), key=""))
     notes = []
     if config.batch.mode == "exact" and _DEVICES in differing:
         old, new = differing.pop(_DEVICES)
@@ -161,10 +161,10 @@ def require_same_run(manifest: Manifest, *, config: RunConfig, plan_hash: str) -
     return notes
 
 
-def _differences(old: Any, new: Any, key: str) -> Iterator[tuple[str, tuple[Any, Any]]]:
+def _differences(old: Any, new: Any, *, key: str) -> Iterator[tuple[str, tuple[Any, Any]]]:
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for name in sorted({*old, *new}):
             inner = f"{key}.{name}" if key else name
-            yield from _differences(old.get(name), new.get(name), inner)
+            yield from _differences(old.get(name), new.get(name), key=inner)
     elif old != new:
         yield key, (old, new)

@@ -44,9 +44,9 @@ class Counters:
         return Counters(
             self.updates + 1,
             self.micro_batches + round(size.micro_batches),
-            self.items + round(size.items),
-            round(self.audio_seconds + size.audio_seconds, 9),
-            size.epochs_in(self.updates + 1),
+            items=self.items + round(size.items),
+            audio_seconds=round(self.audio_seconds + size.audio_seconds, 9),
+            epochs=size.epochs_in(self.updates + 1),
         )
 
     def on(self, span: Span) -> float:
@@ -72,9 +72,9 @@ class UpdateSize:
         return Counters(
             updates,
             round(updates * self.micro_batches),
-            round(updates * self.items),
-            updates * self.audio_seconds,
-            self.epochs_in(updates),
+            items=round(updates * self.items),
+            audio_seconds=updates * self.audio_seconds,
+            epochs=self.epochs_in(updates),
         )
 
     def epochs_in(self, updates: int) -> float:

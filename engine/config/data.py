@@ -295,7 +295,7 @@ def accept_data(point: EntryPoint, value: object) -> type[DataSettings]:
     Raises:
         TypeError: when they break a rule.
     """
-    data = accept_section(point, value, DataSettings)
+    data = accept_section(point, value, base=DataSettings)
     if not data.recipes:
         raise TypeError(f"{point.value} names no recipes that can train on it")
     if not data.default_loss:

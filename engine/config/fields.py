@@ -51,7 +51,7 @@ def list_settings(kinds: Mapping[str, str] | None = None) -> list[SettingInfo]:
         kinds: which variant of `data`, `model` and `loss` to describe, for example
             `{"data": "stems"}`; every variant is listed where none is given.
     """
-    return list(_walk(RunConfig, "", kinds or {}))
+    return list(_walk(RunConfig, "", kinds=kinds or {}))
 
 
 @cache
@@ -64,7 +64,9 @@ def kind_choices() -> Mapping[str, tuple[str, ...]]:
     }
 
 
-def _walk(section: type[BaseModel], prefix: str, kinds: Mapping[str, str]) -> Iterator[SettingInfo]:
+def _walk(
+    section: type[BaseModel], prefix: str, *, kinds: Mapping[str, str]
+) -> Iterator[SettingInfo]:
     for name, field in section.model_fields.items():
         key = f"{prefix}{name}"
         sections = _sections_of(field.annotation)
@@ -73,7 +75,7 @@ def _walk(section: type[BaseModel], prefix: str, kinds: Mapping[str, str]) -> It
         for inner in sections:
             if wanted is not None and len(sections) > 1 and _kind_of(inner) != wanted:
                 continue
-            for item in _walk(inner, f"{key}.", kinds):
+            for item in _walk(inner, f"{key}.", kinds=kinds):
                 if item.key not in seen:
                     seen.add(item.key)
                     chooses = len(sections) > 1 and item.key == f"{key}.kind"

@@ -101,7 +101,7 @@ def has_segments(values: Mapping[str, Any]) -> bool:
     return known is None or bool(known.has_segments)
 
 
-def misfit(data: DataSettings, model: ModelConfig, loss: LossConfig) -> str:
+def misfit(data: DataSettings, model: ModelConfig, *, loss: LossConfig) -> str:
     """Return what does not fit with what, and what to choose instead; empty when all fit."""
     if loss.recipe not in data.recipes:
         others = _named(_LOSSES, lambda cls: cls.recipe in data.recipes)

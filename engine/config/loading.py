@@ -76,7 +76,7 @@ def _to_problem(detail: ErrorDetails, values: Mapping[str, Any]) -> Problem:
             info = next(
                 (item for item in list_settings(chosen_kinds(values)) if item.key == key), None
             )
-            return Problem(key, expectation(detail, key, info))
+            return Problem(key, expectation(detail, key, info=info))
 
 
 def _without_consequences(details: list[ErrorDetails]) -> list[ErrorDetails]:
@@ -85,7 +85,7 @@ def _without_consequences(details: list[ErrorDetails]) -> list[ErrorDetails]:
     return [d for d in details if d["type"] != "too_short" or d["loc"] not in inner]
 
 
-def expectation(detail: ErrorDetails, key: str, info: SettingInfo | None = None) -> str:
+def expectation(detail: ErrorDetails, key: str, *, info: SettingInfo | None = None) -> str:
     """Return the message of a pydantic error: the expected value with all its bounds, and the actual one.
 
     Args:
@@ -93,13 +93,13 @@ def expectation(detail: ErrorDetails, key: str, info: SettingInfo | None = None)
         key: dotted, of the value.
         info: the setting, where the value is one and not a part of a list.
     """
-    expected = _expected(detail, key, info)
+    expected = _expected(detail, key, info=info)
     if not expected:
         return _plain(detail["msg"], detail["input"])
     return f"expected {expected}, found {detail['input']!r}"
 
 
-def _expected(detail: ErrorDetails, key: str, info: SettingInfo | None) -> str:
+def _expected(detail: ErrorDetails, key: str, *, info: SettingInfo | None) -> str:
     kind, context = detail["type"], detail.get("ctx", {})
     match kind:
         case "literal_error":

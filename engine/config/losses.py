@@ -103,7 +103,7 @@ def accept_loss(point: EntryPoint, value: object) -> type[PluginLoss]:
     Raises:
         TypeError: when they break a rule.
     """
-    loss = accept_section(point, value, PluginLoss)
+    loss = accept_section(point, value, base=PluginLoss)
     if loss.recipe == PluginLoss.recipe and loss.build is PluginLoss.build:
         raise TypeError(f"{point.value} has no method `build`, which {loss.recipe} asks for")
     return loss

@@ -57,7 +57,7 @@ def applied(
     kinds = {item.key: item.choices for item in settings if item.key.endswith(".kind")}
     for key, _, kind in (assignment.partition("=") for assignment in assignments):
         if (parsed := parse_value(kind)) in kinds.get(key.strip(), ()):
-            change_kind(result, key.strip().removesuffix(".kind"), parsed)
+            change_kind(result, key.strip().removesuffix(".kind"), kind=parsed)
     texts = {item.key for item in settings if item.type_name in ("path", "text")}
     optional = {item.key for item in settings if item.optional}
     problems: list[Problem] = []
@@ -85,7 +85,7 @@ def applied(
     return result, problems
 
 
-def change_kind(values: dict[str, Any], section: str, kind: str) -> None:
+def change_kind(values: dict[str, Any], section: str, *, kind: str) -> None:
     """Change the kind of a section, in place, keeping the settings that both kinds have."""
     below = values.get(section, {})
     if not isinstance(below, dict) or below.get("kind") == kind:

@@ -64,7 +64,7 @@ def with_absolute_folders(config: RunConfig) -> RunConfig:
     changed = False
     for reference in references_of(config):
         if reference.folder is not None and str(reference.folder) != reference.text:
-            _put(values, reference.key, str(reference.folder))
+            _put(values, reference.key, value=str(reference.folder))
             changed = True
     return load_config(values) if changed else config
 
@@ -106,10 +106,10 @@ def _walk(section: BaseModel, prefix: str) -> Iterator[Reference]:
         if isinstance(value, BaseModel):
             yield from _walk(value, f"{key}.")
         elif isinstance(extra, dict) and extra.get("refers_to") == "run" and value is not None:
-            yield Reference(key, str(value), bool(extra.get("only_at_start")))
+            yield Reference(key, str(value), only_at_start=bool(extra.get("only_at_start")))
 
 
-def _put(values: dict[str, Any], key: str, value: Any) -> None:
+def _put(values: dict[str, Any], key: str, *, value: Any) -> None:
     *parents, name = key.split(".")
     for parent in parents:
         values = values[parent]

@@ -59,7 +59,7 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _data_suit_model(self) -> RunConfig:
-        if problem := misfit(self.data, self.model, self.loss):
+        if problem := misfit(self.data, self.model, loss=self.loss):
             raise ValueError(problem)
         low, high = self.model.rates_hz
         if not low <= self.data.rate_hz <= high:
@@ -125,7 +125,9 @@ class RunConfig(Section):
     def update_size(self) -> UpdateSize:
         """What one update adds to each counter; `engine.data.update_size` computes it for items of different lengths."""
         items = self.batch.items
-        return UpdateSize(-(-items // self.batch.micro_batch), items, items * self.segment_s)
+        return UpdateSize(
+            -(-items // self.batch.micro_batch), items, audio_seconds=items * self.segment_s
+        )
 
     def to_json(self) -> str:
         """Return the canonical JSON text: sorted keys, no spaces, every field."""

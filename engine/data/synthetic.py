@@ -49,11 +49,15 @@ def write_dataset(
             path.mkdir(parents=True, exist_ok=True)
             for number, stem in enumerate(STEMS):
                 draw = np.random.default_rng([seed, split_number, track, number])
-                samples = make_stem(stem, draw, round(duration_s * rate_hz), rate_hz)
+                samples = make_stem(
+                    stem, draw, num_samples=round(duration_s * rate_hz), rate_hz=rate_hz
+                )
                 soundfile.write(path / f"{stem}.flac", samples, rate_hz, subtype="PCM_16")
 
 
-def make_stem(stem: str, draw: np.random.Generator, num_samples: int, rate_hz: int) -> np.ndarray:
+def make_stem(
+    stem: str, draw: np.random.Generator, *, num_samples: int, rate_hz: int
+) -> np.ndarray:
     """Return one stem, float64 (T,), at its usual level with a little variation."""
     make = {"voice": _voice, "percussion": _percussion, "noise": _noise}[stem]
     samples = make(draw, num_samples, rate_hz)
@@ -69,13 +73,15 @@ def _voice(draw: np.random.Generator, num_samples: int, rate_hz: int) -> np.ndar
     start = int(draw.uniform(0.0, 0.1) * rate_hz)
     while start < num_samples:
         length = max(1, min(int(draw.uniform(0.12, 0.45) * rate_hz), num_samples - start))
-        samples[start : start + length] += _syllable(draw, length, rate_hz, base_hz)
+        samples[start : start + length] += _syllable(draw, length, rate_hz=rate_hz, base_hz=base_hz)
         pause_s = draw.uniform(0.25, 0.5) if draw.random() < 0.2 else draw.uniform(0.01, 0.08)
         start += length + int(pause_s * rate_hz)
     return samples
 
 
-def _syllable(draw: np.random.Generator, length: int, rate_hz: int, base_hz: float) -> np.ndarray:
+def _syllable(
+    draw: np.random.Generator, length: int, *, rate_hz: int, base_hz: float
+) -> np.ndarray:
     time_T = np.arange(length) / rate_hz
     glide = np.linspace(draw.uniform(-2, 2), draw.uniform(-2, 2), length)
     vibrato = 0.25 * np.sin(
@@ -87,14 +93,14 @@ def _syllable(draw: np.random.Generator, length: int, rate_hz: int, base_hz: flo
     mix_T = np.linspace(0, 1, length)
     voice_T = np.zeros(length)
     for harmonic in range(1, int(0.47 * rate_hz / pitch_T.max()) + 1):
-        envelope_T = _formants(harmonic * pitch_T, first, last, mix_T)
+        envelope_T = _formants(harmonic * pitch_T, first, last=last, mix_T=mix_T)
         voice_T += envelope_T / harmonic * np.sin(harmonic * phase_T)
     edge = np.minimum(np.minimum(time_T / 0.02, time_T[::-1] / 0.04), 1.0)
     return np.asarray(voice_T * np.sin(0.5 * np.pi * edge) ** 2 * draw.uniform(0.5, 1.0))
 
 
 def _formants(
-    frequency_T: np.ndarray, first: np.ndarray, last: np.ndarray, mix_T: np.ndarray
+    frequency_T: np.ndarray, first: np.ndarray, *, last: np.ndarray, mix_T: np.ndarray
 ) -> np.ndarray:
     gain_T = np.full(len(frequency_T), 0.05)
     for low, high, width_hz in zip(first, last, (90.0, 120.0, 180.0), strict=True):

@@ -20,16 +20,16 @@ _FOLDER = "clips"
 _OLD_FOLDER = "samples"
 
 
-def write_clips(folder: Path, updates: int, clips: Sequence[Clip]) -> list[ClipFile]:
+def write_clips(folder: Path, updates: int, *, clips: Sequence[Clip]) -> list[ClipFile]:
     """Write the audio (32-bit float WAV) and spectrogram of each signal below a run's folder.
 
     Raises:
         OSError: when the disk is full or not writable.
     """
-    return [file for clip in clips for file in _write(folder, updates, clip)]
+    return [file for clip in clips for file in _write(folder, updates, clip=clip)]
 
 
-def _write(folder: Path, updates: int, clip: Clip) -> Iterator[ClipFile]:
+def _write(folder: Path, updates: int, *, clip: Clip) -> Iterator[ClipFile]:
     kept_in = _OLD_FOLDER if (folder / _OLD_FOLDER).is_dir() else _FOLDER
     place = f"{kept_in}/item-{clip.item:04d}"
     (folder / place).mkdir(parents=True, exist_ok=True)
@@ -39,11 +39,13 @@ def _write(folder: Path, updates: int, clip: Clip) -> Iterator[ClipFile]:
         audio, picture = f"{name}.wav", f"{name}.png"
         if changes or not (folder / audio).exists():
             (folder / picture).write_bytes(png(samples_CT))
-            _write_audio(folder / audio, samples_CT, clip.rate_hz)
-        yield ClipFile(updates if changes else 0, clip.item, kind, audio, picture)
+            _write_audio(folder / audio, samples_CT, rate_hz=clip.rate_hz)
+        yield ClipFile(
+            updates if changes else 0, clip.item, kind=kind, path=audio, spectrogram=picture
+        )
 
 
-def _write_audio(path: Path, samples_CT: np.ndarray, rate_hz: int) -> None:
+def _write_audio(path: Path, samples_CT: np.ndarray, *, rate_hz: int) -> None:
     """Write a file completely or not at all."""
     part = path.with_suffix(".part")
     try:

@@ -99,19 +99,19 @@ class Metric:
 # In order of preference: the headline of each task first, the loss last.
 BUILT_IN = (
     Metric(
-        "si_sdr", "SI-SDR", "dB", whole_files=True, is_main=True, is_target=True,
+        "si_sdr", "SI-SDR", unit="dB", whole_files=True, is_main=True, is_target=True,
         headline_of=("separation",),
     ),
-    Metric("wer", "WER", "%", 100, rises=False, is_main=True, is_target=True,
+    Metric("wer", "WER", unit="%", scale=100, rises=False, is_main=True, is_target=True,
            headline_of=("transducer",)),
-    Metric("cer", "CER", "%", 100, rises=False, is_main=True, is_target=True),
+    Metric("cer", "CER", unit="%", scale=100, rises=False, is_main=True, is_target=True),
     Metric("val_loss", "val_loss", rises=False, family="loss", whole_files=True, is_main=True,
            is_target=True),
-    Metric("si_sdri", "SI-SDRi", "dB", whole_files=True),
-    Metric("sdr", "SDR", "dB", whole_files=True),
-    Metric("lsd", "LSD", "dB", rises=False, whole_files=True),
+    Metric("si_sdri", "SI-SDRi", unit="dB", whole_files=True),
+    Metric("sdr", "SDR", unit="dB", whole_files=True),
+    Metric("lsd", "LSD", unit="dB", rises=False, whole_files=True),
     Metric("spectral", "spectral", rises=False, whole_files=True),
-    Metric("input_si_sdr", "input SI-SDR", "dB", of_input=True, whole_files=True),
+    Metric("input_si_sdr", "input SI-SDR", unit="dB", of_input=True, whole_files=True),
 )  # fmt: skip
 
 LOSS = "val_loss"
@@ -154,7 +154,7 @@ def variant_of(name: str) -> MetricVariant:
     base = name.removesuffix(_EMA)
     full = base.endswith(_FULL)
     base = base.removesuffix(_FULL)
-    return MetricVariant(_known(base) or Metric(base, base), full, ema)
+    return MetricVariant(_known(base) or Metric(base, base), full, ema=ema)
 
 
 def metric_of(name: str) -> Metric:

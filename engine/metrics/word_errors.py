@@ -46,8 +46,8 @@ class EditCounts:
         return EditCounts(
             self.hits + other.hits,
             self.substitutions + other.substitutions,
-            self.deletions + other.deletions,
-            self.insertions + other.insertions,
+            deletions=self.deletions + other.deletions,
+            insertions=self.insertions + other.insertions,
         )
 
 
@@ -148,7 +148,12 @@ def _number(numbers: dict[str, int], unit: str) -> int:
 
 def _count(pairs: Sequence[tuple[str | None, str | None]]) -> EditCounts:
     kinds = Counter(_kinds(pairs))
-    return EditCounts(kinds["hit"], kinds["substitution"], kinds["deletion"], kinds["insertion"])
+    return EditCounts(
+        kinds["hit"],
+        kinds["substitution"],
+        deletions=kinds["deletion"],
+        insertions=kinds["insertion"],
+    )
 
 
 def _kinds(pairs: Sequence[tuple[str | None, str | None]]) -> Iterator[str]:

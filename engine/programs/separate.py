@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         written = separate_files(
             options.checkpoint,
             options.inputs,
-            options.out,
+            out_dir=options.out,
             device=options.device,
             chunk_s=options.chunk,
             overlap=options.overlap,

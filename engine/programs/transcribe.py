@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _stream(transcriber, items)
             return 0
         longest_s = options.longest or max(_LONGEST_S, transcriber.data.max_s)
-        _transcribe(transcriber, items, options, longest_s)
+        _transcribe(transcriber, items, options=options, longest_s=longest_s)
     except KeyboardInterrupt:
         return 130
     except (ValueError, OSError) as error:
@@ -62,12 +62,22 @@ def _items(path: Path, transcriber: Transcriber) -> Iterator[_Item]:
 
     if not (path.is_dir() or path.suffix == _MANIFEST):
         info = probe(path)
-        yield _Item(path, 0.0, info.duration_s, None, transcriber.whole(info))
+        yield _Item(
+            path, 0.0, duration_s=info.duration_s, reference=None, stretch=transcriber.whole(info)
+        )
         return
     transcripts = checked_transcripts(path, transcriber.data, setting="")
     for item in transcripts.utterances:
-        stretch = transcriber.between(transcripts.infos[item.path], item.start_s, item.duration_s)
-        yield _Item(item.path, item.start_s, item.duration_s, item.text, stretch)
+        stretch = transcriber.between(
+            transcripts.infos[item.path], item.start_s, duration_s=item.duration_s
+        )
+        yield _Item(
+            item.path,
+            item.start_s,
+            duration_s=item.duration_s,
+            reference=item.text,
+            stretch=stretch,
+        )
 
 
 def _stream(transcriber: Transcriber, items: Sequence[_Item]) -> None:
@@ -80,7 +90,11 @@ def _stream(transcriber: Transcriber, items: Sequence[_Item]) -> None:
 
 
 def _transcribe(
-    transcriber: Transcriber, items: Sequence[_Item], options: argparse.Namespace, longest_s: float
+    transcriber: Transcriber,
+    items: Sequence[_Item],
+    *,
+    options: argparse.Namespace,
+    longest_s: float,
 ) -> None:
     from engine.metrics.word_errors import ErrorBreakdown
 
@@ -106,9 +120,9 @@ def _transcribe(
         if not options.json:
             _show(item, text)
     if options.json:
-        _write_json(rows, words, characters, options.confusions)
+        _write_json(rows, words, characters=characters, most=options.confusions)
     elif words.items:
-        sys.stdout.write(_summary(words, characters, options.confusions))
+        sys.stdout.write(_summary(words, characters, most=options.confusions))
 
 
 def _show(item: _Item, text: str) -> None:
@@ -117,7 +131,7 @@ def _show(item: _Item, text: str) -> None:
     sys.stdout.flush()
 
 
-def _summary(words: ErrorBreakdown, characters: ErrorBreakdown, most: int) -> str:
+def _summary(words: ErrorBreakdown, characters: ErrorBreakdown, *, most: int) -> str:
     """Return the error rates and the most frequent errors, as lines."""
     total = words.total
     lines = [
@@ -136,7 +150,7 @@ def _summary(words: ErrorBreakdown, characters: ErrorBreakdown, most: int) -> st
 
 
 def _write_json(
-    rows: Sequence[dict[str, Any]], words: ErrorBreakdown, characters: ErrorBreakdown, most: int
+    rows: Sequence[dict[str, Any]], words: ErrorBreakdown, *, characters: ErrorBreakdown, most: int
 ) -> None:
     values: dict[str, Any] = {"items": rows}
     if words.items:

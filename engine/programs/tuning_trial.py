@@ -164,7 +164,7 @@ class _Trial:
             name, own = cpu_name(), resident_bytes()
         config_facts = self._look() if self._job.survey else {}
         return Facts(
-            device.type, name, total, free, own,
+            device.type, name, total_bytes=total, free_bytes=free, own_bytes=own,
             formats=number_formats(device), can_compile=has_compiler(device), **config_facts,
         )  # fmt: skip
 

@@ -78,7 +78,7 @@ class Telemetry:
     def start_at(self, counters: Counters) -> None:
         """Continue from `counters`, the counters after the restored rows."""
         self._update = counters.updates
-        self._counters = _advanced(counters, self._pending, self._size, sign=-1)
+        self._counters = _advanced(counters, self._pending, mean=self._size, sign=-1)
 
     def restart_clock(self) -> None:
         """Exclude the time since the last flush (evaluation, saving) from the throughput."""
@@ -116,15 +116,15 @@ class Telemetry:
         self._update += count
         self._pending = np.concatenate([self._pending, rows])
         skipped_before = self._skipped
-        self._tell_points(first, count / elapsed, float(rows[:, 6].sum()) / elapsed)
+        self._tell_points(first, count / elapsed, audio_s_per_s=float(rows[:, 6].sum()) / elapsed)
         self.restart_clock()
         self._check_health(rows, skipped_before)
 
-    def _tell_points(self, first: int, updates_per_s: float, audio_s_per_s: float) -> None:
+    def _tell_points(self, first: int, updates_per_s: float, *, audio_s_per_s: float) -> None:
         rows = self._pending
         numbers = np.arange(first, first + len(rows))
         every = self._config.every
-        ends = [i for i, n in enumerate(numbers) if is_due(every, int(n), self._size)]
+        ends = [i for i, n in enumerate(numbers) if is_due(every, int(n), size=self._size)]
         if not ends:
             return
         end = ends[-1] + 1
@@ -144,13 +144,15 @@ class Telemetry:
             "skipped": skipped.astype(np.float64),
             "audio_s_per_s": np.full(len(ends), audio_s_per_s),
             "updates_per_s": np.full(len(ends), updates_per_s),
-            **self._means(rows[:end], finite, starts),
+            **self._means(rows[:end], finite, starts=starts),
         }
-        self._counters = _advanced(self._counters, rows[:end], self._size)
-        self._emit(PointsRecorded(numbers[ends], series, dict(self._units), self._counters))
+        self._counters = _advanced(self._counters, rows[:end], mean=self._size)
+        self._emit(
+            PointsRecorded(numbers[ends], series, units=dict(self._units), counters=self._counters)
+        )
 
     def _means(
-        self, rows: np.ndarray, finite: np.ndarray, starts: list[int]
+        self, rows: np.ndarray, finite: np.ndarray, *, starts: list[int]
     ) -> dict[str, np.ndarray]:
         """Return the recipe's own metrics at each point."""
         if not self._metrics:
@@ -178,14 +180,14 @@ class Telemetry:
                     f"non-finite {MAX_SKIPPED_IN_A_ROW} times in a row; weights were not changed by these "
                     "updates. Lower optimizer.lr, set schedule.warmup, or use precision.dtype = bf16 or fp32"
                 )
-        counters = _advanced(self._counters, self._pending, self._size)
+        counters = _advanced(self._counters, self._pending, mean=self._size)
         self._emit(
             Noticed(
                 "warning",
                 "updates-skipped",
-                f"{len(numbers)} update(s) skipped, loss or gradient non-finite: {_shorten(numbers)}",
-                counters,
-                {"count": len(numbers), "first": numbers[0], "last": numbers[-1]},
+                message=f"{len(numbers)} update(s) skipped, loss or gradient non-finite: {_shorten(numbers)}",
+                counters=counters,
+                details={"count": len(numbers), "first": numbers[0], "last": numbers[-1]},
             )
         )
 
@@ -218,16 +220,16 @@ class SilentTelemetry(Telemetry):
         """Discard the measurements."""
 
 
-def _advanced(counters: Counters, rows: np.ndarray, mean: UpdateSize, *, sign: int = 1) -> Counters:
+def _advanced(counters: Counters, rows: np.ndarray, *, mean: UpdateSize, sign: int = 1) -> Counters:
     """Return the counters after (or, with sign -1, before) the updates of `rows`."""
     updates = counters.updates + sign * len(rows)
     micro_batches, items, audio_seconds = (rows[:, 4:_FIXED].sum(axis=0) * sign).tolist()
     return Counters(
         updates,
         counters.micro_batches + round(micro_batches),
-        counters.items + round(items),
-        round(counters.audio_seconds + audio_seconds, 9),
-        mean.epochs_in(updates),
+        items=counters.items + round(items),
+        audio_seconds=round(counters.audio_seconds + audio_seconds, 9),
+        epochs=mean.epochs_in(updates),
     )
 
 

@@ -45,7 +45,7 @@ class Ema:
         if update == self._restart:
             torch._foreach_copy_(self._averages, self._params)
             return
-        share = 1.0 - ema_decay(self._config, update, self._size)
+        share = 1.0 - ema_decay(self._config, update, size=self._size)
         lerp_unless(
             skipped, self._averages, towards=self._params, share=share, one_by_one=one_by_one
         )

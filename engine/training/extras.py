@@ -38,8 +38,8 @@ class Extras:
             ValueError: when the step gave other names or shapes than the recipe has declared.
         """
         metrics, statistics = output.metrics, output.statistics
-        _require_names("metrics", metrics, self.units)
-        _require_names("statistics", statistics, self._shapes)
+        _require_names("metrics", metrics, declared=self.units)
+        _require_names("statistics", statistics, declared=self._shapes)
         parts = []
         if self.units:
             numbers = [part for name in self.units for part in metrics[name]]
@@ -85,7 +85,9 @@ class Extras:
         return values
 
 
-def _require_names(what: str, given: Mapping[str, object], declared: Mapping[str, object]) -> None:
+def _require_names(
+    what: str, given: Mapping[str, object], *, declared: Mapping[str, object]
+) -> None:
     if given.keys() != declared.keys():
         odd = ", ".join(sorted(given.keys() ^ declared.keys()))
         raise ValueError(

@@ -50,7 +50,7 @@ def load_initial_weights(model: nn.Module, folder: Path | None, *, strict: bool)
             "model and data to those that they were trained with, or init_strict = false to load "
             "what fits"
         )
-    fitting = {name: tensor for name, tensor in trained.items() if _fits(name, tensor, fresh)}
+    fitting = {name: tensor for name, tensor in trained.items() if _fits(name, tensor, fresh=fresh)}
     if not fitting:
         raise InitError(
             f"init_from: no tensor in {folder} fits this model: {_some(misfits)}. Choose a run of a "
@@ -70,7 +70,7 @@ def load_initial_weights(model: nn.Module, folder: Path | None, *, strict: bool)
     return text
 
 
-def _fits(name: str, tensor: Tensor, fresh: dict[str, Tensor]) -> bool:
+def _fits(name: str, tensor: Tensor, *, fresh: dict[str, Tensor]) -> bool:
     wanted = fresh.get(name)
     if wanted is None or wanted.shape != tensor.shape:
         return False
@@ -88,7 +88,7 @@ def _misfits(trained: dict[str, Tensor], fresh: dict[str, Tensor]) -> list[str]:
             found.append(f"{name} is unknown here")
         elif trained[name].shape != fresh[name].shape:
             found.append(f"{name} is {_shape(trained[name])} there, {_shape(fresh[name])} here")
-        elif not _fits(name, trained[name], fresh):
+        elif not _fits(name, trained[name], fresh=fresh):
             found.append(f"{name} has other content there")
     return found
 

@@ -119,7 +119,7 @@ class MemoryLimits:
             count = num_items(batch)
             most = self.most.get(shape_of(batch), count)
             for start in range(0, count, most):
-                batches.append(batch if most >= count else _part(batch, start, start + most))
+                batches.append(batch if most >= count else _part(batch, start, end=start + most))
                 keys.append(key + (start << _PIECE_BITS))
         return Pieces(batches, keys)
 
@@ -215,7 +215,7 @@ def new_shortage(update: int, batch: Batch, *, error: str, tries: dict[str, int]
                 "smaller model, raise batch.split for a transducer, or use precision.dtype = bf16; "
                 "then enqueue a new run"
             )
-    return Shortage(update, shape, count, -(-count // 2), error)
+    return Shortage(update, shape, items=count, items_after=-(-count // 2), error=error)
 
 
 def first_line(error: BaseException) -> str:
@@ -224,5 +224,5 @@ def first_line(error: BaseException) -> str:
     return lines[0][:300]
 
 
-def _part(batch: Batch, start: int, end: int) -> Batch:
+def _part(batch: Batch, start: int, *, end: int) -> Batch:
     return Batch({name: tensor[start:end] for name, tensor in batch.tensors.items()})

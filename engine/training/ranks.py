@@ -185,7 +185,13 @@ class TorchRanks:
         if stop:
             self._agreed = self._own_reason or "stop requested"
         extras = None if self._extras is None else self._extras.clone()
-        return Sums(own[0], own[1], round(num_pieces), round(num_failed), extras)
+        return Sums(
+            own[0],
+            own[1],
+            num_pieces=round(num_pieces),
+            num_failed=round(num_failed),
+            extras=extras,
+        )
 
     def stop_reason(self, own: str | None) -> str | None:
         """Send the own reason with the next sum; return the reason once all ranks have it."""

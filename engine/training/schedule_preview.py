@@ -41,15 +41,19 @@ def schedule_curve(
     Raises:
         EpochsUnknown: when the schedule counts epochs, and `size` doesn't know them.
     """
-    return _curve(config.schedule, size or config.update_size, config.optimizer.lr, points)
+    return _curve(
+        config.schedule, size or config.update_size, peak=config.optimizer.lr, points=points
+    )
 
 
 # The preset form asks again at each key press, mostly for the same curve.
 @lru_cache(maxsize=8)
-def _curve(schedule: ScheduleConfig, size: UpdateSize, peak: float, points: int) -> ScheduleCurve:
+def _curve(
+    schedule: ScheduleConfig, size: UpdateSize, *, peak: float, points: int
+) -> ScheduleCurve:
     total = total_updates(schedule.length, size)
     numbers = [*range(1, total, -(-total // points)), total]
-    lrs = [peak * lr_factor(schedule, size.after(number - 1), size) for number in numbers]
+    lrs = [peak * lr_factor(schedule, size.after(number - 1), size=size) for number in numbers]
     return ScheduleCurve(numbers, lrs)
 
 

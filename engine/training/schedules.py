@@ -21,7 +21,7 @@ def total_updates(length: Span, size: UpdateSize) -> int:
     return max(1, ceil(size.updates_in(length) - _TOLERANCE))
 
 
-def is_due(every: Span, update: int, size: UpdateSize) -> bool:
+def is_due(every: Span, update: int, *, size: UpdateSize) -> bool:
     """Return whether update number `update` (from 1) is the first to reach a multiple of `every`."""
     period = size.updates_in(every)
     if period <= 1:
@@ -29,7 +29,7 @@ def is_due(every: Span, update: int, size: UpdateSize) -> bool:
     return floor(update / period + _TOLERANCE) > floor((update - 1) / period + _TOLERANCE)
 
 
-def lr_factor(config: ScheduleConfig, counters: Counters, size: UpdateSize) -> float:
+def lr_factor(config: ScheduleConfig, counters: Counters, *, size: UpdateSize) -> float:
     """Return the learning rate, relative to its peak, of the update that follows `counters`.
 
     Warm-up is linear: update k of W has k / W. The decay starts at the end of warm-up. Schedules that
@@ -76,7 +76,7 @@ def ema_restart(config: EmaConfig, size: UpdateSize) -> int:
     return total_updates(config.restart_at, size) if config.restart_at is not None else 0
 
 
-def ema_decay(config: EmaConfig, update: int, size: UpdateSize) -> float:
+def ema_decay(config: EmaConfig, update: int, *, size: UpdateSize) -> float:
     """Return the weight of the old average at update number `update` (from 1).
 
     The decay of one count is min(decay, (1 + n) / (10 + n)), n counts after the start or restart. One

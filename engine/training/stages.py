@@ -124,7 +124,7 @@ class Stages:
             if reason is not None or ended:
                 break
             if self._leads:
-                seed_torch(torch_seed(self._config.seed, -number, walk.done))
+                seed_torch(torch_seed(self._config.seed, -number, micro_batch=walk.done))
                 walk.step(self._device)
         # Nobody reads what is not yet on disk.
         self._ranks.gather(None)
@@ -157,7 +157,7 @@ class Stages:
             manifest = read_manifest(folder)
         except CheckpointError as error:
             text = f"{error}; stage {stage.name} starts again"
-            self._emit(Noticed("warning", "checkpoint-broken", text))
+            self._emit(Noticed("warning", "checkpoint-broken", message=text))
             broken = folder.with_name(f"{folder.name}.broken")
             shutil.rmtree(broken, ignore_errors=True)
             folder.rename(broken)
@@ -219,7 +219,7 @@ class _Walk:
         self._reported_at = perf_counter()
         self._emit(
             StageProgressed(
-                self.stage.name, self.done, self._total,
+                self.stage.name, self.done, total=self._total,
                 number=self._number, count=self._count, saved=saved,
             )
         )  # fmt: skip

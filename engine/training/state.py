@@ -127,8 +127,8 @@ class StateSaver:
             Save(
                 f"best-{metric}",
                 {**about, "kind": f"best-{metric}", "metrics": dict(metrics)},
-                {MODEL: average if variant_of(metric).ema else raw, **recipe},
-                documents,
+                tensors={MODEL: average if variant_of(metric).ema else raw, **recipe},
+                documents=documents,
             )
             for metric in best
         ]
@@ -137,8 +137,8 @@ class StateSaver:
         whole = Save(
             f"last-{update:06d}",
             {**about, "kind": "last", "metrics": dict(metrics)},
-            {MODEL: raw, TRAINING: copies, **recipe},
-            {STATE: state.values(), **documents},
+            tensors={MODEL: raw, TRAINING: copies, **recipe},
+            documents={STATE: state.values(), **documents},
         )
         return [*saves, whole]
 

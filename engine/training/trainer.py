@@ -80,8 +80,8 @@ class Trainer:
         self,
         config: RunConfig,
         recipe: Recipe,
-        folder: Path,
         *,
+        folder: Path,
         observers: Sequence[Observer],
         control: Control,
         resume: bool = True,
@@ -122,7 +122,7 @@ class Trainer:
             reason = self._make_stages()
             if reason is None:
                 return self._train()
-            ended = RunEnded("stopped", self._counters, reason)
+            ended = RunEnded("stopped", self._counters, reason=reason)
             self._emit(ended)
             return ended
 
@@ -143,7 +143,7 @@ class Trainer:
     def _step(self) -> None:
         size = self._plan.update_size(self._update)
         batches = self._loader.update()
-        lr = self._peak_lr * lr_factor(self._config.schedule, self._counters, self._size)
+        lr = self._peak_lr * lr_factor(self._config.schedule, self._counters, size=self._size)
         self._update += 1
         result = self._updater.run(self._update, batches, lr=lr, counters=self._counters)
         if result.num_pieces != size.micro_batches:
@@ -183,8 +183,8 @@ class Trainer:
         units = {name: metric_unit(name, self._loss_unit) for name in evaluation.metrics}
         self._emit(
             Evaluated(
-                self._counters, evaluation.metrics, units, perf_counter() - started,
-                evaluation.num_items, evaluation.num_excluded, evaluation.items, evaluation.items_key,
+                self._counters, evaluation.metrics, units=units, duration_s=perf_counter() - started,
+                num_items=evaluation.num_items, num_excluded=evaluation.num_excluded, items=evaluation.items, items_key=evaluation.items_key,
             )
         )  # fmt: skip
         self._write_clips(evaluation.clips)
@@ -194,10 +194,10 @@ class Trainer:
         if not clips:
             return
         try:
-            files = write_clips(self._folder.parent, self._update, clips)
+            files = write_clips(self._folder.parent, self._update, clips=clips)
         except OSError as error:
             text = f"clips can't be written: {error}; training continues"
-            self._emit(Noticed("warning", "clips-failed", text, self._counters))
+            self._emit(Noticed("warning", "clips-failed", message=text, counters=self._counters))
             return
         self._emit(ClipsWritten(self._counters, tuple(files)))
 
@@ -230,9 +230,9 @@ class Trainer:
         self._tell_saved(self._writer.wait())
         counters = self._counters
         if reason is None:
-            ended = RunEnded("finished", counters, "all updates completed")
+            ended = RunEnded("finished", counters, reason="all updates completed")
         else:
-            ended = RunEnded("stopped", counters, reason)
+            ended = RunEnded("stopped", counters, reason=reason)
         self._emit(ended)
         return ended
 
@@ -275,12 +275,12 @@ class Trainer:
         with self._open_loader(plan) as self._loader, self._new_writer() as self._writer:
             self._emit(
                 RunStarted(
-                    self._counters, self._total, self._update, self._where, parameters,
-                    len(sizes), num_valid,
+                    self._counters, self._total, resumed_from=self._update, device=self._where, num_parameters=parameters,
+                    num_train_items=len(sizes), num_valid_items=num_valid,
                 )
             )  # fmt: skip
             for text in plan_warnings(plan, sizes):
-                self._emit(Noticed("warning", "batch-plan", text, self._counters))
+                self._emit(Noticed("warning", "batch-plan", message=text, counters=self._counters))
             self._telemetry.restart_clock()
             yield
 
@@ -289,8 +289,8 @@ class Trainer:
         model = self._recipe.build_model()
         if config.init_from is not None and self._found is None:
             text = load_initial_weights(model, self._init_from, strict=config.init_strict)
-            self._emit(Noticed("info", "init-from", text))
-        model = place(model, config.precision, device)
+            self._emit(Noticed("info", "init-from", message=text))
+        model = place(model, config.precision, device=device)
         model.train()
         require_no_batch_norm(model, self._ranks)
         ema = Ema(model, config.ema, self._size) if config.ema.enabled else None
@@ -306,9 +306,9 @@ class Trainer:
         if isinstance(self._recipe, KeepsState):
             self._recipe.start_state(model, device)
         self._state = TrainingState(
-            model, optimizer, ema, self._updater.loss_scale, self._telemetry,
-            BestMetrics(config.checkpoint.best), self._updater.limits,
-            OwnParts(self._recipe, self._results),
+            model, optimizer, ema=ema, loss_scale=self._updater.loss_scale, telemetry=self._telemetry,
+            best=BestMetrics(config.checkpoint.best), limits=self._updater.limits,
+            own=OwnParts(self._recipe, self._results),
         )  # fmt: skip
         about = {
             "config": config.to_dict(), "fingerprint": config.fingerprint, "plan": plan.hash,
@@ -328,7 +328,7 @@ class Trainer:
         self._counters = replace(counters, epochs=self._size.epochs_in(counters.updates))
         self._telemetry.start_at(self._counters)
         for note in notes:
-            self._emit(Noticed("info", "replanned", note, self._counters))
+            self._emit(Noticed("info", "replanned", message=note, counters=self._counters))
 
     def _newest(self) -> Manifest | None:
         """Return the checkpoint to resume from; the first rank tidies the folder for all ranks."""
@@ -337,7 +337,7 @@ class Trainer:
         search = self._leads and self._resume
         newest, problems = newest_intact(self._folder) if search else (None, [])
         for problem in problems:
-            self._emit(Noticed("warning", "checkpoint-broken", f"{problem}; skipped"))
+            self._emit(Noticed("warning", "checkpoint-broken", message=f"{problem}; skipped"))
         self._ranks.gather(None)
         if self._resume and not self._leads:
             newest, _ = newest_intact(self._folder)
@@ -359,7 +359,7 @@ class Trainer:
         return CheckpointWriter(self._folder, keep_last=self._config.checkpoint.keep_last)
 
     def _is_due(self, interval: Span | None) -> bool:
-        return interval is not None and is_due(interval, self._update, self._size)
+        return interval is not None and is_due(interval, self._update, size=self._size)
 
     @property
     def _where(self) -> str:
@@ -373,15 +373,17 @@ class Trainer:
 
     def _tell_shortage(self, shortage: Shortage) -> None:
         counters, text, details = self._counters, shortage.message, shortage.details
-        self._emit(Noticed("warning", "out-of-memory", text, counters, details))
+        self._emit(
+            Noticed("warning", "out-of-memory", message=text, counters=counters, details=details)
+        )
 
     def _tell_saved(self, manifests: Sequence[Manifest]) -> None:
         for manifest in manifests:
             values = manifest.values
             self._emit(
                 CheckpointSaved(
-                    values["kind"], str(manifest.folder), Counters.of(values["counters"]),
-                    values["metrics"], manifest.size_bytes,
+                    values["kind"], str(manifest.folder), counters=Counters.of(values["counters"]),
+                    metrics=values["metrics"], size_bytes=manifest.size_bytes,
                 )
             )  # fmt: skip
 

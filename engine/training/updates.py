@@ -119,7 +119,7 @@ class Updater:
         tries: dict[str, int] = {}
         while True:
             pieces = self.limits.split(whole) if self.limits else whole
-            outcome = self._try_gradients(update, pieces, tries)
+            outcome = self._try_gradients(update, pieces, tries=tries)
             short = outcome if isinstance(outcome, Shortage) else None
             sums = ranks.add_up(outcome if isinstance(outcome, Sums) else self._no_sums(failed=1))
             if not sums.num_failed:
@@ -127,13 +127,20 @@ class Updater:
             shortages += self._recover(short)
         self._buffers.settle()
         with torch.no_grad():
-            grad_norm, skipped = self._finish(update, sums, lr, shortages)
-            metrics = self._follow(update, sums, skipped) if self._has_more else None
+            grad_norm, skipped = self._finish(update, sums, lr=lr, shortages=shortages)
+            metrics = self._follow(update, sums, skipped=skipped) if self._has_more else None
         return UpdateResult(
-            sums.loss_sum, sums.weight, grad_norm, sums.num_pieces, shortages, metrics
+            sums.loss_sum,
+            sums.weight,
+            grad_norm=grad_norm,
+            num_pieces=sums.num_pieces,
+            shortages=shortages,
+            metrics=metrics,
         )
 
-    def _try_gradients(self, update: int, pieces: Pieces, tries: dict[str, int]) -> Sums | Shortage:
+    def _try_gradients(
+        self, update: int, pieces: Pieces, *, tries: dict[str, int]
+    ) -> Sums | Shortage:
         """Return the sums of this rank, or the shortage when memory ran out."""
         try:
             return self._gradients(update, pieces)
@@ -149,19 +156,19 @@ class Updater:
         batches, keys = pieces.batches, pieces.keys
         if not batches:
             return self._no_sums()
-        loss_sum, weight, extras = self._backward(update, keys[0], batches[0])
+        loss_sum, weight, extras = self._backward(update, keys[0], batch=batches[0])
         for position in range(1, len(batches)):
-            more = self._backward(update, keys[position], batches[position])
+            more = self._backward(update, keys[position], batch=batches[position])
             loss_sum = loss_sum + more[0]
             weight = weight + more[1]
             if extras is not None and more[2] is not None:
                 extras = extras + more[2]
-        return Sums(loss_sum, weight, len(batches), extras=extras)
+        return Sums(loss_sum, weight, num_pieces=len(batches), extras=extras)
 
     def _no_sums(self, *, failed: int = 0) -> Sums:
         zero = torch.zeros((), device=self._device)
         extras = self.extras.zeros(self._device) if self.extras.size else None
-        return Sums(zero, zero, 0, failed, extras)
+        return Sums(zero, zero, num_pieces=0, num_failed=failed, extras=extras)
 
     def _recover(self, own: Shortage | None) -> list[Shortage]:
         """Undo the failed attempt; return the shortages of all ranks, and apply their limits."""
@@ -177,13 +184,13 @@ class Updater:
         return shortages
 
     def _backward(
-        self, update: int, key: int, batch: Batch
+        self, update: int, key: int, *, batch: Batch
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        seed_torch(torch_seed(self._seed, update, key))
+        seed_torch(torch_seed(self._seed, update, micro_batch=key))
         self._current = batch
         if not self._on_cpu:
             batch = batch.to(self._device)
-        context = StepContext(self._counters, update, key)
+        context = StepContext(self._counters, update, key=key)
         if self._full_precision:
             output = self._recipe.step(self._model, batch, context=context)
         else:
@@ -199,7 +206,7 @@ class Updater:
         return loss.detach(), output.weight, extras
 
     def _finish(
-        self, update: int, sums: Sums, lr: float, shortages: list[Shortage]
+        self, update: int, sums: Sums, *, lr: float, shortages: list[Shortage]
     ) -> tuple[Tensor, Tensor]:
         """Update weights, average and loss scale; return the gradient and the skip flag."""
         for tries in range(1, _MAX_TRIES + 1):
@@ -211,7 +218,11 @@ class Updater:
                     raise
                 text = first_line(error)
             release_memory()
-            shortages.append(Shortage(update, "gradients", 0, 0, text, self._ranks.rank))
+            shortages.append(
+                Shortage(
+                    update, "gradients", items=0, items_after=0, error=text, rank=self._ranks.rank
+                )
+            )
             if tries == _MAX_TRIES:
                 raise DoesNotFit(
                     f"update {update}: not enough memory left for the optimizer step ({text}); use a "
@@ -231,12 +242,12 @@ class Updater:
             self.loss_scale.update(skipped)
         return grad_norm, skipped
 
-    def _follow(self, update: int, sums: Sums, skipped: Tensor) -> Tensor | None:
+    def _follow(self, update: int, sums: Sums, *, skipped: Tensor) -> Tensor | None:
         """Let the recipe move what is its own; return the training metrics of the update."""
         extras = sums.extras
         statistics = {} if extras is None else self.extras.statistics(extras)
         if self._follower is not None:
-            made = UpdateMade(self._counters, update, skipped, statistics)
+            made = UpdateMade(self._counters, update, skipped=skipped, statistics=statistics)
             try:
                 self._follower.after_step(self._model, made)
             except MEMORY_ERRORS as error:

@@ -68,11 +68,13 @@ class Bench:
             elif not peak:
                 raise TuningError(f"measurement failed: {measured.message}")
             length, tokens = (*setup.shape, 0.0, 0.0)[:2] if setup.shape else (self.item_s, 0.0)
-            probes.append(Probe(setup.count, length, peak, tokens, slices_of(setup)))
+            probes.append(
+                Probe(setup.count, length, peak_bytes=peak, tokens=tokens, slices=slices_of(setup))
+            )
         return probes
 
     def take_faster(
-        self, best: Setup, measured: Measured, variants: Sequence[Setup]
+        self, best: Setup, measured: Measured, *, variants: Sequence[Setup]
     ) -> tuple[Setup, Measured]:
         """Time variants against the best so far, and return the fastest; small gains are ignored."""
         compared = self.compare([best, *variants], reference=best, known=True)
@@ -139,7 +141,7 @@ class Bench:
 
     def _set_budget(self, facts: Facts) -> None:
         options = self.options
-        available = memory_cap(facts.total_bytes, facts.free_bytes, facts.own_bytes)
+        available = memory_cap(facts.total_bytes, facts.free_bytes, own=facts.own_bytes)
         self.cap_bytes = options.memory_bytes or available
         self.budget_bytes = int(self.cap_bytes * (1 - options.free))
 

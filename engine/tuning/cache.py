@@ -47,7 +47,7 @@ def read_result(folder: Path, key: str) -> Tuning | None:
         return None
 
 
-def keep_result(folder: Path, key: str, result: Tuning) -> None:
+def keep_result(folder: Path, key: str, *, result: Tuning) -> None:
     """Write a result atomically, readable by its user only.
 
     Raises:

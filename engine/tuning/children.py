@@ -60,7 +60,7 @@ class ChildMeasurer:
         facts: Facts | None = None
         while len(left := [i for i in range(len(job.cases)) if i not in answers]) or not facts:
             part = replace(job, cases=tuple(job.cases[i] for i in left))
-            child = _Child(part, self._command, self._environment)
+            child = _Child(part, self._command, environment=self._environment)
             child.follow(deadline, self._cancel)
             facts = facts or child.facts
             answers |= {left[i]: measured for i, measured in child.answers().items()}
@@ -69,7 +69,7 @@ class ChildMeasurer:
                 failed = Measured("timeout" if child.late else "failed", message=message)
                 answers = {i: answers.get(i, failed) for i in range(len(job.cases))}
                 return Answer(
-                    tuple(answers[i] for i in range(len(job.cases))), facts, child.problem
+                    tuple(answers[i] for i in range(len(job.cases))), facts, problem=child.problem
                 )
         return Answer(tuple(answers[i] for i in range(len(job.cases))), facts)
 
@@ -78,7 +78,7 @@ class _Child:
     """One child process and its answers."""
 
     def __init__(
-        self, job: Job, command: Sequence[str], environment: Mapping[str, str] | None
+        self, job: Job, command: Sequence[str], *, environment: Mapping[str, str] | None
     ) -> None:
         self._job = job
         self._command = command
@@ -104,7 +104,7 @@ class _Child:
                 with contextlib.suppress(BrokenPipeError):
                     process.stdin.write(json.dumps(asdict(self._job)).encode() + b"\n")
                     process.stdin.flush()
-                for line in _lines(process, deadline, cancel):
+                for line in _lines(process, deadline, cancel=cancel):
                     self._take(line)
                 self.late = not self._done and time.monotonic() >= deadline
             finally:
@@ -157,7 +157,7 @@ class _Child:
         self.problem = said.get("problem", self.problem)
 
 
-def _lines(process: subprocess.Popen[bytes], deadline: float, cancel: Event) -> Iterator[bytes]:
+def _lines(process: subprocess.Popen[bytes], deadline: float, *, cancel: Event) -> Iterator[bytes]:
     """Yield the child's output, line by line, until it ends or the deadline passes.
 
     Raises:

@@ -112,7 +112,7 @@ def fit_law(probes: Sequence[Probe]) -> MemoryLaw:
     ]
     fixed = _through(lengths, [line[0] for line in lines])
     per_item = _through(lengths, [line[1] for line in lines])
-    return MemoryLaw(fixed, per_item, joint, lengths[0], lengths[-1])
+    return MemoryLaw(fixed, per_item, joint=joint, shortest_s=lengths[0], longest_s=lengths[-1])
 
 
 def _joint(probes: Sequence[Probe]) -> float:
@@ -151,10 +151,10 @@ def _through(xs: Sequence[float], ys: Sequence[float]) -> Quadratic:
     x0, x1, x2 = xs
     first = (ys[1] - ys[0]) / (x1 - x0)
     second = ((ys[2] - ys[1]) / (x2 - x1) - first) / (x2 - x0)
-    return Quadratic(ys[0] - first * x0 + second * x0 * x1, first - second * (x0 + x1), second)
+    return Quadratic(ys[0] - first * x0 + second * x0 * x1, first - second * (x0 + x1), c2=second)
 
 
-def memory_cap(total: int, free: int, own: int) -> int:
+def memory_cap(total: int, free: int, *, own: int) -> int:
     """Return the bytes available to training.
 
     Args:

@@ -64,11 +64,11 @@ class LengthSearch:
     def _tried(self, preset: Setup) -> list[Setup]:
         """Return setups with increasing numbers of items."""
         tried: dict[int, Setup] = {}
-        full = self._filled(preset, self._law, 1.0)
+        full = self._filled(preset, self._law, share=1.0)
         for share in _SHARES:
             # A fraction of the memory may be too small for one item of maximum length; the whole is not.
             with suppress(TuningError):
-                part = self._filled(preset, self._law, share)
+                part = self._filled(preset, self._law, share=share)
                 tried.setdefault(part.count, part)
         tried.setdefault(full.count, full)
         return [tried[count] for count in sorted(tried)]
@@ -120,7 +120,7 @@ class LengthSearch:
     def _look(self) -> Setup:
         """Read the sizes of the training items; return the unchanged preset at the middle length."""
         options, batch = self._bench.options, self._config.batch
-        start = Setup(_LABEL, self._config.to_dict(), 1, 1)
+        start = Setup(_LABEL, self._config.to_dict(), count=1, goal=1)
         answer = self._bench.ask([start], timing_s=0.0, survey=True, lengths=True)
         facts = self._bench.facts
         if not facts.lengths_s:
@@ -148,7 +148,7 @@ class LengthSearch:
         own = max(1.0, goal / self._config.precision.devices) if of_all else goal
         self._goal_items = own
         count = max(1, min(count, int(own)))
-        return Setup(_LABEL, start.values, count, own, middle).changed(
+        return Setup(_LABEL, start.values, count=count, goal=own, shape=middle).changed(
             _LABEL, self._goal_changes(goal)
         )
 
@@ -192,7 +192,7 @@ class LengthSearch:
         place = next(i for i, end in enumerate(self._lengths) if length_s <= end * (1 + 1e-6))
         return (length_s, self._tokens[place])
 
-    def _filled(self, setup: Setup, law: MemoryLaw, share: float, *, slices: int = 0) -> Setup:
+    def _filled(self, setup: Setup, law: MemoryLaw, *, share: float, slices: int = 0) -> Setup:
         """Return `setup` with batches that fill a fraction of the available memory."""
         slices = slices or _slices(setup)
         changes = self._fill(law, share, slices=slices)
@@ -285,11 +285,11 @@ class LengthSearch:
     def _try_slices(self, best: Setup, measured: Measured) -> tuple[Setup, Measured]:
         """Try more slices of the joint network, each with the maximum number of items that then fit."""
         variants = [
-            self._filled(best, self._law, 1.0, slices=slices)
+            self._filled(best, self._law, share=1.0, slices=slices)
             for slices in _SLICES
             if slices > _slices(best)
         ]
-        return self._bench.take_faster(best, measured, variants)
+        return self._bench.take_faster(best, measured, variants=variants)
 
 
 def cost(

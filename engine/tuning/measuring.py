@@ -94,11 +94,11 @@ class Subject:
         before = _allocated(device)
         self._recipe = open_recipe(config)
         seed_everything(config.seed)
-        self.model = place(self._recipe.build_model(), config.precision, device)
+        self.model = place(self._recipe.build_model(), config.precision, device=device)
         self.model.train()
         if isinstance(self._recipe, KeepsState):
             self._recipe.start_state(self.model, device)
-        size = UpdateSize(1, 1, 1.0, epochs=1.0)
+        size = UpdateSize(1, 1, audio_seconds=1.0, epochs=1.0)
         ema = Ema(self.model, config.ema, size) if config.ema.enabled else None
         self._optimizer = _WatchedAdamW(self.model, config.optimizer)
         self._updater = Updater(

@@ -42,7 +42,7 @@ def search(config: RunConfig, options: Options, *, measurer: Measurer, tell: Tel
         SizeSearch(bench, config) if of_one_size else LengthSearch(bench, config)
     )
     best, measured = sizes_.run()
-    for key, value in switches(config, bench.facts, options):
+    for key, value in switches(config, bench.facts, options=options):
         if bench.late:
             bench.notes.append(f"{key} was not tried (time budget used up); raise --budget-s")
             continue
@@ -50,14 +50,14 @@ def search(config: RunConfig, options: Options, *, measurer: Measurer, tell: Tel
             variant = best.changed(f"{key} = {value}".lower(), {key: value})
         except ValueError:
             continue
-        best, measured = bench.take_faster(best, measured, [variant])
+        best, measured = bench.take_faster(best, measured, variants=[variant])
     best, measured = sizes_.finish(best, measured)
     ratio = bench.ratio_of(best)
     speed = best.items_per_s(measured)
     return Tuning(
-        bench.facts.device_name, bench.cap_bytes, bench.budget_bytes, best.goal,
-        best.micro_batches, tuple(bench.rows), dict(best.changes), measured.peak_bytes, speed,
-        speed * bench.item_s, ratio, sizes_.law_error, bench.spent_s, tuple(bench.notes),
+        bench.facts.device_name, bench.cap_bytes, budget_bytes=bench.budget_bytes, goal_items=best.goal,
+        micro_batches=best.micro_batches, rows=tuple(bench.rows), settings=dict(best.changes), peak_bytes=measured.peak_bytes, items_per_s=speed,
+        audio_s_per_s=speed * bench.item_s, ratio=ratio, law_error=sizes_.law_error, seconds=bench.spent_s, notes=tuple(bench.notes),
     )  # fmt: skip
 
 
@@ -108,11 +108,13 @@ class SizeSearch:
         peaks = [one.peak_bytes for one in answer.cases]
         if not all(peaks):
             return best, measured
-        law = fit_law([Probe(b, bench.item_s, p) for b, p in zip(counts, peaks, strict=True)])
+        law = fit_law(
+            [Probe(b, bench.item_s, peak_bytes=p) for b, p in zip(counts, peaks, strict=True)]
+        )
         timed = {row.count for row in bench.rows}
         more = [b for b in sizes(int(best.goal), self._most_items(law, best)) if b > best.count]
         larger = [self._sized(best, count) for count in more if count not in timed]
-        return bench.take_faster(best, measured, larger) if larger else (best, measured)
+        return bench.take_faster(best, measured, variants=larger) if larger else (best, measured)
 
     def _preset(self) -> Setup:
         """Return the preset, changed only in the requested items per update."""
@@ -137,7 +139,7 @@ class SizeSearch:
         # A trial runs on one device, so it needs one device's part of an update.
         of_all = exact or options.items is not None or options.seconds is not None
         own = -(-goal // self._config.precision.devices) if of_all else goal
-        start = Setup(label, self._config.to_dict(), min(own, batch.micro_batch), own)
+        start = Setup(label, self._config.to_dict(), count=min(own, batch.micro_batch), goal=own)
         return start.changed(label, changes)
 
     def _sized(self, setup: Setup, count: int) -> Setup:

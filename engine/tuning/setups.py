@@ -73,7 +73,12 @@ class Setup:
     @property
     def case(self) -> Case:
         """The case to measure."""
-        return Case(self.values, self.count, self.shape, min(self.micro_batches, _MOST_MEASURED))
+        return Case(
+            self.values,
+            self.count,
+            shape=self.shape,
+            micro_batches=min(self.micro_batches, _MOST_MEASURED),
+        )
 
     def update_s(self, measured: Measured) -> tuple[float, ...]:
         """Return the seconds of a whole update in each round of timing."""

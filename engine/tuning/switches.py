@@ -10,14 +10,14 @@ from engine.tuning.setups import Options
 from engine.tuning.trials import Facts
 
 
-def switches(config: RunConfig, facts: Facts, options: Options) -> Iterator[tuple[str, Any]]:
+def switches(config: RunConfig, facts: Facts, *, options: Options) -> Iterator[tuple[str, Any]]:
     """Yield settings with values to try, ordered by expected gain."""
-    for key, value in _all(config, facts, options):
+    for key, value in _all(config, facts, options=options):
         if key not in options.keep:
             yield key, value
 
 
-def _all(config: RunConfig, facts: Facts, options: Options) -> Iterator[tuple[str, Any]]:
+def _all(config: RunConfig, facts: Facts, *, options: Options) -> Iterator[tuple[str, Any]]:
     precision = config.precision
     on_gpu = facts.device == "cuda"
     if "tf32" in facts.formats:

@@ -41,7 +41,7 @@ def checkpoints_needed(home: Home, run_id: int, *, note: bool) -> dict[str, Path
         else:
             folder = _found(need, home)
             if note:
-                _note(home, need, folder)
+                _note(home, need, folder=folder)
         if folder is not None:
             folders[need.key] = folder
     return folders
@@ -74,12 +74,12 @@ def _as_before(need: NeedRecord, own: Path) -> Path | None:
     )
 
 
-def _note(home: Home, need: NeedRecord, folder: Path) -> None:
+def _note(home: Home, need: NeedRecord, *, folder: Path) -> None:
     content = content_of(folder)
     message = f"{need.key}: {need.reference} is {folder} (content {content})"
     with StoreWriter(home.store) as store, store.transaction() as connection:
         note_checkpoint(connection, need, checkpoint=str(folder), content=content)
         store.add_event(
-            need.run, "info", "need-met", message=message,
+            need.run, "info", kind="need-met", message=message,
             details={"key": need.key, "run": need.needed, "checkpoint": str(folder), "content": content},
         )  # fmt: skip

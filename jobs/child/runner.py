@@ -71,7 +71,7 @@ def train_run(job: Job, observers: Sequence[Observer], control: Control) -> RunE
     with open_ranks(config.precision) as ranks:
         recipe = open_recipe(config, opening=Opening(folder, job.needs))
         return Trainer(
-            config, recipe, folder, observers=observers, control=control, ranks=ranks
+            config, recipe, folder=folder, observers=observers, control=control, ranks=ranks
         ).fit(init_from=job.needs.get("init_from"))
 
 
@@ -91,26 +91,26 @@ def main(arguments: Sequence[str] | None = None, *, train: Train = train_run) ->
     control.listen()
     home = Home(Path(options.home))
     if os.environ.get("RANK", "0") != "0":
-        return _follow(home, options.run, train, control)
+        return _follow(home, options.run, train=train, control=control)
     lock = FileLock(home.run_folder(options.run) / "run.lock")
     try:
         if not lock.acquire(timeout_s=_LOCK_WAIT_S):
             raise LeaseError(f"process {lock.holder()} is already training run {options.run}")
-        return _make(_load(home, options.run), train, control)
+        return _make(_load(home, options.run), train, control=control)
     except Exception as error:  # noqa: BLE001 (the child's boundary: logged with its traceback)
-        return _fail(home, options.run, error)
+        return _fail(home, options.run, error=error)
     finally:
         lock.release()
 
 
-def _follow(home: Home, run_id: int, train: Train, control: RunControl) -> int:
+def _follow(home: Home, run_id: int, *, train: Train, control: RunControl) -> int:
     """Train as a further rank, without reporting."""
     try:
         job = _load(home, run_id)
         needs = checkpoints_needed(home, run_id, note=False)
         train(replace(job, needs=needs), [], control)
     except Exception as error:  # noqa: BLE001 (the child's boundary: logged with its traceback)
-        return _fail(home, run_id, error)
+        return _fail(home, run_id, error=error)
     return 0
 
 
@@ -120,10 +120,10 @@ def _load(home: Home, run_id: int) -> Job:
     return Job(home, run_id, run.name, run.fingerprint, config)
 
 
-def _make(job: Job, train: Train, control: RunControl) -> int:
+def _make(job: Job, train: Train, *, control: RunControl) -> int:
     lines = LogSink(sys.stdout)
     lines.say(f"run {job.name} (id {job.run_id}), config {job.fingerprint}, process {os.getpid()}")
-    sink = StoreSink(job.home.store, job.run_id, job.folder)
+    sink = StoreSink(job.home.store, job.run_id, folder=job.folder)
     try:
         wandb = open_wandb(
             job.config, name=job.name, key=f"{job.fingerprint}-{job.run_id}", folder=job.folder
@@ -137,13 +137,13 @@ def _make(job: Job, train: Train, control: RunControl) -> int:
         sink.close()
     with StoreWriter(job.home.store) as store:
         if ended.outcome == "finished":
-            end(store, job.run_id, "finished")
+            end(store, job.run_id, to="finished")
         else:
             requeue(store, job.run_id, message=ended.reason, counts=False)
     return 0
 
 
-def _fail(home: Home, run_id: int, error: Exception) -> int:
+def _fail(home: Home, run_id: int, *, error: Exception) -> int:
     """Report an error: in the log, in the run's row, as an event."""
     if isinstance(error, Interrupted):
         LogSink(sys.stderr).say(f"interrupted: {error}")
@@ -154,8 +154,8 @@ def _fail(home: Home, run_id: int, error: Exception) -> int:
         traceback.print_exception(error)
     LogSink(sys.stderr).say(f"failed: {message}")
     with StoreWriter(home.store) as store, store.transaction():
-        if end(store, run_id, "failed", message=message):
-            store.add_event(run_id, "error", "failed", message=message)
+        if end(store, run_id, to="failed", message=message):
+            store.add_event(run_id, "error", kind="failed", message=message)
     return 2 if mistake else 1
 
 

@@ -68,17 +68,23 @@ def paired_difference(
     mean = float(gap_N.mean())
     generator = np.random.default_rng(seed)
     stacked = np.concatenate([first_SN - first_SN.mean(axis=0), second_SN - second_SN.mean(axis=0)])
-    sums = _item_means(np.concatenate([gap_N[None], stacked]), resamples, generator)
+    sums = _item_means(np.concatenate([gap_N[None], stacked]), resamples, generator=generator)
     items_R = mean + (sums[:, 0] - mean) * (count / (count - 1)) ** 0.5
     cut = 1 + len(first_SN)
     seeds_R = _run_means(sums[:, cut:], generator) - _run_means(sums[:, 1:cut], generator)
     tail = 100 * (1 - LEVEL) / 2
     low, high = np.percentile(items_R + seeds_R, [tail, 100 - tail])
-    return Difference(mean, float(low), float(high), count, (len(first_SN), len(second_SN)))
+    return Difference(
+        mean,
+        float(low),
+        high=float(high),
+        num_items=count,
+        num_runs=(len(first_SN), len(second_SN)),
+    )
 
 
 def _item_means(
-    values_KN: np.ndarray, resamples: int, generator: np.random.Generator
+    values_KN: np.ndarray, resamples: int, *, generator: np.random.Generator
 ) -> np.ndarray:
     """Return (R, K): the means of K rows over N items drawn with replacement, the same for all."""
     count = values_KN.shape[1]

@@ -92,10 +92,10 @@ def compare(
     judge = _Judge(reader, runs, by=by, when=when, metrics=names)
     tables = {name: judge.table(name) for name in judge.metrics}
     return Comparison(
-        by, judge.budget, when, judge.variants[0], judge.scores,
-        {name: rows for name, rows in tables.items() if any(row.best for row in rows)},
-        [order for name in judge.metrics if (order := judge.ordering(name)) is not None],
-        judge.notes(),
+        by, judge.budget, when=when, reference=judge.variants[0], runs=judge.scores,
+        tables={name: rows for name, rows in tables.items() if any(row.best for row in rows)},
+        orderings=[order for name in judge.metrics if (order := judge.ordering(name)) is not None],
+        notes=judge.notes(),
     )  # fmt: skip
 
 
@@ -108,7 +108,7 @@ class _Judge:
     ) -> None:  # fmt: skip
         self._reader = reader
         self._when: When = when
-        all_scores = read_scores(reader, runs, metrics, by)
+        all_scores = read_scores(reader, runs, metrics=metrics, by=by)
         self.scores = [scores for scores in all_scores if scores.points]
         self._empty = [scores.run for scores in all_scores if not scores.points]
         if not self.scores:
@@ -126,12 +126,12 @@ class _Judge:
         return [self._row(variant, metric) for variant in self.variants]
 
     def _row(self, variant: str, metric: str) -> Row:
-        best, final = (self._chosen(variant, metric, when) for when in ("best", "final"))
+        best, final = (self._chosen(variant, metric, when=when) for when in ("best", "final"))
         at = float(np.mean([point.at for _, point in best])) if best else None
         row = Row(variant, _spread(best), at, _spread(final))
         if variant == self.variants[0]:
             return row
-        difference = self._difference(self.variants[0], variant, metric)
+        difference = self._difference(self.variants[0], variant, metric=metric)
         if isinstance(difference, str):
             return Row(variant, row.best, at, row.final, None, difference)
         verdict = "no significant difference"
@@ -145,16 +145,16 @@ class _Judge:
         levels = {
             variant: spread.mean
             for variant in self.variants
-            if (spread := _spread(self._chosen(variant, metric, self._when)))
+            if (spread := _spread(self._chosen(variant, metric, when=self._when)))
         }
         if len(levels) < 2:
             return None
         ranked = sorted(levels, key=lambda name: levels[name], reverse=metric_of(metric).rises)
-        pairs = [self._difference(a, b, metric) for a, b in pairwise(ranked)]
+        pairs = [self._difference(a, b, metric=metric) for a, b in pairwise(ranked)]
         apart = [isinstance(pair, Difference) and pair.is_shown for pair in pairs]
-        return Ordering(metric, ranked, apart)
+        return Ordering(metric, ranked, apart=apart)
 
-    def _chosen(self, variant: str, metric: str, when: When) -> list[tuple[RunScores, Point]]:
+    def _chosen(self, variant: str, metric: str, *, when: When) -> list[tuple[RunScores, Point]]:
         return [
             (scores, point)
             for scores in self.scores
@@ -162,14 +162,14 @@ class _Judge:
             and (point := scores.point(metric, when, self.budget)) is not None
         ]
 
-    def _difference(self, first: str, second: str, metric: str) -> Difference | str:
+    def _difference(self, first: str, second: str, *, metric: str) -> Difference | str:
         key = (first, second, metric)
         if key not in self._differences:
             self._differences[key] = self._paired(*key)
         return self._differences[key]
 
     def _paired(self, first: str, second: str, metric: str) -> Difference | str:
-        sides = [self._chosen(variant, metric, self._when) for variant in (first, second)]
+        sides = [self._chosen(variant, metric, when=self._when) for variant in (first, second)]
         if not all(sides):
             return "not comparable: no evaluation"
         keys = {scores.items_keys.get(point.updates) for side in sides for scores, point in side}
@@ -177,7 +177,7 @@ class _Judge:
             return "not comparable: no per-item results stored"
         if len(keys) > 1:
             return "not comparable: evaluated on different items"
-        values = [item_values(self._reader, side, metric) for side in sides]
+        values = [item_values(self._reader, side, metric=metric) for side in sides]
         if values[0] is None or values[1] is None:
             return "not comparable: no per-item results stored"
         return paired_difference(values[0], values[1]) or "not comparable: fewer than two items"

@@ -70,7 +70,7 @@ class RunScores:
 
 
 def read_scores(
-    reader: StoreReader, runs: Iterable[RunRecord], metrics: Sequence[str], by: Clock
+    reader: StoreReader, runs: Iterable[RunRecord], *, metrics: Sequence[str], by: Clock
 ) -> list[RunScores]:
     """Read the evaluations of runs.
 
@@ -91,26 +91,26 @@ def read_scores(
         RunScores(
             run,
             names[run.id],
-            json.dumps(config.get("loss"), sort_keys=True),
-            _points(reader, run, metrics, by),
-            {item.updates: item.items_key for item in reader.evaluations(run.id)},
+            loss=json.dumps(config.get("loss"), sort_keys=True),
+            points=_points(reader, run, metrics=metrics, by=by),
+            items_keys={item.updates: item.items_key for item in reader.evaluations(run.id)},
         )
         for run, config in configured
     ]
 
 
 def item_values(
-    reader: StoreReader, chosen: Sequence[tuple[RunScores, Point]], metric: str
+    reader: StoreReader, chosen: Sequence[tuple[RunScores, Point]], *, metric: str
 ) -> np.ndarray | None:
     """Return (S, N) values, NaN for an item without a value; None when a run has no item values."""
-    rows = [reader.item_results(scores.run.id, at.updates, metric) for scores, at in chosen]
+    rows = [reader.item_results(scores.run.id, at.updates, metric=metric) for scores, at in chosen]
     if not rows or len({len(row) for row in rows}) != 1 or not rows[0]:
         return None
     return np.array(rows, dtype=np.float64)
 
 
 def _points(
-    reader: StoreReader, run: RunRecord, metrics: Sequence[str], by: Clock
+    reader: StoreReader, run: RunRecord, *, metrics: Sequence[str], by: Clock
 ) -> dict[str, list[Point]]:
     seconds = {item.updates: item.train_seconds for item in reader.evaluations(run.id)}
     totals = {
@@ -125,7 +125,7 @@ def _points(
             Point(
                 updates,
                 seconds.get(updates, share * updates) if by == "wall_clock" else share * updates,
-                value,
+                value=value,
             )
             for updates, value in zip(curve.updates, curve.last, strict=True)
             if value is not None

@@ -61,8 +61,8 @@ class Gpu:
         return GpuSample(
             self.name,
             float(rates.gpu) if rates is not None else None,
-            int(memory.used) if memory is not None else None,
-            int(memory.total) if memory is not None else None,
+            used_bytes=int(memory.used) if memory is not None else None,
+            total_bytes=int(memory.total) if memory is not None else None,
         )
 
     def _ask(self, function: str) -> Any:

@@ -58,7 +58,7 @@ class Journal:
             at += size * (1 + len(names))
             values = [np.frombuffer(column, "<f8") for column in columns[1:]]
             yield Block(
-                np.frombuffer(columns[0], "<i8"), dict(zip(names, values, strict=True)), units
+                np.frombuffer(columns[0], "<i8"), dict(zip(names, values, strict=True)), units=units
             )
 
     def clear(self) -> None:

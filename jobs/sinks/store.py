@@ -47,7 +47,7 @@ class StoreSink:
     heartbeat starts at once. Call `close` at the end.
     """
 
-    def __init__(self, path: Path, run_id: int, folder: Path) -> None:
+    def __init__(self, path: Path, run_id: int, *, folder: Path) -> None:
         self._run_id = run_id
         self._store = StoreWriter(path)
         self._journal: Journal | None = Journal(folder / "points.journal")
@@ -107,7 +107,7 @@ class StoreSink:
                 self._write_event(stamp, event)
             if dropped := self._pump.take_dropped() if batch else 0:
                 text = f"{dropped} points of each curve were dropped because the store was busy for too long"
-                self._store.add_event(self._run_id, "warning", "points-dropped", message=text)
+                self._store.add_event(self._run_id, "warning", kind="points-dropped", message=text)
             self._store.update_run(
                 self._run_id, heartbeat_at=time.time(), **self._progress.columns()
             )
@@ -138,20 +138,31 @@ class StoreSink:
             case ClipsWritten():
                 store.add_clips(
                     [
-                        ClipRecord(run_id, f.updates, str(f.item), f.kind, f.path, f.spectrogram)
+                        ClipRecord(
+                            run_id,
+                            f.updates,
+                            item=str(f.item),
+                            kind=f.kind,
+                            path=f.path,
+                            spectrogram=f.spectrogram,
+                        )
                         for f in event.files
                     ]
                 )
             case CheckpointSaved():
                 store.add_checkpoint(
-                    run_id, event.kind, event.path,
+                    run_id, event.kind, path=event.path,
                     updates=event.counters.updates, metrics=event.metrics, size_bytes=event.size_bytes,
                 )  # fmt: skip
                 if event.kind == "last":
                     store.update_run(run_id, attempts=0)
             case Noticed():
                 store.add_event(
-                    run_id, event.level, event.kind, message=event.message, details=event.details
+                    run_id,
+                    event.level,
+                    kind=event.kind,
+                    message=event.message,
+                    details=event.details,
                 )
             case RunEnded():
                 self._progress.advance(stamp, event.counters)
@@ -168,7 +179,9 @@ class StoreSink:
         if not event.items:
             return
         now = self._progress.columns().get("train_seconds") or 0.0
-        record = EvaluationRecord(self._run_id, event.counters.updates, now, event.items_key)
+        record = EvaluationRecord(
+            self._run_id, event.counters.updates, train_seconds=now, items_key=event.items_key
+        )
         results = {name: values.tolist() for name, values in event.items.items()}
         self._store.add_results(record, results)
 
@@ -220,7 +233,7 @@ class Progress:
 
 def _to_block(event: PointsRecorded | Evaluated) -> Block:
     if isinstance(event, PointsRecorded):
-        return Block(event.updates, event.series, event.units)
+        return Block(event.updates, event.series, units=event.units)
     updates = np.array([event.counters.updates], dtype=np.int64)
     series = {name: np.array([value], dtype=np.float64) for name, value in event.metrics.items()}
-    return Block(updates, series, event.units)
+    return Block(updates, series, units=event.units)

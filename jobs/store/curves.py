@@ -55,10 +55,10 @@ def read_curve(
     low = max(first, start)
     high = end if last is None else min(last, end)
     if high < low:
-        return Curve(key.name, key.unit, 1, [], [], [], [], [])
-    level, merged = _choose(connection, key, low, high, max_points=max(1, max_points))
-    rows = _rows(connection, key, level, low, high)
-    return _to_curve(key, rows, merged, ROLLUP_FACTOR**level)
+        return Curve(key.name, key.unit, bucket=1, updates=[], low=[], high=[], mean=[], last=[])
+    level, merged = _choose(connection, key, low=low, high=high, max_points=max(1, max_points))
+    rows = _rows(connection, key, level=level, low=low, high=high)
+    return _to_curve(key, rows, merged=merged, width=ROLLUP_FACTOR**level)
 
 
 def _extent(connection: sqlite3.Connection, key: SeriesKey) -> tuple[int, int]:
@@ -69,7 +69,7 @@ def _extent(connection: sqlite3.Connection, key: SeriesKey) -> tuple[int, int]:
 
 
 def _choose(
-    connection: sqlite3.Connection, key: SeriesKey, low: int, high: int, *, max_points: int
+    connection: sqlite3.Connection, key: SeriesKey, *, low: int, high: int, max_points: int
 ) -> tuple[int, int]:
     """Return the level to read and the number of its buckets to merge into one point."""
     top = ROLLUP_LEVELS[-1]
@@ -89,7 +89,7 @@ def _choose(
 
 
 def _rows(
-    connection: sqlite3.Connection, key: SeriesKey, level: int, low: int, high: int
+    connection: sqlite3.Connection, key: SeriesKey, *, level: int, low: int, high: int
 ) -> list[Row]:
     """Read all rows as one value; points are exact to the bit.
 
@@ -107,20 +107,22 @@ def _rows(
     return [tuple(row) for row in rows]
 
 
-def _to_curve(key: SeriesKey, rows: Iterable[Row], merged: int, width: int) -> Curve:
-    curve = Curve(key.name, key.unit, merged * width, [], [], [], [], [])
+def _to_curve(key: SeriesKey, rows: Iterable[Row], *, merged: int, width: int) -> Curve:
+    curve = Curve(
+        key.name, key.unit, bucket=merged * width, updates=[], low=[], high=[], mean=[], last=[]
+    )
     group: list[Row] = []
     for row in rows:
         if group and row[0] // merged != group[0][0] // merged:
-            _append(curve, group, merged, width)
+            _append(curve, group, merged=merged, width=width)
             group = []
         group.append(row)
     if group:
-        _append(curve, group, merged, width)
+        _append(curve, group, merged=merged, width=width)
     return curve
 
 
-def _append(curve: Curve, group: list[Row], merged: int, width: int) -> None:
+def _append(curve: Curve, group: list[Row], *, merged: int, width: int) -> None:
     curve.updates.append(group[0][0] // merged * merged * width)
     if len(group) == 1:
         _, low, high, total, count, last = group[0]

@@ -48,7 +48,17 @@ def read_needs(connection: sqlite3.Connection, run_id: int) -> list[NeedRecord]:
         f"SELECT {_COLUMNS} FROM run_needs WHERE run = ? ORDER BY key", (run_id,)
     )
     return [
-        NeedRecord(run, key, reference, needed, name, which, bool(at_start), checkpoint, content)
+        NeedRecord(
+            run,
+            key,
+            reference=reference,
+            needed=needed,
+            needed_name=name,
+            which=which,
+            only_at_start=bool(at_start),
+            checkpoint=checkpoint,
+            content=content,
+        )
         for run, key, reference, needed, name, which, at_start, checkpoint, content in rows
     ]
 
@@ -68,7 +78,9 @@ def read_waits(connection: sqlite3.Connection) -> dict[int, list[Wait]]:
     waits: dict[int, list[Wait]] = {}
     for run, key, needed, name, state, updates, total in rows:
         progress = min(1.0, updates / total) if total else 0.0
-        waits.setdefault(run, []).append(Wait(run, key, needed, name, state, progress))
+        waits.setdefault(run, []).append(
+            Wait(run, key, needed=needed, name=name, state=state, progress=progress)
+        )
     return waits
 
 

@@ -16,7 +16,7 @@ TRY_AGAIN = 75
 _OVER = {"stopping": 0, "worker": None, "pid": None, "pid_token": "", "speed": None}
 
 
-def end(store: StoreWriter, run_id: int, to: RunState, *, message: str = "") -> bool:
+def end(store: StoreWriter, run_id: int, *, to: RunState, message: str = "") -> bool:
     """Move a running run to its final state; return whether it was running."""
     fields = {**_OVER, "message": message, "ended_at": time.time()}
     return store.move(run_id, to, ("running",), **fields)

@@ -45,12 +45,12 @@ def insert_points(
 ) -> None:
     """Append points; `steps` increase, each series has one value per step, NaN is stored as NULL."""
     for name, values in series.items():
-        series_id = _series_id(connection, run_id, name, units.get(name, ""))
+        series_id = _series_id(connection, run_id, name=name, unit=units.get(name, ""))
         key = (run_id, series_id)
         skipped = bisect_right(steps, _newest(connection, key))
         kept = values if all(map(math.isfinite, values)) else [_finite(value) for value in values]
         points = list(zip(steps, kept, strict=True))[skipped:]
-        _insert(connection, key, points)
+        _insert(connection, key, points=points)
         rows = _summaries(points, ROLLUP_FACTOR)
         for level in ROLLUP_LEVELS:
             connection.executemany(_UPSERT_ROLLUP, [(*key, level, *row) for row in rows])
@@ -62,7 +62,7 @@ def _newest(connection: sqlite3.Connection, key: tuple[int, int]) -> int:
     return int(connection.execute(sql, key).fetchone()[0])
 
 
-def _insert(connection: sqlite3.Connection, key: tuple[int, int], points: list[Point]) -> None:
+def _insert(connection: sqlite3.Connection, key: tuple[int, int], *, points: list[Point]) -> None:
     full = len(points) // _ROWS * _ROWS
     for first in range(0, full, _ROWS):
         values = chain.from_iterable(points[first : first + _ROWS])
@@ -74,7 +74,7 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def delete_after(connection: sqlite3.Connection, run_id: int, update: int) -> None:
+def delete_after(connection: sqlite3.Connection, run_id: int, *, update: int) -> None:
     """Delete every point after `update`, and rebuild the buckets that contain it."""
     connection.execute("DELETE FROM points WHERE run = ? AND step > ?", (run_id, update))
     for level in ROLLUP_LEVELS:
@@ -86,10 +86,10 @@ def delete_after(connection: sqlite3.Connection, run_id: int, update: int) -> No
     ids = connection.execute("SELECT id FROM series WHERE run = ?", (run_id,)).fetchall()
     for (series_id,) in ids:
         for level in ROLLUP_LEVELS:
-            _rebuild(connection, (run_id, series_id, level), update // ROLLUP_FACTOR**level)
+            _rebuild(connection, (run_id, series_id, level), bucket=update // ROLLUP_FACTOR**level)
 
 
-def _rebuild(connection: sqlite3.Connection, key: tuple[int, int, int], bucket: int) -> None:
+def _rebuild(connection: sqlite3.Connection, key: tuple[int, int, int], *, bucket: int) -> None:
     run_id, series_id, level = key
     width = ROLLUP_FACTOR**level
     sql = "SELECT step, value FROM points WHERE run = ? AND series = ? AND step BETWEEN ? AND ?"
@@ -99,7 +99,7 @@ def _rebuild(connection: sqlite3.Connection, key: tuple[int, int, int], bucket: 
     connection.executemany(_UPSERT_ROLLUP, [(*key, *row) for row in rows])
 
 
-def _series_id(connection: sqlite3.Connection, run_id: int, name: str, unit: str) -> int:
+def _series_id(connection: sqlite3.Connection, run_id: int, *, name: str, unit: str) -> int:
     sql = "SELECT id FROM series WHERE run = ? AND name = ?"
     row = connection.execute(sql, (run_id, name)).fetchone()
     if row is None:

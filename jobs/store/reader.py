@@ -142,8 +142,8 @@ class StoreReader:
         )
         connection = self._connection
         if not rows or connection is None:
-            return Curve(series, "", 1, [], [], [], [], [])
-        key = SeriesKey(run_id, rows[0][0], series, rows[0][1])
+            return Curve(series, "", bucket=1, updates=[], low=[], high=[], mean=[], last=[])
+        key = SeriesKey(run_id, rows[0][0], name=series, unit=rows[0][1])
         with self._worded():
             return read_curve(connection, key, first=first, last=last, max_points=max_points)
 
@@ -191,7 +191,15 @@ class StoreReader:
             WHERE run = ? ORDER BY updates DESC, kind
         """
         return [
-            CheckpointRecord(run, kind, path, updates, json.loads(metrics), size, created)
+            CheckpointRecord(
+                run,
+                kind,
+                path=path,
+                updates=updates,
+                metrics=json.loads(metrics),
+                size_bytes=size,
+                created_at=created,
+            )
             for run, kind, path, updates, metrics, size, created in self._rows(sql, (run_id,))
         ]
 
@@ -204,13 +212,13 @@ class StoreReader:
                 return []
             return read_evaluations(connection, run_id)
 
-    def item_results(self, run_id: int, updates: int, metric: str) -> list[float | None]:
+    def item_results(self, run_id: int, updates: int, *, metric: str) -> list[float | None]:
         """Return the value of each item at an update; empty when unknown."""
         with self._worded():
             connection = self._open()
             if connection is None or self._version < 2:
                 return []
-            return read_results(connection, run_id, updates, metric)
+            return read_results(connection, run_id, updates=updates, metric=metric)
 
     def clips(self, run_id: int) -> list[ClipRecord]:
         """List the audio files kept of a run, by update, then by item."""
@@ -248,7 +256,15 @@ class StoreReader:
         """List the registered workers, and whether their process is alive."""
         sql = "SELECT id, device, pid, pid_token, started_at, heartbeat_at, run FROM workers ORDER BY id"
         return [
-            WorkerRecord(id_, device, pid, started, beat, run, is_alive(pid, token))
+            WorkerRecord(
+                id_,
+                device,
+                pid=pid,
+                started_at=started,
+                heartbeat_at=beat,
+                run=run,
+                alive=is_alive(pid, token),
+            )
             for id_, device, pid, token, started, beat, run in self._rows(sql)
         ]
 

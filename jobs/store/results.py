@@ -21,6 +21,7 @@ _DIGITS = 6
 def insert_results(
     connection: sqlite3.Connection,
     evaluation: EvaluationRecord,
+    *,
     results: Mapping[str, Sequence[float]],
 ) -> None:
     """Store one evaluation of a run and the values of its items; an existing one is kept."""
@@ -41,7 +42,7 @@ def insert_results(
     )
 
 
-def delete_results_after(connection: sqlite3.Connection, run_id: int, update: int) -> None:
+def delete_results_after(connection: sqlite3.Connection, run_id: int, *, update: int) -> None:
     """Delete every evaluation after `update`, with the values of its items and its clips."""
     for table in ("evaluations", "item_results", "clips"):
         connection.execute(
@@ -59,7 +60,7 @@ def read_evaluations(connection: sqlite3.Connection, run_id: int) -> list[Evalua
 
 
 def read_results(
-    connection: sqlite3.Connection, run_id: int, updates: int, metric: str
+    connection: sqlite3.Connection, run_id: int, *, updates: int, metric: str
 ) -> list[float | None]:
     """Return the value of each item at an update; empty without such an evaluation."""
     sql = "SELECT results FROM item_results WHERE run = ? AND updates = ? AND metric = ?"

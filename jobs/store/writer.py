@@ -139,13 +139,15 @@ class StoreWriter:
         """
         columns = {"state": to, **fields}
         marks = ", ".join("?" * len(from_states))
-        return self._update(columns, f"id = ? AND state IN ({marks})", (run_id, *from_states))
+        return self._update(
+            columns, f"id = ? AND state IN ({marks})", values=(run_id, *from_states)
+        )
 
     def update_run(self, run_id: int, **fields: Any) -> bool:
         """Change columns of a run other than its state; return whether the run exists."""
-        return self._update(fields, "id = ?", (run_id,))
+        return self._update(fields, "id = ?", values=(run_id,))
 
-    def _update(self, columns: Mapping[str, Any], where: str, values: Sequence[Any]) -> bool:
+    def _update(self, columns: Mapping[str, Any], where: str, *, values: Sequence[Any]) -> bool:
         assignments = ", ".join(f"{name} = ?" for name in columns)
         with self.transaction() as connection:
             done = connection.execute(
@@ -223,15 +225,15 @@ class StoreWriter:
     def truncate_after(self, run_id: int, update: int) -> None:
         """Delete every point and evaluation after `update`, where the run resumes."""
         with self.transaction() as connection:
-            delete_after(connection, run_id, update)
-            delete_results_after(connection, run_id, update)
+            delete_after(connection, run_id, update=update)
+            delete_results_after(connection, run_id, update=update)
 
     def add_results(
         self, evaluation: EvaluationRecord, results: Mapping[str, Sequence[float]]
     ) -> None:
         """Store the per-item results of an evaluation: metric -> values, NaN for none."""
         with self.transaction() as connection:
-            insert_results(connection, evaluation, results)
+            insert_results(connection, evaluation, results=results)
 
     def add_clips(self, clips: Sequence[ClipRecord]) -> None:
         """Store the paths of audio clips; an existing path is replaced."""
@@ -252,8 +254,8 @@ class StoreWriter:
         self,
         run_id: int | None,
         level: Literal["info", "warning", "error"],
-        kind: str,
         *,
+        kind: str,
         message: str,
         details: Mapping[str, Any] | None = None,
     ) -> None:
@@ -269,8 +271,8 @@ class StoreWriter:
         self,
         run_id: int,
         kind: str,
-        path: str,
         *,
+        path: str,
         updates: int,
         metrics: Mapping[str, float],
         size_bytes: int,

@@ -47,13 +47,13 @@ def expand(experiment: Experiment, base: Mapping[str, Any]) -> list[Variant]:
                 Problem("", f"variant {name}: {problem}"): None for problem in error.problems
             }
         else:
-            variants.append(Variant(name, values, frozenset(dict(leaves(top))), config))
+            variants.append(Variant(name, values, own=frozenset(dict(leaves(top))), config=config))
     if problems:
         raise ConfigError(problems)
     return variants
 
 
-def put(values: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+def put(values: Mapping[str, Any], key: str, *, value: Any) -> dict[str, Any]:
     """Return `values` with a setting changed."""
     return merge(values, nested(key, value))
 
@@ -90,7 +90,7 @@ def _tops(experiment: Experiment) -> Iterator[tuple[str, dict[str, Any]]]:
             combined: dict[str, Any] = dict(top)
             words = [name] if name else []
             for key, value in zip(axes, point, strict=True):
-                combined = put(combined, key, value)
+                combined = put(combined, key, value=value)
                 words.append(f"{key.rpartition('.')[2]}{_short(value)}")
             yield "-".join(words) or "baseline", combined
 

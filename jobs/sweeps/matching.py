@@ -87,10 +87,10 @@ def _stretched(
         section, _, name = key.partition(".")
         clock = getattr(getattr(variant.config, section), name)
         if isinstance(clock, Span):
-            values = put(values, key, str(_convert(clock, reference, match, ratio)))
+            values = put(values, key, value=str(_convert(clock, reference, match, ratio)))
         elif clock:
             spans = [str(_convert(span, reference, match, ratio)) for span in clock]
-            values = put(values, key, spans)
+            values = put(values, key, value=spans)
     return replace(variant, values=values, config=load_config(values))
 
 

@@ -32,7 +32,7 @@ class SettingOrigin:
 
 
 def preset_origins(
-    catalogue: Catalogue, name: str, assignments: Sequence[str] = ()
+    catalogue: Catalogue, name: str, *, assignments: Sequence[str] = ()
 ) -> list[SettingOrigin]:
     """Return every setting of the run that a preset and `key=value` options make, in schema order.
 
@@ -60,7 +60,7 @@ def with_options(traced: Traced, assignments: Sequence[str]) -> Traced:
     changed = {key: value for key, value in leaves(values) if option(key)}
     renamed = {current_setting(key): traced.origins[key] for key, _ in leaves(traced.values)}
     return Traced(traced.values, renamed).replaced(
-        values, changed, lambda key: ValueOrigin("option", option(key))
+        values, changed, origin_of=lambda key: ValueOrigin("option", option(key))
     )
 
 
@@ -95,7 +95,9 @@ def variant_origins(
     lines = _lines_in(file)
 
     def of_all(key: str) -> ValueOrigin:
-        return ValueOrigin("experiment", file.name, "", file.path, lines.get(f"set.{key}"))
+        return ValueOrigin(
+            "experiment", file.name, layer="", path=file.path, line=lines.get(f"set.{key}")
+        )
 
     traced = trace_preset(catalogue, plan.experiment.base)
     traced = with_options(traced.under(plan.experiment.settings, of_all), assignments)
@@ -104,11 +106,15 @@ def variant_origins(
     traced = traced.replaced(
         chosen.values,
         dict.fromkeys(chosen.own),
-        lambda key: _of_variant(file, plan.experiment, key, variant=variant, lines=lines),
+        origin_of=lambda key: _of_variant(
+            file, plan.experiment, key=key, variant=variant, lines=lines
+        ),
     )
     before = dict(leaves(chosen.config.to_dict()))
-    matched = ValueOrigin("match", variants[0].name, "", file.path, lines.get("match"))
-    seeds = ValueOrigin("seeds", file.name, "", file.path, lines.get("seeds"))
+    matched = ValueOrigin(
+        "match", variants[0].name, layer="", path=file.path, line=lines.get("match")
+    )
+    seeds = ValueOrigin("seeds", file.name, layer="", path=file.path, line=lines.get("seeds"))
     return [
         replace(item, origin=seeds if item.key == "seed" else matched)
         if item.key == "seed" or item.value != before.get(item.key)
@@ -120,19 +126,21 @@ def variant_origins(
 def _of_variant(
     file: ExperimentFile,
     experiment: Experiment,
-    key: str,
     *,
+    key: str,
     variant: str,
     lines: Mapping[str, int],
 ) -> ValueOrigin:
     """Return the origin of a setting that a variant sets itself: its table, or the grid."""
     line = lines.get(f"grid.{key}")
     if line is not None:
-        return ValueOrigin("grid", file.name, "", file.path, line)
+        return ValueOrigin("grid", file.name, layer="", path=file.path, line=line)
     # A grid adds "-lr3e-3" to the name of the table.
     tables = [name for name in experiment.variants if f"{variant}-".startswith(f"{name}-")]
     name = max(tables, key=len, default=variant)
-    return ValueOrigin("variant", name, "", file.path, lines.get(f"variants.{name}.{key}"))
+    return ValueOrigin(
+        "variant", name, layer="", path=file.path, line=lines.get(f"variants.{name}.{key}")
+    )
 
 
 def _lines_in(file: ExperimentFile) -> dict[str, int]:
@@ -156,6 +164,6 @@ def _key_of(assignment: str) -> str:
 
 def _of_config(config: RunConfig, traced: Traced) -> list[SettingOrigin]:
     return [
-        SettingOrigin(key, value, traced.origins.get(key, _DEFAULT))
+        SettingOrigin(key, value, origin=traced.origins.get(key, _DEFAULT))
         for key, value in leaves(config.to_dict())
     ]

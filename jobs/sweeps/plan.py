@@ -75,17 +75,17 @@ def plan_sweep(
     base = merge(catalogue.read(experiment.base), experiment.settings)
     known = measured or Measured({}, {})
     variants = match_lengths(
-        _expanded(experiment, base, assignments),
+        _expanded(experiment, base, assignments=assignments),
         experiment.match,
         scale_schedules=experiment.scale_schedules,
         speed=known.seconds_per_update,
     )
     runs = [
         _planned(
-            _run_name(experiment, name, variant.name, seed),
+            _run_name(experiment, name, variant=variant.name, seed=seed),
             variant.name,
-            load_config(put(variant.values, "seed", seed)),
-            known,
+            config=load_config(put(variant.values, "seed", value=seed)),
+            measured=known,
         )
         for seed in experiment.seeds
         for variant in variants
@@ -97,7 +97,7 @@ def plan_sweep(
         raise ConfigError(
             [Problem("name", f"gives several runs the same name: {', '.join(twice)}")]
         )
-    return Plan(name, experiment, tuple(runs))
+    return Plan(name, experiment, runs=tuple(runs))
 
 
 def queue_sweep(home: Home, plan: Plan) -> list[int]:
@@ -112,7 +112,7 @@ def queue_sweep(home: Home, plan: Plan) -> list[int]:
 
 
 def _expanded(
-    experiment: Experiment, base: Mapping[str, Any], assignments: Sequence[str]
+    experiment: Experiment, base: Mapping[str, Any], *, assignments: Sequence[str]
 ) -> list[Variant]:
     """Return the variants; problems of assignments are reported together with theirs."""
     values, wrong = applied(base, assignments)
@@ -125,26 +125,26 @@ def _expanded(
     return variants
 
 
-def _planned(name: str, variant: str, config: RunConfig, measured: Measured) -> PlannedRun:
+def _planned(name: str, variant: str, *, config: RunConfig, measured: Measured) -> PlannedRun:
     size = planned_size(config)
     counters = size.after(total_updates(config.schedule.length, size))
     per_update = measured.seconds_per_update(config)
     return PlannedRun(
         name,
         variant,
-        config.seed,
-        config,
-        counters.updates,
-        counters.items,
-        counters.audio_seconds,
-        counters.epochs,
-        None if per_update is None else per_update * counters.updates,
-        measured.size_bytes(config),
-        tuple(schedule_warnings(config, size=size if counts_epochs(config) else None)),
+        seed=config.seed,
+        config=config,
+        updates=counters.updates,
+        items=counters.items,
+        audio_seconds=counters.audio_seconds,
+        epochs=counters.epochs,
+        seconds=None if per_update is None else per_update * counters.updates,
+        size_bytes=measured.size_bytes(config),
+        warnings=tuple(schedule_warnings(config, size=size if counts_epochs(config) else None)),
     )
 
 
-def _run_name(experiment: Experiment, name: str, variant: str, seed: int) -> str:
+def _run_name(experiment: Experiment, name: str, *, variant: str, seed: int) -> str:
     words = {"experiment": name.replace("/", "-"), "variant": variant, "seed": str(seed)}
     text = experiment.name
     for word, value in words.items():

@@ -30,14 +30,14 @@ def recover(
             continue
         if is_alive(pid, token):
             echo(f"run {name} is still running, but its worker died: stopping it")
-            _end(pid, token, grace_s)
+            _end(pid, token, grace_s=grace_s)
         message = "its worker died; it will resume from its last checkpoint"
-        store.add_event(run_id, "warning", "recovered", message=message)
+        store.add_event(run_id, "warning", kind="recovered", message=message)
         requeue(store, run_id, message=message, counts=False)
         echo(f"run {name}: {message}")
 
 
-def _end(pid: int, token: str, grace_s: float) -> None:
+def _end(pid: int, token: str, *, grace_s: float) -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             # The child leads its own process group. SIGTERM goes to the child only, so that it can save;

@@ -130,7 +130,7 @@ class Worker:
         text = f"worker {os.getpid()} started on {self._device}"
         if self._device == "cpu":
             text += " (CPU only)"
-        store.add_event(None, "info", "worker-started", message=text)
+        store.add_event(None, "info", kind="worker-started", message=text)
         self._echo(text)
         queue.top_up(self._ready())
 
@@ -220,7 +220,7 @@ class Worker:
         except Exception as error:
             # Boundary of a child's supervisor: a bug here fails one run, not the worker.
             logger.exception("run %s could not be supervised", run_id)
-            end(store, run_id, "failed", message=f"could not be supervised: {error}")
+            end(store, run_id, to="failed", message=f"could not be supervised: {error}")
             state = "failed"
         self._num_failed += state == "failed"
         with StoreReader(self._home.store) as reader:

@@ -76,30 +76,32 @@ class Supervisor:
         count = int(config["precision"].get("devices", 1))
         try:
             with devices_taken(self._device, count, locks=self._home.locks) as devices:
-                return self._run(store, run_id, devices, count)
+                return self._run(store, run_id, devices=devices, count=count)
         except DeviceError as error:
-            store.add_event(run_id, "error", "no-device", message=str(error))
-            end(store, run_id, "failed", message=str(error))
+            store.add_event(run_id, "error", kind="no-device", message=str(error))
+            end(store, run_id, to="failed", message=str(error))
             return "failed"
 
-    def _run(self, store: StoreWriter, run_id: int, devices: Sequence[str], count: int) -> RunState:
-        process = self._start(run_id, devices, count)
+    def _run(
+        self, store: StoreWriter, run_id: int, *, devices: Sequence[str], count: int
+    ) -> RunState:
+        process = self._start(run_id, devices, count=count)
         try:
             store.update_run(run_id, pid=process.pid, pid_token=process_token(process.pid))
             with StoreReader(self._home.store) as reader:
                 every_s = float(reader.config(run_id)["logging"]["system_every_s"])
                 probe = SystemProbe(self._device, run_id=run_id, pid=process.pid)
                 with SystemSampler(self._home.store, probe, every_s=every_s):
-                    asked = self._watch(process, reader, run_id, several=count > 1)
+                    asked = self._watch(process, reader, run_id=run_id, several=count > 1)
         finally:
             _end_group(process)
         code = process.returncode
         if count > 1 and code == 1:
             # Torchrun returns 1 for every failure; a rank that failed by an error has set the state itself.
             code = TRY_AGAIN
-        return self._settle(store, run_id, code, asked=asked)
+        return self._settle(store, run_id, code=code, asked=asked)
 
-    def _start(self, run_id: int, devices: Sequence[str], count: int) -> subprocess.Popen[bytes]:
+    def _start(self, run_id: int, devices: Sequence[str], *, count: int) -> subprocess.Popen[bytes]:
         folder = self._home.run_folder(run_id)
         log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         command = [
@@ -124,7 +126,7 @@ class Supervisor:
             os.close(log)
 
     def _watch(
-        self, process: subprocess.Popen[bytes], reader: StoreReader, run_id: int, *, several: bool
+        self, process: subprocess.Popen[bytes], reader: StoreReader, *, run_id: int, several: bool
     ) -> bool:
         """Wait until the child ends; return whether it was asked to stop."""
         life = Life(self._child.silence_s)
@@ -148,7 +150,7 @@ class Supervisor:
             time.sleep(_POLL_S)
         return deadline is not None
 
-    def _settle(self, store: StoreWriter, run_id: int, code: int, *, asked: bool) -> RunState:
+    def _settle(self, store: StoreWriter, run_id: int, *, code: int, asked: bool) -> RunState:
         with StoreReader(self._home.store) as reader:
             state = reader.run(run_id).state
         if state != "running":
@@ -157,8 +159,8 @@ class Supervisor:
         last = last_line(log)
         if code >= 0 and code != TRY_AGAIN:
             message = f"its process exited with status {code}: {last}"
-            store.add_event(run_id, "error", "ended", message=message)
-            end(store, run_id, "failed", message=message)
+            store.add_event(run_id, "error", kind="ended", message=message)
+            end(store, run_id, to="failed", message=message)
             return "failed"
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else _accident(log)
         if asked:
@@ -168,11 +170,11 @@ class Supervisor:
                 f"its process {how}, after {MAX_ATTEMPTS} starts without a new checkpoint; "
                 "it may have run out of memory (see its log); retry with `sepdash resume`"
             )
-            store.add_event(run_id, "error", "killed", message=message)
-            end(store, run_id, "failed", message=message)
+            store.add_event(run_id, "error", kind="killed", message=message)
+            end(store, run_id, to="failed", message=message)
             return "failed"
         message = f"its process {how}; it will resume from its last checkpoint"
-        store.add_event(run_id, "warning", "killed", message=message)
+        store.add_event(run_id, "warning", kind="killed", message=message)
         return requeue(store, run_id, message=message)
 
 

@@ -23,13 +23,13 @@ def plots(num_points: int) -> list[Plot]:
     random = np.random.default_rng(0)
     x = np.arange(num_points, dtype=np.float64)
     y = np.exp(-x / num_points * 3) + random.normal(0, 0.02, num_points)
-    band = Line("train", 0, x, y, y - 0.1, y + 0.1)
-    line = Line("valid", 1, x, y * 1.1)
+    band = Line("train", 0, x=x, mean=y, low=y - 0.1, high=y + 0.1)
+    line = Line("valid", 1, x=x, mean=y * 1.1)
     return [
         Plot("Loss", lines=(band, line)),
-        Plot("SI-SDR", "dB", (line, Line("raw", 0, x, y))),
+        Plot("SI-SDR", "dB", lines=(line, Line("raw", 0, x=x, mean=y))),
         Plot("Speed", lines=(band,)),
-        Plot("Memory", "GiB", (line, band)),
+        Plot("Memory", "GiB", lines=(line, band)),
     ]
 
 

@@ -63,7 +63,7 @@ def overhead(device: torch.device, *, quick: bool) -> Iterator[str]:
         with tempfile.TemporaryDirectory() as folder:
             started = perf_counter()
             Trainer(
-                config, recipe, Path(folder), observers=[], control=RunOn(), device=device
+                config, recipe, folder=Path(folder), observers=[], control=RunOn(), device=device
             ).fit()
             return (perf_counter() - started) / updates
 
@@ -106,12 +106,14 @@ def law(device: torch.device, *, quick: bool) -> Iterator[str]:
         subject = Subject(preset_config(preset, small), device)
 
         def peak(count: int, subject: Subject = subject) -> int:
-            found = max(measure_peaks(subject, Case({}, count, (), 2), others_bytes=0))
+            found = max(
+                measure_peaks(subject, Case({}, count, shape=(), micro_batches=2), others_bytes=0)
+            )
             subject.clear()
             return found
 
         measured = {count: peak(count) for count in (1, 2, *counts)}
-        fitted = fit_law([Probe(count, 1.0, measured[count]) for count in (1, 2)])
+        fitted = fit_law([Probe(count, 1.0, peak_bytes=measured[count]) for count in (1, 2)])
         off = [f"B = {n}: {fitted.peak(n, 1.0) / measured[n] - 1:+.2%}" for n in counts]
         yield f"memory law, {preset}: {', '.join(off)}"
 
@@ -127,7 +129,9 @@ def joint(device: torch.device, *, quick: bool) -> Iterator[str]:
     enc = torch.randn(count, frames, config.encoding_dim, device=device, requires_grad=True)
     pred = torch.randn(count, tokens + 1, config.encoding_dim, device=device, requires_grad=True)
     targets = torch.ones(count, tokens, dtype=torch.int32, device=device)
-    lattices = Lattices(enc, pred, targets, [frames] * count, [tokens] * count)
+    lattices = Lattices(
+        enc, pred, tokens_BU=targets, enc_lengths=[frames] * count, token_lengths=[tokens] * count
+    )
     for slices in (1, 2, 4, 8):
         if slices <= count:
             peak = peak_of(device, lambda s=slices: transducer_loss(model, lattices, slices=s))

@@ -61,7 +61,11 @@ def measure(
     times = []
     for _ in range(_REPEATS):
         lattices = Lattices(
-            enc.requires_grad_(), pred.requires_grad_(), tokens, enc_lengths, token_lengths
+            enc.requires_grad_(),
+            pred.requires_grad_(),
+            tokens_BU=tokens,
+            enc_lengths=enc_lengths,
+            token_lengths=token_lengths,
         )
         if device.type == "cuda":
             torch.cuda.synchronize()

@@ -35,12 +35,12 @@ def whole_file(info: AudioInfo) -> Reader:
 
 
 def by_seeking(info: AudioInfo) -> Reader:
-    return lambda start, frames: read_segment(info, start, frames)
+    return lambda start, frames: read_segment(info, start, frames=frames)
 
 
 def copied(info: AudioInfo, folder: Path) -> AudioCopy:
     read = by_seeking(info)
-    return copy_of(info, folder, read, frames=info.frames, rate_hz=RATE_HZ, channels=2)
+    return copy_of(info, folder, read=read, frames=info.frames, rate_hz=RATE_HZ, channels=2)
 
 
 def cpu_ms(readers: list[Reader], *, total: int, frames: int, items: int) -> float:

@@ -70,7 +70,7 @@ class BenchRecipe:
         return StepOutput(self.loss(model).sum(), self.weight)
 
     def evaluate(self, model: nn.Module, device: torch.device) -> Evaluation:
-        return Evaluation({"val_loss": 0.0}, 0, 0)
+        return Evaluation({"val_loss": 0.0}, 0, num_excluded=0)
 
     def worst_batch(self, count: int, shape: tuple[float, ...] = ()) -> Batch:
         return self.batch
@@ -147,7 +147,7 @@ def trained(recipe: BenchRecipe, updates: int) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as folder:
         sink = SqliteSink(Path(folder) / "points.db")
         Trainer(
-            bench_config(updates), recipe, Path(folder), observers=[sink], control=RunOn()
+            bench_config(updates), recipe, folder=Path(folder), observers=[sink], control=RunOn()
         ).fit()
         seconds = since(sink.started)
         sink.close()

@@ -41,6 +41,35 @@ def test_files_and_functions_stay_readable(repository: Path) -> None:
     assert quantiles(lengths, n=10)[8] <= 35
 
 
+def by_position(repository: Path) -> set[str]:
+    """Return the functions that take more than two arguments by position, `self` left out."""
+    names = set()
+    for path in sources(repository):
+        module = ".".join(path.relative_to(repository).with_suffix("").parts)
+        tree = ast.parse(path.read_text())
+        inside = {
+            child: isinstance(node, ast.ClassDef)
+            and not any(ast.unparse(item) == "staticmethod" for item in child.decorator_list)
+            for node in ast.walk(tree)
+            for child in ast.iter_child_nodes(node)
+            if isinstance(child, FUNCTIONS)
+        }
+        names |= {
+            f"{module}.{function.name}"
+            for function, bound in inside.items()
+            if len(function.args.posonlyargs + function.args.args) - bound > 2
+        }
+    return names
+
+
+def test_arguments_past_the_second_are_keywords(repository: Path) -> None:
+    listing = (repository / "tests/contracts/positional.txt").read_text().splitlines()
+    allowed = {line for line in listing if not line.startswith("#")}
+    positional = by_position(repository)
+    assert sorted(positional - allowed) == [], "put a * behind the second argument"
+    assert sorted(allowed - positional) == [], "no longer needed in positional.txt"
+
+
 def derived(path: Path) -> set[str]:
     """Settings that a section of the config itself turns into something else, checks left out."""
     functions = [

@@ -100,7 +100,7 @@ class LineRecipe:
         torch.rand(7), np.random.rand(7)
         loss = self.step(model, batch, context=StepContext(split="valid")).loss_sum / 3
         metrics = {"val_loss": float(loss), "si_sdr": -float(loss), "input_si_sdr": 0.5}
-        return Evaluation(metrics, 3, 0)
+        return Evaluation(metrics, 3, num_excluded=0)
 
     def worst_batch(self, count: int, shape: tuple[float, ...] = ()) -> Batch:
         return Batch({"x": torch.zeros(count, 4), "y": torch.zeros(count, 4)})

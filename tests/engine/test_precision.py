@@ -35,7 +35,7 @@ class Parts(nn.Module):
 
 def test_channels_last_changes_the_layout_of_2d_convolutions_alone() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv1d(4, 4, 3))
-    placed = place(model, PrecisionConfig(channels_last=True), CPU)
+    placed = place(model, PrecisionConfig(channels_last=True), device=CPU)
     assert placed[0].weight.is_contiguous(memory_format=torch.channels_last)
     assert not placed[0].weight.is_contiguous()
     assert placed[1].weight.is_contiguous()
@@ -45,7 +45,7 @@ def test_channels_last_changes_the_layout_of_2d_convolutions_alone() -> None:
 def test_compiled_parts_are_those_the_model_names(without_inductor) -> None:
     model = Parts()
     assert compiled_parts(model) == [model.first]
-    placed = place(model, PrecisionConfig(compile=True), CPU)
+    placed = place(model, PrecisionConfig(compile=True), device=CPU)
     assert placed.first._compiled_call_impl is not None
     assert placed.second._compiled_call_impl is None
     whole = nn.Linear(2, 2)
@@ -63,8 +63,8 @@ def test_a_run_and_its_checkpoints_stay_the_same(
         config = make_config(model=SPEC_UNET, precision=precision, schedule={"length": "4 updates"})
         recorder, folder = new_recorder(), tmp_path / str(value)
         recipe = SeparationRecipe(config)
-        Trainer(config, recipe, folder, observers=[recorder], control=stop_after(2)).fit()
-        Trainer(config, recipe, folder, observers=[recorder], control=stop_after()).fit()
+        Trainer(config, recipe, folder=folder, observers=[recorder], control=stop_after(2)).fit()
+        Trainer(config, recipe, folder=folder, observers=[recorder], control=stop_after()).fit()
         tensors = checkpoint_tensors(folder / "checkpoints" / "last-000004")
         found[value] = recorder.curve("loss"), recorder.of(Evaluated)[-1].metrics, tensors
     (loss, metrics, tensors), (loss_, metrics_, tensors_) = found[False], found[True]

@@ -38,7 +38,7 @@ def test_every_part_of_the_place_matters() -> None:
 
 def test_draws_are_pinned_so_that_old_runs_can_be_repeated() -> None:
     assert item_generator(0, 0, 0, "crop").integers(1000, size=4).tolist() == PINNED_DRAWS
-    assert torch_seed(0, 0, 0) == PINNED_SEED
+    assert torch_seed(0, 0, micro_batch=0) == PINNED_SEED
 
 
 def test_neighbouring_items_draw_evenly() -> None:
@@ -48,7 +48,9 @@ def test_neighbouring_items_draw_evenly() -> None:
 
 
 def test_torch_seeds_differ_and_fit_torch() -> None:
-    seeds = {torch_seed(0, update, micro) for update in range(100) for micro in range(10)}
+    seeds = {
+        torch_seed(0, update, micro_batch=micro) for update in range(100) for micro in range(10)
+    }
     assert len(seeds) == 1000
     assert all(0 <= seed < 2**63 for seed in seeds)
 

@@ -182,7 +182,7 @@ def test_of_two_workers_one_waits_for_the_base_that_the_other_makes(home, enqueu
 
 def test_a_draining_worker_hopes_for_what_runs_elsewhere_and_for_nothing_else():
     def wait(run: int, needed: int, state: str | None) -> Wait:
-        return Wait(run, "init_from", needed, "x", state, 0.0)
+        return Wait(run, "init_from", needed=needed, name="x", state=state, progress=0.0)
 
     waits = {
         2: [wait(2, 1, "running")], 3: [wait(3, 2, "queued")], 5: [wait(5, 4, "failed")],
@@ -294,7 +294,7 @@ def test_a_resumed_run_keeps_to_its_checkpoint_or_says_that_it_has_changed(home,
     with pytest.raises(StateError, match="tuned needs it"):
         submit.remove(home, base)
     with StoreWriter(home.store) as store:
-        store.add_checkpoint(tuned, "last", str(own), updates=3, metrics={}, size_bytes=1)
+        store.add_checkpoint(tuned, "last", path=str(own), updates=3, metrics={}, size_bytes=1)
     submit.remove(home, base)
 
 

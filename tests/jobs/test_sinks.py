@@ -34,26 +34,45 @@ from jobs.store.writer import StoreWriter
 
 def counters(updates: int) -> Counters:
     """Return counters of one-item updates, eight an epoch."""
-    return Counters(updates, updates, updates, 0.5 * updates, updates / 8)
+    return Counters(
+        updates, updates, items=updates, audio_seconds=0.5 * updates, epochs=updates / 8
+    )
 
 
 def points(first: int, last: int) -> PointsRecorded:
     """Return points whose loss is the update."""
     updates = np.arange(first, last + 1)
     series = {"loss": updates.astype(float), "lr": np.full(len(updates), 0.5)}
-    return PointsRecorded(updates, series, {"loss": "dB"}, counters(last))
+    return PointsRecorded(updates, series, units={"loss": "dB"}, counters=counters(last))
 
 
 def started(resumed_from: int = 0) -> RunStarted:
     """Return the start of a run of 100 updates."""
-    return RunStarted(counters(resumed_from), 100, resumed_from, "cpu", 3_000_000, 8, 2)
+    return RunStarted(
+        counters(resumed_from),
+        100,
+        resumed_from=resumed_from,
+        device="cpu",
+        num_parameters=3_000_000,
+        num_train_items=8,
+        num_valid_items=2,
+    )
 
 
 def evaluated(update: int, si_sdr: float) -> Evaluated:
     """Return an evaluation."""
     metrics = {"si_sdr": si_sdr, "input_si_sdr": 2.5}
     items = {"si_sdr": np.array([si_sdr, np.nan])}
-    return Evaluated(counters(update), metrics, {"si_sdr": "dB"}, 1.25, 10, 3, items, "two items")
+    return Evaluated(
+        counters(update),
+        metrics,
+        units={"si_sdr": "dB"},
+        duration_s=1.25,
+        num_items=10,
+        num_excluded=3,
+        items=items,
+        items_key="two items",
+    )
 
 
 @pytest.fixture
@@ -67,7 +86,7 @@ def open_sink(home, run_id) -> Callable[[], StoreSink]:
     """Return a function that opens a store sink for the run."""
     folder = home.run_folder(run_id)
     folder.mkdir()
-    return lambda: StoreSink(home.store, run_id, folder)
+    return lambda: StoreSink(home.store, run_id, folder=folder)
 
 
 def test_events_become_rows(open_sink, reader, run_id, home):
@@ -80,9 +99,11 @@ def test_events_become_rows(open_sink, reader, run_id, home):
         evaluated(10, 4.0),
         points(11, 20),
         evaluated(20, 3.0),
-        CheckpointSaved("last", str(kept), counters(20), {"si_sdr": 3.0}, 77),
-        Noticed("warning", "skipped", "2 updates were skipped"),
-        RunEnded("stopped", counters(20), "asked"),
+        CheckpointSaved(
+            "last", str(kept), counters=counters(20), metrics={"si_sdr": 3.0}, size_bytes=77
+        ),
+        Noticed("warning", "skipped", message="2 updates were skipped"),
+        RunEnded("stopped", counters(20), reason="asked"),
     ):
         sink.on_event(event)
     sink.close()
@@ -95,7 +116,7 @@ def test_events_become_rows(open_sink, reader, run_id, home):
     assert reader.curve(run_id, "loss").last == [float(update) for update in range(1, 21)]
     assert reader.curve(run_id, "loss").unit == "dB"
     assert reader.curve(run_id, "si_sdr").last == [4.0, 3.0]
-    assert reader.item_results(run_id, 20, "si_sdr") == [3.0, None]
+    assert reader.item_results(run_id, 20, metric="si_sdr") == [3.0, None]
     first, second = reader.evaluations(run_id)
     assert (first.updates, second.updates, second.items_key) == (10, 20, "two items")
     assert 0 <= first.train_seconds <= second.train_seconds <= run.train_seconds
@@ -106,12 +127,12 @@ def test_events_become_rows(open_sink, reader, run_id, home):
 def test_a_stage_is_the_message_of_a_run_until_training_starts(store, open_sink, reader, run_id):
     store.update_run(run_id, attempts=2)
     sink = open_sink()
-    sink.on_event(StageProgressed("clusters", 2, 5))
+    sink.on_event(StageProgressed("clusters", 2, total=5))
     sink.close()
     assert (reader.run(run_id).message, reader.run(run_id).attempts) == ("stage clusters 40 %", 2)
 
     sink = open_sink()
-    sink.on_event(StageProgressed("clusters", 3, 5, saved=True))
+    sink.on_event(StageProgressed("clusters", 3, total=5, saved=True))
     sink.close()
     assert (reader.run(run_id).message, reader.run(run_id).attempts) == ("stage clusters 60 %", 0)
 
@@ -125,15 +146,15 @@ def test_the_log_says_how_far_a_stage_is_and_what_training_measures():
     stream = io.StringIO()
     sink = LogSink(stream)
     for event in (
-        StageProgressed("clusters", 0, 5, number=1, count=2),
-        StageProgressed("clusters", 1, 5, number=1, count=2),
-        StageProgressed("clusters", 5, 5, number=1, count=2),
-        StageProgressed("clusters", 5, 5, number=1, count=2, saved=True),
-        RunStarted(counters(0), 10, 0, "cpu", 3_000_000, 8, 2),
+        StageProgressed("clusters", 0, total=5, number=1, count=2),
+        StageProgressed("clusters", 1, total=5, number=1, count=2),
+        StageProgressed("clusters", 5, total=5, number=1, count=2),
+        StageProgressed("clusters", 5, total=5, number=1, count=2, saved=True),
+        RunStarted(counters(0), 10, resumed_from=0, device="cpu", num_parameters=3_000_000, num_train_items=8, num_valid_items=2),
         PointsRecorded(
             np.array([10]),
             {"loss": np.array([0.5]), "skipped": np.array([0.0]), "accuracy": np.array([0.25])},
-            {}, counters(10),
+            units={}, counters=counters(10),
         ),
     ):  # fmt: skip
         sink.on_event(event)
@@ -151,7 +172,11 @@ def test_the_best_of_an_error_rate_is_the_lowest(store, open_sink, reader, run_i
     sink.on_event(started())
     for update, wer in ((10, 0.5), (20, 0.25), (30, 0.75), (40, math.nan)):
         metrics = {"wer": wer, "wer_ema": wer / 2, "si_sdr": 99.0, "val_loss": 1.0}
-        sink.on_event(Evaluated(counters(update), metrics, {}, 0.1, 2, 0))
+        sink.on_event(
+            Evaluated(
+                counters(update), metrics, units={}, duration_s=0.1, num_items=2, num_excluded=0
+            )
+        )
     sink.close()
 
     run = reader.run(run_id)
@@ -162,7 +187,9 @@ def test_the_best_of_an_error_rate_is_the_lowest(store, open_sink, reader, run_i
 def test_rates_are_told_in_percent():
     stream = io.StringIO()
     metrics = {"val_loss": 1.5, "wer": 0.0312, "cer_ema": 1.0}
-    LogSink(stream).on_event(Evaluated(counters(3), metrics, {}, 0.1, 2, 0))
+    LogSink(stream).on_event(
+        Evaluated(counters(3), metrics, units={}, duration_s=0.1, num_items=2, num_excluded=0)
+    )
     assert stream.getvalue().strip().endswith("val_loss 1.5, wer 3.12%, cer_ema 100.00%")
 
 
@@ -170,8 +197,8 @@ def test_clips_are_noted_once_however_often_they_are_told(open_sink, reader, run
     sink = open_sink()
     sink.on_event(started())
     for updates in (1, 10):
-        once = ClipFile(0, 0, "input", "clips/input.wav", "clips/input.png")
-        new = ClipFile(updates, 0, "estimate", f"clips/{updates}.wav", "")
+        once = ClipFile(0, 0, kind="input", path="clips/input.wav", spectrogram="clips/input.png")
+        new = ClipFile(updates, 0, kind="estimate", path=f"clips/{updates}.wav", spectrogram="")
         sink.on_event(ClipsWritten(counters(updates), (once, new)))
     sink.close()
 
@@ -197,7 +224,7 @@ def test_a_resumed_run_replaces_what_came_after_its_checkpoint(open_sink, reader
 def test_points_of_a_killed_process_are_recovered_from_its_journal(open_sink, reader, run_id, home):
     journal = Journal(home.run_folder(run_id) / "points.journal")
     event = points(1, 20)
-    journal.append(Block(event.updates, event.series, event.units))
+    journal.append(Block(event.updates, event.series, units=event.units))
     journal.close()
 
     sink = open_sink()
@@ -222,7 +249,7 @@ def test_a_journal_cut_off_in_a_block_keeps_those_before(tmp_path):
     journal = Journal(path)
     for first in (1, 11):
         event = points(first, first + 9)
-        journal.append(Block(event.updates, event.series, event.units))
+        journal.append(Block(event.updates, event.series, units=event.units))
     whole = path.read_bytes()
 
     for missing in (1, 100, len(whole) // 2 - 1):
@@ -273,7 +300,7 @@ def test_points_are_dropped_and_counted_when_nobody_takes_them():
     pump = Pump(lambda batch: free.wait(30) and None, name="test")
     for update in range(1, 2103):
         pump.put(points(update, update))
-    pump.put(Noticed("info", "kept", "kept"))
+    pump.put(Noticed("info", "kept", message="kept"))
     free.set()
 
     assert pump.take_dropped() == 102
@@ -288,13 +315,19 @@ def test_the_log_reads_as_a_story():
         points(41, 50),
         points(51, 60),
         evaluated(60, 4.0),
-        CheckpointSaved("best-si_sdr", "x", counters(60), {}, 4_000_000),
-        CheckpointSaved("best-val_loss", "x", counters(60), {}, 4_000_000),
-        CheckpointSaved("best-si_sdr", "x", counters(60), {}, 4_000_000),
-        CheckpointSaved("last", "x", counters(60), {}, 12_300_000),
-        Noticed("warning", "skipped", "2 updates were skipped"),
+        CheckpointSaved(
+            "best-si_sdr", "x", counters=counters(60), metrics={}, size_bytes=4_000_000
+        ),
+        CheckpointSaved(
+            "best-val_loss", "x", counters=counters(60), metrics={}, size_bytes=4_000_000
+        ),
+        CheckpointSaved(
+            "best-si_sdr", "x", counters=counters(60), metrics={}, size_bytes=4_000_000
+        ),
+        CheckpointSaved("last", "x", counters=counters(60), metrics={}, size_bytes=12_300_000),
+        Noticed("warning", "skipped", message="2 updates were skipped"),
         points(61, 100),
-        RunEnded("finished", counters(100), "all updates completed"),
+        RunEnded("finished", counters(100), reason="all updates completed"),
     ):
         sink.on_event(event)
 

@@ -104,8 +104,10 @@ def test_an_older_store_is_read_as_it_is_and_brought_up_to_date_by_a_writer(home
 
     with StoreReader(home.store) as reader:
         assert reader.evaluations(reader.run("old").id) == []
-        assert reader.item_results(1, 10, "si_sdr") == []
-        clip = ClipRecord(1, 10, "0", "estimate", "samples/item-0000/estimate.wav", "")
+        assert reader.item_results(1, 10, metric="si_sdr") == []
+        clip = ClipRecord(
+            1, 10, item="0", kind="estimate", path="samples/item-0000/estimate.wav", spectrogram=""
+        )
         assert reader.clips(1) == [clip]
         assert reader.config(1) == {"schedule": {"length": "64 items"}}
         before = reader.run("old")
@@ -118,8 +120,10 @@ def test_an_older_store_is_read_as_it_is_and_brought_up_to_date_by_a_writer(home
     with StoreWriter(home.store) as store, StoreReader(home.store) as reader:
         assert reader.run("old") == before
         assert reader.clips(1) == [clip]
-        store.add_results(EvaluationRecord(1, 10, 2.5, "key"), {"si_sdr": [1.0]})
-        assert reader.item_results(1, 10, "si_sdr") == [1.0]
+        store.add_results(
+            EvaluationRecord(1, 10, train_seconds=2.5, items_key="key"), {"si_sdr": [1.0]}
+        )
+        assert reader.item_results(1, 10, metric="si_sdr") == [1.0]
     with StoreWriter(home.store) as store:
         assert store.rows("PRAGMA user_version") == [(6,)]
         names = store.rows("SELECT name FROM _sqlite_migrations ORDER BY 1")
@@ -260,16 +264,20 @@ def test_item_results_come_back_in_order_without_what_is_no_number(store, reader
     run_id = add_run(store)
     for updates in (1, 10):
         store.add_results(
-            EvaluationRecord(run_id, updates, updates / 2, "items"),
+            EvaluationRecord(run_id, updates, train_seconds=updates / 2, items_key="items"),
             {"si_sdr": [1.5, math.nan, -2.0 / 3], "val_loss": [math.inf, 0.0, updates]},
         )
 
     assert reader.evaluations(run_id) == [
-        EvaluationRecord(run_id, 1, 0.5, "items"), EvaluationRecord(run_id, 10, 5.0, "items"),
+        EvaluationRecord(run_id, 1, train_seconds=0.5, items_key="items"), EvaluationRecord(run_id, 10, train_seconds=5.0, items_key="items"),
     ]  # fmt: skip
-    assert reader.item_results(run_id, 10, "si_sdr") == [1.5, None, -0.666667]
-    assert reader.item_results(run_id, 10, "val_loss") == [None, 0.0, 10]
-    assert reader.item_results(run_id, 5, "si_sdr") == reader.item_results(run_id, 1, "x") == []
+    assert reader.item_results(run_id, 10, metric="si_sdr") == [1.5, None, -0.666667]
+    assert reader.item_results(run_id, 10, metric="val_loss") == [None, 0.0, 10]
+    assert (
+        reader.item_results(run_id, 5, metric="si_sdr")
+        == reader.item_results(run_id, 1, metric="x")
+        == []
+    )
     query = (
         "SELECT value FROM item_results, json_each(results) WHERE updates = 1 AND metric = 'si_sdr'"
     )
@@ -279,23 +287,41 @@ def test_item_results_come_back_in_order_without_what_is_no_number(store, reader
 def test_a_resumed_run_forgets_evaluations_after_its_checkpoint(store, reader):
     run_id = add_run(store)
     for updates in (1, 10, 20):
-        store.add_results(EvaluationRecord(run_id, updates, 1.0, "a"), {"si_sdr": [float(updates)]})
-        store.add_clips([ClipRecord(run_id, updates, "0", "estimate", f"{updates}.wav", "")])
+        store.add_results(
+            EvaluationRecord(run_id, updates, train_seconds=1.0, items_key="a"),
+            {"si_sdr": [float(updates)]},
+        )
+        store.add_clips(
+            [
+                ClipRecord(
+                    run_id,
+                    updates,
+                    item="0",
+                    kind="estimate",
+                    path=f"{updates}.wav",
+                    spectrogram="",
+                )
+            ]
+        )
 
     store.truncate_after(run_id, 10)
 
     assert [found.updates for found in reader.evaluations(run_id)] == [1, 10]
-    assert reader.item_results(run_id, 20, "si_sdr") == []
+    assert reader.item_results(run_id, 20, metric="si_sdr") == []
     assert [found.path for found in reader.clips(run_id)] == ["1.wav", "10.wav"]
-    store.add_results(EvaluationRecord(run_id, 10, 9.0, "b"), {"si_sdr": [0.0]})
-    assert reader.item_results(run_id, 10, "si_sdr") == [10.0]
+    store.add_results(
+        EvaluationRecord(run_id, 10, train_seconds=9.0, items_key="b"), {"si_sdr": [0.0]}
+    )
+    assert reader.item_results(run_id, 10, metric="si_sdr") == [10.0]
 
 
 def test_a_removed_run_leaves_nothing_behind(store):
     run_id = add_run(store)
-    store.add_results(EvaluationRecord(run_id, 1, 1.0, "items"), {"si_sdr": [1.0]})
+    store.add_results(
+        EvaluationRecord(run_id, 1, train_seconds=1.0, items_key="items"), {"si_sdr": [1.0]}
+    )
     add(store, run_id, 1, [1.0])
-    store.add_event(run_id, "info", "test", message="hello")
+    store.add_event(run_id, "info", kind="test", message="hello")
     store.add_request(run_id, "stop")
 
     assert store.delete_run(run_id)
@@ -311,7 +337,7 @@ def test_a_removed_run_leaves_nothing_behind(store):
 def test_events_are_listed_oldest_first_and_incrementally(store, reader):
     run_id = add_run(store)
     for number in range(5):
-        store.add_event(run_id if number % 2 else None, "info", "test", message=str(number))
+        store.add_event(run_id if number % 2 else None, "info", kind="test", message=str(number))
 
     assert [event.message for event in reader.events(limit=3)] == ["2", "3", "4"]
     assert [event.message for event in reader.events(run_id)] == ["1", "3"]
@@ -325,7 +351,7 @@ def test_checkpoints_gone_from_disk_are_forgotten(store, reader, tmp_path):
         if updates == 20:
             folder.mkdir()
         store.add_checkpoint(
-            run_id, "last", str(folder), updates=updates, metrics={"si_sdr": 1.5}, size_bytes=9
+            run_id, "last", path=str(folder), updates=updates, metrics={"si_sdr": 1.5}, size_bytes=9
         )
 
     (found,) = reader.checkpoints(run_id)
@@ -338,7 +364,16 @@ def test_system_samples_are_thinned_by_mean_and_peak(store, reader):
     for second in range(10):
         store.add_system(
             SystemRecord(
-                now + second, None, float(second), 100 + second, 999, None, None, None, None, None
+                now + second,
+                None,
+                cpu_percent=float(second),
+                ram_bytes=100 + second,
+                ram_total_bytes=999,
+                process_ram_bytes=None,
+                gpu_percent=None,
+                vram_bytes=None,
+                vram_total_bytes=None,
+                gpu_name=None,
             )
         )
 

@@ -9,21 +9,21 @@ from models.blocks import DownConv, ResidualUnit, SameConv, UpConv, group_norm, 
 
 def test_edges_are_repeated_by_hand_made_answer():
     x = torch.tensor([[[1.0, 2.0, 3.0]]])
-    assert pad_edges(x, 2, 1).tolist() == [[[1, 1, 1, 2, 3, 3]]]
-    assert pad_edges(x, 0, 0) is x
+    assert pad_edges(x, 2, right=1).tolist() == [[[1, 1, 1, 2, 3, 3]]]
+    assert pad_edges(x, 0, right=0) is x
 
 
 def test_padding_equals_torchs_replicate_in_value_and_gradient():
     mine = torch.randn(2, 3, 7, dtype=torch.float64, requires_grad=True)
     theirs = mine.detach().clone().requires_grad_()
     weights = torch.randn(2, 3, 16, dtype=torch.float64)
-    (pad_edges(mine, 4, 5) * weights).sum().backward()
+    (pad_edges(mine, 4, right=5) * weights).sum().backward()
     (F.pad(theirs, (4, 5), mode="replicate") * weights).sum().backward()
     torch.testing.assert_close(mine.grad, theirs.grad)
 
 
 def test_padding_works_longer_than_the_signal():
-    assert pad_edges(torch.ones(1, 1, 1), 9, 9).shape == (1, 1, 19)
+    assert pad_edges(torch.ones(1, 1, 1), 9, right=9).shape == (1, 1, 19)
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3, 5, 8])
@@ -69,7 +69,7 @@ def test_fresh_residual_units_keep_the_level_of_a_signal_through_depth():
 
 def test_edges_are_repeated_in_two_dimensions_by_hand_made_answer():
     x = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
-    assert pad_edges(x, 1, 0, dims=2).tolist() == [[[[1, 1, 2], [1, 1, 2], [3, 3, 4]]]]
+    assert pad_edges(x, 1, right=0, dims=2).tolist() == [[[[1, 1, 2], [1, 1, 2], [3, 3, 4]]]]
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3, 4])

@@ -78,7 +78,7 @@ class Wrong(Good):
     [
         ("conformer_rnnt", Good, "the name 'conformer_rnnt' is taken already"),
         ("other", Good, "must declare kind: Literal['other']"),
-        ("good", "text", "is no subclass of models.speech_configs.PluginEncoder"),
+        ("good", "text", "is not a subclass of models.speech_configs.PluginEncoder"),
         ("lazy", Lazy, "has no method `build`"),
     ],
 )
@@ -161,7 +161,7 @@ class Control:
         return None
 
 config = config_of(kind="linear", gain=2.0)
-end = Trainer(config, open_recipe(config), folder / "run", observers=[], control=Control()).fit()
+end = Trainer(config, open_recipe(config), folder=folder / "run", observers=[], control=Control()).fit()
 transcriber = load_transcriber(folder / "run", torch.device("cpu"))
 print(json.dumps([answers, keys, kinds, torch_loaded, end.outcome,
     type(transcriber._model.encoder).__name__, transcriber._model.encoder.gain]))
@@ -171,7 +171,7 @@ print(json.dumps([answers, keys, kinds, torch_loaded, end.outcome,
     )
     assert answers[0] == "linear"
     assert "model.gain: expected a number > 0, <= 10, found 0.0" in answers[1]
-    assert "'bad' is no kind of model" in answers[2]
+    assert "unknown kind 'bad'" in answers[2]
     assert "left out: package linear-encoder: No module named 'no'" in answers[2]
     assert keys[-2:] == ["model.kind", "model.gain"]
     assert "model.encoding_dim" in keys

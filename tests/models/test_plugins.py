@@ -131,7 +131,7 @@ data = {{"kind": "stems", "train": str(folder / "data/train"), "valid": str(fold
         "rate_hz": 8000, "segment_s": 0.5, "targets": ["voice"], "others": ["noise"]}}
 config = load_config({{"data": data, "model": {{"kind": "toy"}}, "batch": {{"items": 2, "micro_batch": 2}},
     "schedule": {{"length": "3 updates"}}, "precision": {{"device": "cpu", "threads": 1}}}})
-end = Trainer(config, SeparationRecipe(config), folder / "run", observers=[], control=Control()).fit()
+end = Trainer(config, SeparationRecipe(config), folder=folder / "run", observers=[], control=Control()).fit()
 config, model = load_model(find_checkpoint(folder / "run"))
 print(type(config.model).__name__, type(model).__name__, 0 < abs(float(model.gain) - 0.5) < 0.1)
 """

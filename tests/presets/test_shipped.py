@@ -30,7 +30,7 @@ def test_full_config_written_as_toml_reads_back_as_the_same_run(name: str) -> No
 @pytest.mark.parametrize("name", NAMES)
 def test_restart_of_the_average_comes_before_the_end(name: str) -> None:
     config = load_config(Catalogue().read(name))
-    size = UpdateSize(1, config.batch.items, config.batch.items * config.segment_s)
+    size = UpdateSize(1, config.batch.items, audio_seconds=config.batch.items * config.segment_s)
     if config.ema.restart_at is not None:
         assert size.updates_in(config.ema.restart_at) < size.updates_in(config.schedule.length)
 

@@ -108,7 +108,20 @@ class Lab:
         self, time: float, *, run: int | None = None, process: int | None = None, gpu: bool = True
     ) -> None:
         on_gpu = (94.0, int(31.4 * GIB), 139 * GIB, "H200") if gpu else (None,) * 4
-        self.writer.add_system(SystemRecord(time, run, 42.0, 12 * GIB, 64 * GIB, process, *on_gpu))
+        self.writer.add_system(
+            SystemRecord(
+                time,
+                run,
+                cpu_percent=42.0,
+                ram_bytes=12 * GIB,
+                ram_total_bytes=64 * GIB,
+                process_ram_bytes=process,
+                gpu_percent=on_gpu[0],
+                vram_bytes=on_gpu[1],
+                vram_total_bytes=on_gpu[2],
+                gpu_name=on_gpu[3],
+            )
+        )
 
     def log(self, run_id: int, updates: int) -> None:
         folder = self.home.run_folder(run_id)

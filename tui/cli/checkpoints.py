@@ -10,7 +10,7 @@ from engine.metrics.best import best_checkpoint
 from jobs.home import Home
 
 
-def locate_checkpoint(home: Home, model: str, kind: str | None) -> Path:
+def locate_checkpoint(home: Home, model: str, *, kind: str | None) -> Path:
     """Return the folder of a checkpoint.
 
     Args:
@@ -25,10 +25,10 @@ def locate_checkpoint(home: Home, model: str, kind: str | None) -> Path:
     holds_one = (folder / "manifest.json").is_file() or (folder / "checkpoints").is_dir()
     if kind is None and holds_one:
         return folder
-    return checkpoint_of_run(home, model, kind)
+    return checkpoint_of_run(home, model, kind=kind)
 
 
-def checkpoint_of_run(home: Home, model: str, kind: str | None) -> Path:
+def checkpoint_of_run(home: Home, model: str, *, kind: str | None) -> Path:
     """Return the folder of a run's checkpoint; raises what `locate_checkpoint` raises."""
     from jobs.store.reader import StoreReader
 

@@ -46,7 +46,7 @@ def clips(run: str, *, newest: bool, out: Path | None, as_json: bool, home: Home
         clips = [clip for clip in clips if clip.updates in (0, last)]
     folder = home.run_folder(record.id)
     if out is not None and clips:
-        _export(record, clips, folder, out.expanduser())
+        _export(record, clips, folder=folder, out=out.expanduser())
     if as_json:
         print_json(clips)
     elif not clips:
@@ -60,7 +60,7 @@ def clips(run: str, *, newest: bool, out: Path | None, as_json: bool, home: Home
         print_table(["UPDATES", "ITEM", "KIND", "PATH"], rows, right="UPDATES ITEM")
 
 
-def _export(run: RunRecord, clips: list[ClipRecord], folder: Path, out: Path) -> None:
+def _export(run: RunRecord, clips: list[ClipRecord], *, folder: Path, out: Path) -> None:
     copies = {
         folder / path: out
         / f"{run.name.replace('/', '-')}.{Path(path).parent.name}.{Path(path).name}"

@@ -108,7 +108,7 @@ def plain(value: Any) -> Any:
     return value if isinstance(value, bool | int | float | str | None) else str(value)
 
 
-def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: str = "") -> None:
+def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, right: str = "") -> None:
     """Print aligned columns; a header listed in `right` (space-separated) aligns its column right."""
     aligned = {index for index, header in enumerate(headers) if header in right.split()}
     widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]

@@ -86,7 +86,7 @@ def compare(
 
         check_plot(plot_file)
     with StoreReader(home.store) as reader:
-        comparison = judge(reader, _runs(reader, runs, experiment), **options)  # type: ignore[arg-type]
+        comparison = judge(reader, _runs(reader, runs, experiment=experiment), **options)  # type: ignore[arg-type]
     # A note reports that the loss is skipped because the runs define it differently.
     absent = [
         name for name in asked if name not in comparison.tables and metric_of(name).family != "loss"
@@ -108,7 +108,9 @@ def compare(
         tables.print_comparison(comparison)
 
 
-def _runs(reader: StoreReader, names: tuple[str, ...], experiment: str | None) -> list[RunRecord]:
+def _runs(
+    reader: StoreReader, names: tuple[str, ...], *, experiment: str | None
+) -> list[RunRecord]:
     if bool(names) == bool(experiment):
         raise click.UsageError("give either the runs to compare or --experiment NAME")
     if names:

@@ -33,7 +33,9 @@ def print_comparison(comparison: Comparison) -> None:
         click.echo(f"\n{_heading(metric)}")
         scale = metric_of(metric).scale
         print_table(
-            _headers(comparison), [_cells(comparison, row, scale) for row in rows], right=_RIGHT
+            _headers(comparison),
+            [_cells(comparison, row, scale=scale) for row in rows],
+            right=_RIGHT,
         )
     if comparison.orderings:
         width = max(len(order.metric) for order in comparison.orderings)
@@ -78,7 +80,7 @@ def _markdown_lines(comparison: Comparison) -> Iterator[str]:
         yield "| " + " | ".join(headers) + " |"
         yield "|" + "|".join("--:" if name in _RIGHT.split() else "---" for name in headers) + "|"
         for row in rows:
-            cells = _cells(comparison, row, metric_of(metric).scale)
+            cells = _cells(comparison, row, scale=metric_of(metric).scale)
             yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
     if comparison.orderings:
         yield f"\nRankings at the {comparison.when} evaluation (≈: no significant difference):\n"
@@ -107,7 +109,7 @@ def _headers(comparison: Comparison) -> list[str]:
     return ["VARIANT", "RUNS", "BEST", "AT", "FINAL", "DIFFERENCE", "INTERVAL", "VERDICT"]
 
 
-def _cells(comparison: Comparison, row: Row, scale: float) -> list[str]:
+def _cells(comparison: Comparison, row: Row, *, scale: float) -> list[str]:
     gap = row.difference
     return [
         formats.clean(row.variant),

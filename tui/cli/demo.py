@@ -52,7 +52,7 @@ def demo(*, headless: bool, seed: int, keep: bool, home: Home) -> None:
     with _worker(demo_home) as worker:
         if headless or not terminal:
             _end_orderly_on_signals()
-            watch(demo_home, run_ids, worker)
+            watch(demo_home, run_ids, worker=worker)
         else:
             from tui.app import SepdashApp
 
@@ -94,7 +94,7 @@ def prepare(home: Home, *, seed: int, keep: bool) -> list[int]:
     ]
 
 
-def watch(home: Home, run_ids: list[int], worker: subprocess.Popen[bytes]) -> None:
+def watch(home: Home, run_ids: list[int], *, worker: subprocess.Popen[bytes]) -> None:
     """Print one line per state change and per evaluation, until the runs have ended."""
     from jobs.store.reader import StoreReader
 
@@ -106,7 +106,7 @@ def watch(home: Home, run_ids: list[int], worker: subprocess.Popen[bytes]) -> No
             working = worker.poll() is None
             records = [reader.run(run_id) for run_id in run_ids]
             for record in records:
-                for line in _news(reader, record, reported):
+                for line in _news(reader, record, reported=reported):
                     click.echo(f"{time.monotonic() - start:6.1f} s  {record.name:<12}  {line}")
             if not working or all(r.state not in ("queued", "running") for r in records):
                 return
@@ -114,7 +114,7 @@ def watch(home: Home, run_ids: list[int], worker: subprocess.Popen[bytes]) -> No
 
 
 def _news(
-    reader: StoreReader, record: RunRecord, reported: dict[int, tuple[str, int]]
+    reader: StoreReader, record: RunRecord, *, reported: dict[int, tuple[str, int]]
 ) -> Iterator[str]:
     """Yield what is new since `reported`, and update `reported`."""
     state, update = reported.get(record.id, ("", 0))

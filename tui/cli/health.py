@@ -54,13 +54,15 @@ def _versions() -> Iterator[Check]:
     python = platform.python_version()
     fits = (3, 11) <= sys.version_info[:2] <= (3, 13)
     hint = "" if fits else "; sepdash requires 3.11 to 3.13"
-    yield Check("versions", "python", "ok" if fits else "problem", python + hint)
-    yield Check("versions", "sqlite", "ok", sqlite3.sqlite_version)
+    yield Check("versions", "python", verdict="ok" if fits else "problem", text=python + hint)
+    yield Check("versions", "sqlite", verdict="ok", text=sqlite3.sqlite_version)
     for name in _PACKAGES:
         try:
-            yield Check("versions", name, "ok", version(name))
+            yield Check("versions", name, verdict="ok", text=version(name))
         except PackageNotFoundError:
-            yield Check("versions", name, "problem", "not installed: reinstall sepdash")
+            yield Check(
+                "versions", name, verdict="problem", text="not installed: reinstall sepdash"
+            )
 
 
 def _devices() -> Iterator[Check]:
@@ -68,12 +70,12 @@ def _devices() -> Iterator[Check]:
 
     memory = psutil.virtual_memory()
     text = f"{os.cpu_count()} cores, {memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free"
-    yield Check("devices", "cpu", "ok", text)
+    yield Check("devices", "cpu", verdict="ok", text=text)
     gpus = _gpus()
     for index, text in enumerate(gpus):
-        yield Check("devices", f"cuda:{index}", "ok", text)
+        yield Check("devices", f"cuda:{index}", verdict="ok", text=text)
     if not gpus:
-        yield Check("devices", "gpu", "note", "no GPU found: runs train on the CPU")
+        yield Check("devices", "gpu", verdict="note", text="no GPU found: runs train on the CPU")
     yield _torch(len(gpus))
 
 
@@ -88,14 +90,14 @@ def _gpus() -> list[str]:
     try:
         driver = pynvml.nvmlSystemGetDriverVersion()
         handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
-        return [_gpu(pynvml, handle, driver) for handle in handles]
+        return [_gpu(pynvml, handle, driver=driver) for handle in handles]
     except pynvml.NVMLError:
         return []
     finally:
         pynvml.nvmlShutdown()
 
 
-def _gpu(nvml: object, handle: object, driver: str) -> str:
+def _gpu(nvml: object, handle: object, *, driver: str) -> str:
     name = nvml.nvmlDeviceGetName(handle)  # type: ignore[attr-defined]
     memory = nvml.nvmlDeviceGetMemoryInfo(handle)  # type: ignore[attr-defined]
     free, total = (size / 2**30 for size in (memory.free, memory.total))
@@ -109,28 +111,34 @@ def _torch(num_gpus: int) -> Check:
     )
     if result.returncode != 0:
         last = (result.stderr.strip().splitlines() or ["no message"])[-1]
-        return Check("devices", "torch", "problem", f"can't be imported: {last}")
+        return Check("devices", "torch", verdict="problem", text=f"can't be imported: {last}")
     probe = json.loads(result.stdout)
     text = f"CUDA {probe['cuda'] or 'not built in'}, usable GPUs: {probe['devices']}, CPU threads: {probe['threads']}"
     if num_gpus and not probe["devices"]:
         return Check(
             "devices",
             "torch",
-            "problem",
-            f"{text}: the driver is too old for this torch, or the GPUs are hidden",
+            verdict="problem",
+            text=f"{text}: the driver is too old for this torch, or the GPUs are hidden",
         )
-    return Check("devices", "torch", "ok", text)
+    return Check("devices", "torch", verdict="ok", text=text)
 
 
 def _paths(home: Home) -> Iterator[Check]:
     if not home.root.exists():
         yield Check(
-            "paths", "home", "note", f"{home.root} does not exist yet; the first run creates it"
+            "paths",
+            "home",
+            verdict="note",
+            text=f"{home.root} does not exist yet; the first run creates it",
         )
         return
     if not home.root.is_dir() or not os.access(home.root, os.W_OK | os.X_OK):
         yield Check(
-            "paths", "home", "problem", f"{home.root} is not a folder that you can write to"
+            "paths",
+            "home",
+            verdict="problem",
+            text=f"{home.root} is not a folder that you can write to",
         )
         return
     mode = home.root.stat().st_mode & 0o777
@@ -138,11 +146,11 @@ def _paths(home: Home) -> Iterator[Check]:
     hint = (
         "" if private else f"; other users have access (mode {mode:o}): run chmod 700 {home.root}"
     )
-    yield Check("paths", "home", "ok" if private else "problem", f"{home.root}{hint}")
+    yield Check("paths", "home", verdict="ok" if private else "problem", text=f"{home.root}{hint}")
     free = shutil.disk_usage(home.root).free
     text = f"{free / 2**30:.1f} GiB free"
     hint = "" if free > _LOW_SPACE else ": checkpoints may not fit; `sepdash rm` removes old runs"
-    yield Check("paths", "disk", "ok" if free > _LOW_SPACE else "problem", text + hint)
+    yield Check("paths", "disk", verdict="ok" if free > _LOW_SPACE else "problem", text=text + hint)
 
 
 def _packages() -> Iterator[Check]:
@@ -154,10 +162,10 @@ def _packages() -> Iterator[Check]:
     for plugins in (*installed_kinds(), installed_recipes(), installed_presets()):
         group = plugins.group.removeprefix("sepdash.")
         if plugins.parts:
-            yield Check("packages", group, "ok", ", ".join(plugins.parts))
+            yield Check("packages", group, verdict="ok", text=", ".join(plugins.parts))
         for name, reason in plugins.broken.items():
             text = f"{name} was left out: {reason}"
-            yield Check("packages", group, "problem", text)
+            yield Check("packages", group, verdict="problem", text=text)
 
 
 def _presets(home: Home) -> Iterator[Check]:
@@ -169,13 +177,15 @@ def _presets(home: Home) -> Iterator[Check]:
     counts = Counter(info.origin for info in infos)
     shipped, own = counts.pop("shipped", 0), counts.pop("user", 0)
     of_packages = "".join(f", {number} of {name}" for name, number in sorted(counts.items()))
-    yield Check("presets", "found", "ok", f"{shipped} shipped{of_packages}, {own} user")
+    yield Check(
+        "presets", "found", verdict="ok", text=f"{shipped} shipped{of_packages}, {own} user"
+    )
     for info in infos:
         try:
             load_config(catalogue.read(info.name))
         except ValueError as error:
             text = f"{info.path}: {str(error).replace(chr(10), '; ')}"
-            yield Check("presets", info.name, "problem", text)
+            yield Check("presets", info.name, verdict="problem", text=text)
 
 
 def _store(home: Home) -> Iterator[Check]:
@@ -183,7 +193,10 @@ def _store(home: Home) -> Iterator[Check]:
 
     if not home.store.exists():
         yield Check(
-            "store", "runs", "note", f"{home.store} does not exist yet: no run has been queued"
+            "store",
+            "runs",
+            verdict="note",
+            text=f"{home.store} does not exist yet: no run has been queued",
         )
         return
     try:
@@ -192,16 +205,18 @@ def _store(home: Home) -> Iterator[Check]:
             runs, workers = reader.runs(), [item for item in reader.workers() if item.alive]
     except (ValueError, sqlite3.Error) as error:
         text = str(error) if str(home.store) in str(error) else f"{home.store}: {error}"
-        yield Check("store", "runs", "problem", text)
+        yield Check("store", "runs", verdict="problem", text=text)
         return
     counts = Counter("waiting" if run.waiting else run.state for run in runs)
     states = ", ".join(f"{count} {state}" for state, count in counts.items())
-    yield Check("store", "runs", "ok", states or "none")
+    yield Check("store", "runs", verdict="ok", text=states or "none")
     for worker in workers:
-        yield Check("store", "worker", "ok", f"running on {worker.device}, pid {worker.pid}")
+        yield Check(
+            "store", "worker", verdict="ok", text=f"running on {worker.device}, pid {worker.pid}"
+        )
     if not workers and (waiting := counts["queued"] + counts["waiting"] + counts["running"]):
         text = f"none is running, runs waiting: {waiting}; start one with `sepdash worker`"
-        yield Check("store", "worker", "note", text)
+        yield Check("store", "worker", verdict="note", text=text)
 
 
 def _integrity(home: Home) -> Check:
@@ -212,5 +227,7 @@ def _integrity(home: Home) -> Check:
         connection.close()
     size = f"{home.store.stat().st_size / 2**20:.1f} MiB"
     if answers == ["ok"]:
-        return Check("store", "file", "ok", f"{home.store}, {size}, intact")
-    return Check("store", "file", "problem", f"{home.store} is damaged: {'; '.join(answers)}")
+        return Check("store", "file", verdict="ok", text=f"{home.store}, {size}, intact")
+    return Check(
+        "store", "file", verdict="problem", text=f"{home.store} is damaged: {'; '.join(answers)}"
+    )

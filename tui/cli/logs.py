@@ -45,7 +45,7 @@ def logs(run: str, *, follow: bool, lines: int | None, home: Home) -> None:
         if follow:
             if record.waiting:
                 click.echo(f"run {record.name} is {_state(record)}", err=True)
-            _follow(reader, record.id, path, lines)
+            _follow(reader, record.id, path=path, lines=lines)
         elif path.is_file():
             with path.open(errors="replace") as file:
                 _print_tail(file, lines)
@@ -62,7 +62,7 @@ def _print_tail(file: TextIO, lines: int | None) -> None:
         click.echo(line, nl=False)
 
 
-def _follow(reader: StoreReader, run_id: int, path: Path, lines: int | None) -> None:
+def _follow(reader: StoreReader, run_id: int, *, path: Path, lines: int | None) -> None:
     while not path.is_file():
         if reader.run(run_id).state not in ("queued", "running"):
             return

@@ -51,7 +51,7 @@ def draw(comparison: Comparison, file: Path) -> None:
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     colours = {row.variant: f"C{i}" for i, row in enumerate(next(iter(comparison.tables.values())))}
     for metric, chart in zip(comparison.tables, axes, strict=False):
-        _draw_metric(chart, comparison, metric, colours)
+        _draw_metric(chart, comparison, metric=metric, colours=colours)
     for chart in axes[count:]:
         chart.set_axis_off()
     axes[0].legend(loc="best", fontsize="small")
@@ -61,7 +61,9 @@ def draw(comparison: Comparison, file: Path) -> None:
         raise click.UsageError(f"{file} can't be written: {error.strerror}") from None
 
 
-def _draw_metric(chart: Any, comparison: Comparison, metric: str, colours: dict[str, str]) -> None:
+def _draw_metric(
+    chart: Any, comparison: Comparison, *, metric: str, colours: dict[str, str]
+) -> None:
     named: set[str] = set()
     scale = metric_of(metric).scale
     for scores in comparison.runs:
@@ -73,7 +75,7 @@ def _draw_metric(chart: Any, comparison: Comparison, metric: str, colours: dict[
         colour = colours[scores.variant]
         x, y = [point.at for point in points], [point.value * scale for point in points]
         chart.plot(x, y, color=colour, linewidth=1.2, alpha=0.8, label=label)
-        _mark_best(chart, comparison, scores, metric=metric, colour=colour)
+        _mark_best(chart, comparison, scores=scores, metric=metric, colour=colour)
     chart.axvline(comparison.budget, color="0.6", linewidth=0.8, linestyle="--")
     chart.set_title(metric)
     chart.set_xlabel(_CLOCKS[comparison.by])
@@ -82,7 +84,7 @@ def _draw_metric(chart: Any, comparison: Comparison, metric: str, colours: dict[
 
 
 def _mark_best(
-    chart: Any, comparison: Comparison, scores: RunScores, *, metric: str, colour: str
+    chart: Any, comparison: Comparison, *, scores: RunScores, metric: str, colour: str
 ) -> None:
     best = scores.point(metric, "best", comparison.budget)
     if best is not None:

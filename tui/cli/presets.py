@@ -72,11 +72,11 @@ def presets(
                 raise click.UsageError(f"--{name} requires a PRESET")
         _print_list(catalogue, as_json=as_json)
     elif views["origins"]:
-        _print_origins(catalogue, preset, assignments, as_json=as_json)
+        _print_origins(catalogue, preset, assignments=assignments, as_json=as_json)
     elif views["plot"]:
-        _print_plot(catalogue, preset, assignments)
+        _print_plot(catalogue, preset, assignments=assignments)
     elif views["full"] or as_json:
-        _print_full(catalogue, preset, assignments, as_json=as_json)
+        _print_full(catalogue, preset, assignments=assignments, as_json=as_json)
     elif assignments:
         raise click.UsageError("--set needs --full, --origins, --plot or --json")
     else:
@@ -110,7 +110,7 @@ def _print_list(catalogue: Catalogue, *, as_json: bool) -> None:
 
 
 def _print_full(
-    catalogue: Catalogue, preset: str, assignments: tuple[str, ...], *, as_json: bool
+    catalogue: Catalogue, preset: str, *, assignments: tuple[str, ...], as_json: bool
 ) -> None:
     from engine.config.overrides import config_with
 
@@ -122,15 +122,15 @@ def _print_full(
 
 
 def _print_origins(
-    catalogue: Catalogue, preset: str, assignments: tuple[str, ...], *, as_json: bool
+    catalogue: Catalogue, preset: str, *, assignments: tuple[str, ...], as_json: bool
 ) -> None:
     from jobs.sweeps.origins import preset_origins
     from tui.cli.common import print_origins
 
-    print_origins(preset_origins(catalogue, preset, assignments), as_json=as_json)
+    print_origins(preset_origins(catalogue, preset, assignments=assignments), as_json=as_json)
 
 
-def _print_plot(catalogue: Catalogue, preset: str, assignments: tuple[str, ...]) -> None:
+def _print_plot(catalogue: Catalogue, preset: str, *, assignments: tuple[str, ...]) -> None:
     from shutil import get_terminal_size
 
     from engine.config.overrides import config_with

@@ -51,7 +51,7 @@ def separate(
     **settings: str | float,
 ) -> None:
     """Apply a trained model to audio files of any length and sampling rate."""
-    checkpoint = locate_checkpoint(home, model, kind)
+    checkpoint = locate_checkpoint(home, model, kind=kind)
     options = [f"--{name.removesuffix('_s')}={value}" for name, value in settings.items()]
     # `-P` prevents imports from the current folder, which may contain any file.
     child = [sys.executable, "-P", "-m", "engine.programs.separate", *options]

@@ -117,7 +117,7 @@ def _print_latest(latest: dict[str, float]) -> None:
                 [k, metric_of(k).text(v) if metric_of(k).is_rate else formats.number(v, 5)]
                 for k, v in latest.items()
             ],
-            "VALUE",
+            right="VALUE",
         )
 
 

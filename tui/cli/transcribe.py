@@ -66,7 +66,7 @@ def transcribe(
         raise click.UsageError(
             "--stream prints partial text with greedy decoding; remove --json and --beam"
         )
-    checkpoint = locate_checkpoint(home, model, kind)
+    checkpoint = locate_checkpoint(home, model, kind=kind)
     options = [f"--{name}={value}" for name, value in settings.items() if value is not None]
     options += ["--json"] * as_json + ["--stream"] * stream
     # `-P` prevents imports from the current folder, which may contain any file.

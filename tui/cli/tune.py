@@ -84,7 +84,11 @@ def tune(
         catalogue.check_new(save)
     try:
         outcome = tune(
-            home, config, options, fresh=fresh, tell=lambda row: click.echo(line(row), err=True)
+            home,
+            config,
+            options=options,
+            fresh=fresh,
+            tell=lambda row: click.echo(line(row), err=True),
         )
     except Cancelled:
         raise click.Abort from None

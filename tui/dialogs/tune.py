@@ -74,7 +74,7 @@ class TuneScreen(BoxScreen[dict[str, Any] | None]):
 
         try:
             config = tunable_config(self._values)
-            outcome = tune(self._home, config, Options(), tell=tell, cancel=self._cancel)
+            outcome = tune(self._home, config, options=Options(), tell=tell, cancel=self._cancel)
         except Cancelled:
             return
         except (ValueError, OSError) as error:

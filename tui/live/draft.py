@@ -79,7 +79,7 @@ class Draft:
         A new `kind` resets its section, keeping the settings that both kinds have.
         """
         if info.key.endswith(".kind"):
-            change_kind(self._values, info.key.partition(".")[0], text)
+            change_kind(self._values, info.key.partition(".")[0], kind=text)
         else:
             self._put(info.key, read_text(info, text))
 
@@ -118,7 +118,7 @@ class Draft:
     def _state(self, info: SettingInfo) -> FieldState:
         shown = _effective(info, self._values)
         before = _effective(info, self._base)
-        return FieldState(info, write_text(info, shown), shown != before)
+        return FieldState(info, write_text(info, shown), changed=shown != before)
 
     def _put(self, key: str, value: Any) -> None:
         section, _, name = key.rpartition(".")
@@ -140,7 +140,7 @@ class Draft:
                 problems.setdefault(key, problem.message)
             else:
                 general.append(str(problem))
-        return Verdict(None, problems, tuple(general))
+        return Verdict(None, problems, general=tuple(general))
 
 
 def _kinds(values: Mapping[str, Any]) -> dict[str, str]:

@@ -119,8 +119,8 @@ class Feed:
         self,
         home: Home,
         open_reader: Callable[[], Reader],
-        post: Callable[[Message], object],
         *,
+        post: Callable[[Message], object],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._home = home
@@ -212,7 +212,7 @@ class Feed:
         curves = reader.curves(run.id, names, max_points=MAX_POINTS)
         since = run.started_at or 0.0
         system = reader.system(run.id, since=since, max_points=MAX_POINTS // 2)
-        return RunData(run, curves, latest, tuple(system))
+        return RunData(run, curves, latest=latest, system=tuple(system))
 
     def _follow_log(self, watch: Watch) -> None:
         run = watch.runs[0] if watch.runs else None

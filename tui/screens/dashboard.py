@@ -108,7 +108,7 @@ class Dashboard(Screen[None]):
         super().__init__()
         self._home = home
         self._clock = clock
-        self._feed = Feed(home, open_reader, self.post_message, clock=clock)
+        self._feed = Feed(home, open_reader, post=self.post_message, clock=clock)
         self._runs: tuple[RunRecord, ...] = ()
         self._data: tuple[RunData, ...] = ()
         self._selected: int | None = select[0] if select else None
@@ -290,10 +290,10 @@ class Dashboard(Screen[None]):
         self._ask(
             f"Remove run {run.id}, {run.name}, with its curves, log and checkpoints?",
             "Remove",
-            partial(actions.remove, self._home, run),
+            action=partial(actions.remove, self._home, run),
         )
 
-    def _ask(self, question: str, verb: str, action: Callable[[], str]) -> None:
+    def _ask(self, question: str, verb: str, *, action: Callable[[], str]) -> None:
         from tui.dialogs.confirm import ConfirmScreen
 
         def answered(yes: bool | None) -> None:
@@ -322,7 +322,7 @@ class Dashboard(Screen[None]):
         if alive[0].run is None:
             self._perform(stop)
         else:
-            self._ask("Stop the worker? Its run is saved and queued again.", "Stop", stop)
+            self._ask("Stop the worker? Its run is saved and queued again.", "Stop", action=stop)
 
     def action_mark(self) -> None:
         """Mark the selected run for comparison, or remove its mark."""

@@ -292,10 +292,10 @@ class PresetScreen(Screen[int | None]):
             self.notify(f"Fix {counted(self._verdict.count, 'problem')} first.", severity="error")
             self.action_next_problem()
             return
-        self._enqueue(config, self.query_one("#run-name", Input).value.strip(), self._shown)
+        self._enqueue(config, self.query_one("#run-name", Input).value.strip(), preset=self._shown)
 
     @work(thread=True, exclusive=True, group="enqueue")
-    def _enqueue(self, config: RunConfig, name: str, preset: str) -> None:
+    def _enqueue(self, config: RunConfig, name: str, *, preset: str) -> None:
         run_ids: list[int] = []
 
         def submit() -> str:

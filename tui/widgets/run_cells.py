@@ -34,17 +34,17 @@ class Column:
     left: bool = False
 
 
-NAME = Column("name", "run", 0, 0, left=True)
+NAME = Column("name", "run", width=0, rank=0, left=True)
 COLUMNS = (
     NAME,
-    Column("state", "state", 14, 0, left=True),
-    Column("left", "left/took", 9, 2),
-    Column("raw", "best", 7, 3),
-    Column("ema", "EMA", 6, 1),
-    Column("gain", "gain dB", 7, 1),
-    Column("updates", "updates", 9, 4),
-    Column("speed", "upd/s", 6, 5),
-    Column("preset", "preset", 18, 6, left=True),
+    Column("state", "state", width=14, rank=0, left=True),
+    Column("left", "left/took", width=9, rank=2),
+    Column("raw", "best", width=7, rank=3),
+    Column("ema", "EMA", width=6, rank=1),
+    Column("gain", "gain dB", width=7, rank=1),
+    Column("updates", "updates", width=9, rank=4),
+    Column("speed", "upd/s", width=6, rank=5),
+    Column("preset", "preset", width=18, rank=6, left=True),
 )
 _NAME_WIDTHS = (20, 26)
 
@@ -68,7 +68,8 @@ def header(columns: list[tuple[Column, int]], runs: Sequence[RunRecord]) -> list
     best = common_title(run.metric for run in runs)
     return [
         Cell(
-            _align(column, best if column.key == "raw" else column.title, width) + (" " * GAP),
+            _align(column, best if column.key == "raw" else column.title, width=width)
+            + (" " * GAP),
             "faint",
         )
         for column, width in columns
@@ -82,10 +83,10 @@ def row_cells(
     cells: list[Cell] = []
     for column, width in columns:
         if column.key == "state":
-            cells += _state(run, width, place)
+            cells += _state(run, width, place=place)
         else:
-            text, colour = _value(run, column.key, now)
-            cells.append(Cell(_align(column, text, width), colour))
+            text, colour = _value(run, column.key, now=now)
+            cells.append(Cell(_align(column, text, width=width), colour))
         cells.append(Cell(" " * GAP))
     return cells
 
@@ -97,11 +98,11 @@ def took_s(run: RunRecord, now: float) -> float | None:
     return None if run.started_at is None else (run.ended_at or now) - run.started_at
 
 
-def _align(column: Column, text: str, width: int) -> str:
+def _align(column: Column, text: str, *, width: int) -> str:
     return formats.fit(text, width) if column.left or len(text) > width else text.rjust(width)
 
 
-def _state(run: RunRecord, width: int, place: int) -> list[Cell]:
+def _state(run: RunRecord, width: int, *, place: int) -> list[Cell]:
     state = run.condition
     colour = {
         "running": "primary", "queued": "dim", "waiting": "dim", "finished": "success",
@@ -110,7 +111,7 @@ def _state(run: RunRecord, width: int, place: int) -> list[Cell]:
     cells = [Cell(f"{STATE_GLYPHS[state]} ", colour)]
     if state == "running":
         length = width - 2 - 5
-        cells.append(Cell(formats.bar(run.progress, length), colour, BAR))
+        cells.append(Cell(formats.bar(run.progress, length), colour, kind=BAR))
         cells.append(Cell(f"{formats.percent(run.progress):>5}", colour))
         return cells
     text = state
@@ -121,7 +122,7 @@ def _state(run: RunRecord, width: int, place: int) -> list[Cell]:
     return [*cells, Cell(formats.fit(text, width - 2), colour)]
 
 
-def _value(run: RunRecord, key: str, now: float) -> tuple[str, str]:
+def _value(run: RunRecord, key: str, *, now: float) -> tuple[str, str]:
     ended = run.state not in {"queued", "running"}
     if key == "name":
         return formats.clean(run.name), ""

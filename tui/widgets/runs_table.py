@@ -135,10 +135,10 @@ class RunsTable(ScrollView, can_focus=True):
             cells = row_cells(run, columns, place=self._place(run), now=self._clock())
             if run.id == self.selected:
                 base += Style(bgcolor=self._colour("panel"), bold=True)
-            return self._mark(run, base) + self._paint(cells, base, width - 2)
+            return self._mark(run, base) + self._paint(cells, base, width=width - 2)
         else:
             return Strip.blank(width, base)
-        return Strip([Segment("  ", base)]) + self._paint(cells, base, width - 2)
+        return Strip([Segment("  ", base)]) + self._paint(cells, base, width=width - 2)
 
     def _place(self, run: RunRecord) -> int:
         """Return the position of a queued run in the queue, from 1."""
@@ -156,7 +156,7 @@ class RunsTable(ScrollView, can_focus=True):
         series = palette.SERIES_ON_DARK if dark else palette.SERIES_ON_LIGHT
         return Strip([Segment("● ", base + Style(color=series[index % len(series)]))])
 
-    def _paint(self, cells: list[Cell], base: Style, width: int) -> Strip:
+    def _paint(self, cells: list[Cell], base: Style, *, width: int) -> Strip:
         segments = []
         for cell in cells:
             style = base

@@ -82,19 +82,19 @@ class Contents:
 
 
 def make_survey(
-    folder: Path, setting: str, contents: Contents, findings: Sequence[Finding]
+    folder: Path, setting: str, *, contents: Contents, findings: Sequence[Finding]
 ) -> Survey:
     """Sort the findings (rows keep their order), and count files, hours, rates and channels."""
     kinds = list(KINDS)
     return Survey(
         folder,
         setting,
-        contents.layout,
-        len(contents.infos),
-        sum(info.duration_s for info in contents.infos),
-        dict(Counter(info.rate_hz for info in contents.infos).most_common()),
-        dict(Counter(info.channels for info in contents.infos).most_common()),
-        tuple(
+        layout=contents.layout,
+        num_files=len(contents.infos),
+        duration_s=sum(info.duration_s for info in contents.infos),
+        rates_hz=dict(Counter(info.rate_hz for info in contents.infos).most_common()),
+        channels=dict(Counter(info.channels for info in contents.infos).most_common()),
+        findings=tuple(
             sorted(
                 dict.fromkeys(findings),
                 key=lambda item: (

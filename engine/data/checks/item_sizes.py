@@ -25,7 +25,7 @@ def audio_sizes(data: AudioData, *, files: Files) -> np.ndarray:
         DataError: when the files can't be read.
     """
     infos = files(data, data.train, "data.train")
-    lengths = [resampled_length(info.frames, info.rate_hz, data.rate_hz) for info in infos]
+    lengths = [resampled_length(info.frames, info.rate_hz, to_hz=data.rate_hz) for info in infos]
     frames_N = np.array(lengths, dtype=np.int64)
     counts = np.maximum(1, frames_N // data.segment_samples)
     whole = data.short_files == "whole"

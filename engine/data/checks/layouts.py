@@ -52,7 +52,7 @@ def _musdb(root: Path) -> KnownDataset | None:
     if not any(folders[0].glob("*/drums.wav")):
         return None
     use = f"sepdash enqueue stems/musdb18hq {_sets(*folders)}"
-    return KnownDataset("MUSDB18-HQ", folders, "tracks", stems, use)
+    return KnownDataset("MUSDB18-HQ", folders, layout="tracks", stems=stems, use=use)
 
 
 def _libri2mix(root: Path) -> KnownDataset | None:
@@ -65,7 +65,9 @@ def _libri2mix(root: Path) -> KnownDataset | None:
         if len(folders) > 1 and all((folder / "mix_clean").is_dir() for folder in folders):
             rate = "16000" if top.parent.name == "wav16k" else "8000"
             use = f"sepdash enqueue speakers/libri2mix {_sets(folders[0], top / 'dev')} --set data.rate_hz={rate}"
-            return KnownDataset("Libri2Mix", folders, "libri2mix", ("mix_clean", "s1", "s2"), use)
+            return KnownDataset(
+                "Libri2Mix", folders, layout="libri2mix", stems=("mix_clean", "s1", "s2"), use=use
+            )
     return None
 
 
@@ -75,7 +77,9 @@ def _voicebank(root: Path) -> KnownDataset | None:
     if len(folders) < 2 or not (root / "noisy_testset_wav").is_dir():
         return None
     use = f"sepdash enqueue denoise/voicebank-demand {_sets(folders[0], folders[-1])}"
-    return KnownDataset("VoiceBank-DEMAND", folders, "voicebank_demand", ("clean", "noisy"), use)
+    return KnownDataset(
+        "VoiceBank-DEMAND", folders, layout="voicebank_demand", stems=("clean", "noisy"), use=use
+    )
 
 
 def _vctk(root: Path) -> KnownDataset | None:
@@ -86,7 +90,7 @@ def _vctk(root: Path) -> KnownDataset | None:
                 "VCTK has no test set: move the folders of some speakers to another place for validation, then "
                 f"sepdash enqueue bandwidth/audio-unet {_sets(folder, Path('ELSEWHERE'))}"
             )
-            return KnownDataset("VCTK", (folder,), None, (), use)
+            return KnownDataset("VCTK", (folder,), layout=None, stems=(), use=use)
     return None
 
 
@@ -101,7 +105,7 @@ def _librispeech(root: Path) -> KnownDataset | None:
     valids = [path for name, path in splits.items() if name.startswith("dev-")]
     sets = _sets(*(trains or [root])[:1], *(valids or [Path("ELSEWHERE")])[:1])
     use = f"sepdash enqueue transducer/librispeech-published {sets}"
-    return KnownDataset("LibriSpeech", (root,), None, (), use, has_text=True)
+    return KnownDataset("LibriSpeech", (root,), layout=None, stems=(), use=use, has_text=True)
 
 
 def _sets(train: Path, valid: Path) -> str:

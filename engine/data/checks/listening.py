@@ -68,7 +68,7 @@ def _hear(info: AudioInfo) -> Heard:
     if frames < info.frames:
         message = f"{info.path}: truncated after {frames} of {info.frames} samples; copy or record it again"
         return Heard(info, problem=message)
-    return Heard(info, peak, clipped)
+    return Heard(info, peak, num_clipped=clipped)
 
 
 def count_plateaus(block_TC: np.ndarray, before_C: np.ndarray) -> tuple[int, np.ndarray]:

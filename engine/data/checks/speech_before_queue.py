@@ -27,7 +27,7 @@ def check_speech(data: SpeechData) -> None:
     problems = [
         Problem(setting, message)
         for setting, transcripts in splits.items()
-        for message in (*transcripts.bad_rows, *_unusable(transcripts, data, setting))
+        for message in (*transcripts.bad_rows, *_unusable(transcripts, data, setting=setting))
     ]
     problems += [Problem("data.valid", row) for row in unknown_characters(splits, data)]
     if problems:
@@ -77,7 +77,7 @@ def speech_warnings(data: SpeechData) -> list[str]:
     return warnings
 
 
-def _unusable(transcripts: Transcripts, data: SpeechData, setting: Setting) -> list[str]:
+def _unusable(transcripts: Transcripts, data: SpeechData, *, setting: Setting) -> list[str]:
     problems: list[str] = []
     infos = transcripts.infos.values()
     for check in (

@@ -37,8 +37,8 @@ def survey_speech(
             findings.append(Finding("empty", nothing))
         if setting == "data.valid":
             findings += [Finding("rows", row) for row in unknown]
-        contents = _contents(transcripts, data, setting)
-        surveys.append(make_survey(transcripts.path, setting, contents, findings))
+        contents = _contents(transcripts, data, setting=setting)
+        surveys.append(make_survey(transcripts.path, setting, contents=contents, findings=findings))
     return surveys
 
 
@@ -49,7 +49,9 @@ def survey_transcripts(
     data = SpeechData(train=path, valid=path)
     transcripts = read_transcripts(path, data)
     findings = _findings(transcripts, data, content=content, progress=progress)
-    return make_survey(path, "", _contents(transcripts, data, "data.valid"), findings)
+    return make_survey(
+        path, "", contents=_contents(transcripts, data, setting="data.valid"), findings=findings
+    )
 
 
 def _findings(
@@ -64,12 +66,12 @@ def _findings(
     return [*findings, *sounds(infos, content=content, progress=progress)]
 
 
-def _contents(transcripts: Transcripts, data: SpeechData, setting: Setting) -> Contents:
+def _contents(transcripts: Transcripts, data: SpeechData, *, setting: Setting) -> Contents:
     """Summarise hours, words and characters of the utterances, and how many are skipped."""
     items = transcripts.utterances
     infos = list(transcripts.infos.values())
     if not items:
-        return Contents(infos, [], "no utterances")
+        return Contents(infos, [], layout="no utterances")
     lengths_s = [item.duration_s for item in items]
     words = [word for item in items for word in item.text.split()]
     characters = vocabulary_of(data.model_copy(update={"vocabulary": ""}), words)
@@ -81,4 +83,4 @@ def _contents(transcripts: Transcripts, data: SpeechData, setting: Setting) -> C
     if setting == "data.train" and (left_out := str(LeftOut.of(items, data))):
         notes.append(left_out)
     layout = f"{len(items)} utterance{'s' if len(items) > 1 else ''}"
-    return Contents(infos, [], layout, tuple(notes))
+    return Contents(infos, [], layout=layout, notes=tuple(notes))

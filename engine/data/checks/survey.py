@@ -47,7 +47,9 @@ def survey_audio(
         progress: called with (files heard, files in all) now and then.
     """
     surveys = [
-        _survey_for(data, folder, setting, contents=contents, content=content, progress=progress)
+        _survey_for(
+            data, folder, setting=setting, contents=contents, content=content, progress=progress
+        )
         for folder, setting in dict.fromkeys(data.folders)
     ]
     if check is not None:
@@ -56,7 +58,18 @@ def survey_audio(
         except DataError as error:
             findings = tuple(Finding("settings", str(problem)) for problem in error.problems)
             key = error.problems[0].key
-            surveys.append(Survey(data.train, key, "", 0, 0.0, {}, {}, findings))
+            surveys.append(
+                Survey(
+                    data.train,
+                    key,
+                    layout="",
+                    num_files=0,
+                    duration_s=0.0,
+                    rates_hz={},
+                    channels={},
+                    findings=findings,
+                )
+            )
     return surveys
 
 
@@ -82,15 +95,15 @@ def survey_folder(
     odd = [*_odd_ones(found.infos, "rate"), *_odd_ones(found.infos, "channels")]
     findings = [*found.findings, *odd, *_short(found.infos, segment_s)]
     findings += sounds(found.infos, content=content, progress=progress)
-    survey = make_survey(folder, "", found, findings)
+    survey = make_survey(folder, "", contents=found, findings=findings)
     return replace(survey, dataset=known.name, use=known.use) if known else survey
 
 
 def _survey_for(
     data: AudioData,
     folder: Path,
-    setting: str,
     *,
+    setting: str,
     contents: ContentsOf,
     content: bool,
     progress: Progress | None,
@@ -99,19 +112,19 @@ def _survey_for(
         check_folder(folder, setting="")
     except DataError as error:
         missing = [Finding("empty", problem.message) for problem in error.problems]
-        return make_survey(folder, setting, Contents([], [], ""), missing)
+        return make_survey(folder, setting, contents=Contents([], [], layout=""), findings=missing)
     found = contents(data, folder, setting)
     findings = list(found.findings)
     if found.infos:
-        rates = rate_problems(found.infos, data, setting)
+        rates = rate_problems(found.infos, data, setting=setting)
         findings += [Finding("rate", problem.message) for problem in rates]
-        wide = channel_problems(found.infos, data, setting)
+        wide = channel_problems(found.infos, data, setting=setting)
         findings += [Finding("channels", problem.message) for problem in wide]
         findings += _odd_ones(found.infos, "channels") if data.channels > 1 and not wide else []
     if setting == "data.train":
         findings += _short(found.infos, data.segment_s)
     findings += sounds(found.infos, content=content, progress=progress)
-    return make_survey(folder, setting, found, findings)
+    return make_survey(folder, setting, contents=found, findings=findings)
 
 
 def stem_contents(data: StemsData, folder: Path, setting: str) -> Contents:
@@ -119,21 +132,21 @@ def stem_contents(data: StemsData, folder: Path, setting: str) -> Contents:
     names = file_names(data)
     tracks = find_tracks(folder, data.layout)
     if not tracks:
-        return Contents([], [Finding("empty", no_tracks(folder, names, data.layout))])
+        return Contents([], [Finding("empty", no_tracks(folder, names, layout=data.layout))])
     infos, findings = _of_tracks(tracks, names)
-    return Contents(infos, findings, _tracks_of(len(tracks), names))
+    return Contents(infos, findings, layout=_tracks_of(len(tracks), names))
 
 
 def speaker_contents(data: SpeakersData, folder: Path, setting: str) -> Contents:
     """Return the files of a folder that belong to the split, below folders of speakers."""
     split = split_of(setting)
-    paths = [path for path in find_audio(folder) if belongs(path, data, split)]
+    paths = [path for path in find_audio(folder) if belongs(path, data, split=split)]
     deep = [path for path in paths if len(path.relative_to(folder).parts) > 1]
     names_found = {path.relative_to(folder).parts[0] for path in deep}
     infos, findings = _probe(deep)
-    if problem := too_few(folder, names_found, data, split):
+    if problem := too_few(folder, names_found, data=data, split=split):
         findings.append(Finding("empty", problem.message))
-    return Contents(infos, findings, f"{len(names_found)} speakers")
+    return Contents(infos, findings, layout=f"{len(names_found)} speakers")
 
 
 def loose_contents(data: AudioData, folder: Path, setting: str) -> Contents:
@@ -171,14 +184,14 @@ def _contents(folder: Path) -> Contents:
         return _flat(folder)
     rest, more = _probe([path for path in paths if path not in taken])
     layout = _tracks_of(num_tracks, sorted(stems))
-    return Contents([*infos, *rest], [*findings, *more], layout)
+    return Contents([*infos, *rest], [*findings, *more], layout=layout)
 
 
 def _contents_of_known(known: KnownDataset) -> Contents:
     assert known.layout is not None
     tracks = [track for folder in known.folders for track in find_tracks(folder, known.layout)]
     infos, findings = _of_tracks(tracks, known.stems)
-    return Contents(infos, findings, _tracks_of(len(tracks), known.stems))
+    return Contents(infos, findings, layout=_tracks_of(len(tracks), known.stems))
 
 
 def _common_stems(tracks: Sequence[TrackFiles]) -> tuple[str, ...]:

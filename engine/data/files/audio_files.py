@@ -47,7 +47,7 @@ def probe(path: Path) -> AudioInfo:
     """
     try:
         with soundfile.SoundFile(path) as file:
-            info = AudioInfo(path, file.frames, file.samplerate, file.channels)
+            info = AudioInfo(path, file.frames, rate_hz=file.samplerate, channels=file.channels)
     except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
         raise DataError(
             [Problem("", f"{path}: can't be read as audio ({_reason(path, error)})")]
@@ -127,7 +127,7 @@ def check_ends(infos: Iterable[AudioInfo], *, setting: str) -> None:
             problems.append(Problem(setting, cut_off_message(info.path)))
             continue
         try:
-            read_segment(info, info.frames - 1, 1)
+            read_segment(info, info.frames - 1, frames=1)
         except DataError as error:
             problems.extend(Problem(setting, problem.message) for problem in error.problems)
     if problems:
@@ -156,7 +156,7 @@ def cut_off_message(path: Path) -> str:
     return f"{path}: truncated, {bytes_missing(path)} bytes are missing; copy or record it again"
 
 
-def read_segment(info: AudioInfo, start: int, frames: int) -> np.ndarray:
+def read_segment(info: AudioInfo, start: int, *, frames: int) -> np.ndarray:
     """Read `frames` samples from `start` as float32 (C, T), at the file's own rate.
 
     Raises:

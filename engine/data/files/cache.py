@@ -54,7 +54,9 @@ class AudioCopy:
             DataError: when the copy is gone.
         """
         try:
-            samples_TC = _map(self.path, self.frames, self.channels)[start : start + frames]
+            samples_TC = _map(self.path, self.frames, channels=self.channels)[
+                start : start + frames
+            ]
         except (OSError, ValueError) as error:
             message = f"{self.path}: can't read the cached copy ({error}); start the run again"
             raise DataError([Problem("data.cache", message)]) from None
@@ -64,7 +66,7 @@ class AudioCopy:
 
 
 def copy_of(
-    info: AudioInfo, folder: Path, read: Read, *, frames: int, rate_hz: int, channels: int
+    info: AudioInfo, folder: Path, *, read: Read, frames: int, rate_hz: int, channels: int
 ) -> AudioCopy:
     """Return the copy of a file, creating it if necessary.
 
@@ -83,15 +85,15 @@ def copy_of(
         state = info.path.stat()
         original = _digest(_VERSION, str(info.path.resolve()), rate_hz, channels)
         path = folder / f"{original}-{_digest(state.st_size, state.st_mtime_ns)}.i16"
-        if not _is_whole(path, frames, channels):
+        if not _is_whole(path, frames, channels=channels):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _write(path, read, frames)
+            _write(path, read, frames=frames)
         with path.open("rb") as file:
             scale, _ = _HEADER.unpack(file.read(_HEADER.size))
     except OSError as error:
         message = f"{folder}: can't cache a copy of {info.path} ({error.strerror or error}); check disk space and permissions, or set data.cache = none"
         raise DataError([Problem("data.cache", message)]) from None
-    return AudioCopy(path, frames, channels, scale)
+    return AudioCopy(path, frames, channels=channels, scale=scale)
 
 
 def tidy_copies(folder: Path, copies: Iterable[AudioCopy]) -> None:
@@ -111,19 +113,19 @@ def _digest(*about: str | int) -> str:
     return sha256(json.dumps(about).encode()).hexdigest()[:24]
 
 
-def _is_whole(path: Path, frames: int, channels: int) -> bool:
+def _is_whole(path: Path, frames: int, *, channels: int) -> bool:
     try:
         return path.stat().st_size == _HEADER.size + 2 * frames * channels
     except FileNotFoundError:
         return False
 
 
-def _write(path: Path, read: Read, frames: int) -> None:
+def _write(path: Path, read: Read, *, frames: int) -> None:
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=_ASIDE, delete=False) as file:
         try:
-            peak = _write_samples(file, read, frames, scale=1.0)
+            peak = _write_samples(file, read, frames=frames, scale=1.0)
             if peak > _MOST:
-                _write_samples(file, read, frames, scale=peak / _MOST)
+                _write_samples(file, read, frames=frames, scale=peak / _MOST)
             file.flush()
             Path(file.name).replace(path)
         except BaseException:
@@ -131,7 +133,7 @@ def _write(path: Path, read: Read, frames: int) -> None:
             raise
 
 
-def _write_samples(file: IO[bytes], read: Read, frames: int, *, scale: float) -> float:
+def _write_samples(file: IO[bytes], read: Read, *, frames: int, scale: float) -> float:
     """Write header and samples from the start of the file; return the peak to be scaled to `_MOST`."""
     file.seek(0)
     file.write(_HEADER.pack(scale, frames))
@@ -145,6 +147,6 @@ def _write_samples(file: IO[bytes], read: Read, frames: int, *, scale: float) ->
 
 
 @lru_cache(maxsize=4096)
-def _map(path: Path, frames: int, channels: int) -> np.ndarray:
+def _map(path: Path, frames: int, *, channels: int) -> np.ndarray:
     shape = (frames, channels)
     return np.memmap(path, dtype="<i2", mode="r", offset=_HEADER.size, shape=shape)

@@ -45,7 +45,7 @@ class Headers:
         if entry is None or not _is_as_noted(path, entry):
             self._unlike.append(path)
             return probe(path)
-        return AudioInfo(path, entry.frames, entry.rate_hz, entry.channels)
+        return AudioInfo(path, entry.frames, rate_hz=entry.rate_hz, channels=entry.channels)
 
     def tell(self) -> None:
         """Warn, once, about files that are new or have changed since the manifest was written."""
@@ -82,11 +82,11 @@ def _is_as_noted(path: Path, entry: IndexEntry) -> bool:
 
 def _entries_of(manifest: Path) -> dict[str, IndexEntry]:
     state = manifest.stat()
-    return _read(manifest, state.st_mtime_ns, state.st_size)
+    return _read(manifest, state.st_mtime_ns, size_bytes=state.st_size)
 
 
 @lru_cache(maxsize=4)
-def _read(manifest: Path, changed_ns: int, size_bytes: int) -> dict[str, IndexEntry]:
+def _read(manifest: Path, changed_ns: int, *, size_bytes: int) -> dict[str, IndexEntry]:
     """Read a manifest, cached until it changes; a broken one is treated as empty."""
     try:
         return {entry.path: entry for entry in read_index(manifest)}

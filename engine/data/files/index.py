@@ -48,7 +48,7 @@ def make_index(folder: Path, *, hashes: bool = False) -> list[IndexEntry]:
     Raises:
         DataError: for all files that can't be read.
     """
-    return [_entry(folder, info, hashes) for info in scan_folder(folder, setting="")]
+    return [_entry(folder, info, hashes=hashes) for info in scan_folder(folder, setting="")]
 
 
 def write_index(path: Path, entries: list[IndexEntry]) -> None:
@@ -102,16 +102,16 @@ def _differs(path: Path, entry: IndexEntry) -> bool:
     return not entry.sha256 or _hash(path) != entry.sha256
 
 
-def _entry(folder: Path, info: AudioInfo, hashes: bool) -> IndexEntry:
+def _entry(folder: Path, info: AudioInfo, *, hashes: bool) -> IndexEntry:
     state = info.path.stat()
     return IndexEntry(
         info.path.relative_to(folder).as_posix(),
         state.st_size,
-        state.st_mtime_ns,
-        info.frames,
-        info.rate_hz,
-        info.channels,
-        _hash(info.path) if hashes else "",
+        changed_ns=state.st_mtime_ns,
+        frames=info.frames,
+        rate_hz=info.rate_hz,
+        channels=info.channels,
+        sha256=_hash(info.path) if hashes else "",
     )
 
 

@@ -25,12 +25,15 @@ def check_policy(infos: Sequence[AudioInfo], data: AudioData, *, setting: str) -
         DataError: for mixed or forbidden rates, rates that can't be converted, more than 2 channels,
             and for bandwidth extension, audio that has no more bandwidth than the narrowest input.
     """
-    problems = [*rate_problems(infos, data, setting), *channel_problems(infos, data, setting)]
+    problems = [
+        *rate_problems(infos, data, setting=setting),
+        *channel_problems(infos, data, setting=setting),
+    ]
     if problems:
         raise DataError(problems)
 
 
-def resampled_length(frames: int, from_hz: int, to_hz: int) -> int:
+def resampled_length(frames: int, from_hz: int, *, to_hz: int) -> int:
     """Return how many samples `frames` become: the ceiling of frames x to_hz / from_hz."""
     return -(-frames * to_hz // from_hz)
 
@@ -91,7 +94,7 @@ def check_detours(data: BandwidthData) -> None:
         raise DataError(problems)
 
 
-def rate_problems(infos: Sequence[AudioInfo], data: AudioData, setting: str) -> list[Problem]:
+def rate_problems(infos: Sequence[AudioInfo], data: AudioData, *, setting: str) -> list[Problem]:
     """Return how the sampling rates violate the policy, with one problem per kind of violation."""
     counts = Counter(info.rate_hz for info in infos)
     if data.resample != "any" and len(counts) > 1:
@@ -108,7 +111,7 @@ def rate_problems(infos: Sequence[AudioInfo], data: AudioData, setting: str) -> 
         )
         return [Problem(setting, message)]
     problems: list[Problem] = []
-    problems.extend(_narrow(infos, data, setting))
+    problems.extend(_narrow(infos, data, setting=setting))
     for rate in counts:
         try:
             check_rates(rate, data.rate_hz, setting=setting)
@@ -117,7 +120,7 @@ def rate_problems(infos: Sequence[AudioInfo], data: AudioData, setting: str) -> 
     return problems
 
 
-def _narrow(infos: Sequence[AudioInfo], data: AudioData, setting: str) -> list[Problem]:
+def _narrow(infos: Sequence[AudioInfo], data: AudioData, *, setting: str) -> list[Problem]:
     lowest = data.lowest_input_hz
     narrow = [info for info in infos if info.rate_hz <= lowest]
     if not narrow or lowest == data.rate_hz:
@@ -140,7 +143,7 @@ def _describe(infos: Sequence[AudioInfo], counts: Counter[int]) -> str:
     return ", ".join(parts)
 
 
-def channel_problems(infos: Sequence[AudioInfo], data: AudioData, setting: str) -> list[Problem]:
+def channel_problems(infos: Sequence[AudioInfo], data: AudioData, *, setting: str) -> list[Problem]:
     """Return a problem for each file with more channels than the model has."""
     if data.channels == 1:
         return []

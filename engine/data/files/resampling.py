@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torchaudio.transforms import Resample
 
 
-def resample(samples_CT: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
+def resample(samples_CT: np.ndarray, from_hz: int, *, to_hz: int) -> np.ndarray:
     """Convert (C, T) float32 to another rate; the length is `resampled_length`."""
     if from_hz == to_hz:
         return samples_CT
@@ -29,23 +29,23 @@ def resample(samples_CT: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
     return result
 
 
-def read_resampled(info: AudioInfo, start: int, frames: int, rate_hz: int) -> np.ndarray:
+def read_resampled(info: AudioInfo, start: int, *, frames: int, rate_hz: int) -> np.ndarray:
     """Read (C, T) at `rate_hz`; `start` and `frames` count samples at that rate.
 
     Raises:
         DataError: when the file became unreadable.
     """
     if info.rate_hz == rate_hz:
-        return read_segment(info, start, frames)
+        return read_segment(info, start, frames=frames)
     divisor = gcd(info.rate_hz, rate_hz)
     source_block, block = info.rate_hz // divisor, rate_hz // divisor
     margin = filter_margin(info.rate_hz, rate_hz)
     first = max(0, start // block - -(-margin // source_block))
     source_start = first * source_block
     source_end = min(info.frames, -(-(start + frames) * info.rate_hz // rate_hz) + margin)
-    read_CT = read_segment(info, source_start, source_end - source_start)
+    read_CT = read_segment(info, source_start, frames=source_end - source_start)
     offset = start - first * block
-    return resample(read_CT, info.rate_hz, rate_hz)[:, offset : offset + frames]
+    return resample(read_CT, info.rate_hz, to_hz=rate_hz)[:, offset : offset + frames]
 
 
 @lru_cache(maxsize=64)

@@ -36,7 +36,7 @@ class Source:
     @property
     def length(self) -> int:
         """Length in samples at the model's rate."""
-        return resampled_length(self.info.frames, self.info.rate_hz, self.rate_hz)
+        return resampled_length(self.info.frames, self.info.rate_hz, to_hz=self.rate_hz)
 
     def read(self, start: int, frames: int) -> np.ndarray:
         """Read float32 (channels, frames) from `start`.
@@ -46,7 +46,9 @@ class Source:
         """
         if self.copy is not None:
             return self.copy.read(start, frames)
-        return with_channels(read_resampled(self.info, start, frames, self.rate_hz), self.channels)
+        return with_channels(
+            read_resampled(self.info, start, frames=frames, rate_hz=self.rate_hz), self.channels
+        )
 
 
 def with_channels(samples_CT: np.ndarray, channels: int) -> np.ndarray:
@@ -70,7 +72,7 @@ def make_sources(
         DataError: for mixed or forbidden rates, rates that can't be converted, more than 2 channels.
     """
     check_policy(infos, data, setting=setting)
-    sources = [Source(info, data.rate_hz, data.channels) for info in infos]
+    sources = [Source(info, data.rate_hz, channels=data.channels) for info in infos]
     if data.cache is None or split == "valid":
         return sources
     copied = [_with_copy(source, data.cache) for source in sources]
@@ -82,7 +84,7 @@ def _with_copy(source: Source, folder: Path) -> Source:
     copy = copy_of(
         source.info,
         folder,
-        source.read,
+        read=source.read,
         frames=source.length,
         rate_hz=source.rate_hz,
         channels=source.channels,

@@ -44,7 +44,7 @@ class Loader:
         background: bool = False,
         pin_memory: bool = False,
     ) -> None:
-        job = ReadJob(fetch, plan, start_update)
+        job = ReadJob(fetch, plan, start_update=start_update)
         self._pool: ReaderPool | None = None
         if workers:
             self._pool = ReaderPool(job, workers=workers, prefetch=prefetch, pin_memory=pin_memory)

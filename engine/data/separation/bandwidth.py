@@ -39,7 +39,7 @@ class BandwidthDataset(OnExcerpts):
         folder = data.train if split == "train" else data.valid
         infos = scan_indexed(folder, setting=f"data.{split}")
         self._sources = make_sources(infos, data, setting=f"data.{split}", split=split)
-        self._excerpts = Excerpts([source.length for source in self._sources], config, split)
+        self._excerpts = Excerpts([source.length for source in self._sources], config, split=split)
         self._rates_hz = data.input_rates_hz
         self._rate_hz = data.rate_hz
         self._seed = config.seed
@@ -64,7 +64,7 @@ class BandwidthDataset(OnExcerpts):
         last = min(source.length, start + frames + margin)
         clean_CT = source.read(first, last - first)
         inside = slice(start - first, start - first + frames)
-        mix_CT = detour(clean_CT, self._rate_hz, rate)[:, inside]
+        mix_CT = detour(clean_CT, self._rate_hz, low_hz=rate)[:, inside]
         return AudioItem(mix_CT, clean_CT[None, :, inside])
 
     def input_rate_hz(self, epoch: int, index: int) -> int:
@@ -79,11 +79,11 @@ class BandwidthDataset(OnExcerpts):
         return self._rate_hz // gcd(self._rate_hz, rate)
 
 
-def detour(samples_CT: np.ndarray, rate_hz: int, low_hz: int) -> np.ndarray:
+def detour(samples_CT: np.ndarray, rate_hz: int, *, low_hz: int) -> np.ndarray:
     """Resample down to `low_hz` and back up; the length stays."""
     if low_hz == rate_hz:
         return samples_CT
-    back_CT = resample(resample(samples_CT, rate_hz, low_hz), low_hz, rate_hz)
+    back_CT = resample(resample(samples_CT, rate_hz, to_hz=low_hz), low_hz, to_hz=rate_hz)
     return back_CT[:, : samples_CT.shape[1]]
 
 

@@ -76,14 +76,16 @@ class DenoiseDataset(OnExcerpts):
         self._split = split
         folder = config.data.train if split == "train" else config.data.valid
         noise_folder, noise_setting = config.data.noise_folder(split)
-        clean, noise = _scan_both(folder, f"data.{split}", noise_folder, noise_setting)
+        clean, noise = _scan_both(
+            folder, f"data.{split}", noise=noise_folder, noise_setting=noise_setting
+        )
         self._sources = make_sources(clean, config.data, setting=f"data.{split}", split=split)
         noises = make_sources(noise, config.data, setting=noise_setting, split=split)
         shared = config.data.noise_valid is None
         self._recordings = [_part(source, split, shared=shared) for source in noises]
         _check_parts(self._recordings, setting=noise_setting)
         self._gains: dict[int, np.float32] = {}
-        self._excerpts = Excerpts([source.length for source in self._sources], config, split)
+        self._excerpts = Excerpts([source.length for source in self._sources], config, split=split)
         self.manifest = manifest_of(folder, clean) + manifest_of(noise_folder, noise)
 
     def item(self, epoch: int, index: int) -> AudioItem:
@@ -94,7 +96,7 @@ class DenoiseDataset(OnExcerpts):
         length = place.pad_left + place.frames + place.pad_right
         noise_CT = self._recordings[piece.recording].read(piece.start, length)
         beside_CT = noise_CT[:, place.pad_left : place.pad_left + place.frames]
-        gain = noise_gain(clean_CT, beside_CT, piece.snr_db)
+        gain = noise_gain(clean_CT, beside_CT, snr_db=piece.snr_db)
         padded_CT = place.pad(clean_CT)
         return AudioItem(padded_CT + gain * noise_CT, padded_CT[None])
 
@@ -118,7 +120,7 @@ class DenoiseDataset(OnExcerpts):
             noise_power = mean_square(
                 lambda start, frames: recording.read(piece.start + start, frames), source.length
             )
-            self._gains[index] = gain_of_powers(clean_power, noise_power, piece.snr_db)
+            self._gains[index] = gain_of_powers(clean_power, noise_power, snr_db=piece.snr_db)
         return self._gains[index]
 
     def noise_piece(self, epoch: int, index: int) -> NoisePiece:
@@ -133,10 +135,10 @@ class DenoiseDataset(OnExcerpts):
             recording = int(draw.integers(len(self._recordings)))
             share = float(draw.random())
         start = int(draw.integers(self._recordings[recording].length))
-        return NoisePiece(recording, start, low + (high - low) * share)
+        return NoisePiece(recording, start, snr_db=low + (high - low) * share)
 
 
-def noise_gain(clean_CT: np.ndarray, noise_CT: np.ndarray, snr_db: float) -> np.float32:
+def noise_gain(clean_CT: np.ndarray, noise_CT: np.ndarray, *, snr_db: float) -> np.float32:
     """Return the factor that brings noise to `snr_db` below the clean signal.
 
     Powers are taken over all channels and samples. Noise stays as it is (factor 1) beside silence,
@@ -144,10 +146,10 @@ def noise_gain(clean_CT: np.ndarray, noise_CT: np.ndarray, snr_db: float) -> np.
     """
     clean_power = float(np.mean(np.square(clean_CT, dtype=np.float64)))
     noise_power = float(np.mean(np.square(noise_CT, dtype=np.float64)))
-    return gain_of_powers(clean_power, noise_power, snr_db)
+    return gain_of_powers(clean_power, noise_power, snr_db=snr_db)
 
 
-def gain_of_powers(clean_power: float, noise_power: float, snr_db: float) -> np.float32:
+def gain_of_powers(clean_power: float, noise_power: float, *, snr_db: float) -> np.float32:
     """Return the factor of `noise_gain` for signals of which the powers are known."""
     if clean_power <= 0.0 or noise_power <= 0.0:
         return np.float32(1.0)
@@ -165,7 +167,7 @@ def mean_square(read: Callable[[int, int], np.ndarray], frames: int) -> float:
 
 
 def _scan_both(
-    clean: Path, clean_setting: str, noise: Path, noise_setting: str
+    clean: Path, clean_setting: str, *, noise: Path, noise_setting: str
 ) -> tuple[list[AudioInfo], list[AudioInfo]]:
     scanned: list[list[AudioInfo]] = []
     problems: list[Problem] = []
@@ -181,11 +183,11 @@ def _scan_both(
 
 def _part(source: Source, split: Split, *, shared: bool) -> NoiseRecording:
     if not shared:
-        return NoiseRecording(source, 0, source.length)
+        return NoiseRecording(source, 0, length=source.length)
     border = int(source.length * _TRAIN_SHARE)
     if split == "train":
-        return NoiseRecording(source, 0, border)
-    return NoiseRecording(source, border, source.length - border)
+        return NoiseRecording(source, 0, length=border)
+    return NoiseRecording(source, border, length=source.length - border)
 
 
 def _check_parts(recordings: list[NoiseRecording], *, setting: str) -> None:

@@ -43,7 +43,7 @@ class Excerpts:
     `validation.max_items` files are left out evenly. Validation does not depend on the seed.
     """
 
-    def __init__(self, lengths: Sequence[int], config: RunConfig, split: Split) -> None:
+    def __init__(self, lengths: Sequence[int], config: RunConfig, *, split: Split) -> None:
         self._lengths = np.asarray(lengths, dtype=np.int64)
         self._rate_hz = config.audio_data.rate_hz
         self._seed = config.seed
@@ -78,14 +78,16 @@ class Excerpts:
         length = int(self._lengths[file])
         if not self._segment:
             frames = min(length, self._longest)
-            return Excerpt(file, (length - frames) // 2, frames)
+            return Excerpt(file, (length - frames) // 2, frames=frames)
         if length <= self._segment and not self._pads:
-            return Excerpt(file, 0, length)
+            return Excerpt(file, 0, frames=length)
         if length <= self._segment:
             left = (self._segment - length) // 2
-            return Excerpt(file, 0, length, left, self._segment - length - left)
+            return Excerpt(
+                file, 0, frames=length, pad_left=left, pad_right=self._segment - length - left
+            )
         draw = item_generator(self._seed, epoch, index, "crop")
-        return Excerpt(file, int(draw.integers(length - self._segment + 1)), self._segment)
+        return Excerpt(file, int(draw.integers(length - self._segment + 1)), frames=self._segment)
 
 
 def _spread(number: int, most: int) -> np.ndarray:

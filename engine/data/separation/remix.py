@@ -37,7 +37,7 @@ class StemChange:
 
 
 def draw_changes(
-    data: StemsData, num_tracks: int, draw: np.random.Generator
+    data: StemsData, num_tracks: int, *, draw: np.random.Generator
 ) -> tuple[StemChange, ...]:
     """Draw the changes to the stems of one item, in the order of targets and others.
 
@@ -85,14 +85,14 @@ def read_placed(source: Source, start: int, length: int, change: StemChange) -> 
     needed = -(-length * (100 + change.speed_percent) // 100)
     if change.track is not None:
         start = int(change.share * (max(0, source.length - needed) + 1))
-    samples_CT = read_within(source, start, needed)
+    samples_CT = read_within(source, start, length=needed)
     if change.speed_percent:
-        samples_CT = resample(samples_CT, 100 + change.speed_percent, 100)[:, :length]
+        samples_CT = resample(samples_CT, 100 + change.speed_percent, to_hz=100)[:, :length]
     return samples_CT
 
 
 def mix_stems(
-    stems_BSCT: Tensor, gain_BS: Tensor, swap_BS: Tensor, *, num_targets: int
+    stems_BSCT: Tensor, gain_BS: Tensor, *, swap_BS: Tensor, num_targets: int
 ) -> tuple[Tensor, Tensor]:
     """Change stems as `read_changed` does and sum them, bit by bit the same, on any device.
 
@@ -108,7 +108,7 @@ def mix_stems(
     return first_BCT, changed_BSCT[:, :num_targets]
 
 
-def read_within(source: Source, start: int, length: int) -> np.ndarray:
+def read_within(source: Source, start: int, *, length: int) -> np.ndarray:
     """Read (C, length) from `start`, or as late as the file allows; a shorter one lies between zeros."""
     frames = min(length, source.length)
     samples_CT = source.read(min(start, source.length - frames), frames)

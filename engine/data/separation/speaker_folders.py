@@ -23,11 +23,11 @@ def speaker_files(data: SpeakersData, folder: Path, setting: str) -> list[AudioI
     Raises:
         DataError: as `scan_speakers` does.
     """
-    return [info for _, info in scan_speakers(folder, data, split_of(setting))]
+    return [info for _, info in scan_speakers(folder, data, split=split_of(setting))]
 
 
 def scan_speakers(
-    folder: Path, data: SpeakersData, split: Literal["train", "valid"]
+    folder: Path, data: SpeakersData, *, split: Literal["train", "valid"]
 ) -> list[tuple[str, AudioInfo]]:
     """Find the files of a split, each with the name of its speaker, speakers in order.
 
@@ -40,15 +40,15 @@ def scan_speakers(
     headers = Headers(folder)
     for path in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
         infos = scan_folder(path, setting=setting, header_of=headers.header_of)
-        files.extend((path.name, info) for info in infos if belongs(info.path, data, split))
+        files.extend((path.name, info) for info in infos if belongs(info.path, data, split=split))
     headers.tell()
-    if problem := too_few(folder, {name for name, _ in files}, data, split):
+    if problem := too_few(folder, {name for name, _ in files}, data=data, split=split):
         raise DataError([problem])
     return files
 
 
 def too_few(
-    folder: Path, names: set[str], data: SpeakersData, split: Literal["train", "valid"]
+    folder: Path, names: set[str], *, data: SpeakersData, split: Literal["train", "valid"]
 ) -> Problem | None:
     """Return the problem of a folder with fewer speakers than a mixture has."""
     if len(names) >= data.num_speakers:
@@ -61,7 +61,7 @@ def too_few(
     return Problem(f"data.{split}", message)
 
 
-def belongs(path: Path, data: SpeakersData, split: Literal["train", "valid"]) -> bool:
+def belongs(path: Path, data: SpeakersData, *, split: Literal["train", "valid"]) -> bool:
     """Return whether a file belongs to the split, according to `data.held_out`."""
     if not data.held_out:
         return True

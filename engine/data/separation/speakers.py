@@ -47,14 +47,14 @@ class SpeakersDataset(OnExcerpts):
         self._seed = config.seed
         self._split = split
         folder = config.data.train if split == "train" else config.data.valid
-        files = scan_speakers(folder, config.data, split)
+        files = scan_speakers(folder, config.data, split=split)
         infos = [info for _, info in files]
         self._sources = make_sources(infos, config.data, setting=f"data.{split}", split=split)
         names = sorted({name for name, _ in files})
         self._speakers = np.array([names.index(name) for name, _ in files])
         self._files = [np.flatnonzero(self._speakers == number) for number in range(len(names))]
         self._gains: dict[int, list[np.float32]] = {}
-        self._excerpts = Excerpts([source.length for source in self._sources], config, split)
+        self._excerpts = Excerpts([source.length for source in self._sources], config, split=split)
         self.manifest = manifest_of(folder, infos)
 
     def item(self, epoch: int, index: int) -> AudioItem:
@@ -63,8 +63,8 @@ class SpeakersDataset(OnExcerpts):
         first_CT = place.pad(self._sources[place.file].read(place.start, place.frames))
         voices = [first_CT]
         for voice in self.voices(epoch, index):
-            other_CT = _read(self._sources[voice.file], first_CT.shape[-1], voice.share)
-            voices.append(noise_gain(first_CT, other_CT, -voice.level_db) * other_CT)
+            other_CT = _read(self._sources[voice.file], first_CT.shape[-1], share=voice.share)
+            voices.append(noise_gain(first_CT, other_CT, snr_db=-voice.level_db) * other_CT)
         target_SCT = np.stack(voices)
         return AudioItem(target_SCT.sum(axis=0), target_SCT)
 
@@ -82,7 +82,7 @@ class SpeakersDataset(OnExcerpts):
         if index not in self._gains:
             power = mean_square(first.read, first.length)
             self._gains[index] = [
-                gain_of_powers(power, mean_square(read, first.length), -voice.level_db)
+                gain_of_powers(power, mean_square(read, first.length), snr_db=-voice.level_db)
                 for read, voice in zip(readers, self.voices(0, index), strict=True)
             ]
         others = [
@@ -112,7 +112,7 @@ class SpeakersDataset(OnExcerpts):
         ]
 
 
-def _read(source: Source, length: int, share: float) -> np.ndarray:
+def _read(source: Source, length: int, *, share: float) -> np.ndarray:
     """Read (C, length): a piece of a longer file, or a shorter one between zeros."""
     return _read_part(source, 0, length, length=length, share=share)
 

@@ -63,7 +63,7 @@ class StemsDataset(OnExcerpts):
         self._changes = split == "train" and data.changes_stems
         self._num_targets = len(data.targets)
         self._has_mixture = bool(data.mixture)
-        self._excerpts = Excerpts([track[0].length for track in self._tracks], config, split)
+        self._excerpts = Excerpts([track[0].length for track in self._tracks], config, split=split)
         self.manifest = manifest_of(folder, infos)
 
     def item(self, epoch: int, index: int) -> AudioItem:
@@ -82,7 +82,7 @@ class StemsDataset(OnExcerpts):
     def changes(self, epoch: int, index: int) -> tuple[StemChange, ...]:
         """Return what happens to each stem of a training item."""
         draw = item_generator(self._seed, epoch, index, "remix")
-        return draw_changes(self._data, len(self._tracks), draw)
+        return draw_changes(self._data, len(self._tracks), draw=draw)
 
     def _part(self, track: int, start: int, frames: int) -> AudioItem:
         sources = self._tracks[track]
@@ -93,17 +93,19 @@ class StemsDataset(OnExcerpts):
     def unmixed(self, epoch: int, index: int) -> UnmixedItem:
         """Return the stems of a training item before gain, sides and sum."""
         changes = self.changes(epoch, index)
-        stems_SCT = np.stack(self._read_stems(epoch, index, changes, read_placed))
+        stems_SCT = np.stack(self._read_stems(epoch, index, changes=changes, read=read_placed))
         gain_S = np.array([change.gain for change in changes], np.float32)
-        return UnmixedItem(stems_SCT, gain_S, np.array([change.swap for change in changes]))
+        return UnmixedItem(stems_SCT, gain_S, swap_S=np.array([change.swap for change in changes]))
 
     def _changed_item(self, epoch: int, index: int) -> AudioItem:
-        stems = self._read_stems(epoch, index, self.changes(epoch, index), read_changed)
+        stems = self._read_stems(
+            epoch, index, changes=self.changes(epoch, index), read=read_changed
+        )
         stems_SCT = np.stack(stems)
         return AudioItem(stems_SCT.sum(axis=0), stems_SCT[: self._num_targets])
 
     def _read_stems(
-        self, epoch: int, index: int, changes: Sequence[StemChange], read: ReadStem
+        self, epoch: int, index: int, *, changes: Sequence[StemChange], read: ReadStem
     ) -> list[np.ndarray]:
         place = self._excerpts.locate(epoch, index)
         length = place.pad_left + place.frames + place.pad_right

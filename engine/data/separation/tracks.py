@@ -65,7 +65,7 @@ def scan_tracks(
     check_folder(folder, setting=setting)
     track_files = find_tracks(folder, layout)
     if not track_files:
-        raise DataError([Problem(setting, no_tracks(folder, names, layout))])
+        raise DataError([Problem(setting, no_tracks(folder, names, layout=layout))])
     tracks: list[Track] = []
     problems: list[Problem] = []
     headers = Headers(folder)
@@ -79,7 +79,7 @@ def scan_tracks(
     return tracks
 
 
-def no_tracks(folder: Path, names: tuple[str, ...], layout: Layout) -> str:
+def no_tracks(folder: Path, names: tuple[str, ...], *, layout: Layout) -> str:
     """Return the message that a folder has no tracks, with the expected files."""
     patterns = {
         "tracks": "<track>/{}.flac",

@@ -100,11 +100,13 @@ def build_digit_strings(
             rows: list[Utterance] = []
             speakers: list[dict[str, str]] = []
             for index in range(number):
-                plan = draw_string(takes[split], rate_hz, split, seed=seed, index=index)
+                plan = draw_string(takes[split], rate_hz, split=split, seed=seed, index=index)
                 path = aside / split / f"{index:06d}.flac"
-                samples_T = join(plan, sound_of, _generator(seed, split, index, "sound"))
+                samples_T = join(
+                    plan, sound_of, draw=_generator(seed, split, index=index, use="sound")
+                )
                 soundfile.write(path, samples_T, rate_hz, subtype="PCM_16")
-                rows.append(Utterance(path, 0.0, plan.length / rate_hz, plan.text))
+                rows.append(Utterance(path, 0.0, duration_s=plan.length / rate_hz, text=plan.text))
                 speakers.append({"speaker": plan.speaker})
                 done += 1
                 progress(done, num_train + num_valid)
@@ -164,7 +166,7 @@ def is_held_out(digits: Sequence[int]) -> bool:
 
 
 def draw_string(
-    takes: Takes, rate_hz: int, split: SplitName, *, seed: int, index: int
+    takes: Takes, rate_hz: int, *, split: SplitName, seed: int, index: int
 ) -> DigitString:
     """Draw an utterance: a length of 1 to 15 s, a speaker, and digits until the length is reached.
 
@@ -173,7 +175,7 @@ def draw_string(
     Raises:
         DataError: when no string of the split fits, as with a single digit.
     """
-    draw = _generator(seed, split, index, "text")
+    draw = _generator(seed, split, index=index, use="text")
     samples = partial(_samples, draw, rate_hz)
     speakers = sorted(takes)
     for _ in range(_MOST_DRAWS):
@@ -196,13 +198,15 @@ def draw_string(
             pauses.append(pause)
             length += pause + take.frames
         if digits and is_held_out(digits) == (split == "valid"):
-            return DigitString(speaker, tuple(digits), tuple(chosen), tuple(pauses), target)
+            return DigitString(
+                speaker, tuple(digits), takes=tuple(chosen), pauses=tuple(pauses), length=target
+            )
     message = f"no {split} utterance of {', '.join(speakers)} fits into {LONGEST_S:g} s; add shorter recordings or more digits"
     raise DataError([Problem("", message)])
 
 
 def join(
-    plan: DigitString, sound_of: Callable[[AudioInfo], np.ndarray], draw: np.random.Generator
+    plan: DigitString, sound_of: Callable[[AudioInfo], np.ndarray], *, draw: np.random.Generator
 ) -> np.ndarray:
     """Return the sound of an utterance, float32 (T,): takes at levels of their own over a faint hiss.
 
@@ -225,11 +229,11 @@ def join(
 
 
 def _read(take: AudioInfo) -> np.ndarray:
-    samples_T: np.ndarray = read_segment(take, 0, take.frames).mean(axis=0)
+    samples_T: np.ndarray = read_segment(take, 0, frames=take.frames).mean(axis=0)
     return samples_T
 
 
-def _generator(seed: int, split: SplitName, index: int, use: str) -> np.random.Generator:
+def _generator(seed: int, split: SplitName, *, index: int, use: str) -> np.random.Generator:
     """Return the generator of one use in one utterance: Philox keyed by BLAKE2b."""
     key = blake2b(struct.pack("<qq", seed, index) + f"{split} {use}".encode(), digest_size=16)
     return np.random.Generator(np.random.Philox(key=int.from_bytes(key.digest(), "little")))

@@ -91,7 +91,7 @@ def read_transcripts(path: Path, data: SpeechData) -> Transcripts:
     transcripts = Transcripts(path)
     unusable: dict[Path, str] = {}
     for row in _rows(path, transcripts.bad_rows):
-        problem = _take(row, transcripts, unusable, data)
+        problem = _take(row, transcripts, unusable=unusable, data=data)
         if problem:
             transcripts.bad_rows.append(f"{row.place}: {problem}")
     if not transcripts.utterances and not transcripts.bad_rows:
@@ -131,7 +131,9 @@ def write_manifest(
     aside.replace(path)
 
 
-def _take(row: _Row, transcripts: Transcripts, unusable: dict[Path, str], data: SpeechData) -> str:
+def _take(
+    row: _Row, transcripts: Transcripts, *, unusable: dict[Path, str], data: SpeechData
+) -> str:
     """Add the utterance of a row, or return its problems."""
     if row.path not in transcripts.infos and row.path not in unusable:
         try:
@@ -152,7 +154,9 @@ def _take(row: _Row, transcripts: Transcripts, unusable: dict[Path, str], data: 
         if not problems:
             end_s = length_s if row.duration_s is None else row.start_s + row.duration_s
             duration_s = min(end_s, length_s) - row.start_s
-            transcripts.utterances.append(Utterance(row.path, row.start_s, duration_s, text))
+            transcripts.utterances.append(
+                Utterance(row.path, row.start_s, duration_s=duration_s, text=text)
+            )
             transcripts.places.append(row.place)
     return "; ".join(problems)
 
@@ -190,7 +194,7 @@ def _rows(path: Path, bad_rows: list[str]) -> Iterator[_Row]:
             start_s, duration_s = float(values.get("start", 0.0)), values.get("duration")
             duration_s = None if duration_s is None else float(duration_s)
             audio = folder / Path(values["path"]).expanduser()
-            yield _Row(place, audio, values["text"], start_s, duration_s)
+            yield _Row(place, audio, text=values["text"], start_s=start_s, duration_s=duration_s)
 
 
 def _wrong_keys(values: Mapping[str, Any]) -> Iterator[str]:
@@ -227,7 +231,7 @@ def _librispeech_rows(transcript: Path, bad_rows: list[str]) -> Iterator[_Row]:
             bad_rows.append(f"{place}: duplicate text for {name}")
             continue
         known.add(name)
-        yield _Row(place, transcript.with_name(f"{name}.flac"), text)
+        yield _Row(place, transcript.with_name(f"{name}.flac"), text=text)
     there = {path.stem for path in transcript.parent.glob("*.flac")}
     others = {path.name for path in transcript.parent.glob(f"*{TRANSCRIPT}")} - {transcript.name}
     if not others:

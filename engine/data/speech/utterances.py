@@ -105,7 +105,7 @@ class SpeechDataset:
         """
         start, end = self._range(index)
         info = self._infos[self.utterances[index].path]
-        read_CT = read_resampled(info, start, end - start, self._rate_hz)
+        read_CT = read_resampled(info, start, frames=end - start, rate_hz=self._rate_hz)
         samples_T: np.ndarray = with_channels(read_CT, 1)[0]
         return samples_T
 
@@ -113,7 +113,7 @@ class SpeechDataset:
         """Return the first sample and the one after the last, at the model's rate."""
         item = self.utterances[index]
         info = self._infos[item.path]
-        length = resampled_length(info.frames, info.rate_hz, self._rate_hz)
+        length = resampled_length(info.frames, info.rate_hz, to_hz=self._rate_hz)
         start = min(round(item.start_s * self._rate_hz), length - 1)
         end = min(round((item.start_s + item.duration_s) * self._rate_hz), length)
         return start, max(end, start + 1)

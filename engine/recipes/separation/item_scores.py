@@ -61,7 +61,13 @@ class ItemScores:
             name: _mean(values_N if name in self._losses else values_N[~left_out_N])
             for name, values_N in items.items()
         }
-        return Evaluation(metrics, len(left_out_N), int(left_out_N.sum()), items, items_key)
+        return Evaluation(
+            metrics,
+            len(left_out_N),
+            num_excluded=int(left_out_N.sum()),
+            items=items,
+            items_key=items_key,
+        )
 
 
 def _mean(values_N: np.ndarray) -> float:

@@ -63,11 +63,11 @@ class SpectralDistance:
 
     def __call__(self, est_BSCT: Tensor, ref_BSCT: Tensor) -> Tensor:
         """Return (B,)."""
-        terms = [self._distance(est_BSCT, ref_BSCT, length) for length in self.lengths]
+        terms = [self._distance(est_BSCT, ref_BSCT, length=length) for length in self.lengths]
         total_B = torch.stack(terms).sum(dim=0)
         return total_B / len(terms) if self.reduction == "mean" else total_B
 
-    def _distance(self, est_BSCT: Tensor, ref_BSCT: Tensor, length: int) -> Tensor:
+    def _distance(self, est_BSCT: Tensor, ref_BSCT: Tensor, *, length: int) -> Tensor:
         est_NFL = self._magnitude(est_BSCT, length)
         with torch.no_grad():
             ref_NFL = self._magnitude(ref_BSCT, length)

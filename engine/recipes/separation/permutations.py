@@ -24,7 +24,7 @@ def permutation_invariant(loss: Loss, *, total: bool) -> Loss:
     """
 
     def computed(est_BSCT: Tensor, ref_BSCT: Tensor) -> Tensor:
-        loss_BSS = _pairwise(loss, est_BSCT, ref_BSCT)
+        loss_BSS = _pairwise(loss, est_BSCT, ref_BSCT=ref_BSCT)
         loss_BS = loss_BSS.gather(1, best_order(-loss_BSS).unsqueeze(1)).squeeze(1)
         return loss_BS.sum(dim=1) if total else loss_BS.mean(dim=1)
 
@@ -64,7 +64,7 @@ def continued(before_SCT: np.ndarray, after_SCT: np.ndarray) -> list[int]:
     return order
 
 
-def _pairwise(loss: Loss, est_BSCT: Tensor, ref_BSCT: Tensor) -> Tensor:
+def _pairwise(loss: Loss, est_BSCT: Tensor, *, ref_BSCT: Tensor) -> Tensor:
     """Return (B, S, S): the loss of each estimate (first S) against each reference."""
     batch, sources, *rest = est_BSCT.shape
     shape = (batch, sources, sources, *rest)

@@ -114,7 +114,10 @@ class SeparationRecipe:
         if "mix" in tensors:
             return batch
         mix_BCT, target_BSCT = mix_stems(
-            tensors["stems"], tensors["gain"], tensors["swap"], num_targets=self._config.num_sources
+            tensors["stems"],
+            tensors["gain"],
+            swap_BS=tensors["swap"],
+            num_targets=self._config.num_sources,
         )
         return Batch({"mix": mix_BCT, "target": target_BSCT})
 
@@ -124,12 +127,12 @@ class SeparationRecipe:
         mix_BCT, target_BSCT = batch.tensors["mix"], batch.tensors["target"]
         est_BSCT = model(mix_BCT)
         if "length" in batch.tensors:
-            loss_B = self._loss_of_each(est_BSCT, target_BSCT, batch.tensors["length"])
+            loss_B = self._loss_of_each(est_BSCT, target_BSCT, length_B=batch.tensors["length"])
         else:
             loss_B = self._loss(est_BSCT, target_BSCT)
         return StepOutput(loss_B.sum(), self._weight(len(mix_BCT), mix_BCT.device))
 
-    def _loss_of_each(self, est_BSCT: Tensor, target_BSCT: Tensor, length_B: Tensor) -> Tensor:
+    def _loss_of_each(self, est_BSCT: Tensor, target_BSCT: Tensor, *, length_B: Tensor) -> Tensor:
         """Return (B,) losses over the samples of each item, without the padding after them."""
         losses = [
             self._loss(
@@ -156,14 +159,14 @@ class SeparationRecipe:
             scores.add(losses, est_BSCT, ref_BSCT, mix_BCT)
             for item, est_SCT in zip(items, est_BSCT, strict=True):
                 if len(clips) < self._config.validation.clips:
-                    clips.append(self._clip(len(clips), item, est_SCT))
+                    clips.append(self._clip(len(clips), item, est_SCT=est_SCT))
         return replace(scores.evaluation(self._items_key), clips=tuple(clips))
 
     def evaluate_whole(self, model: nn.Module, device: torch.device) -> Evaluation:
         """Evaluate whole files by the same metrics; only one chunk of a file is in memory."""
         scores = ItemScores()
         for index in range(self._num_valid):
-            file_scores = self._judged(model, self._dataset("valid").whole(index), device)
+            file_scores = self._judged(model, self._dataset("valid").whole(index), device=device)
             losses = file_scores.losses()
             scores.note(
                 {**losses, "spectral": losses.get("spectral", losses["val_loss"])},
@@ -171,7 +174,7 @@ class SeparationRecipe:
             )
         return scores.evaluation(self._items_key)
 
-    def _judged(self, model: nn.Module, item: WholeItem, device: torch.device) -> FileScores:
+    def _judged(self, model: nn.Module, item: WholeItem, *, device: torch.device) -> FileScores:
         """Process a file in chunks as `sepdash separate` does, one chunk on the device at a time."""
         data = self._config.audio_data
         length = max(64, round(self._config.validation.segment_s * data.rate_hz))
@@ -209,7 +212,7 @@ class SeparationRecipe:
         target_BSCT = torch.randn(count, self._config.num_sources, *size, generator=generator) * 0.1
         return Batch({"mix": mix_BCT, "target": target_BSCT})
 
-    def _clip(self, index: int, item: AudioItem, est_SCT: Tensor) -> Clip:
+    def _clip(self, index: int, item: AudioItem, *, est_SCT: Tensor) -> Clip:
         data = self._config.audio_data
         names = data.source_names
         ends = [f".{name}" for name in names] if len(names) > 1 else [""]
@@ -217,7 +220,7 @@ class SeparationRecipe:
         signals = {"input": item.mix_CT}
         signals |= {f"target{end}": item.target_SCT[i] for i, end in enumerate(ends)}
         signals |= {f"estimate{end}": estimates_SCT[i] for i, end in enumerate(ends)}
-        return Clip(index, data.rate_hz, signals)
+        return Clip(index, data.rate_hz, signals=signals)
 
     @cached_property
     def _loss(self) -> Loss:

@@ -35,7 +35,7 @@ Progress = Callable[[Path, float], None]
 class Separator:
     """A model that separates signals at its own rate."""
 
-    def __init__(self, config: RunConfig, model: nn.Module, device: torch.device) -> None:
+    def __init__(self, config: RunConfig, model: nn.Module, *, device: torch.device) -> None:
         self.config = config
         self.channels = config.audio_data.channels
         self._device = device
@@ -81,17 +81,18 @@ class Separator:
         Overlapping chunks are crossfaded (`overlap_add`).
         """
         rate_hz = self.config.audio_data.rate_hz
-        total = resampled_length(info.frames, info.rate_hz, rate_hz)
+        total = resampled_length(info.frames, info.rate_hz, to_hz=rate_hz)
         estimates = (
-            self(_read(info, start, end - start, rate_hz)) for start, end in chunking.spans(total)
+            self(_read(info, start, frames=end - start, rate_hz=rate_hz))
+            for start, end in chunking.spans(total)
         )
         return overlap_add(
             estimates, chunking.overlap, interchangeable=self.config.audio_data.interchangeable
         )
 
 
-def _read(info: AudioInfo, start: int, frames: int, rate_hz: int) -> np.ndarray:
-    mix_CT = read_resampled(info, start, frames, rate_hz)
+def _read(info: AudioInfo, start: int, *, frames: int, rate_hz: int) -> np.ndarray:
+    mix_CT = read_resampled(info, start, frames=frames, rate_hz=rate_hz)
     if not np.isfinite(mix_CT).all():
         raise ValueError(
             f"{info.path}: contains NaN or infinite values between "
@@ -104,8 +105,8 @@ def _read(info: AudioInfo, start: int, frames: int, rate_hz: int) -> np.ndarray:
 def separate_files(
     checkpoint: Path,
     inputs: Sequence[Path],
-    out_dir: Path,
     *,
+    out_dir: Path,
     device: str = "auto",
     chunk_s: float = 10.0,
     overlap: float = 0.25,
@@ -133,26 +134,28 @@ def separate_files(
     if not 0 <= overlap <= 0.9:
         raise ValueError(f"overlap = {overlap}: expected a fraction from 0 to 0.9")
     config, model = load_model(checkpoint)
-    separator = Separator(config, model, resolve_device(device))
+    separator = Separator(config, model, device=resolve_device(device))
     length = round(chunk_s * config.audio_data.rate_hz)
     if length < 64:
         raise ValueError(f"chunk = {chunk_s} s is shorter than 64 samples; use a few seconds")
     chunking = Chunking(length, int(length * overlap))
     infos = probe_all(inputs, setting="")
-    targets = [_targets(info.path, out_dir, separator.sources) for info in infos]
-    _check(infos, targets, separator)
+    targets = [_targets(info.path, out_dir, names=separator.sources) for info in infos]
+    _check(infos, targets, model=separator)
     out_dir.mkdir(parents=True, exist_ok=True)
     with backend_settings(config.precision):
         for info, paths in zip(infos, targets, strict=True):
-            _separate_file(separator, info, paths, chunking=chunking, progress=progress)
+            _separate_file(separator, info, targets=paths, chunking=chunking, progress=progress)
     return [path for paths in targets for path in paths]
 
 
-def _targets(source: Path, out_dir: Path, names: Sequence[str]) -> list[Path]:
+def _targets(source: Path, out_dir: Path, *, names: Sequence[str]) -> list[Path]:
     return [out_dir / f"{source.stem}.{name}.wav" for name in names]
 
 
-def _check(infos: Sequence[AudioInfo], targets: Sequence[Sequence[Path]], model: Separator) -> None:
+def _check(
+    infos: Sequence[AudioInfo], targets: Sequence[Sequence[Path]], *, model: Separator
+) -> None:
     inputs = {info.path.resolve() for info in infos}
     writers: dict[Path, Path] = {}
     for info, paths in zip(infos, targets, strict=True):
@@ -176,19 +179,21 @@ def _check(infos: Sequence[AudioInfo], targets: Sequence[Sequence[Path]], model:
 def _separate_file(
     separator: Separator,
     info: AudioInfo,
-    targets: Sequence[Path],
     *,
+    targets: Sequence[Path],
     chunking: Chunking,
     progress: Progress | None,
 ) -> None:
     rate_hz = separator.config.audio_data.rate_hz
     out_rate_hz = separator.output_rate(info.rate_hz)
-    frames = resampled_length(info.frames, info.rate_hz, rate_hz)
+    frames = resampled_length(info.frames, info.rate_hz, to_hz=rate_hz)
     with TemporaryDirectory(prefix=".separate-", dir=targets[0].parent) as scratch:
         parts = [Path(scratch) / f"{number}.wav" for number in range(len(targets))]
         done = 0
         with _writing(targets[0]):
-            files = [_create(part, rate_hz, info.channels, frames) for part in parts]
+            files = [
+                _create(part, rate_hz, channels=info.channels, frames=frames) for part in parts
+            ]
         try:
             for block_SCT in separator.blocks(info, chunking):
                 for file, block_CT, target in zip(files, block_SCT, targets, strict=True):
@@ -211,11 +216,11 @@ def _convert(part: Path, rate_hz: int, source: AudioInfo) -> Path:
     """Resample a finished part, block by block, to exactly the length of its source."""
     converted = part.with_suffix(".converted.wav")
     info = probe(part)
-    frames = resampled_length(source.frames, source.rate_hz, rate_hz)
-    with _create(converted, rate_hz, info.channels, frames) as file:
+    frames = resampled_length(source.frames, source.rate_hz, to_hz=rate_hz)
+    with _create(converted, rate_hz, channels=info.channels, frames=frames) as file:
         for start in range(0, frames, _COPY_FRAMES):
             count = min(_COPY_FRAMES, frames - start)
-            file.write(read_resampled(info, start, count, rate_hz).T)
+            file.write(read_resampled(info, start, frames=count, rate_hz=rate_hz).T)
     return converted
 
 
@@ -232,7 +237,7 @@ def _writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _create(path: Path, rate_hz: int, channels: int, frames: int) -> soundfile.SoundFile:
+def _create(path: Path, rate_hz: int, *, channels: int, frames: int) -> soundfile.SoundFile:
     large = frames * channels * 4 > _LARGEST_WAV_BYTES
     return soundfile.SoundFile(
         path, "w", rate_hz, channels, subtype="FLOAT", format="RF64" if large else "WAV"

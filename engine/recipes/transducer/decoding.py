@@ -41,7 +41,7 @@ class Hypothesis:
 
 @torch.no_grad()
 def greedy(
-    model: Transducer, enc_BTD: Tensor, lengths: Sequence[int], most: Sequence[int]
+    model: Transducer, enc_BTD: Tensor, *, lengths: Sequence[int], most: Sequence[int]
 ) -> list[list[int]]:
     """Return the tokens of each utterance of a batch: at each step the most probable one.
 
@@ -54,7 +54,7 @@ def greedy(
         lengths: B numbers of valid frames.
         most: B maximum numbers of tokens.
     """
-    decoder = GreedyDecoder(model, most, enc_BTD.device)
+    decoder = GreedyDecoder(model, most, device=enc_BTD.device)
     decoder.hear(enc_BTD, lengths)
     return decoder.tokens
 
@@ -66,7 +66,7 @@ class GreedyDecoder:
         tokens: the tokens so far, for each utterance.
     """
 
-    def __init__(self, model: Transducer, most: Sequence[int], device: torch.device) -> None:
+    def __init__(self, model: Transducer, most: Sequence[int], *, device: torch.device) -> None:
         self._model = model
         self._most = most
         self.tokens: list[list[int]] = [[] for _ in most]
@@ -148,7 +148,7 @@ def beam_search(model: Transducer, enc_TD: Tensor, *, beam: int, most: int) -> l
     for frame_D in enc_TD:
         paths = _step(model, frame_D, paths, beam, most)
     candidates = [list(path.tokens) for path in paths]
-    (by_greed,) = greedy(model, enc_TD[None], [len(enc_TD)], [most])
+    (by_greed,) = greedy(model, enc_TD[None], lengths=[len(enc_TD)], most=[most])
     if by_greed not in candidates:
         candidates.append(by_greed)
     scored = [Hypothesis(tokens, log_likelihood(model, enc_TD, tokens)) for tokens in candidates]
@@ -166,7 +166,7 @@ def log_likelihood(model: Transducer, enc_TD: Tensor, tokens: Sequence[int]) -> 
 
 def _start(model: Transducer, device: torch.device) -> _Path:
     pred_1UD, state = model.predict(torch.full((1, 1), BLANK, device=device))
-    return _Path((), 0.0, pred_1UD, state)
+    return _Path((), 0.0, pred_1UD=pred_1UD, state=state)
 
 
 def _step(
@@ -175,19 +175,21 @@ def _step(
     """Return the best paths that have left this frame."""
     ended: dict[tuple[int, ...], _Path] = {}
     for _ in range(_MOST_PER_FRAME + 1):
-        log_PV = _log_probabilities(model, frame_D, paths)
+        log_PV = _log_probabilities(model, frame_D, paths=paths)
         for path, blank in zip(paths, log_PV[:, BLANK].tolist(), strict=True):
-            _merge(ended, path, path.score + blank)
+            _merge(ended, path, score=path.score + blank)
         # Scores only decrease, so a path below the worst kept one can be dropped.
         kept = sorted((path.score for path in ended.values()), reverse=True)[:beam]
         floor = kept[-1] if len(kept) == beam else -inf
-        paths = _extended(model, paths, _scores(paths, log_PV, most), beam, floor)
+        paths = _extended(
+            model, paths, scores_PV=_scores(paths, log_PV, most=most), beam=beam, floor=floor
+        )
         if not paths:
             break
     return sorted(ended.values(), key=lambda path: -path.score)[:beam]
 
 
-def _scores(paths: Sequence[_Path], log_PV: Tensor, most: int) -> Tensor:
+def _scores(paths: Sequence[_Path], log_PV: Tensor, *, most: int) -> Tensor:
     """Return (P, V) float64: the score of each path with one more token, -inf where there is none."""
     scores_PV = log_PV + torch.tensor([[path.score] for path in paths], dtype=torch.float64)
     scores_PV[:, BLANK] = -inf
@@ -196,7 +198,7 @@ def _scores(paths: Sequence[_Path], log_PV: Tensor, most: int) -> Tensor:
 
 
 def _extended(
-    model: Transducer, paths: list[_Path], scores_PV: Tensor, beam: int, floor: float
+    model: Transducer, paths: list[_Path], *, scores_PV: Tensor, beam: int, floor: float
 ) -> list[_Path]:
     """Return the best `beam` paths with one more token, of those above `floor`."""
     values, places = scores_PV.flatten().topk(min(beam, scores_PV.numel()))
@@ -219,23 +221,23 @@ def _extended(
         _Path(
             (*path.tokens, token),
             value,
-            pred_PUD[row : row + 1],
-            [[part[row : row + 1] for part in layer] for layer in state],
+            pred_1UD=pred_PUD[row : row + 1],
+            state=[[part[row : row + 1] for part in layer] for layer in state],
         )
         for row, (path, (value, _, token)) in enumerate(zip(from_paths, chosen, strict=True))
     ]
 
 
-def _log_probabilities(model: Transducer, frame_D: Tensor, paths: Sequence[_Path]) -> Tensor:
+def _log_probabilities(model: Transducer, frame_D: Tensor, *, paths: Sequence[_Path]) -> Tensor:
     """Return (P, V) float64 on the CPU: log probabilities of the next token of each path."""
     pred_PUD = torch.cat([path.pred_1UD for path in paths])
     logits_PV = model.join(frame_D.expand(len(paths), 1, -1), pred_PUD)[:, 0, 0]
     return logits_PV.double().log_softmax(dim=-1).cpu()
 
 
-def _merge(ended: dict[tuple[int, ...], _Path], path: _Path, score: float) -> None:
+def _merge(ended: dict[tuple[int, ...], _Path], path: _Path, *, score: float) -> None:
     """Add a path that leaves the frame; alignments of equal tokens are added up."""
     there = ended.get(path.tokens)
     if there is not None:
         score = float(np.logaddexp(there.score, score))
-    ended[path.tokens] = _Path(path.tokens, score, path.pred_1UD, path.state)
+    ended[path.tokens] = _Path(path.tokens, score, pred_1UD=path.pred_1UD, state=path.state)

@@ -99,7 +99,7 @@ class TransducerRecipe:
         """
         feats = [self._frames(split, draw) for draw in micro_batch.draws]
         tokens = [self._tokens(split, draw.index) for draw in micro_batch.draws]
-        return self._collate(feats, tokens, micro_batch.shape)
+        return self._collate(feats, tokens, shape=micro_batch.shape)
 
     def step(self, model: nn.Module, batch: Batch, *, context: StepContext) -> StepOutput:
         """Return the sum of the loss over the utterances, and their number."""
@@ -124,7 +124,9 @@ class TransducerRecipe:
             lattices = self._lattices(model, batch)
             losses_B = item_losses(model, lattices, slices=self._config.batch.split)
             losses_N[rows] = losses_B.double().cpu().numpy()
-            decoded = greedy(model, lattices.enc_BTD, lattices.enc_lengths, self._most(rows))
+            decoded = greedy(
+                model, lattices.enc_BTD, lengths=lattices.enc_lengths, most=self._most(rows)
+            )
             for row, tokens in zip(rows, decoded, strict=True):
                 texts[row] = self._tokenizer.decode(tokens)
         words, characters = ErrorBreakdown("words"), ErrorBreakdown("characters")
@@ -135,7 +137,9 @@ class TransducerRecipe:
         metrics = {
             "val_loss": float(losses_N.mean()), "wer": words.total.rate, "cer": characters.total.rate,
         }  # fmt: skip
-        return Evaluation(metrics, self._num_valid, 0, items, self._items_key)
+        return Evaluation(
+            metrics, self._num_valid, num_excluded=0, items=items, items_key=self._items_key
+        )
 
     def worst_batch(self, count: int, shape: tuple[float, ...] = ()) -> Batch:
         """Return `count` utterances of noise of `shape` (seconds, tokens), or of both maxima."""
@@ -149,7 +153,7 @@ class TransducerRecipe:
         token_BU = torch.randint(
             1, self._tokenizer.num_tokens, (count, num_tokens), generator=generator
         )
-        return self._collate(list(feat_BLF), list(token_BU), ())
+        return self._collate(list(feat_BLF), list(token_BU), shape=())
 
     def _lattices(self, model: Transducer, batch: Batch) -> Lattices:
         """Run encoder and predictor; lengths become Python numbers, since the loss slices by them."""
@@ -157,18 +161,26 @@ class TransducerRecipe:
         enc_BTD, enc_lengths_B, pred_BUD = model(
             tensors["feat"], tensors["feat_length"], tensors["token"]
         )
-        lengths = torch.stack([enc_lengths_B, tensors["token_length"]]).tolist()
-        return Lattices(enc_BTD, pred_BUD, tensors["token"], *lengths)
+        enc_lengths, token_lengths = torch.stack([enc_lengths_B, tensors["token_length"]]).tolist()
+        return Lattices(
+            enc_BTD,
+            pred_BUD,
+            tokens_BU=tensors["token"],
+            enc_lengths=enc_lengths,
+            token_lengths=token_lengths,
+        )
 
     def _frames(self, split: Split, draw: ItemDraw) -> Tensor:
         feat_LF = self._log_mel(self._dataset(split).audio(draw.index))
         if split == "valid" or not (self._data.time_masks or self._data.freq_masks):
             return feat_LF
         generator = item_generator(self._config.seed, draw.epoch, draw.index, "specaugment")
-        return spec_augment(feat_LF, self._data, generator, hidden_F=self._normalisation.mean_F)
+        return spec_augment(
+            feat_LF, self._data, generator=generator, hidden_F=self._normalisation.mean_F
+        )
 
     def _collate(
-        self, feats: Sequence[Tensor], tokens: Sequence[Tensor], shape: tuple[float, ...]
+        self, feats: Sequence[Tensor], tokens: Sequence[Tensor], *, shape: tuple[float, ...]
     ) -> Batch:
         """Pad with zeros; an utterance that exceeds the shape by rounding is not truncated."""
         feat_BLF = pad_sequence(list(feats), batch_first=True)
@@ -190,7 +202,7 @@ class TransducerRecipe:
 
     def _valid_batch(self, rows: Sequence[int]) -> Batch:
         items = [self._valid_item(row) for row in rows]
-        return self._collate([feat for feat, _ in items], [tokens for _, tokens in items], ())
+        return self._collate([feat for feat, _ in items], [tokens for _, tokens in items], shape=())
 
     def _valid_item(self, row: int) -> tuple[Tensor, Tensor]:
         """Return frames and tokens; cached, so that only the first evaluation reads files."""

@@ -51,9 +51,9 @@ class Lattices:
         return Lattices(
             self.enc_BTD[rows, : max(enc_lengths)],
             self.pred_BUD[rows, : max(token_lengths) + 1],
-            self.tokens_BU[rows, : max(token_lengths)],
-            enc_lengths,
-            token_lengths,
+            tokens_BU=self.tokens_BU[rows, : max(token_lengths)],
+            enc_lengths=enc_lengths,
+            token_lengths=token_lengths,
         )
 
     def detached(self, dtype: torch.dtype) -> Lattices:

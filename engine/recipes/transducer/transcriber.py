@@ -51,7 +51,7 @@ class Transcriber:
     """
 
     def __init__(
-        self, data: SpeechData, model: Transducer, tokenizer: Tokenizer, device: torch.device
+        self, data: SpeechData, model: Transducer, *, tokenizer: Tokenizer, device: torch.device
     ) -> None:
         self.data = data
         self._model = model.to(device).eval()
@@ -66,14 +66,16 @@ class Transcriber:
             DataError: when its rate can't be converted.
         """
         check_rates(info.rate_hz, self.data.rate_hz, setting=str(info.path))
-        return Stretch(info, 0, resampled_length(info.frames, info.rate_hz, self.data.rate_hz))
+        return Stretch(
+            info, 0, end=resampled_length(info.frames, info.rate_hz, to_hz=self.data.rate_hz)
+        )
 
-    def between(self, info: AudioInfo, start_s: float, duration_s: float) -> Stretch:
+    def between(self, info: AudioInfo, start_s: float, *, duration_s: float) -> Stretch:
         """Return a part of a file, in seconds."""
         everything = self.whole(info)
         start = min(round(start_s * self.data.rate_hz), everything.end - 1)
         end = min(round((start_s + duration_s) * self.data.rate_hz), everything.end)
-        return Stretch(info, start, max(end, start + 1))
+        return Stretch(info, start, end=max(end, start + 1))
 
     def texts(
         self, stretches: Sequence[Stretch], *, beam: int, longest_s: float
@@ -114,7 +116,7 @@ class Transcriber:
         """
         (samples_T,) = self.parts(stretch, float("inf"))
         seconds = len(samples_T) / self.data.rate_hz
-        decoder = GreedyDecoder(self._model, [most_tokens(seconds)], self._device)
+        decoder = GreedyDecoder(self._model, [most_tokens(seconds)], device=self._device)
         count = 0
         feat_1LF = self._log_mel(samples_T).unsqueeze(0).to(self._device)
         for frames, enc_1TD in self._model.stream(feat_1LF):
@@ -131,7 +133,7 @@ class Transcriber:
         longest = max(1, round(min(longest_s * rate_hz, stretch.end - start)))
         while start < stretch.end:
             frames = min(longest, stretch.end - start)
-            read_CT = read_resampled(stretch.info, start, frames, rate_hz)
+            read_CT = read_resampled(stretch.info, start, frames=frames, rate_hz=rate_hz)
             samples_T = with_channels(read_CT, 1)[0]
             if start + frames < stretch.end:
                 samples_T = samples_T[: quiet_place(samples_T, rate_hz)]
@@ -148,7 +150,7 @@ class Transcriber:
         enc_BTD, enc_lengths_B = self._model.encode(feat_BLF, lengths_B)
         lengths = enc_lengths_B.tolist()
         if beam <= 1:
-            tokens_of_parts = greedy(self._model, enc_BTD, lengths, most)
+            tokens_of_parts = greedy(self._model, enc_BTD, lengths=lengths, most=most)
         else:
             tokens_of_parts = [
                 beam_search(self._model, enc_TD[:length], beam=beam, most=limit)[0].tokens
@@ -181,7 +183,7 @@ def load_transcriber(path: Path, device: torch.device) -> Transcriber:
         vocabulary=vocabulary,
     )
     fill(model, manifest)
-    return Transcriber(config.data, model, tokenizer, device)
+    return Transcriber(config.data, model, tokenizer=tokenizer, device=device)
 
 
 def quiet_place(samples_T: np.ndarray, rate_hz: int) -> int:

@@ -79,7 +79,7 @@ def test_much_audio_is_sampled_evenly_and_always_the_same():
 def hide(data, epoch=0, index=0, frames=100):
     feat = torch.arange(1.0, frames * 20 + 1).reshape(frames, 20)
     generator = item_generator(3, epoch, index, "specaugment")
-    return feat, spec_augment(feat, data, generator, hidden_F=torch.zeros(20))
+    return feat, spec_augment(feat, data, generator=generator, hidden_F=torch.zeros(20))
 
 
 def settings(**values):

@@ -64,8 +64,8 @@ def test_long_lanes_are_cut_and_still_hold_the_cap() -> None:
 
 
 def test_halving_makes_more_batches_of_the_largest() -> None:
-    assert halved(np.array([0, 2, 3]), 10, 1).tolist() == [0, 2, 3, 7]
-    assert halved(np.array([0, 1]), 2, 3).tolist() == [0, 1]
+    assert halved(np.array([0, 2, 3]), 10, extra=1).tolist() == [0, 2, 3, 7]
+    assert halved(np.array([0, 1]), 2, extra=3).tolist() == [0, 1]
 
 
 @settings(max_examples=60, deadline=None)
@@ -151,7 +151,7 @@ def test_buckets_by_duration_hold_equal_time_and_count_what_fits_none() -> None:
 def test_buckets_by_both_hold_equal_tokens_inside_a_duration() -> None:
     random = np.random.default_rng(0)
     sizes = np.stack([random.uniform(1, 20, 20_000), random.integers(1, 200, 20_000)], axis=1)
-    buckets = estimated_by_both(sizes, 5, 4)
+    buckets = estimated_by_both(sizes, 5, token_count=4)
     assert buckets.num_buckets == 20
     assert (sizes <= buckets.ends[buckets.of_item]).all()
     tokens = np.bincount(buckets.of_item, weights=sizes[:, 1]).reshape(5, 4)

@@ -19,7 +19,7 @@ PINNED_HASH = "14351427c8fb0cd8"
 def test_every_item_exactly_once_per_epoch(
     num_items: int, per_update: int, micro_batch: int, seed: int
 ) -> None:
-    plan = FixedPlan(num_items, per_update, micro_batch, seed)
+    plan = FixedPlan(num_items, per_update, micro_batch=micro_batch, seed=seed)
     epochs = 3
     updates = -(-epochs * num_items // per_update)
     stream = [draw for update in range(updates) for draw in plan.update_items(update)]
@@ -34,10 +34,13 @@ def test_every_item_exactly_once_per_epoch(
 def test_an_update_depends_on_its_number_only(
     num_items: int, per_update: int, micro_batch: int, order: list[int]
 ) -> None:
-    plan = FixedPlan(num_items, per_update, micro_batch, 1)
+    plan = FixedPlan(num_items, per_update, micro_batch=micro_batch, seed=1)
     in_order = [plan.update_items(update) for update in range(8)]
     for update in order:
-        assert FixedPlan(num_items, per_update, 1, 1).update_items(update) == in_order[update]
+        assert (
+            FixedPlan(num_items, per_update, micro_batch=1, seed=1).update_items(update)
+            == in_order[update]
+        )
         assert plan.update_items(update) == in_order[update]
 
 
@@ -46,7 +49,7 @@ def test_an_update_depends_on_its_number_only(
 def test_micro_batches_hold_the_update_in_order(
     num_items: int, per_update: int, micro_batch: int
 ) -> None:
-    plan = FixedPlan(num_items, per_update, micro_batch, 2)
+    plan = FixedPlan(num_items, per_update, micro_batch=micro_batch, seed=2)
     packed = plan.micro_batches(5)
     assert [draw for batch in packed for draw in batch.draws] == plan.update_items(5)
     assert len(packed) == plan.micro_batches_per_update
@@ -55,13 +58,16 @@ def test_micro_batches_hold_the_update_in_order(
 
 
 def test_an_update_larger_than_the_dataset_spans_epochs() -> None:
-    draws = FixedPlan(2, 5, 5, 0).update_items(0)
+    draws = FixedPlan(2, 5, micro_batch=5, seed=0).update_items(0)
     assert [draw.epoch for draw in draws] == [0, 0, 1, 1, 2]
 
 
 def test_epochs_and_seeds_differ_in_order() -> None:
     def order(seed: int, epoch: int) -> list[int]:
-        return [draw.index for draw in FixedPlan(100, 100, 100, seed).update_items(epoch)]
+        return [
+            draw.index
+            for draw in FixedPlan(100, 100, micro_batch=100, seed=seed).update_items(epoch)
+        ]
 
     assert order(0, 0) != order(0, 1)
     assert order(0, 0) != order(1, 0)
@@ -69,19 +75,19 @@ def test_epochs_and_seeds_differ_in_order() -> None:
 
 
 def test_plans_are_pinned_so_that_old_runs_can_be_resumed() -> None:
-    plan = FixedPlan(5, 3, 2, 0)
+    plan = FixedPlan(5, 3, micro_batch=2, seed=0)
     assert plan.micro_batches(0) == PINNED_UPDATE
     assert plan.hash == PINNED_HASH
 
 
 def test_hash_names_the_data_and_not_the_packing() -> None:
-    plan = FixedPlan(10, 4, 4, 0, "files")
-    assert plan.hash == FixedPlan(10, 4, 1, 0, "files").hash
+    plan = FixedPlan(10, 4, micro_batch=4, seed=0, manifest="files")
+    assert plan.hash == FixedPlan(10, 4, micro_batch=1, seed=0, manifest="files").hash
     others = [
-        FixedPlan(11, 4, 4, 0, "files"),
-        FixedPlan(10, 5, 4, 0, "files"),
-        FixedPlan(10, 4, 4, 1, "files"),
-        FixedPlan(10, 4, 4, 0, "other files"),
+        FixedPlan(11, 4, micro_batch=4, seed=0, manifest="files"),
+        FixedPlan(10, 5, micro_batch=4, seed=0, manifest="files"),
+        FixedPlan(10, 4, micro_batch=4, seed=1, manifest="files"),
+        FixedPlan(10, 4, micro_batch=4, seed=0, manifest="other files"),
     ]
     assert len({plan.hash, *(other.hash for other in others)}) == 5
 

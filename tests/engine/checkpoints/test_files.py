@@ -128,7 +128,7 @@ def test_newest_intact_sets_the_broken_aside(tmp_path):
 def test_writer_keeps_the_newest_and_hands_errors_back(tmp_path, monkeypatch):
     with CheckpointWriter(tmp_path, keep_last=2) as writer:
         for number in range(4):
-            writer.submit([Save(f"last-{number:06d}", ABOUT, {"model.safetensors": {}})])
+            writer.submit([Save(f"last-{number:06d}", ABOUT, tensors={"model.safetensors": {}})])
             assert [m.folder.name for m in writer.wait()] == [f"last-{number:06d}"]
         assert sorted(path.name for path in tmp_path.iterdir()) == ["last-000002", "last-000003"]
         assert writer.poll() == writer.wait() == []
@@ -137,7 +137,7 @@ def test_writer_keeps_the_newest_and_hands_errors_back(tmp_path, monkeypatch):
             raise OSError(errno.ENOSPC, "full")
 
         monkeypatch.setattr(os, "fsync", full)
-        writer.submit([Save("last-000009", ABOUT, {"model.safetensors": {}})])
+        writer.submit([Save("last-000009", ABOUT, tensors={"model.safetensors": {}})])
         with pytest.raises(CheckpointError, match="no disk space left"):
             writer.wait()
 

@@ -154,4 +154,4 @@ def test_an_old_experiment_matches_items() -> None:
 
 def test_counters_of_an_old_checkpoint() -> None:
     old = {"updates": 2, "micro_batches": 3, "samples": 8, "audio_seconds": 16.0}
-    assert Counters.of(old) == Counters(2, 3, 8, 16.0)
+    assert Counters.of(old) == Counters(2, 3, items=8, audio_seconds=16.0)

@@ -51,7 +51,7 @@ def test_text_that_is_no_span_is_refused(text: str) -> None:
 def test_counters_of_a_batch_of_32_in_micro_batches_of_16() -> None:
     size = UpdateSize(micro_batches=2, items=32, audio_seconds=64.0)
     counters = size.after(10)
-    assert counters == Counters(10, 20, 320, 640.0)
+    assert counters == Counters(10, 20, items=320, audio_seconds=640.0)
     assert counters.on(Span(1, "items")) == 320
     assert size.updates_in(Span(6400, "items")) == 200
     assert size.updates_in(Span(6400, "audio_seconds")) == 100
@@ -63,11 +63,13 @@ def test_counters_of_a_batch_of_32_in_micro_batches_of_16() -> None:
 
 def test_epochs_are_whole_where_a_pass_ends() -> None:
     """49 shares of 1 / 49 are one epoch, whatever a sum of floats comes to."""
-    size = UpdateSize(1, 4, 4.0, epochs=1 / 49)
+    size = UpdateSize(1, 4, audio_seconds=4.0, epochs=1 / 49)
     counters = Counters()
     for _ in range(98):
         counters = counters + size
-    assert counters == Counters(98, 98, 392, 392.0, 2.0) == size.after(98)
+    assert (
+        counters == Counters(98, 98, items=392, audio_seconds=392.0, epochs=2.0) == size.after(98)
+    )
     assert size.after(24).epochs == 0.489795918
     assert size.updates_in(Span(3, "epochs")) == pytest.approx(147, abs=1e-9)
 

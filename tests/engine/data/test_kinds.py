@@ -52,7 +52,7 @@ class EchoDataset(OnExcerpts):
         folder = data.train if split == "train" else data.valid
         infos = scan_indexed(folder, setting=setting)
         self._sources = make_sources(infos, data, setting=setting, split=split)
-        self._excerpts = Excerpts([source.length for source in self._sources], config, split)
+        self._excerpts = Excerpts([source.length for source in self._sources], config, split=split)
         self.manifest = manifest_of(folder, infos)
 
     def item(self, epoch, index):
@@ -208,7 +208,7 @@ class Control:
     def stop_reason(self):
         return None
 
-end = Trainer(config, open_recipe(config), folder / "run", observers=[], control=Control()).fit()
+end = Trainer(config, open_recipe(config), folder=folder / "run", observers=[], control=Control()).fit()
 print(json.dumps({{**answers, "outcome": end.outcome}}))
 """
     answers = json.loads(site.run(code).splitlines()[-1])

@@ -45,7 +45,7 @@ def test_stems_have_sane_levels_and_do_not_clip(tmp_path: Path) -> None:
     levels = {stem: [] for stem in STEMS}
     for path in sorted(tmp_path.rglob("*.flac")):
         info = probe(path)
-        samples = read_segment(info, 0, info.frames)
+        samples = read_segment(info, 0, frames=info.frames)
         assert np.abs(samples).max() < 0.99
         levels[path.stem].append(float(np.sqrt(np.mean(samples**2))))
     assert min(levels["voice"]) > max(levels["noise"])
@@ -57,7 +57,7 @@ def test_the_voice_is_harmonic_and_the_noise_is_not(tmp_path: Path) -> None:
 
     def peakiness(stem: str) -> float:
         info = probe(tmp_path / "train" / "track-000" / f"{stem}.flac")
-        frames = read_segment(info, 0, info.frames)[0][: 1024 * 31].reshape(-1, 1024)
+        frames = read_segment(info, 0, frames=info.frames)[0][: 1024 * 31].reshape(-1, 1024)
         spectra = np.abs(np.fft.rfft(frames * np.hanning(1024))) + 1e-6
         return float(np.median(spectra.max(axis=1) / np.median(spectra, axis=1)))
 

@@ -59,7 +59,9 @@ def segments(**batch: Any) -> RunConfig:
 
 
 def test_segments_have_one_length() -> None:
-    assert mean_update_size(segments(items=6, micro_batch=4)) == UpdateSize(2, 6, 12.0)
+    assert mean_update_size(segments(items=6, micro_batch=4)) == UpdateSize(
+        2, 6, audio_seconds=12.0
+    )
     size = mean_update_size(segments(seconds=20.0, micro_batch=64))
     assert (size.items, size.audio_seconds) == (pytest.approx(10), pytest.approx(20))
     size = mean_update_size(segments(mode="duration", cap_s=8.0, micro_batch=64, accumulation=3))

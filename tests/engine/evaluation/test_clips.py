@@ -23,7 +23,7 @@ def test_a_run_writes_the_items_it_is_asked_for(make_config, recorder, stop_afte
         validation={"clips": 2, "every": "5 updates"}, schedule={"length": "5 updates"}
     )
     recipe = SeparationRecipe(config)
-    trainer = Trainer(config, recipe, tmp_path, observers=[recorder], control=stop_after())
+    trainer = Trainer(config, recipe, folder=tmp_path, observers=[recorder], control=stop_after())
     trainer.fit()
 
     events = recorder.of(ClipsWritten)
@@ -44,7 +44,7 @@ def test_a_run_writes_the_items_it_is_asked_for(make_config, recorder, stop_afte
 def test_the_estimate_is_that_of_the_average(make_config, recorder, stop_after, tmp_path):
     config = make_config(validation={"clips": 1}, schedule={"length": "5 updates"})
     recipe = SeparationRecipe(config)
-    trainer = Trainer(config, recipe, tmp_path, observers=[recorder], control=stop_after())
+    trainer = Trainer(config, recipe, folder=tmp_path, observers=[recorder], control=stop_after())
     trainer.fit()
 
     file = recorder.of(ClipsWritten)[-1].files[-1]
@@ -58,9 +58,9 @@ def test_the_estimate_is_that_of_the_average(make_config, recorder, stop_after, 
 def test_a_run_that_began_with_an_earlier_version_keeps_its_folder(make_config, tmp_path):
     """Inputs and targets are there already; a second copy would list them twice."""
     (tmp_path / "samples" / "item-0000").mkdir(parents=True)
-    clip = Clip(0, 8_000, {"input": np.zeros((1, 800), np.float32)})
+    clip = Clip(0, 8_000, signals={"input": np.zeros((1, 800), np.float32)})
 
-    (file,) = write_clips(tmp_path, 5, [clip])
+    (file,) = write_clips(tmp_path, 5, clips=[clip])
 
     assert file.path == "samples/item-0000/input.wav"
     assert not (tmp_path / "clips").exists()
@@ -69,7 +69,7 @@ def test_a_run_that_began_with_an_earlier_version_keeps_its_folder(make_config, 
 def test_nothing_is_written_unless_asked_for(make_config, recorder, stop_after, tmp_path):
     config = make_config(schedule={"length": "1 updates"})
     recipe = SeparationRecipe(config)
-    Trainer(config, recipe, tmp_path, observers=[recorder], control=stop_after()).fit()
+    Trainer(config, recipe, folder=tmp_path, observers=[recorder], control=stop_after()).fit()
     assert not (tmp_path / "clips").exists()
     assert recorder.of(ClipsWritten) == []
 
@@ -93,7 +93,7 @@ def test_a_disk_that_takes_no_clips_does_not_end_the_run(
     (tmp_path / "clips").write_text("in the way")
     config = make_config(validation={"clips": 1}, schedule={"length": "1 updates"})
     recipe = SeparationRecipe(config)
-    trainer = Trainer(config, recipe, tmp_path, observers=[recorder], control=stop_after())
+    trainer = Trainer(config, recipe, folder=tmp_path, observers=[recorder], control=stop_after())
 
     assert trainer.fit().outcome == "finished"
 

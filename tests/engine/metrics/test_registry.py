@@ -116,7 +116,7 @@ def test_best_checkpoint(kinds: dict[str, dict[str, float]], chosen: str | None)
 
 def test_training_metrics_are_what_is_declared_or_unknown(monkeypatch):
     declared = {
-        "wave_snr": Metric("wave_snr", "SNR", "dB", of_training=True),
+        "wave_snr": Metric("wave_snr", "SNR", unit="dB", of_training=True),
         "probe": Metric("probe", "probe"),
     }
     monkeypatch.setattr("engine.metrics.registry._installed", lambda: declared)

@@ -13,15 +13,15 @@ from engine.metrics.word_errors import EditCounts, ErrorBreakdown, align
 @pytest.mark.parametrize(
     ("reference", "hypothesis", "counts"),
     [
-        ("one two three", "one two three", EditCounts(3, 0, 0, 0)),
-        ("one two three", "one too three", EditCounts(2, 1, 0, 0)),
-        ("one two three", "one three", EditCounts(2, 0, 1, 0)),
-        ("one two three", "one two two three", EditCounts(3, 0, 0, 1)),
-        ("one two three", "", EditCounts(0, 0, 3, 0)),
-        ("", "one two", EditCounts(0, 0, 0, 2)),
+        ("one two three", "one two three", EditCounts(3, 0, deletions=0, insertions=0)),
+        ("one two three", "one too three", EditCounts(2, 1, deletions=0, insertions=0)),
+        ("one two three", "one three", EditCounts(2, 0, deletions=1, insertions=0)),
+        ("one two three", "one two two three", EditCounts(3, 0, deletions=0, insertions=1)),
+        ("one two three", "", EditCounts(0, 0, deletions=3, insertions=0)),
+        ("", "one two", EditCounts(0, 0, deletions=0, insertions=2)),
         ("", "", EditCounts()),
-        ("a b c d", "x a b c", EditCounts(3, 0, 1, 1)),
-        ("a b", "c d e", EditCounts(0, 2, 0, 1)),
+        ("a b c d", "x a b c", EditCounts(3, 0, deletions=1, insertions=1)),
+        ("a b", "c d e", EditCounts(0, 2, deletions=0, insertions=1)),
     ],
 )
 def test_words_counted_by_hand(reference, hypothesis, counts):

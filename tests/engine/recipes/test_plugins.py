@@ -214,7 +214,7 @@ class Losses:
 def first_loss(exponent):
     losses = Losses()
     config = config_of(kind="power", exponent=exponent)
-    end = Trainer(config, open_recipe(config), folder / f"run{{exponent}}", observers=[losses],
+    end = Trainer(config, open_recipe(config), folder=folder / f"run{{exponent}}", observers=[losses],
         control=Control()).fit()
     return end.outcome, losses.values[0]
 print(json.dumps([answers, keys, kind_choices()["loss"], torch_loaded, first_loss(1.0), first_loss(2.0)]))

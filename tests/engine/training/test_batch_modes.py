@@ -40,7 +40,11 @@ def test_a_resumed_run_goes_on_as_if_never_stopped(
     def train(folder: str, updates: float) -> dict[int, float]:
         recorder = new_recorder()
         Trainer(
-            config, Lines(), tmp_path / folder, observers=[recorder], control=stop_after(updates)
+            config,
+            Lines(),
+            folder=tmp_path / folder,
+            observers=[recorder],
+            control=stop_after(updates),
         ).fit()
         return recorder.curve("loss")
 
@@ -60,7 +64,7 @@ def test_items_that_are_not_trained_are_told_at_the_start(
     batch = {"mode": "1D-bucketing", "cap_s": 6.0, "bin_ends_s": [2.0, 10.0]}
     config = make_config(batch=batch, schedule={"length": "2 updates"})
     recipe = Lines(num_items=4)
-    Trainer(config, recipe, tmp_path, observers=[recorder], control=stop_after()).fit()
+    Trainer(config, recipe, folder=tmp_path, observers=[recorder], control=stop_after()).fit()
     told = [event.message for event in recorder.of(Noticed) if event.kind == "batch-plan"]
     assert len(told) == 2
     assert "skipped items: 1 (no bucket is large enough; first: item 3)" in told[0]

@@ -16,7 +16,7 @@ EXACT = ("loss", "grad_norm", "lr", "skipped")
 
 
 def _fit(config: Any, recipe: Any, folder: Path, observer: Any, control: Any) -> Any:
-    return Trainer(config, recipe, folder, observers=[observer], control=control).fit()
+    return Trainer(config, recipe, folder=folder, observers=[observer], control=control).fit()
 
 
 @pytest.fixture

@@ -69,8 +69,8 @@ class CountingRecipe:
         odd_B, weight = item_B % 2, torch.tensor(float(len(item_B)))
         return StepOutput(
             loss_B.sum(), weight,
-            {"mean_odd": ((item_B * odd_B).sum(), odd_B.sum()), "mean_item": (item_B.sum(), weight)},
-            {
+            metrics={"mean_odd": ((item_B * odd_B).sum(), odd_B.sum()), "mean_item": (item_B.sum(), weight)},
+            statistics={
                 "total": item_B.sum(),
                 "seen": torch.bincount(item_B, minlength=8).view(2, 4),
             },
@@ -86,7 +86,7 @@ class CountingRecipe:
         )
 
     def evaluate(self, model: nn.Module, device: torch.device) -> Evaluation:
-        return Evaluation({"val_loss": 0.0}, 1, 0)
+        return Evaluation({"val_loss": 0.0}, 1, num_excluded=0)
 
     def worst_batch(self, count: int, shape: tuple[float, ...] = ()) -> Batch:
         raise NotImplementedError
@@ -113,7 +113,7 @@ def make(make_config) -> Any:
 def test_sums_over_micro_batches_and_pieces_of_them(make, fits):
     recipe = CountingRecipe(fits=fits)
     updater, model = make(recipe)
-    before = Counters(6, 7, 8, 9.0)
+    before = Counters(6, 7, items=8, audio_seconds=9.0)
     result = updater.run(7, [batch(0, 1, 2), batch(5, 7)], lr=0.1, counters=before)
     # In the order of the declaration: 0 + 1 + 2 + 5 + 7 over 5 items, 1 + 5 + 7 over 3 odd ones.
     assert result.metrics.tolist() == [15, 5, 13, 3]
@@ -189,7 +189,7 @@ def test_steps_give_what_the_recipe_declares(make, monkeypatch, declared, messag
 
 
 def fit(config, recipe, folder, recorder, control) -> None:
-    Trainer(config, recipe, folder, observers=[recorder], control=control).fit()
+    Trainer(config, recipe, folder=folder, observers=[recorder], control=control).fit()
 
 
 def sections(**more: Any) -> dict[str, Any]:
@@ -248,7 +248,7 @@ def test_a_resume_in_the_middle_of_a_point_keeps_its_sums(
 
 def test_names_of_curves_are_not_taken_twice(make_config, new_recorder, stop_after, tmp_path):
     recipe = CountingRecipe()
-    recipe.evaluate = lambda model, device: Evaluation({"mean_odd": 0.0}, 1, 0)
+    recipe.evaluate = lambda model, device: Evaluation({"mean_odd": 0.0}, 1, num_excluded=0)
     with pytest.raises(ValueError, match="must call the latter val_mean_odd"):
         fit(make_config(**sections()), recipe, tmp_path, new_recorder(), stop_after())
 

@@ -26,7 +26,7 @@ def base(tmp_path, make_config, line_recipe, new_recorder, stop_after) -> Path:
     folder = tmp_path / "base"
     recorder = new_recorder()
     config = make_config()
-    Trainer(config, line_recipe(), folder, observers=[recorder], control=stop_after()).fit()
+    Trainer(config, line_recipe(), folder=folder, observers=[recorder], control=stop_after()).fit()
     return folder
 
 
@@ -40,12 +40,12 @@ def test_a_run_starts_with_the_figures_and_the_weights_of_its_base(
     at_zero, whole = new_recorder(), new_recorder()
     trained = base / "checkpoints" / LAST
     config = make_config(seed=5, init_from="base")
-    Trainer(config, line_recipe(), tmp_path / "tuned", observers=[whole], control=stop_after()).fit(
-        init_from=trained
-    )
+    Trainer(
+        config, line_recipe(), folder=tmp_path / "tuned", observers=[whole], control=stop_after()
+    ).fit(init_from=trained)
     frozen = make_config(seed=6, init_from="base", optimizer={"lr": 1e-12, "weight_decay": 0.0})
     ended = Trainer(
-        frozen, line_recipe(), tmp_path / "frozen", observers=[at_zero], control=stop_after()
+        frozen, line_recipe(), folder=tmp_path / "frozen", observers=[at_zero], control=stop_after()
     ).fit(init_from=trained)
 
     metrics = read_manifest(trained).values["metrics"]
@@ -71,7 +71,7 @@ def test_a_stopped_run_goes_on_without_its_base_and_ends_bit_identical(
     def fit(name: str, control: Any, init_from: Path | None) -> Any:
         recorder = new_recorder()
         run = Trainer(
-            make_config(seed=3, init_from="base"), line_recipe(), tmp_path / name, observers=[recorder],
+            make_config(seed=3, init_from="base"), line_recipe(), folder=tmp_path / name, observers=[recorder],
             control=control,
         )  # fmt: skip
         run.fit(init_from=init_from)

@@ -102,7 +102,7 @@ def make(make_config, line_recipe) -> Callable[..., Made]:
         torch.manual_seed(0)
         model = recipe.build_model()
         optimizer = FusedAdamW(model, config.optimizer)
-        ema = Ema(model, config.ema, UpdateSize(1, 4, 4.0))
+        ema = Ema(model, config.ema, UpdateSize(1, 4, audio_seconds=4.0))
         return (
             Updater(recipe, model, optimizer, config=config, device=CPU, ema=ema),
             model, optimizer, ema, recipe,
@@ -268,7 +268,7 @@ def test_average_one_by_one_equals_the_average_of_all():
     for one_by_one in (False, True):
         torch.manual_seed(0)
         model = nn.Linear(3, 3)
-        ema = Ema(model, EmaConfig(), UpdateSize(1, 1, 1.0))
+        ema = Ema(model, EmaConfig(), UpdateSize(1, 1, audio_seconds=1.0))
         nn.init.constant_(model.weight, 4.0)
         ema.update(5, skipped=torch.zeros(()).as_subclass(OnGpu), one_by_one=one_by_one)
         averages.append(ema.state_dict()["weight"].clone())
@@ -293,7 +293,11 @@ def test_a_torn_update_is_never_saved_and_the_next_process_goes_on_exactly(
 
     def fit(name: str) -> RunEnded:
         return Trainer(
-            config, line_recipe(), tmp_path / name, observers=[recorder], control=stop_after()
+            config,
+            line_recipe(),
+            folder=tmp_path / name,
+            observers=[recorder],
+            control=stop_after(),
         ).fit()
 
     fit("quiet")
@@ -365,7 +369,11 @@ def test_a_run_goes_on_tells_it_once_and_resumes_with_the_same_pieces(
     def fit(name: str, recorder: Any, *, fits: float, updates: float = float("inf")) -> RunEnded:
         recipe = Scarce(line_recipe(), fits=fits)
         return Trainer(
-            config, recipe, tmp_path / name, observers=[recorder], control=stop_after(updates)
+            config,
+            recipe,
+            folder=tmp_path / name,
+            observers=[recorder],
+            control=stop_after(updates),
         ).fit()
 
     ended = fit("whole", whole, fits=3)

@@ -55,7 +55,7 @@ class DoubleRecipe(SeparationRecipe):
         return batch
 
     def evaluate(self, model, device):
-        return Evaluation({"val_loss": 0.0, "si_sdr": 0.0}, 1, 0)
+        return Evaluation({"val_loss": 0.0, "si_sdr": 0.0}, 1, num_excluded=0)
 
 
 def _spectral_sum(est_BSCT: Tensor, ref_BSCT: Tensor, windows: list[int]) -> Tensor:
@@ -126,7 +126,7 @@ def test_fifty_updates_equal_the_original_loop(tmp_path, make_config, recorder, 
         checkpoint={"every": "50 updates"},
     )
     recipe = DoubleRecipe(config)
-    Trainer(config, recipe, tmp_path, observers=[recorder], control=stop_after()).fit()
+    Trainer(config, recipe, folder=tmp_path, observers=[recorder], control=stop_after()).fit()
     model = deepcopy(recipe.first_model)
     theirs, average = _original(model, recipe.batches, [2, 2, 1], windows=windows, clip=clip)
     ours = recorder.curve("loss")

@@ -198,7 +198,7 @@ def test_another_number_of_processes_goes_on_in_mode_exact_only(
     def fit(config: Any, where: Path) -> Any:
         recorder = ranks_script.Recorder()
         Trainer(
-            config, ranks_script.RaggedRecipe(), where, observers=[recorder],
+            config, ranks_script.RaggedRecipe(), folder=where, observers=[recorder],
             control=ranks_script.StopAt(),
         ).fit()  # fmt: skip
         return recorder

@@ -29,7 +29,7 @@ EXACT = ("loss", "grad_norm", "lr", "skipped")
 
 
 def _fit(config: Any, recipe: Any, folder: Path, observer: Any, control: Any) -> Any:
-    return Trainer(config, recipe, folder, observers=[observer], control=control).fit()
+    return Trainer(config, recipe, folder=folder, observers=[observer], control=control).fit()
 
 
 def _assert_same_state(one: Path, other: Path, checkpoint_tensors: Any, name: str) -> None:
@@ -147,7 +147,7 @@ class Never:
 
 if __name__ == "__main__":
     config = load_config(json.loads(sys.argv[1]))
-    Trainer(config, SeparationRecipe(config), Path(sys.argv[2]), observers=[Tell()],
+    Trainer(config, SeparationRecipe(config), folder=Path(sys.argv[2]), observers=[Tell()],
             control=Never()).fit()
 """
 
@@ -251,7 +251,7 @@ def test_without_resume_a_run_starts_afresh(
     _fit(make_config(), line_recipe(), tmp_path, new_recorder(), stop_after(3))
     again = new_recorder()
     Trainer(
-        make_config(), line_recipe(), tmp_path, observers=[again], control=stop_after(1),
+        make_config(), line_recipe(), folder=tmp_path, observers=[again], control=stop_after(1),
         resume=False,
     ).fit()  # fmt: skip
     assert again.of(RunStarted)[0].resumed_from == 0

@@ -27,13 +27,13 @@ def test_length_in_any_clock(span, updates):
 
 def test_due_is_true_once_per_multiple():
     every = Span.parse("100 items")
-    assert [k for k in range(1, 14) if is_due(every, k, SIZE)] == [4, 7, 10, 13]
-    assert [k for k in range(1, 8) if is_due(Span(3, "updates"), k, SIZE)] == [3, 6]
-    assert all(is_due(Span.parse("1 items"), k, SIZE) for k in range(1, 8))
+    assert [k for k in range(1, 14) if is_due(every, k, size=SIZE)] == [4, 7, 10, 13]
+    assert [k for k in range(1, 8) if is_due(Span(3, "updates"), k, size=SIZE)] == [3, 6]
+    assert all(is_due(Span.parse("1 items"), k, size=SIZE) for k in range(1, 8))
 
 
 def _factors(config: ScheduleConfig, updates: range) -> list[float]:
-    return [lr_factor(config, SIZE.after(done), SIZE) for done in updates]
+    return [lr_factor(config, SIZE.after(done), size=SIZE) for done in updates]
 
 
 def test_warmup_then_constant():
@@ -64,15 +64,15 @@ def test_cosine_starts_where_warmup_ends():
 
 def test_ema_warms_up_and_starts_again():
     config = EmaConfig(decay=0.5, restart_at=Span(4, "updates"))
-    assert ema_decay(config, 1, SIZE) == pytest.approx(2 / 11)
-    assert ema_decay(config, 3, SIZE) == pytest.approx(4 / 13)
-    assert ema_decay(config, 5, SIZE) == pytest.approx(2 / 11)
-    assert ema_decay(config, 400, SIZE) == 0.5
+    assert ema_decay(config, 1, size=SIZE) == pytest.approx(2 / 11)
+    assert ema_decay(config, 3, size=SIZE) == pytest.approx(4 / 13)
+    assert ema_decay(config, 5, size=SIZE) == pytest.approx(2 / 11)
+    assert ema_decay(config, 400, size=SIZE) == 0.5
 
 
 def test_ema_decay_follows_its_clock():
     config = EmaConfig(decay=0.9, per=Span(16, "items"))
-    assert ema_decay(config, 10_000, SIZE) == pytest.approx(0.81)
+    assert ema_decay(config, 10_000, size=SIZE) == pytest.approx(0.81)
 
 
 def _run_of(updates: int, **schedule) -> RunConfig:
@@ -112,12 +112,13 @@ def test_the_published_schedule_of_a_transducer():
         half_life=Span(10_880, "updates"), final_ratio=0.1, length=Span(100_000, "updates"),
     )  # fmt: skip
     lrs = {
-        at: 4e-3 * lr_factor(config, SIZE.after(at), SIZE) for at in (0, 815, 1631, 19_632, 30_512)
+        at: 4e-3 * lr_factor(config, SIZE.after(at), size=SIZE)
+        for at in (0, 815, 1631, 19_632, 30_512)
     }
     assert lrs == pytest.approx({0: 4e-3 / 1632, 815: 2e-3, 1631: 4e-3, 19_632: 4e-3, 30_512: 2e-3})
     # The floor of 4e-4 is a tenth: log2(10) half-lives after the hold, 36 142 updates.
-    assert lr_factor(config, SIZE.after(19_632 + 36_143), SIZE) == 0.1
-    assert lr_factor(config, SIZE.after(19_632 + 36_142), SIZE) > 0.1
+    assert lr_factor(config, SIZE.after(19_632 + 36_143), size=SIZE) == 0.1
+    assert lr_factor(config, SIZE.after(19_632 + 36_142), size=SIZE) > 0.1
 
 
 def test_multi_step_falls_at_each_milestone_on_its_clock():

@@ -53,7 +53,7 @@ def fit(
         ended = Trainer(
             config,
             recipe,
-            tmp_path / name,
+            folder=tmp_path / name,
             observers=[recorder],
             control=stop_after(updates),
             **more,
@@ -92,7 +92,7 @@ def test_stages_come_first_in_order_and_say_how_far_they_are(fit):
     first = [event for event in stages if not event.saved]
     assert (first[0].text, first[0].number, first[0].count) == ("stage clusters 0 %", 1, 2)
     assert first[-1].text == "stage codes 100 %"
-    middle = StageProgressed("clusters", 2, 5)
+    middle = StageProgressed("clusters", 2, total=5)
     assert middle.text == "stage clusters 40 %"
     assert len(recipe.codes) == 40
     assert recipe.state_dict().values["codes"] == recipe.codes

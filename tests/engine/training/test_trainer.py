@@ -17,7 +17,7 @@ from engine.training.trainer import Trainer
 
 
 def _fit(config, recipe, folder, observer, control):
-    return Trainer(config, recipe, folder, observers=[observer], control=control).fit()
+    return Trainer(config, recipe, folder=folder, observers=[observer], control=control).fit()
 
 
 def test_a_run_tells_all_in_order(tmp_path, make_config, line_recipe, recorder, stop_after):
@@ -130,7 +130,7 @@ def test_an_observer_that_fails_does_not_end_the_run(
             raise RuntimeError("sink is gone")
 
     ended = Trainer(
-        make_config(), line_recipe(), tmp_path, observers=[Broken(), recorder],
+        make_config(), line_recipe(), folder=tmp_path, observers=[Broken(), recorder],
         control=stop_after(),
     ).fit()  # fmt: skip
     assert ended.outcome == "finished"
@@ -197,7 +197,7 @@ def test_items_are_named_by_what_is_judged_and_by_nothing_else(make_config):
 def test_an_evaluation_tells_the_value_of_each_item(make_config, recorder, stop_after, tmp_path):
     config = make_config(schedule={"length": "1 updates"})
     recipe = SeparationRecipe(config)
-    Trainer(config, recipe, tmp_path, observers=[recorder], control=stop_after()).fit()
+    Trainer(config, recipe, folder=tmp_path, observers=[recorder], control=stop_after()).fit()
     (evaluated,) = recorder.of(Evaluated)
     assert set(evaluated.items) == set(evaluated.metrics)
     for name, values in evaluated.items.items():

@@ -24,7 +24,7 @@ def make_updater(make_config, line_recipe):
         torch.manual_seed(0)
         model = recipe.build_model()
         optimizer = FusedAdamW(model, config.optimizer)
-        average = Ema(model, config.ema, UpdateSize(1, 4, 4.0)) if ema else None
+        average = Ema(model, config.ema, UpdateSize(1, 4, audio_seconds=4.0)) if ema else None
         updater = Updater(recipe, model, optimizer, config=config, device=CPU, ema=average)
         return updater, model, optimizer, average, recipe
 
@@ -101,7 +101,7 @@ def test_fp16_scale_does_not_change_the_norm(make_updater):
 def test_average_by_hand_on_both_paths():
     model = torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.constant_(model.weight, 0.0)
-    ema = Ema(model, EmaConfig(decay=0.999), UpdateSize(1, 1, 1.0))
+    ema = Ema(model, EmaConfig(decay=0.999), UpdateSize(1, 1, audio_seconds=1.0))
     torch.nn.init.constant_(model.weight, 11.0)
     ema.update(1, skipped=torch.tensor(0.0))
     assert ema.state_dict()["weight"].item() == pytest.approx(9.0)
@@ -111,7 +111,7 @@ def test_average_by_hand_on_both_paths():
 
 def test_average_is_swapped_in_and_out_even_after_an_error():
     model = torch.nn.Linear(2, 2)
-    ema = Ema(model, EmaConfig(), UpdateSize(1, 1, 1.0))
+    ema = Ema(model, EmaConfig(), UpdateSize(1, 1, audio_seconds=1.0))
     average = ema.state_dict()["weight"].clone()
     torch.nn.init.constant_(model.weight, 5.0)
     seen = []
@@ -130,7 +130,7 @@ def test_average_is_swapped_in_and_out_even_after_an_error():
 
 def test_restart_takes_the_weights():
     model = torch.nn.Linear(1, 1)
-    ema = Ema(model, EmaConfig(restart_at="3 updates"), UpdateSize(1, 1, 1.0))
+    ema = Ema(model, EmaConfig(restart_at="3 updates"), UpdateSize(1, 1, audio_seconds=1.0))
     torch.nn.init.constant_(model.weight, 7.0)
     ema.update(3, skipped=torch.tensor(0.0))
     assert ema.state_dict()["weight"].item() == 7

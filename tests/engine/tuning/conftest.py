@@ -42,7 +42,14 @@ class Device:
     def measure(self, job: Job, *, timeout_s: float) -> Answer:
         """Answer every case."""
         self.jobs.append(job)
-        facts = Facts("cuda", "Formula", self.total, self.total, 0, **self.facts)
+        facts = Facts(
+            "cuda",
+            "Formula",
+            total_bytes=self.total,
+            free_bytes=self.total,
+            own_bytes=0,
+            **self.facts,
+        )
         return Answer(tuple(self._answer(case, job) for case in job.cases), facts)
 
     def peak(self, case: Case) -> float:

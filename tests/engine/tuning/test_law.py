@@ -23,11 +23,15 @@ def peaks(lengths, *, counts=(2, 4), tokens=0.0, slices=1) -> list[Probe]:
         a, b = 100 + 10 * length + length**2, 7 + 5 * length + 2 * length**2
         return round(a + count * b + -(-count // slices) * 3 * length * tokens)
 
-    return [Probe(n, t, peak(n, t), tokens, slices) for t in lengths for n in counts]
+    return [
+        Probe(n, t, peak_bytes=peak(n, t), tokens=tokens, slices=slices)
+        for t in lengths
+        for n in counts
+    ]
 
 
 def test_two_probes_give_a_line() -> None:
-    law = fit_law([Probe(2, 1.0, 150), Probe(4, 1.0, 250)])
+    law = fit_law([Probe(2, 1.0, peak_bytes=150), Probe(4, 1.0, peak_bytes=250)])
     assert (law.fixed(1.0), law.per_item(1.0)) == (50, 50)
     assert law.peak(10, 1.0) == 550
     assert law.most_items(550, 1.0) == 10
@@ -80,7 +84,7 @@ def test_lengths_outside_the_probes_are_refused(length: float) -> None:
     [
         ([], "got 0"),
         (peaks([1.0, 2.0]), "at 1 or 3 lengths, got 2"),
-        ([Probe(2, 1.0, 10), Probe(2, 1.0, 11)], "two item counts at 1 s"),
+        ([Probe(2, 1.0, peak_bytes=10), Probe(2, 1.0, peak_bytes=11)], "two item counts at 1 s"),
     ],
 )
 def test_too_few_probes_are_refused(probes, message: str) -> None:
@@ -89,12 +93,12 @@ def test_too_few_probes_are_refused(probes, message: str) -> None:
 
 
 def test_the_cap_leaves_a_reserve() -> None:
-    assert memory_cap(8 * GIB, 7 * GIB, 0) == 7 * GIB - 512 * MIB
-    assert memory_cap(100 * GIB, 90 * GIB, 20 * GIB) == 97 * GIB
-    assert memory_cap(GIB, 256 * MIB, 0) == 0
+    assert memory_cap(8 * GIB, 7 * GIB, own=0) == 7 * GIB - 512 * MIB
+    assert memory_cap(100 * GIB, 90 * GIB, own=20 * GIB) == 97 * GIB
+    assert memory_cap(GIB, 256 * MIB, own=0) == 0
 
 
 def test_the_quadratic_length_is_where_both_parts_are_equal() -> None:
-    assert quadratic_length(Quadratic(7, 60, 3), 10) == 20
-    assert quadratic_length(Quadratic(7, 60, 0.1), 10) is None
-    assert quadratic_length(Quadratic(7, 0, 3), 10) is None
+    assert quadratic_length(Quadratic(7, 60, c2=3), 10) == 20
+    assert quadratic_length(Quadratic(7, 60, c2=0.1), 10) is None
+    assert quadratic_length(Quadratic(7, 0, c2=3), 10) is None

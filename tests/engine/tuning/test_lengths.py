@@ -49,7 +49,7 @@ def peaks(device, values, lengths):
             u for end, u in zip(FACTS["lengths_s"], FACTS["tokens"], strict=True) if length <= end
         )
         count = count_at(values["batch"], length, tokens)
-        yield count, device.peak(Case(values, count, (length, tokens)))
+        yield count, device.peak(Case(values, count, shape=(length, tokens)))
 
 
 LENGTHS = [1.0 + 15 * i / 200 for i in range(201)]
@@ -73,7 +73,9 @@ def test_what_is_chosen_fits_at_every_length(new_device, per_s, per_s2, joint, p
     try:
         result, values = found_by(device, speech())
     except TuningError:
-        assert device.peak(Case(speech().to_dict(), 2, (16.0, 120.0))) > 0.85 * 16 * 1024 * MIB
+        assert (
+            device.peak(Case(speech().to_dict(), 2, shape=(16.0, 120.0))) > 0.85 * 16 * 1024 * MIB
+        )
         return
     found = list(peaks(device, values, LENGTHS))
     assert max(peak for _, peak in found) <= result.budget_bytes
@@ -173,8 +175,10 @@ def test_every_mode_gets_what_it_heeds(new_device) -> None:
     items = bins.settings["batch.bin_items"]
     assert items == sorted(items, reverse=True)
     for (length, tokens), count in zip(ends, items, strict=True):
-        assert device.peak(Case(values, count, (length, tokens))) <= bins.budget_bytes
-        assert device.peak(Case(values, count + 1, (length, tokens))) > 0.98 * bins.budget_bytes
+        assert device.peak(Case(values, count, shape=(length, tokens))) <= bins.budget_bytes
+        assert (
+            device.peak(Case(values, count + 1, shape=(length, tokens))) > 0.98 * bins.budget_bytes
+        )
 
 
 def test_a_preset_that_is_as_fast_and_fits_is_left_as_it_is(new_device) -> None:

@@ -35,7 +35,7 @@ def add_run(
             run_id, steps=[updates], series={n: [v] for n, v in means.items()}, units={}
         )
         if items:
-            record = EvaluationRecord(run_id, updates, 2.0 * updates, key)
+            record = EvaluationRecord(run_id, updates, train_seconds=2.0 * updates, items_key=key)
             store.add_results(record, {"si_sdr": values.tolist(), "val_loss": (-values).tolist()})
     last = max(levels, default=0)
     store.update_run(
@@ -95,7 +95,10 @@ def test_few_items_tell_nothing(store, reader):
     ) for name in "ab"]  # fmt: skip
     for level, run_id in enumerate(ids):
         store.add_points(run_id, steps=[10], series={"si_sdr": [float(level)]}, units={})
-        store.add_results(EvaluationRecord(run_id, 10, 1.0, "key"), {"si_sdr": [float(level)] * 3})
+        store.add_results(
+            EvaluationRecord(run_id, 10, train_seconds=1.0, items_key="key"),
+            {"si_sdr": [float(level)] * 3},
+        )
 
     row = judge(reader, *ids).tables["si_sdr"][1]
 
@@ -235,7 +238,7 @@ def test_error_rates_weigh_items_by_their_length(store, reader):
         store.add_points(
             run_id, steps=[10], series={"wer": [float(found.sum() / words.sum())]}, units={}
         )
-        record = EvaluationRecord(run_id, 10, 1.0, "items")
+        record = EvaluationRecord(run_id, 10, train_seconds=1.0, items_key="items")
         store.add_results(record, {"wer": (found / words.mean()).tolist()})
         store.update_run(run_id, updates=10, items=40, train_seconds=1.0)
 

@@ -55,7 +55,11 @@ def train(job: Job, observers: Sequence[Observer], control: Control) -> RunEnded
         if last >= first:
             updates = np.arange(first, last + 1)
             series = {"loss": 1.0 / updates, "updates_per_s": np.full(len(updates), 500.0)}
-            tell(PointsRecorded(updates, series, {"updates_per_s": "1/s"}, counters(last)))
+            tell(
+                PointsRecorded(
+                    updates, series, units={"updates_per_s": "1/s"}, counters=counters(last)
+                )
+            )
 
     def save(update: int) -> None:
         saved.mkdir(parents=True, exist_ok=True)
@@ -63,9 +67,21 @@ def train(job: Job, observers: Sequence[Observer], control: Control) -> RunEnded
         aside.write_text(json.dumps(update))
         aside.replace(saved / "state.json")
         (saved / "manifest.json").write_text('{"files": {"state.json": {"sha256": "5"}}}')
-        tell(CheckpointSaved("last", str(saved), counters(update), {}, 3))
+        tell(
+            CheckpointSaved("last", str(saved), counters=counters(update), metrics={}, size_bytes=3)
+        )
 
-    tell(RunStarted(counters(begin), total, begin, "cpu", 3, 10, 2))
+    tell(
+        RunStarted(
+            counters(begin),
+            total,
+            resumed_from=begin,
+            device="cpu",
+            num_parameters=3,
+            num_train_items=10,
+            num_valid_items=2,
+        )
+    )
     told = begin
     for update in range(begin + 1, total + 1):
         time.sleep(0.002)
@@ -77,18 +93,27 @@ def train(job: Job, observers: Sequence[Observer], control: Control) -> RunEnded
             told = update
         if update % EVALUATE_EVERY == 0:
             metrics = {"si_sdr": float(update), "si_sdr_ema": update / 2, "input_si_sdr": 3.0}
-            tell(Evaluated(counters(update), metrics, {"si_sdr": "dB"}, 0.1, 2, 0))
+            tell(
+                Evaluated(
+                    counters(update),
+                    metrics,
+                    units={"si_sdr": "dB"},
+                    duration_s=0.1,
+                    num_items=2,
+                    num_excluded=0,
+                )
+            )
         if due:
             save(update)
         if reason is not None:
-            return RunEnded("stopped", counters(update), reason)
-    tell(Noticed("info", "tested", "a notice"))
-    return RunEnded("finished", counters(total), "reached its length")
+            return RunEnded("stopped", counters(update), reason=reason)
+    tell(Noticed("info", "tested", message="a notice"))
+    return RunEnded("finished", counters(total), reason="reached its length")
 
 
 def counters(updates: int) -> Counters:
     """Return counters of updates with two items each."""
-    return Counters(updates, updates, 2 * updates, 0.5 * updates)
+    return Counters(updates, updates, items=2 * updates, audio_seconds=0.5 * updates)
 
 
 def misbehave(seed: int, update: int, begin: int) -> None:

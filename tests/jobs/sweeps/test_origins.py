@@ -53,7 +53,9 @@ def told(item: SettingOrigin) -> tuple[str, str, int | None]:
 
 
 def test_a_preset_with_options_names_file_option_or_default(mine):
-    found = by_key(preset_origins(mine, "mine", ["optimizer.eps=1e-6", "batch.items=2"]))
+    found = by_key(
+        preset_origins(mine, "mine", assignments=["optimizer.eps=1e-6", "batch.items=2"])
+    )
     assert told(found["optimizer.lr"]) == ("preset", "mine", 3)
     assert told(found["data.kind"]) == ("preset", "demo/baseline", 4)
     assert told(found["batch.items"]) == ("option", "batch.items=2", None)
@@ -69,19 +71,23 @@ def test_every_setting_is_there_once_with_the_value_that_is_enqueued(mine):
 
 
 def test_of_two_options_for_a_setting_the_last_one_set_it(mine):
-    found = by_key(preset_origins(mine, "mine", ["batch.items=2", " batch . items = 6"]))
+    found = by_key(
+        preset_origins(mine, "mine", assignments=["batch.items=2", " batch . items = 6"])
+    )
     assert found["batch.items"].value == 6
     assert found["batch.items"].origin.name == " batch . items = 6"
 
 
 def test_an_option_with_a_whole_section_set_what_is_inside(mine):
-    found = by_key(preset_origins(mine, "mine", ['ema={decay = 0.5, per = "2 updates"}']))
+    found = by_key(
+        preset_origins(mine, "mine", assignments=['ema={decay = 0.5, per = "2 updates"}'])
+    )
     assert told(found["ema.decay"]) == ("option", 'ema={decay = 0.5, per = "2 updates"}', None)
     assert told(found["ema.restart_at"]) == ("default", "", None)
 
 
 def test_another_kind_by_option_leaves_the_shared_settings_with_their_file(mine):
-    found = by_key(preset_origins(mine, "mine", ["model.kind=spec_unet"]))
+    found = by_key(preset_origins(mine, "mine", assignments=["model.kind=spec_unet"]))
     assert told(found["model.kind"]) == ("option", "model.kind=spec_unet", None)
     assert told(found["model.width"]) == ("preset", "demo/baseline", 14)
     assert told(found["model.n_fft"]) == ("default", "", None)
@@ -90,7 +96,7 @@ def test_another_kind_by_option_leaves_the_shared_settings_with_their_file(mine)
 @pytest.mark.parametrize("option", ["batch.items=0", "batch.item=2", "batch.items"])
 def test_options_are_checked_as_enqueue_checks_them(mine, option):
     with pytest.raises(ConfigError, match="batch"):
-        preset_origins(mine, "mine", [option])
+        preset_origins(mine, "mine", assignments=[option])
 
 
 def test_a_value_under_an_old_name_is_traced_to_its_line(mine, tmp_path):
@@ -100,7 +106,9 @@ def test_a_value_under_an_old_name_is_traced_to_its_line(mine, tmp_path):
     assert found["validation.clips"].value == 2
     assert told(found["validation.clips"]) == ("preset", "old", 3)
     assert told(by_key(preset_origins(mine, "low"))["validation.clips"]) == ("preset", "low", 3)
-    option = by_key(preset_origins(mine, "old", ["validation.samples=3"]))["validation.clips"]
+    option = by_key(preset_origins(mine, "old", assignments=["validation.samples=3"]))[
+        "validation.clips"
+    ]
     assert (option.value, told(option)) == (3, ("option", "validation.samples=3", None))
 
 

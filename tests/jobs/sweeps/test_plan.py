@@ -90,7 +90,7 @@ def test_the_learning_rate_falls_over_the_same_data(plan) -> None:
 
     baseline, larger = plan(match="items", variants=BATCHES).runs
     at_end = [
-        lr_factor(run.config.schedule, run.config.update_size.after(run.updates), run.config.update_size)
+        lr_factor(run.config.schedule, run.config.update_size.after(run.updates), size=run.config.update_size)
         for run in (baseline, larger)
     ]  # fmt: skip
     assert at_end == pytest.approx([0.999**900] * 2)

@@ -249,11 +249,11 @@ class MaskedToy:
         return StepOutput(
             (loss_BT * mask_BT).sum(),
             mask_BT.sum(),
-            {
+            metrics={
                 "masked_accuracy": ((right_BT * mask_BT).sum(), mask_BT.sum()),
                 "unmasked_accuracy": ((right_BT * kept_BT).sum(), kept_BT.sum()),
             },
-            {"code_count": code_NV.sum(0), "code_sum": code_NV.T @ flat_ND},
+            statistics={"code_count": code_NV.sum(0), "code_sum": code_NV.T @ flat_ND},
         )
 
     def after_step(self, model: nn.Module, made: UpdateMade) -> None:
@@ -280,7 +280,7 @@ class MaskedToy:
         batch = self.fetch("valid", MicroBatch(draws)).to(device)
         _, logits_BTK = model(batch.tensors["x"], batch.tensors["mask"])
         loss = nn.functional.cross_entropy(logits_BTK.transpose(1, 2), batch.tensors["label"])
-        return Evaluation({"val_loss": float(loss)}, len(draws), 0)
+        return Evaluation({"val_loss": float(loss)}, len(draws), num_excluded=0)
 
     def worst_batch(self, count: int, shape: tuple[float, ...] = ()) -> Batch:
         draws = tuple(ItemDraw(0, index % NUM_ITEMS["train"]) for index in range(count))

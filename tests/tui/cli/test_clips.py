@@ -21,7 +21,7 @@ def folder() -> Path:
             config = json.dumps({"validation": {"clips": count}})
             store.insert_run({"name": name, "config": config, "fingerprint": "", "seed": 0})
         records = [
-            ClipRecord(1, updates, "0", kind, f"clips/item-0000/{name}.wav", f"{name}.png")
+            ClipRecord(1, updates, item="0", kind=kind, path=f"clips/item-0000/{name}.wav", spectrogram=f"{name}.png")
             for updates, kind, name in (
                 (0, "input", "input"), (10, "estimate", "estimate-10"), (20, "estimate", "estimate-20"),
             )
@@ -51,7 +51,13 @@ def test_the_old_verb_and_the_files_of_an_old_run_still_work(sepdash, folder):
     old = folder / "samples" / "item-0000" / "input.wav"
     with StoreWriter(Home.locate(None).store) as store:
         store.insert_run({"name": "old", "config": "{}", "fingerprint": "", "seed": 0})
-        store.add_clips([ClipRecord(3, 0, "0", "input", "samples/item-0000/input.wav", "")])
+        store.add_clips(
+            [
+                ClipRecord(
+                    3, 0, item="0", kind="input", path="samples/item-0000/input.wav", spectrogram=""
+                )
+            ]
+        )
 
     assert sepdash("samples", "old").out == sepdash("clips", "old").out
     assert sepdash("samples", "old").out.split()[-1] == str(old).replace("000001", "000003")

@@ -38,7 +38,8 @@ def experiment() -> None:
                     run_id, steps=[updates], series={"si_sdr": [np.mean(values)]}, units={}
                 )
                 store.add_results(
-                    EvaluationRecord(run_id, updates, 1.5 * updates, "key"), {"si_sdr": values}
+                    EvaluationRecord(run_id, updates, train_seconds=1.5 * updates, items_key="key"),
+                    {"si_sdr": values},
                 )
             store.update_run(run_id, updates=20, items=80, train_seconds=30.0)
             store.move(run_id, "failed" if name == "broken" else "finished", ("queued",))
@@ -195,7 +196,7 @@ def test_error_rates_are_in_percent(sepdash):
             )  # fmt: skip
             values = np.full(len(HARD), wer)
             store.add_points(run_id, steps=[10], series={"wer": [wer]}, units={})
-            record = EvaluationRecord(run_id, 10, 1.5, "key")
+            record = EvaluationRecord(run_id, 10, train_seconds=1.5, items_key="key")
             store.add_results(record, {"wer": values.tolist()})
             store.update_run(run_id, updates=10, items=40, train_seconds=30.0)
             store.note_best(run_id, {"best": wer, "best_ema": wer / 2}, lower=True)

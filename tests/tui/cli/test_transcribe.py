@@ -41,7 +41,7 @@ def test_the_child_gets_the_best_checkpoint_and_every_option(
         name = kind.removeprefix("best-")
         (tmp_path / kind).mkdir()
         lab.writer.add_checkpoint(
-            run, kind, str(tmp_path / kind), updates=1, metrics={name: wer}, size_bytes=1
+            run, kind, path=str(tmp_path / kind), updates=1, metrics={name: wer}, size_bytes=1
         )
     commands = []
 

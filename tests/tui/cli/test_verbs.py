@@ -186,7 +186,7 @@ def test_names_can_not_steer_the_terminal(sepdash, lab) -> None:
 
 def test_show_tells_the_whole_run(sepdash, lab) -> None:
     ids = lab.night()
-    lab.writer.add_event(ids[0], "warning", "skipped", message="3 updates were skipped")
+    lab.writer.add_event(ids[0], "warning", kind="skipped", message="3 updates were skipped")
     out = sepdash("show", "denoise-small-1").out
     assert "20000 of 20000 updates (100%)" in out
     assert "13.21 dB, EMA 13.61 dB; input 6.02 dB, gain +7.59 dB" in out
@@ -324,8 +324,10 @@ def test_separate_takes_the_checkpoint_with_the_best_level(
     for kind, metrics in levels.items():
         folder = tmp_path / kind
         folder.mkdir()
-        lab.writer.add_checkpoint(run, kind, str(folder), updates=1, metrics=metrics, size_bytes=1)
-    assert checkpoint_of_run(lab.home, "one", None) == tmp_path / chosen
+        lab.writer.add_checkpoint(
+            run, kind, path=str(folder), updates=1, metrics=metrics, size_bytes=1
+        )
+    assert checkpoint_of_run(lab.home, "one", kind=None) == tmp_path / chosen
 
 
 def test_a_run_and_its_folder_mean_the_same_checkpoint(lab, tmp_path: Path) -> None:
@@ -340,9 +342,9 @@ def test_a_run_and_its_folder_mean_the_same_checkpoint(lab, tmp_path: Path) -> N
         write_checkpoint(folder / kind, {"kind": kind, "metrics": values}, tensors={})
         name = "last" if kind.startswith("last") else kind
         lab.writer.add_checkpoint(
-            run, name, str(folder / kind), updates=2, metrics=values, size_bytes=1
+            run, name, path=str(folder / kind), updates=2, metrics=values, size_bytes=1
         )
-    by_name = checkpoint_of_run(lab.home, "one", None)
+    by_name = checkpoint_of_run(lab.home, "one", kind=None)
     assert by_name == find_checkpoint(folder.parent) == find_checkpoint(folder)
     assert by_name == folder / "best-si_sdr"
 
@@ -355,9 +357,9 @@ def test_separate_takes_the_newest_of_several_last_checkpoints(lab, tmp_path: Pa
         folder = tmp_path / f"last-{updates}"
         folder.mkdir()
         lab.writer.add_checkpoint(
-            run, "last", str(folder), updates=updates, metrics={}, size_bytes=1
+            run, "last", path=str(folder), updates=updates, metrics={}, size_bytes=1
         )
-    assert checkpoint_of_run(lab.home, "one", "last") == tmp_path / "last-20"
+    assert checkpoint_of_run(lab.home, "one", kind="last") == tmp_path / "last-20"
 
 
 def test_separate_passes_the_message_of_its_child_on(sepdash, tmp_path: Path) -> None:

@@ -16,7 +16,15 @@ def waiting(lab) -> int:
     """A run that waits for one that is at 40%."""
     base = lab.run("pretrain-1", "running", updates=8000)
     run = lab.run("tuned-1")
-    need = NeedRecord(run, "init_from", "pretrain-1@last", base, "pretrain-1", "last", True)
+    need = NeedRecord(
+        run,
+        "init_from",
+        reference="pretrain-1@last",
+        needed=base,
+        needed_name="pretrain-1",
+        which="last",
+        only_at_start=True,
+    )
     with lab.writer.transaction() as connection:
         insert_needs(connection, [need])
     return run
@@ -37,7 +45,9 @@ def test_every_verb_says_what_a_run_waits_for(sepdash, waiting) -> None:
     assert f"init_from    pretrain-1@last (run {waiting - 1})" in shown
     (need,) = json.loads(sepdash("show", "tuned-1", "--json").out)["needs"]
     assert (need["needed"], need["which"], need["checkpoint"]) == (waiting - 1, "last", "")
-    assert sepdash("logs", "tuned-1").err == f"run tuned-1 has no log yet: it is queued, {reason}\n"
+    assert (
+        sepdash("logs", "tuned-1").err == f"run tuned-1 has no log yet (state: queued, {reason})\n"
+    )
     assert "1 running, 1 waiting" in sepdash("doctor").out
 
 
@@ -78,7 +88,7 @@ def test_enqueue_says_what_the_new_run_waits_for_or_why_it_can_not(
     assert tuned.out.splitlines()[0].endswith("tuned is queued, waiting for base (queued)")
     sepdash("stop", "tuned")
     resumed = sepdash("resume", "tuned").out
-    assert "is queued again, from update 0, waiting for base (queued)" in resumed
+    assert "is queued again and continues from update 0, waiting for base (queued)" in resumed
 
     wrong = sepdash(*words, "--set", "init_from=bsae")
     assert wrong.code == 2

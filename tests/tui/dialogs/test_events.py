@@ -30,9 +30,9 @@ async def shown(lab, run_id: int) -> list[str]:
 
 async def test_events_are_listed_the_newest_first(lab):
     run = lab.run("night", "running", updates=500)
-    lab.writer.add_event(run, "info", "resumed", message="resumed after update 400")
-    lab.writer.add_event(run, "warning", "skipped", message="2 updates skipped \x1b[31m: NaN")
-    lab.writer.add_event(lab.run("other"), "error", "failed", message="of another run")
+    lab.writer.add_event(run, "info", kind="resumed", message="resumed after update 400")
+    lab.writer.add_event(run, "warning", kind="skipped", message="2 updates skipped \x1b[31m: NaN")
+    lab.writer.add_event(lab.run("other"), "error", kind="failed", message="of another run")
     newest, oldest = await shown(lab, run)
     assert "warning 2 updates skipped" in newest
     assert "\x1b" not in newest

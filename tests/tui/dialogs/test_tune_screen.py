@@ -25,8 +25,8 @@ ROWS = (
     Row("precision.compile = true", 8, 2, (), 0, 0.0, 0.0, 0.0, "left: failed, SIGSEGV"),
 )  # fmt: skip
 RESULT = Tuning(
-    "Some GPU", 20 * GIB, 18 * GIB, 16, 2, ROWS, {"batch.micro_batch": 8, "precision.tf32": True},
-    5 * GIB, 452.2, 226.1, 1.18, 0.004, 41.0, ("no time was left to try one more thing",),
+    "Some GPU", 20 * GIB, budget_bytes=18 * GIB, goal_items=16, micro_batches=2, rows=ROWS, settings={"batch.micro_batch": 8, "precision.tf32": True},
+    peak_bytes=5 * GIB, items_per_s=452.2, audio_s_per_s=226.1, ratio=1.18, law_error=0.004, seconds=41.0, notes=("no time was left to try one more thing",),
 )  # fmt: skip
 
 

@@ -55,7 +55,7 @@ def ticking():
 
 @pytest.fixture
 def feed(home, posts, ticking):
-    return Feed(home, lambda: StoreReader(home.store), posts.append, clock=lambda: ticking[0])
+    return Feed(home, lambda: StoreReader(home.store), post=posts.append, clock=lambda: ticking[0])
 
 
 def test_a_missing_store_reads_as_empty(feed, home, posts):
@@ -139,7 +139,7 @@ def test_the_thread_says_once_what_is_wrong_and_ends_when_closed(home, posts):
             tried.set()
         raise sqlite3.OperationalError("disk I/O error")
 
-    feed = Feed(home, broken, posts.append)
+    feed = Feed(home, broken, post=posts.append)
     thread = threading.Thread(target=feed.run, args=(lambda: False,))
     thread.start()
     assert tried.wait(10)

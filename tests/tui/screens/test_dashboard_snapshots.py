@@ -114,8 +114,24 @@ def test_runs_that_wait_for_other_runs(snap_compare, lab, clock):
     base = lab.run("pretrain-1", "running", updates=8000)
     runs = [lab.run(name) for name in ("tuned-1", "tuned-2", "free-1")]
     needs = [
-        NeedRecord(runs[0], "init_from", "pretrain-1", base, "pretrain-1", "best", True),
-        NeedRecord(runs[1], "init_from", "codec-1", base - 1, "codec-1", "best", True),
+        NeedRecord(
+            runs[0],
+            "init_from",
+            reference="pretrain-1",
+            needed=base,
+            needed_name="pretrain-1",
+            which="best",
+            only_at_start=True,
+        ),
+        NeedRecord(
+            runs[1],
+            "init_from",
+            reference="codec-1",
+            needed=base - 1,
+            needed_name="codec-1",
+            which="best",
+            only_at_start=True,
+        ),
     ]
     with lab.writer.transaction() as connection:
         insert_needs(connection, needs)

@@ -22,8 +22,8 @@ from tui.widgets.choice import Choice
 from tui.widgets.setting_field import SettingField, field_id
 
 REPORT = PlanReport(
-    "duration", "0" * 16, 2, 400, 600.0, 10.0, 10, 40, 1, 0, 40.0, 7, 0.05, None, 0.01, 40.0, 60.0,
-    None, ((1, 4, 10), (5, 8, 30)), (), (),
+    "duration", "0" * 16, world=2, num_items=400, audio_s=600.0, updates_per_epoch=10.0, updates_seen=10, micro_batches=40, empty=1, over_cap=0, largest=40.0, shapes=7, padding_share=0.05, joint_padding_share=None, idle_share=0.01, mean_items=40.0, mean_s=60.0,
+    mean_tokens=None, histogram=((1, 4, 10), (5, 8, 30)), left_out=(), notes=(),
 )  # fmt: skip
 
 

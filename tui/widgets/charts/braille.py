@@ -30,7 +30,7 @@ def column_of(x_N: FloatArray, first: float, last: float, columns: int) -> IntAr
 
 
 def reduce_columns(
-    column_N: IntArray, y_N: FloatArray, columns: int, how: np.ufunc
+    column_N: IntArray, y_N: FloatArray, *, columns: int, how: np.ufunc
 ) -> tuple[IntArray, FloatArray]:
     """Return the occupied columns, ascending, and `how` (fmin, fmax) of the points in each.
 
@@ -44,11 +44,15 @@ def reduce_columns(
     return column_N[starts], how.reduceat(y_N, starts)
 
 
-def mean_columns(column_N: IntArray, y_N: FloatArray, columns: int) -> tuple[IntArray, FloatArray]:
+def mean_columns(
+    column_N: IntArray, y_N: FloatArray, *, columns: int
+) -> tuple[IntArray, FloatArray]:
     """Return the occupied columns and the mean of the finite points in each."""
     finite_N = np.isfinite(y_N)
-    occupied, total = reduce_columns(column_N, np.where(finite_N, y_N, 0.0), columns, np.add)
-    _, number = reduce_columns(column_N, finite_N.astype(np.float64), columns, np.add)
+    occupied, total = reduce_columns(
+        column_N, np.where(finite_N, y_N, 0.0), columns=columns, how=np.add
+    )
+    _, number = reduce_columns(column_N, finite_N.astype(np.float64), columns=columns, how=np.add)
     return occupied, np.divide(total, number, out=np.full_like(total, np.nan), where=number > 0)
 
 

@@ -39,9 +39,9 @@ def build(
         data = data[:1]
     many = len(data) > 1
     lines = {
-        "loss": _loss(data, colours, clock, many=many),
-        "score": _score(data, colours, clock, many=many),
-        "throughput": _throughput(data, colours, clock, many=many),
+        "loss": _loss(data, colours, clock=clock, many=many),
+        "score": _score(data, colours, clock=clock, many=many),
+        "throughput": _throughput(data, colours, clock=clock, many=many),
     }
     drawn = [line for group in lines.values() for line in group if line.drawn and len(line.x)]
     shared = x_range(drawn) if drawn else None
@@ -109,20 +109,20 @@ def _waiting(run: RunRecord) -> str:
 
 
 def _loss(
-    data: Sequence[RunData], colours: Mapping[int, int], clock: str, *, many: bool
+    data: Sequence[RunData], colours: Mapping[int, int], *, clock: str, many: bool
 ) -> list[Line]:
-    lines = _one_each(data, "loss", "train", colours, clock=clock, many=many)
+    lines = _one_each(data, "loss", label="train", colours=colours, clock=clock, many=many)
     if not many:
-        lines.append(line_of(data[0], LOSS, "valid", 1, clock=clock))
+        lines.append(line_of(data[0], LOSS, label="valid", colour=1, clock=clock))
     return lines
 
 
 def _one_each(
     data: Sequence[RunData],
     series: str,
+    *,
     label: str,
     colours: Mapping[int, int],
-    *,
     clock: str,
     many: bool,
 ) -> list[Line]:
@@ -132,8 +132,8 @@ def _one_each(
         line_of(
             item,
             series,
-            names[item.run.id] if many else label,
-            colours.get(item.run.id, 0) if many else 0,
+            label=names[item.run.id] if many else label,
+            colour=colours.get(item.run.id, 0) if many else 0,
             clock=clock,
             band=not many,
         )
@@ -142,7 +142,7 @@ def _one_each(
 
 
 def _score(
-    data: Sequence[RunData], colours: Mapping[int, int], clock: str, *, many: bool
+    data: Sequence[RunData], colours: Mapping[int, int], *, clock: str, many: bool
 ) -> list[Line]:
     """Return the lines of the first run's main metric; runs of other tasks are skipped."""
     names = short_names(data)
@@ -151,17 +151,21 @@ def _score(
     if many:
         lines = [
             line_of(
-                item, _judged(item), names[item.run.id], colours.get(item.run.id, 0), clock=clock
+                item,
+                _judged(item),
+                label=names[item.run.id],
+                colour=colours.get(item.run.id, 0),
+                clock=clock,
             )
             for item in data
         ]
     else:
         lines = [
-            line_of(data[0], stored_name(metric, ema=True), "EMA", 1, clock=clock),
-            line_of(data[0], metric, "raw", 0, clock=clock),
+            line_of(data[0], stored_name(metric, ema=True), label="EMA", colour=1, clock=clock),
+            line_of(data[0], metric, label="raw", colour=0, clock=clock),
         ]
         if (whole := _whole(data[0])) is not None:
-            lines.append(line_of(data[0], whole, "whole", 2, clock=clock))
+            lines.append(line_of(data[0], whole, label="whole", colour=2, clock=clock))
     scale = metric_of(metric).scale
     if scale != 1:
         lines = [replace(line, mean=line.mean * scale) for line in lines]
@@ -170,7 +174,7 @@ def _score(
     if len(inputs) == 1 and axes:
         ends = np.array([min(x[0] for x in axes), max(x[-1] for x in axes)])
         level = np.full(2, float(inputs.pop() or 0.0))
-        lines.append(Line("input", _GREY, ends, level, dotted=True))
+        lines.append(Line("input", _GREY, x=ends, mean=level, dotted=True))
     return lines
 
 
@@ -184,7 +188,7 @@ def _measured_in_training(item: RunData, clock: str) -> dict[str, list[Line]]:
     colours = range(_FIRST_FREE, _GREY)
     for colour, name in zip(colours, training_names(item.curves), strict=False):
         metric = metric_of(name)
-        line = line_of(item, name, metric.title, colour, clock=clock)
+        line = line_of(item, name, label=metric.title, colour=colour, clock=clock)
         line = replace(line, mean=running_mean(line.mean * metric.scale, _window(line.mean)))
         unit = metric.unit or item.curves[name].unit
         chart = next((chart for chart, its in units.items() if its == unit), None)
@@ -207,12 +211,14 @@ def _whole(item: RunData) -> str | None:
 
 
 def _throughput(
-    data: Sequence[RunData], colours: Mapping[int, int], clock: str, *, many: bool
+    data: Sequence[RunData], colours: Mapping[int, int], *, clock: str, many: bool
 ) -> list[Line]:
-    lines = _one_each(data, "audio_s_per_s", "audio s/s", colours, clock=clock, many=many)
+    lines = _one_each(
+        data, "audio_s_per_s", label="audio s/s", colours=colours, clock=clock, many=many
+    )
     if not many:
-        rate = line_of(data[0], "updates_per_s", "updates/s", 1, clock=clock)
-        lines.append(Line(rate.label, 1, rate.x, rate.mean, drawn=False))
+        rate = line_of(data[0], "updates_per_s", label="updates/s", colour=1, clock=clock)
+        lines.append(Line(rate.label, 1, x=rate.x, mean=rate.mean, drawn=False))
     return lines
 
 
@@ -228,9 +234,9 @@ def _memory(data: Sequence[RunData], colours: Mapping[int, int], *, many: bool) 
         colour = colours.get(item.run.id, 0)
         if many:
             on_gpu = bool(np.isfinite(vram).any())
-            lines.append(Line(names[item.run.id], colour, time, vram if on_gpu else ram))
+            lines.append(Line(names[item.run.id], colour, x=time, mean=vram if on_gpu else ram))
         else:
-            lines += [Line("RAM", 0, time, ram), Line("VRAM", 1, time, vram)]
+            lines += [Line("RAM", 0, x=time, mean=ram), Line("VRAM", 1, x=time, mean=vram)]
     return lines
 
 
@@ -243,22 +249,22 @@ def _gib(sizes: Sequence[int | None]) -> FloatArray:
 
 
 def line_of(
-    item: RunData, name: str, label: str, colour: int, *, clock: str, band: bool = False
+    item: RunData, name: str, *, label: str, colour: int, clock: str, band: bool = False
 ) -> Line:
     """Return one curve of a run on a clock; empty where the run has no such series.
 
     A noisy curve is drawn as its running mean; with `band`, over the range of its points.
     """
-    nothing = Curve(name, "", 1, [], [], [], [], [])
+    nothing = Curve(name, "", bucket=1, updates=[], low=[], high=[], mean=[], last=[])
     curve = nothing if _is_unknown(item.run, clock) else item.curves.get(name, nothing)
     x = np.array(curve.updates, dtype=np.float64) * _per_update(item.run, clock)
     mean = np.array(curve.mean, dtype=np.float64)
     if name in _NOISY:
         mean = running_mean(mean, _window(mean))
     if not band:
-        return Line(label, colour, x, mean)
+        return Line(label, colour, x=x, mean=mean)
     low, high = (np.array(part, dtype=np.float64) for part in (curve.low, curve.high))
-    return Line(label, colour, x, mean, low, high)
+    return Line(label, colour, x=x, mean=mean, low=low, high=high)
 
 
 def _window(values: FloatArray) -> int:

@@ -95,7 +95,7 @@ def compose(plot: Plot, width: int, height: int, cursor: float | None = None) ->
     shown = [line for line in plot.lines if np.isfinite(line.mean).any()]
     lines = [line for line in shown if line.drawn]
     rows: list[list[Run]] = (
-        [_fit(_legend(plot, shown, width, cursor=cursor), width)] if height > 0 else []
+        [_fit(_legend(plot, shown, width=width, cursor=cursor), width)] if height > 0 else []
     )
     if not lines or height < 3 or width < 16:
         blank = [[(" " * width, TEXT)] for _ in range(height - len(rows))]
@@ -104,8 +104,8 @@ def compose(plot: Plot, width: int, height: int, cursor: float | None = None) ->
             blank[(len(blank) - 1) // 2] = [(text.center(width), DIM)]
         return rows + blank
     y = y_range(lines, plot.from_zero)
-    labels, gutter = _y_labels(plot, y, height - 2)
-    area = Area(width - gutter, height - 2, plot.x_range or x_range(lines), y)
+    labels, gutter = _y_labels(plot, y, rows=height - 2)
+    area = Area(width - gutter, height - 2, x=plot.x_range or x_range(lines), y=y)
     _draw(area, lines, labels=labels, cursor=cursor)
     by_row = {area.row_of(value): text for value, text in reversed(labels)}
     for row in range(area.height):
@@ -122,7 +122,7 @@ def cursor_x(plot: Plot, width: int, height: int, column: int) -> float | None:
     lines = [line for line in plot.lines if line.drawn and np.isfinite(line.mean).any()]
     if not lines or height < 3:
         return None
-    _, gutter = _y_labels(plot, y_range(lines, plot.from_zero), height - 2)
+    _, gutter = _y_labels(plot, y_range(lines, plot.from_zero), rows=height - 2)
     first, last = plot.x_range or x_range(lines)
     inside = (column - gutter) / max(1, width - gutter - 1)
     return first + inside * (last - first) if 0 <= inside <= 1 else None
@@ -174,8 +174,12 @@ def _draw(
         if line.low is None or line.high is None:
             continue
         at_N = braille.column_of(line.x, *area.x, columns)
-        low = braille.spread(*braille.reduce_columns(at_N, line.low, columns, np.fmin), columns)
-        high = braille.spread(*braille.reduce_columns(at_N, line.high, columns, np.fmax), columns)
+        low = braille.spread(
+            *braille.reduce_columns(at_N, line.low, columns=columns, how=np.fmin), columns
+        )
+        high = braille.spread(
+            *braille.reduce_columns(at_N, line.high, columns=columns, how=np.fmax), columns
+        )
         top = braille.dot_rows(high, *area.y, rows)
         area.paint(
             braille.fill(top, braille.dot_rows(low, *area.y, rows), rows), FAINT + line.colour
@@ -190,7 +194,7 @@ def _draw(
 def _draw_line(area: Area, line: Line) -> None:
     columns, rows = area.width * 2, area.height * 4
     at_N = braille.column_of(line.x, *area.x, columns)
-    occupied, means = braille.mean_columns(at_N, line.mean, columns)
+    occupied, means = braille.mean_columns(at_N, line.mean, columns=columns)
     row_D = braille.dot_rows(braille.spread(occupied, means, columns), *area.y, rows)
     if line.dotted:
         row_D[np.arange(columns) % 3 > 0] = -1
@@ -204,7 +208,7 @@ def _draw_line(area: Area, line: Line) -> None:
     area.paint(braille.fill(*braille.connect(row_D), rows), LINE + line.colour)
 
 
-def _legend(plot: Plot, lines: Sequence[Line], width: int, *, cursor: float | None) -> list[Run]:
+def _legend(plot: Plot, lines: Sequence[Line], *, width: int, cursor: float | None) -> list[Run]:
     """Return title, unit, labels and values, shortened if the chart is narrow."""
     runs = _legend_runs(plot, lines, cursor=cursor)
     if _length(runs) > width:
@@ -250,7 +254,9 @@ def _legend_runs(
     return runs
 
 
-def _y_labels(plot: Plot, y: tuple[float, float], rows: int) -> tuple[list[tuple[float, str]], int]:
+def _y_labels(
+    plot: Plot, y: tuple[float, float], *, rows: int
+) -> tuple[list[tuple[float, str]], int]:
     at_most = max(3, rows // 3)
     if plot.log:
         values = braille.log_ticks(*y, at_most)

@@ -17,7 +17,7 @@ def schedule_plot(config: RunConfig, *, size: UpdateSize | None = None) -> Plot:
     except EpochsUnknown as unknown:
         return Plot("learning rate", empty=str(unknown))
     x, y = np.array(curve.updates, dtype=np.float64), np.array(curve.lr)
-    line = Line(config.schedule.kind, 0, x, y)
+    line = Line(config.schedule.kind, 0, x=x, mean=y)
     return Plot("learning rate", lines=(line,), from_zero=True)
 
 

@@ -24,13 +24,13 @@ WriteAudio = Callable[..., np.ndarray]
 def test_probe_reads_the_header(tmp_path: Path, write_audio: WriteAudio) -> None:
     write_audio("a.flac", frames=1234, rate_hz=22050, channels=2)
     info = probe(tmp_path / "a.flac")
-    assert info == AudioInfo(tmp_path / "a.flac", 1234, 22050, 2)
+    assert info == AudioInfo(tmp_path / "a.flac", 1234, rate_hz=22050, channels=2)
     assert info.duration_s == 1234 / 22050
 
 
 def test_a_segment_is_exactly_the_samples(tmp_path: Path, write_audio: WriteAudio) -> None:
     samples_CT = write_audio("a.wav", frames=1000, channels=2)
-    part = read_segment(probe(tmp_path / "a.wav"), 300, 50)
+    part = read_segment(probe(tmp_path / "a.wav"), 300, frames=50)
     assert part.dtype == np.float32
     assert part.flags.c_contiguous
     np.testing.assert_array_equal(part, samples_CT[:, 300:350])
@@ -42,7 +42,7 @@ def test_formats_are_found_and_read_to_the_end(
 ) -> None:
     write_audio(f"x.{extension.upper()}", frames=9000)
     (info,) = scan_folder(tmp_path, setting="data.train")
-    assert read_segment(info, 0, info.frames).shape == (1, info.frames)
+    assert read_segment(info, 0, frames=info.frames).shape == (1, info.frames)
     assert info.frames >= 9000
 
 
@@ -132,7 +132,7 @@ def test_a_cut_off_file_is_noticed_when_it_is_read(tmp_path: Path, write_audio: 
     (tmp_path / "cut.flac").write_bytes(data[: len(data) // 2])
     info = probe(tmp_path / "cut.flac")
     with pytest.raises(DataError, match=r"cut\.flac: (gave \d+ of 40000 samples|can't be read)"):
-        read_segment(info, 0, info.frames)
+        read_segment(info, 0, frames=info.frames)
 
 
 def test_a_cut_off_wav_is_noticed_though_its_length_is_taken_for_what_is_left(
@@ -160,7 +160,9 @@ def test_16_bits_become_the_floats_that_libsndfile_makes(extension: str, tmp_pat
     steps_TC = np.arange(-32_768, 32_768, dtype=np.int16).reshape(-1, 2)
     soundfile.write(path, steps_TC, 8_000, subtype="PCM_16")
     expected_TC, _ = soundfile.read(path, dtype="float32")
-    np.testing.assert_array_equal(read_segment(probe(path), 5, 30_000), expected_TC[5:30_005].T)
+    np.testing.assert_array_equal(
+        read_segment(probe(path), 5, frames=30_000), expected_TC[5:30_005].T
+    )
 
 
 def test_a_value_that_is_no_number_is_named_with_its_place(tmp_path: Path) -> None:
@@ -168,11 +170,11 @@ def test_a_value_that_is_no_number_is_named_with_its_place(tmp_path: Path) -> No
     samples[600] = np.nan
     soundfile.write(tmp_path / "bad.wav", samples, 1_000, subtype="FLOAT")
     info = probe(tmp_path / "bad.wav")
-    assert read_segment(info, 0, 600).shape == (1, 600)
+    assert read_segment(info, 0, frames=600).shape == (1, 600)
     with pytest.raises(
         DataError, match=r"bad\.wav: contains non-finite values .* the first at 0\.60 s"
     ):
-        read_segment(info, 500, 200)
+        read_segment(info, 500, frames=200)
 
 
 def test_a_file_that_vanished(tmp_path: Path, write_audio: WriteAudio) -> None:
@@ -180,7 +182,7 @@ def test_a_file_that_vanished(tmp_path: Path, write_audio: WriteAudio) -> None:
     info = probe(tmp_path / "a.wav")
     (tmp_path / "a.wav").unlink()
     with pytest.raises(DataError, match=r"a\.wav: can't be read \(it does not exist\)"):
-        read_segment(info, 0, 10)
+        read_segment(info, 0, frames=10)
 
 
 def test_files_and_the_demo_dataset_need_no_torch() -> None:

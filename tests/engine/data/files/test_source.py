@@ -17,7 +17,10 @@ MakeConfig = Callable[..., RunConfig]
 
 
 def infos(*rates_hz: int, channels: int = 1) -> list[AudioInfo]:
-    return [AudioInfo(Path(f"/d/{n}.wav"), 100, rate, channels) for n, rate in enumerate(rates_hz)]
+    return [
+        AudioInfo(Path(f"/d/{n}.wav"), 100, rate_hz=rate, channels=channels)
+        for n, rate in enumerate(rates_hz)
+    ]
 
 
 def test_stereo_is_averaged_and_mono_is_copied() -> None:
@@ -32,7 +35,7 @@ def test_a_source_is_read_at_the_rate_and_channels_of_the_model(
     tmp_path: Path, write_audio: Callable[..., np.ndarray]
 ) -> None:
     write_audio("a.wav", frames=1001, rate_hz=4000, channels=1)
-    source = Source(probe(tmp_path / "a.wav"), 8000, 2)
+    source = Source(probe(tmp_path / "a.wav"), 8000, channels=2)
     assert source.length == 2002
     samples = source.read(1000, 1002)
     assert samples.shape == (2, 1002)
@@ -85,7 +88,9 @@ def test_more_than_two_channels_only_for_a_mono_model(make_config: MakeConfig) -
 
 def test_a_manifest_names_content_and_not_the_place_of_the_folder() -> None:
     def manifest(folder: str, name: str = "a.wav", frames: int = 10, rate_hz: int = 8000) -> str:
-        return manifest_of(Path(folder), [AudioInfo(Path(folder, name), frames, rate_hz, 1)])
+        return manifest_of(
+            Path(folder), [AudioInfo(Path(folder, name), frames, rate_hz=rate_hz, channels=1)]
+        )
 
     assert manifest("/x") == manifest("/y")
     assert len({manifest("/x"), manifest("/x", "b.wav"), manifest("/x", frames=11)}) == 3

@@ -64,7 +64,9 @@ def is_gone(pid: int) -> bool:
 
 
 def test_batches_have_the_named_shapes(dataset: Dataset) -> None:
-    with Loader(partial(fetch, dataset), FixedPlan(len(dataset), 5, 3, 0)) as loader:
+    with Loader(
+        partial(fetch, dataset), FixedPlan(len(dataset), 5, micro_batch=3, seed=0)
+    ) as loader:
         first, second = take(loader, 2)
     assert first.tensors["mix"].shape == (3, 1, 800)
     assert first.tensors["target"].shape == (3, 1, 1, 800)
@@ -73,7 +75,7 @@ def test_batches_have_the_named_shapes(dataset: Dataset) -> None:
 
 
 def test_batches_follow_the_plan(dataset: Dataset) -> None:
-    plan = FixedPlan(len(dataset), 5, 3, 0)
+    plan = FixedPlan(len(dataset), 5, micro_batch=3, seed=0)
     with Loader(partial(fetch, dataset), plan, start_update=4) as loader:
         batches = take(loader, 4)
     expected = [fetch(dataset, draws) for k in (4, 5) for draws in plan.micro_batches(k)]
@@ -84,7 +86,7 @@ def test_batches_follow_the_plan(dataset: Dataset) -> None:
 def test_any_number_of_readers_gives_the_same_batches(
     workers: int, background: bool, dataset: Dataset
 ) -> None:
-    plan = FixedPlan(len(dataset), 5, 2, 7)
+    plan = FixedPlan(len(dataset), 5, micro_batch=2, seed=7)
     read = partial(fetch, dataset)
     with Loader(read, plan, start_update=3) as plain:
         expected = take(plain, 20)
@@ -97,7 +99,7 @@ def test_any_number_of_readers_gives_the_same_batches(
 
 def test_closing_ends_processes_and_threads(dataset: Dataset) -> None:
     before = threading.active_count()
-    plan = FixedPlan(len(dataset), 5, 2, 7)
+    plan = FixedPlan(len(dataset), 5, micro_batch=2, seed=7)
     for workers in (0, 2):
         loader = Loader(partial(fetch, dataset), plan, workers=workers, background=True)
         take(loader, 1)
@@ -114,7 +116,7 @@ def test_a_data_problem_reaches_the_trainer_as_it_is(
 ) -> None:
     for file in (tmp_path / "train").iterdir():
         file.unlink()
-    plan = FixedPlan(len(dataset), 2, 2, 0)
+    plan = FixedPlan(len(dataset), 2, micro_batch=2, seed=0)
     with Loader(partial(fetch, dataset), plan, workers=workers, background=True) as loader:
         with pytest.raises(DataError, match="it does not exist") as caught:
             next(loader)
@@ -122,7 +124,7 @@ def test_a_data_problem_reaches_the_trainer_as_it_is(
 
 
 def test_a_bug_in_a_reader_comes_with_its_traceback(dataset: Dataset) -> None:
-    plan = FixedPlan(10_000, 2, 2, 0)
+    plan = FixedPlan(10_000, 2, micro_batch=2, seed=0)
     with (
         Loader(partial(fetch, dataset), plan, workers=1) as loader,
         pytest.raises(ReaderFailed, match=r"IndexError"),
@@ -131,7 +133,7 @@ def test_a_bug_in_a_reader_comes_with_its_traceback(dataset: Dataset) -> None:
 
 
 def test_a_killed_reader_is_named(dataset: Dataset) -> None:
-    plan = FixedPlan(len(dataset), 5, 5, 0)
+    plan = FixedPlan(len(dataset), 5, micro_batch=5, seed=0)
     with Loader(partial(fetch, dataset), plan, workers=2) as loader:
         take(loader, 2)
         os.kill(loader.process_ids[0], signal.SIGKILL)
@@ -142,14 +144,16 @@ def test_a_killed_reader_is_named(dataset: Dataset) -> None:
 
 
 def test_readers_stand_apart_from_signals_to_the_group(dataset: Dataset) -> None:
-    with Loader(partial(fetch, dataset), FixedPlan(len(dataset), 5, 5, 0), workers=1) as loader:
+    with Loader(
+        partial(fetch, dataset), FixedPlan(len(dataset), 5, micro_batch=5, seed=0), workers=1
+    ) as loader:
         take(loader, 1)
         assert os.getpgid(loader.process_ids[0]) != os.getpgid(0)
 
 
 def test_reading_survives_a_signal_to_the_server_of_the_readers(dataset: Dataset) -> None:
     """A SIGTERM to the trainer's group hits the fork server, too: the update can still be ended."""
-    plan = FixedPlan(len(dataset), 5, 5, 0)
+    plan = FixedPlan(len(dataset), 5, micro_batch=5, seed=0)
     with Loader(partial(fetch, dataset), plan, workers=1) as loader:
         take(loader, 1)
         pids = loader.process_ids
@@ -166,7 +170,7 @@ def test_reading_survives_a_signal_to_the_server_of_the_readers(dataset: Dataset
 
 def test_loading_leaves_the_global_generators_alone(dataset: Dataset) -> None:
     before = (torch.get_rng_state(), np.random.get_state(legacy=True)[1].copy())
-    plan = FixedPlan(len(dataset), 5, 5, 0)
+    plan = FixedPlan(len(dataset), 5, micro_batch=5, seed=0)
     for workers in (0, 1):
         with Loader(partial(fetch, dataset), plan, workers=workers) as loader:
             take(loader, 3)

@@ -37,7 +37,7 @@ def test_the_input_is_the_detour_of_the_whole_file(
     clean = write_audio("valid/a.wav", frames=6001)
     config = make_config("bandwidth", validation={"segment_s": 0.25}, input_rates_hz=[2000])
     item = open_dataset(config, "valid").item(0, 0)
-    whole = detour(clean, 8000, 2000)
+    whole = detour(clean, 8000, low_hz=2000)
     assert whole.shape == clean.shape
     start = (6001 - 2000) // 2
     np.testing.assert_array_equal(item.target_SCT[0], clean[:, start : start + 2000])
@@ -51,7 +51,7 @@ def test_an_input_is_the_same_wherever_its_crop_begins(
     rate: int, make_config: MakeConfig, write_audio: WriteAudio
 ) -> None:
     clean = write_audio("train/a.wav", frames=5000)
-    whole = detour(clean, 8000, rate)
+    whole = detour(clean, 8000, low_hz=rate)
     dataset = open_dataset(make_config("bandwidth", input_rates_hz=[rate]), "train")
     windows = np.lib.stride_tricks.sliding_window_view(clean[0], 800)
     for epoch in range(5):

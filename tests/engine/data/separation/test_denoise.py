@@ -131,7 +131,7 @@ def test_silence_gives_finite_items(open_denoise: OpenDenoise, write_audio: Writ
     item = open_denoise("train").item(0, 0)
     assert np.isfinite(item.mix_CT).all()
     assert np.abs(item.mix_CT).max() == pytest.approx(np.abs(noise).max(), rel=0.5)
-    assert noise_gain(np.ones((1, 4)), np.zeros((1, 4)), 10.0) == 1.0
+    assert noise_gain(np.ones((1, 4)), np.zeros((1, 4)), snr_db=10.0) == 1.0
 
 
 def test_noise_at_another_rate_and_stereo(

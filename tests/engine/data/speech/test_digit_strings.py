@@ -73,7 +73,7 @@ def test_no_validation_text_is_trained_on_whatever_the_seed(digits: Path) -> Non
     for seed in range(3):
         for split in texts:
             for index in range(100):
-                plan = draw_string(takes[split], rate_hz, split, seed=seed, index=index)
+                plan = draw_string(takes[split], rate_hz, split=split, seed=seed, index=index)
                 texts[split].add(plan.text)
                 assert is_held_out(plan.digits) == (split == "valid")
     assert min(map(len, texts.values())) > 150
@@ -86,7 +86,7 @@ def test_takes_are_of_one_speaker_and_split_and_fit(digits: Path) -> None:
     lengths_s: list[float] = []
     for split in names:
         for index in range(200):
-            plan = draw_string(takes[split], rate_hz, split, seed=5, index=index)
+            plan = draw_string(takes[split], rate_hz, split=split, seed=5, index=index)
             names[split].update(take.path.stem.partition("_")[2] for take in plan.takes)
             assert {take.path.parent.name for take in plan.takes} == {plan.speaker}
             assert [int(take.path.name[0]) for take in plan.takes] == list(plan.digits)
@@ -117,7 +117,7 @@ def test_what_is_heard_is_what_is_written(digits: Path) -> None:
     for index, row in enumerate(rows(out / "train.jsonl")):
         samples_T, rate_hz = soundfile.read(out / row["path"])
         assert (rate_hz, len(samples_T) / RATE) == (RATE, pytest.approx(row["duration"], abs=1e-5))
-        plan = draw_string(takes["train"], RATE, "train", seed=0, index=index)
+        plan = draw_string(takes["train"], RATE, split="train", seed=0, index=index)
         assert row["speaker"] == plan.speaker
         assert _heard(samples_T, plan) == row["text"].split()
         assert 0.2 < np.abs(samples_T).max() < 0.95

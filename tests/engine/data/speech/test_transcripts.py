@@ -61,9 +61,9 @@ def bad_rows(path: Path, **settings: Any) -> list[str]:
 def test_rows_become_utterances(manifest: Path) -> None:
     audio = manifest.parent / "audio"
     assert read_manifest(manifest, speech(manifest)) == [
-        Utterance(audio / "a.flac", 0.0, 2.0, "one two"),
-        Utterance(audio / "b.wav", 0.5, 1.0, "three"),
-        Utterance(audio / "b.wav", 1.5, 0.5, "four"),
+        Utterance(audio / "a.flac", 0.0, duration_s=2.0, text="one two"),
+        Utterance(audio / "b.wav", 0.5, duration_s=1.0, text="three"),
+        Utterance(audio / "b.wav", 1.5, duration_s=0.5, text="four"),
     ]
 
 
@@ -185,7 +185,10 @@ def test_librispeech_folder_is_read_in_order_of_paths(tmp_path: Path) -> None:
         "1272-128104-0000", "1272-128104-0001", "84-121123-0000", "84-121123-0001", "84-121550-0000",
     ]  # fmt: skip
     assert found[1] == Utterance(
-        root / "1272/128104/1272-128104-0001.flac", 0.0, 2.0, "nor is mister quilter's manner"
+        root / "1272/128104/1272-128104-0001.flac",
+        0.0,
+        duration_s=2.0,
+        text="nor is mister quilter's manner",
     )
     assert read_manifest(root.parent, speech(root, case="upper"))[0].text == (
         "MISTER QUILTER IS THE APOSTLE"

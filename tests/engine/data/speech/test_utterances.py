@@ -60,7 +60,7 @@ def test_utterances_are_in_order_of_path_and_start_with_the_short_left_out(manif
 def test_a_part_is_read_as_the_same_part_of_the_whole_file(manifest: Path) -> None:
     dataset = pickle.loads(pickle.dumps(SpeechDataset(speech(manifest), "train")))
     info = probe(manifest.parent / "long.wav")
-    whole_T = read_resampled(info, 0, 80_000, RATE).mean(axis=0)
+    whole_T = read_resampled(info, 0, frames=80_000, rate_hz=RATE).mean(axis=0)
     for index, start, frames in ((0, round(1.23456 * RATE), 32_000), (1, 50_400, 21_600)):
         found_T = dataset.audio(index)
         assert found_T.dtype == np.float32

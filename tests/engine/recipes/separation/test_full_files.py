@@ -68,7 +68,7 @@ def test_memory_does_not_grow_with_the_file(make_config):
         living, most = living + 1, max(most, living + 1)
         return AudioItem(noise_SCT.sum(axis=0), noise_SCT)
 
-    recipe._judged(Louder(), WholeItem(120_000, read), CPU)
+    recipe._judged(Louder(), WholeItem(120_000, read), device=CPU)
     assert (max(reads), len(reads)) == (2_000, 80)
     assert most <= 3
 
@@ -92,7 +92,11 @@ def test_a_run_is_judged_on_both(tmp_path, make_config, recorder, stop_after, ev
         checkpoint={"best": ["si_sdr_full_ema"]},
     )
     Trainer(
-        config, SeparationRecipe(config), tmp_path, observers=[recorder], control=stop_after()
+        config,
+        SeparationRecipe(config),
+        folder=tmp_path,
+        observers=[recorder],
+        control=stop_after(),
     ).fit()
     found = recorder.of(Evaluated)
     assert [e.counters.updates for e in found if "si_sdr_full" in e.metrics] == updates

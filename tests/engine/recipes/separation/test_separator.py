@@ -43,7 +43,7 @@ def apply(monkeypatch):
         monkeypatch.setattr(
             "engine.recipes.separation.separator.load_model", lambda path: (config, model)
         )
-        return separate_files(Path("unused"), inputs, out, device="cpu", **options)
+        return separate_files(Path("unused"), inputs, out_dir=out, device="cpu", **options)
 
     return run
 
@@ -125,7 +125,7 @@ def test_seams_fade(tmp_path):
             return torch.zeros_like(mix_BCT).unsqueeze(1) + self.calls
 
     _noise(tmp_path / "in.wav", 0.1, 16_000)
-    separator = Separator(config, Counting(), torch.device("cpu"))
+    separator = Separator(config, Counting(), device=torch.device("cpu"))
     blocks = list(separator.blocks(probe(tmp_path / "in.wav"), Chunking(1000, 200)))
     whole = np.concatenate(blocks, axis=-1).ravel()
     assert len(whole) == 1600
@@ -178,14 +178,14 @@ def test_trained_checkpoint_is_applied(tmp_path, make_config):
     write_checkpoint(folder, about, tensors={MODEL: weights})
     samples = _noise(tmp_path / "song.wav", 0.4, 8_000)
     (written,) = separate_files(
-        tmp_path / "run", [tmp_path / "song.wav"], tmp_path / "out", device="cpu"
+        tmp_path / "run", [tmp_path / "song.wav"], out_dir=tmp_path / "out", device="cpu"
     )
     with torch.no_grad():
         expected = model(torch.from_numpy(samples.T)[None])[0, 0].numpy().T
     assert written.name == "song.voice.wav"
     assert np.allclose(_read(written), expected, atol=1e-6)
     with pytest.raises(CheckpointError):
-        separate_files(tmp_path, [tmp_path / "song.wav"], tmp_path / "out", device="cpu")
+        separate_files(tmp_path, [tmp_path / "song.wav"], out_dir=tmp_path / "out", device="cpu")
 
 
 @pytest.mark.parametrize("rate_hz", [16_000, 24_000])

@@ -104,7 +104,7 @@ def test_two_speakers_of_real_digits_come_apart(
     Trainer(
         config,
         recipe,
-        tmp_path,
+        folder=tmp_path,
         observers=[recorder],
         control=stop_after(),  # type: ignore[list-item, arg-type]
     ).fit()

@@ -81,7 +81,7 @@ def test_whole_items_are_trained_by_any_plan(
     Trainer(
         config,
         SeparationRecipe(config),
-        tmp_path / "run",
+        folder=tmp_path / "run",
         observers=[recorder],
         control=stop_after(),
     ).fit()

@@ -67,7 +67,7 @@ def test_a_batch_reads_its_scripts():
         [[5, 6, 7], *quiet, [8], *quiet, [9]],
     )
     enc, lengths = model.encodings()
-    assert greedy(model, enc, lengths, [99] * 3) == [[1, 2, 3, 4], [], [5, 6, 7, 8, 9]]
+    assert greedy(model, enc, lengths=lengths, most=[99] * 3) == [[1, 2, 3, 4], [], [5, 6, 7, 8, 9]]
 
 
 class Chatter(Script):
@@ -82,17 +82,20 @@ class Chatter(Script):
 def test_endless_talk_is_cut():
     model = Chatter([[]] * 4, [[]] * 2)
     enc, lengths = model.encodings()
-    assert [len(tokens) for tokens in greedy(model, enc, lengths, [99, 99])] == [20, 10]
-    assert [len(tokens) for tokens in greedy(model, enc, lengths, [7, 99])] == [7, 10]
+    assert [len(tokens) for tokens in greedy(model, enc, lengths=lengths, most=[99, 99])] == [
+        20,
+        10,
+    ]
+    assert [len(tokens) for tokens in greedy(model, enc, lengths=lengths, most=[7, 99])] == [7, 10]
     assert most_tokens(2.0) == 70
 
 
 def test_a_batch_is_decoded_as_its_utterances_alone():
     model = tiny()
     enc, lengths = torch.randn(4, 50, 8), [50, 7, 33, 1]
-    together = greedy(model, enc, lengths, [30] * 4)
+    together = greedy(model, enc, lengths=lengths, most=[30] * 4)
     alone = [
-        greedy(model, enc[row : row + 1, :length], [length], [30])[0]
+        greedy(model, enc[row : row + 1, :length], lengths=[length], most=[30])[0]
         for row, length in enumerate(lengths)
     ]
     assert together == alone
@@ -103,11 +106,11 @@ def test_a_batch_is_decoded_as_its_utterances_alone():
 def test_hearing_bit_by_bit_finds_what_hearing_all_finds(size):
     model = tiny()
     enc = torch.randn(2, 50, 8)
-    decoder = GreedyDecoder(model, [40, 40], enc.device)
+    decoder = GreedyDecoder(model, [40, 40], device=enc.device)
     for start in range(0, 50, size):
         part = enc[:, start : start + size]
         decoder.hear(part, [part.shape[1]] * 2)
-    assert decoder.tokens == greedy(model, enc, [50, 50], [40, 40])
+    assert decoder.tokens == greedy(model, enc, lengths=[50, 50], most=[40, 40])
     assert any(decoder.tokens)
 
 
@@ -129,7 +132,7 @@ def plain_greedy(model, enc_TD, most):
 def test_looking_ahead_finds_what_going_frame_by_frame_finds(seed):
     model = tiny(seed)
     enc = torch.randn(1, 60, 8)
-    assert greedy(model, enc, [60], [25]) == [plain_greedy(model, enc[0], 25)]
+    assert greedy(model, enc, lengths=[60], most=[25]) == [plain_greedy(model, enc[0], 25)]
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -137,7 +140,7 @@ def test_looking_ahead_finds_what_going_frame_by_frame_finds(seed):
 def test_a_beam_is_at_least_as_likely_as_greed(seed, beam):
     model = tiny(seed, sharpness=1.5)
     enc = torch.randn(12, 8)
-    (by_greed,) = greedy(model, enc[None], [12], [20])
+    (by_greed,) = greedy(model, enc[None], lengths=[12], most=[20])
     found = beam_search(model, enc, beam=beam, most=20)
     likelihoods = [item.log_likelihood for item in found]
     assert likelihoods == sorted(likelihoods, reverse=True)

@@ -188,7 +188,7 @@ def test_a_resumed_run_is_the_run(
     for name, stops in (("whole", [99]), ("halted", [3, 99])):
         for updates in stops:
             Trainer(
-                config, open_recipe(config), tmp_path / name,
+                config, open_recipe(config), folder=tmp_path / name,
                 observers=[recorder], control=stop_after(updates),
             ).fit()  # fmt: skip
     last = [tmp_path / name / "checkpoints" / "last-00000006" for name in ("whole", "halted")]
@@ -208,7 +208,7 @@ def test_it_learns_to_name_tones(speech_config, tones, tmp_path, stop_after, new
         ema={"enabled": False},
     )  # fmt: skip
     Trainer(
-        config, open_recipe(config), tmp_path, observers=[recorder], control=stop_after(999)
+        config, open_recipe(config), folder=tmp_path, observers=[recorder], control=stop_after(999)
     ).fit()
     wer = [event.metrics["wer"] for event in recorder.events if hasattr(event, "items_key")]
     assert wer[-1] <= 0.2

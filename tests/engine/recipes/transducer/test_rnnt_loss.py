@@ -34,7 +34,9 @@ def lattices(dtype=torch.float32):
     enc = torch.randn(5, 7, 8, generator=generator, dtype=dtype).requires_grad_()
     pred = torch.randn(5, 5, 8, generator=generator, dtype=dtype).requires_grad_()
     tokens = torch.randint(1, 9, (5, 4), generator=generator)
-    return Lattices(enc, pred, tokens, ENC_LENGTHS, TOKEN_LENGTHS)
+    return Lattices(
+        enc, pred, tokens_BU=tokens, enc_lengths=ENC_LENGTHS, token_lengths=TOKEN_LENGTHS
+    )
 
 
 def test_two_frames_and_one_token_by_hand():
@@ -99,7 +101,13 @@ def test_encoder_and_predictor_get_the_same_gradients_through_slices():
     for slices in (1, 3):
         model = tiny(torch.float64)
         enc, enc_lengths, pred = model(feat, lengths, tokens)
-        batch = Lattices(enc, pred, tokens, enc_lengths.tolist(), TOKEN_LENGTHS)
+        batch = Lattices(
+            enc,
+            pred,
+            tokens_BU=tokens,
+            enc_lengths=enc_lengths.tolist(),
+            token_lengths=TOKEN_LENGTHS,
+        )
         transducer_loss(model, batch, slices=slices).backward()
         found.append({name: p.grad for name, p in model.named_parameters()})
     assert found[0].keys() == found[1].keys()
@@ -145,8 +153,8 @@ def joint_sizes(slices):
     )
     enc, pred = torch.randn(12, 10, 8), torch.randn(12, 5, 8)
     batch = Lattices(
-        enc.requires_grad_(), pred.requires_grad_(), torch.ones(12, 4, dtype=torch.int64),
-        [10] * 12, [4] * 12,
+        enc.requires_grad_(), pred.requires_grad_(), tokens_BU=torch.ones(12, 4, dtype=torch.int64),
+        enc_lengths=[10] * 12, token_lengths=[4] * 12,
     )  # fmt: skip
     transducer_loss(model, batch, slices=slices).backward()
     return sizes

@@ -84,7 +84,7 @@ def test_it_says_what_validation_heard(speech_config, checkpoint, tones):
     model = transcriber._model
     encoded, lengths = model.encode(batch["feat"], batch["feat_length"])
     most = most_tokens(float(recipe.sizes("valid")[2, 0]))
-    tokens = greedy(model, encoded, lengths.tolist(), [most])[0]
+    tokens = greedy(model, encoded, lengths=lengths.tolist(), most=[most])[0]
     assert texts(transcriber, [tones / "valid-2.wav"])[0][0] == recipe._tokenizer.decode(tokens)
 
 

@@ -95,7 +95,7 @@ class RaggedRecipe:
 
     def evaluate(self, model: nn.Module, device: torch.device) -> Evaluation:
         loss = float(sum(param.square().sum() for param in model.parameters()))
-        return Evaluation({"val_loss": loss}, 1, 0)
+        return Evaluation({"val_loss": loss}, 1, num_excluded=0)
 
     def worst_batch(self, count: int, shape: tuple[float, ...] = ()) -> Batch:
         raise NotImplementedError
@@ -118,7 +118,7 @@ class FollowedRecipe(RaggedRecipe):
         near_B2 = nn.functional.one_hot((x_B[:, None] - self.codes).abs().argmin(1), 2).float()
         metrics = {"mean_length": (length_B.sum(), torch.tensor(float(len(length_B))))}
         statistics = {"count": near_B2.sum(0), "sum": (near_B2 * x_B[:, None]).sum(0)}
-        return StepOutput(output.loss_sum, output.weight, metrics, statistics)
+        return StepOutput(output.loss_sum, output.weight, metrics=metrics, statistics=statistics)
 
     def after_step(self, model: nn.Module, made: UpdateMade) -> None:
         lerp_unless(
@@ -191,7 +191,7 @@ class Bench:
         """Train, and return what a test wants to know."""
         recorder, before = Recorder(), self.num_sums
         trainer = Trainer(
-            config, recipe, self.folder / name, observers=[recorder], control=StopAt(stop_at),
+            config, recipe, folder=self.folder / name, observers=[recorder], control=StopAt(stop_at),
             ranks=self.ranks,
         )  # fmt: skip
         ended = trainer.fit()

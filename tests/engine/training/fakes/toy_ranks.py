@@ -61,7 +61,7 @@ def train(config: RunConfig, folder: Path, *, ranks: Ranks, asks: float = float(
     """Make a run, or go on with it; return what it came to."""
     recipe, recorder = CalmToy(config, Opening(folder)), Recorder()
     trainer = Trainer(
-        config, recipe, folder, observers=[recorder], control=StopAt(asks), ranks=ranks
+        config, recipe, folder=folder, observers=[recorder], control=StopAt(asks), ranks=ranks
     )
     ended = trainer.fit()
     made: dict[str, Any] = {

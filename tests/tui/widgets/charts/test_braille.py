@@ -46,16 +46,19 @@ def test_a_band_fills_from_low_to_high():
 def test_a_column_keeps_minimum_maximum_and_mean_of_its_points():
     column = np.array([0, 0, 0, 2])
     values = np.array([1.0, NAN, 5.0, 7.0])
-    assert braille.reduce_columns(column, values, 3, np.fmin)[1].tolist() == [1.0, 7.0]
-    assert braille.reduce_columns(column, values, 3, np.fmax)[1].tolist() == [5.0, 7.0]
-    occupied, mean = braille.mean_columns(column, values, 3)
+    assert braille.reduce_columns(column, values, columns=3, how=np.fmin)[1].tolist() == [1.0, 7.0]
+    assert braille.reduce_columns(column, values, columns=3, how=np.fmax)[1].tolist() == [5.0, 7.0]
+    occupied, mean = braille.mean_columns(column, values, columns=3)
     assert (occupied.tolist(), mean.tolist()) == ([0, 2], [3.0, 7.0])
 
 
 def test_points_outside_the_columns_are_left_out():
     column = braille.column_of(np.array([-50.0, 0.0, 10.0, 99.0]), 0.0, 10.0, 5)
     assert column.tolist() == [-1, 0, 4, 5]
-    assert braille.reduce_columns(column, np.arange(4.0), 5, np.fmin)[0].tolist() == [0, 4]
+    assert braille.reduce_columns(column, np.arange(4.0), columns=5, how=np.fmin)[0].tolist() == [
+        0,
+        4,
+    ]
 
 
 def test_spread_draws_straight_lines_between_points_only():

@@ -26,8 +26,8 @@ def data(lab):
             RunData(
                 reader.run(run),
                 reader.curves(run, ["loss", "val_loss", "si_sdr", "si_sdr_ema", "audio_s_per_s", "updates_per_s"]),
-                reader.latest(run),
-                tuple(reader.system(run)),
+                latest=reader.latest(run),
+                system=tuple(reader.system(run)),
             )
             for run in ids
         ]  # fmt: skip
@@ -49,7 +49,16 @@ def test_one_run_has_all_its_curves(data):
 
 
 def test_a_run_judged_on_whole_files_has_a_curve_of_them(data):
-    whole = Curve("si_sdr_full_ema", "dB", 1, [2000], [9.0], [9.0], [9.0], [9.0])
+    whole = Curve(
+        "si_sdr_full_ema",
+        "dB",
+        bucket=1,
+        updates=[2000],
+        low=[9.0],
+        high=[9.0],
+        mean=[9.0],
+        last=[9.0],
+    )
     item = dataclasses.replace(data[0], curves={**data[0].curves, whole.name: whole})
     plot = charts.build([item], {})["score"]
     assert labels(plot) == ["EMA", "raw", "whole", "input"]
@@ -58,7 +67,7 @@ def test_a_run_judged_on_whole_files_has_a_curve_of_them(data):
 
 def test_what_is_measured_in_training_is_drawn_where_its_unit_is(data):
     more = {
-        name: Curve(name, unit, 1, [1, 2], [low, 1.0], [low, 1.0], [low, 1.0], [low, 1.0])
+        name: Curve(name, unit, bucket=1, updates=[1, 2], low=[low, 1.0], high=[low, 1.0], mean=[low, 1.0], last=[low, 1.0])
         for name, unit, low in (
             ("snr", "dB", 3.0), ("masked_accuracy", "", 0.25), ("val_accuracy", "", 0.5),
             ("accuracy", "", 0.5), ("accuracy_ema", "", 0.5), ("sdr", "dB", 7.0),
@@ -144,7 +153,7 @@ def test_speech_recognition_is_charted_by_its_word_error_rate_in_percent(lab, da
     speech = lab.run("digits", "finished", updates=2000, metric="wer", level=4.0)
     with StoreReader(lab.home.store) as reader:
         curves = reader.curves(speech, ["loss", "wer", "wer_ema"])
-        item = RunData(reader.run(speech), curves, {}, ())
+        item = RunData(reader.run(speech), curves, latest={}, system=())
     plot = charts.build([item], {})["score"]
     assert (plot.title, plot.unit, labels(plot)) == ("WER", "%", ["EMA", "raw"])
     assert plot.lines[1].mean[-1] == pytest.approx(100 * (0.04 + 0.9 * np.exp(-2000 / 1500)))

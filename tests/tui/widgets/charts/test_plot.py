@@ -14,7 +14,9 @@ def text(rows) -> list[str]:
 
 
 def line(y, label="a", colour=0, **kwargs) -> Line:
-    return Line(label, colour, np.arange(len(y), dtype=float), np.array(y, dtype=float), **kwargs)
+    return Line(
+        label, colour, x=np.arange(len(y), dtype=float), mean=np.array(y, dtype=float), **kwargs
+    )
 
 
 def test_every_row_has_the_width_and_there_are_as_many_as_asked_for():
@@ -26,7 +28,7 @@ def test_every_row_has_the_width_and_there_are_as_many_as_asked_for():
 
 def test_the_legend_names_the_newest_value_and_shortens_where_it_must():
     lines = (line([1.0, 12.5], "EMA"), line([1.0, 6.0], "input", 7, dotted=True))
-    shown = Plot("SI-SDR", "dB", lines)
+    shown = Plot("SI-SDR", "dB", lines=lines)
     assert text(plot.compose(shown, 60, 6))[0].strip() == "SI-SDR dB  ━ EMA 12.5  ┄ input 6.00"
     assert text(plot.compose(shown, 28, 6))[0].strip() == "SI-SDR ━ EMA 12.5 ┄ input"
 
@@ -94,6 +96,9 @@ def test_limits_ignore_the_outermost_of_a_band_but_hold_every_mean():
 
 def test_time_axes_are_labelled_as_time():
     shown = Plot(
-        "Memory", "GiB", (Line("RAM", 0, np.array([0.0, 3600.0]), np.ones(2)),), x_unit="time"
+        "Memory",
+        "GiB",
+        lines=(Line("RAM", 0, x=np.array([0.0, 3600.0]), mean=np.ones(2)),),
+        x_unit="time",
     )
     assert "30m00s" in text(plot.compose(shown, 60, 8))[-1]
