@@ -124,7 +124,6 @@ def stop(home: Home, run_id: int) -> None:
         state, living = _state(connection, run_id)
         if state not in ("queued", "running"):
             raise StateError(f"run {run_id} can't be stopped: it is {state}")
-        store.add_request(run_id, "stop")
         if living:
             store.update_run(run_id, stopping=1)
         else:
@@ -152,7 +151,6 @@ def resume(home: Home, run_id: int, *, devices: int | None = None) -> None:
             raise StateError(f"run {run_id} can't be resumed: {reason}")
         if devices is not None:
             _replan(store, connection, run_id=run_id, devices=devices)
-        store.add_request(run_id, "resume")
         store.move(
             run_id, "queued", (state,),
             stopping=0, attempts=0, pid=None, ended_at=None, message="", position=store.last_position() + 1.0,

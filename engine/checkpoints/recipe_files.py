@@ -68,8 +68,8 @@ def read_recipe_parts(manifest: Manifest) -> RecipeParts:
     if values["state"] is not None:
         state = RecipeState(_below(tensors, "state."), values["state"])
     stages = {
-        stage: RecipeState(_below(tensors, f"stage.{stage}."), found)
-        for stage, found in values["stages"].items()
+        stage: RecipeState(_below(tensors, f"stage.{stage}."), result)
+        for stage, result in values["stages"].items()
     }
     return RecipeParts(state, stages)
 

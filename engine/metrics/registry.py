@@ -178,7 +178,7 @@ def training_names(series: Iterable[str]) -> tuple[str, ...]:
     Those are what is declared so, and what is neither declared nor has the name of a validation metric.
     """
     names = set(series) - CURVE_UNITS.keys()
-    found = []
+    of_training = []
     for name in sorted(names):
         variant = variant_of(name)
         known = _known(variant.metric.name)
@@ -188,8 +188,8 @@ def training_names(series: Iterable[str]) -> tuple[str, ...]:
             or stored_name(name, ema=True) in names
         )
         if known.of_training if known is not None else not of_validation:
-            found.append(name)
-    return tuple(found)
+            of_training.append(name)
+    return tuple(of_training)
 
 
 def of_whole_files(values: Mapping[str, T]) -> dict[str, T]:

@@ -115,10 +115,9 @@ class Telemetry:
         first = self._update - len(self._pending) + 1
         self._update += count
         self._pending = np.concatenate([self._pending, rows])
-        skipped_before = self._skipped
         self._tell_points(first, count / elapsed, audio_s_per_s=float(rows[:, 6].sum()) / elapsed)
         self.restart_clock()
-        self._check_health(rows, skipped_before)
+        self._check_health(rows)
 
     def _tell_points(self, first: int, updates_per_s: float, *, audio_s_per_s: float) -> None:
         rows = self._pending
@@ -164,7 +163,7 @@ class Telemetry:
             means_PM = np.where(sums_PM2[..., 1] != 0, sums_PM2[..., 0] / sums_PM2[..., 1], np.nan)
         return {name: means_PM[:, index] for index, name in enumerate(self._metrics)}
 
-    def _check_health(self, rows: np.ndarray, skipped_before: int) -> None:
+    def _check_health(self, rows: np.ndarray) -> None:
         finite = _finite_rows(rows)
         if finite.all():
             self._in_a_row = 0

@@ -80,17 +80,17 @@ def _fits(name: str, tensor: Tensor, *, fresh: dict[str, Tensor]) -> bool:
 
 def _misfits(trained: dict[str, Tensor], fresh: dict[str, Tensor]) -> list[str]:
     """Say of each tensor that does not fit what is different."""
-    found = []
+    misfits = []
     for name in sorted({*trained, *fresh}):
         if name not in trained:
-            found.append(f"{name} is missing there")
+            misfits.append(f"{name} is missing there")
         elif name not in fresh:
-            found.append(f"{name} is unknown here")
+            misfits.append(f"{name} is unknown here")
         elif trained[name].shape != fresh[name].shape:
-            found.append(f"{name} is {_shape(trained[name])} there, {_shape(fresh[name])} here")
+            misfits.append(f"{name} is {_shape(trained[name])} there, {_shape(fresh[name])} here")
         elif not _fits(name, trained[name], fresh=fresh):
-            found.append(f"{name} has other content there")
-    return found
+            misfits.append(f"{name} has other content there")
+    return misfits
 
 
 def _shape(tensor: Tensor) -> str:

@@ -26,7 +26,7 @@ def checkpoints_needed(home: Home, run_id: int, *, note: bool) -> dict[str, Path
     Args:
         home: where the store and the runs are.
         run_id: the run.
-        note: keep what was found out in the store: the first of several processes does.
+        note: record the result in the store: the first of several processes does.
 
     Raises:
         NeedError: when a checkpoint that the run began with is gone or has changed.

@@ -13,6 +13,7 @@ from jobs.store.schema import (
     ITEMS_AND_CLIPS,
     NEEDS,
     SCHEMA_VERSION,
+    UNREAD,
 )
 
 migrations = Migrations("sepdash")
@@ -64,6 +65,14 @@ def m006_needs(db: Database) -> None:
     for statement in NEEDS:
         db.execute(statement)
     db.execute("PRAGMA user_version = 6")
+
+
+@migrations()
+def m007_unread(db: Database) -> None:
+    """Drop what was written and never read: requests, and the heartbeat of workers."""
+    for statement in UNREAD:
+        db.execute(statement)
+    db.execute("PRAGMA user_version = 7")
 
 
 def migrate(db: Database) -> None:

@@ -254,18 +254,17 @@ class StoreReader:
 
     def workers(self) -> list[WorkerRecord]:
         """List the registered workers, and whether their process is alive."""
-        sql = "SELECT id, device, pid, pid_token, started_at, heartbeat_at, run FROM workers ORDER BY id"
+        sql = "SELECT id, device, pid, pid_token, started_at, run FROM workers ORDER BY id"
         return [
             WorkerRecord(
                 id_,
                 device,
                 pid=pid,
                 started_at=started,
-                heartbeat_at=beat,
                 run=run,
                 alive=is_alive(pid, token),
             )
-            for id_, device, pid, token, started, beat, run in self._rows(sql)
+            for id_, device, pid, token, started, run in self._rows(sql)
         ]
 
     def _run_records(self, clause: str, values: Sequence[Any] = ()) -> list[RunRecord]:

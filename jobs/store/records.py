@@ -226,7 +226,6 @@ class WorkerRecord:
     device: str
     pid: int
     started_at: float
-    heartbeat_at: float
     run: int | None
     alive: bool
 

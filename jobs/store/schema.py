@@ -11,7 +11,7 @@ from pathlib import Path
 from jobs.store.errors import StoreError
 
 # Incremented by each migration; stored in `PRAGMA user_version`.
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 
 INITIAL = (
     """
@@ -215,6 +215,27 @@ NEEDS = (
     ) WITHOUT ROWID
     """,
     "CREATE INDEX run_needs_by_needed ON run_needs (needed)",
+)
+
+# Never read: what a person asked of a run is in its state and events, and a worker lives if its process does.
+UNREAD = (
+    "DROP TABLE requests",
+    """
+    CREATE TABLE living_workers (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        device TEXT NOT NULL UNIQUE,
+        pid INTEGER NOT NULL,
+        pid_token TEXT NOT NULL DEFAULT '',
+        started_at REAL NOT NULL,
+        run INTEGER REFERENCES runs (id) ON DELETE SET NULL
+    )
+    """,
+    """
+    INSERT INTO living_workers (id, device, pid, pid_token, started_at, run)
+    SELECT id, device, pid, pid_token, started_at, run FROM workers
+    """,
+    "DROP TABLE workers",
+    "ALTER TABLE living_workers RENAME TO workers",
 )
 
 

@@ -306,32 +306,22 @@ class StoreWriter:
         with self.transaction() as connection:
             connection.execute("DELETE FROM system WHERE time < ?", (before,))
 
-    def add_request(self, run_id: int, kind: str) -> None:
-        """Store a user's request on a run."""
-        with self.transaction() as connection:
-            connection.execute(
-                "INSERT INTO requests (run, kind, created_at) VALUES (?, ?, ?)",
-                (run_id, kind, time.time()),
-            )
-
     def add_worker(self, device: str, *, pid: int, token: str) -> int:
         """Register a worker, replacing an earlier one on its device; return its id."""
-        now = time.time()
         with self.transaction() as connection:
             connection.execute("DELETE FROM workers WHERE device = ?", (device,))
             cursor = connection.execute(
-                "INSERT INTO workers (device, pid, pid_token, started_at, heartbeat_at) "
-                "VALUES (?, ?, ?, ?, ?)",
-                (device, pid, token, now, now),
+                "INSERT INTO workers (device, pid, pid_token, started_at) VALUES (?, ?, ?, ?)",
+                (device, pid, token, time.time()),
             )
         return int(cursor.lastrowid or 0)
 
     def beat(self, worker: int, *, run_id: int | None) -> None:
-        """Store the heartbeat of a worker, and its current run."""
+        """Store the current run of a worker."""
         with self.transaction() as connection:
             connection.execute(
-                "UPDATE workers SET heartbeat_at = ?, run = (SELECT id FROM runs WHERE id = ?) WHERE id = ?",
-                (time.time(), run_id, worker),
+                "UPDATE workers SET run = (SELECT id FROM runs WHERE id = ?) WHERE id = ?",
+                (run_id, worker),
             )
 
     def remove_worker(self, worker: int) -> None:

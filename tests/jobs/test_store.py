@@ -125,10 +125,10 @@ def test_an_older_store_is_read_as_it_is_and_brought_up_to_date_by_a_writer(home
         )
         assert reader.item_results(1, 10, metric="si_sdr") == [1.0]
     with StoreWriter(home.store) as store:
-        assert store.rows("PRAGMA user_version") == [(6,)]
+        assert store.rows("PRAGMA user_version") == [(7,)]
         names = store.rows("SELECT name FROM _sqlite_migrations ORDER BY 1")
         applied = ["m001_initial", "m002_item_results", "m003_headline"]
-        applied += ["m004_items_and_clips", "m005_epochs", "m006_needs"]
+        applied += ["m004_items_and_clips", "m005_epochs", "m006_needs", "m007_unread"]
         assert names == [(name,) for name in applied]
 
 
@@ -322,13 +322,12 @@ def test_a_removed_run_leaves_nothing_behind(store):
     )
     add(store, run_id, 1, [1.0])
     store.add_event(run_id, "info", kind="test", message="hello")
-    store.add_request(run_id, "stop")
 
     assert store.delete_run(run_id)
 
     with store.transaction() as connection:
         for table in (
-            "runs", "series", "points", "rollups", "events", "requests", "evaluations", "item_results",
+            "runs", "series", "points", "rollups", "events", "evaluations", "item_results",
         ):  # fmt: skip
             assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,), table
     assert add_run(store) > run_id

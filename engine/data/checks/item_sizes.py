@@ -46,7 +46,7 @@ def speech_sizes(data: SpeechData) -> np.ndarray:
 @lru_cache(maxsize=4)
 def _utterance_sizes(data: SpeechData, changed: int) -> np.ndarray:
     """Return (N, 2); `changed` is the time of change of the manifest."""
-    found = checked_transcripts(data.train, data, setting="data.train")
-    kept = in_range(found.utterances, data)
+    transcripts = checked_transcripts(data.train, data, setting="data.train")
+    kept = in_range(transcripts.utterances, data)
     per_token = 1 if data.tokens == "char" else _CHARACTERS_OF_A_PIECE
     return np.array([(item.duration_s, -(-len(item.text) // per_token)) for item in kept])

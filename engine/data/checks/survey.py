@@ -91,11 +91,11 @@ def survey_folder(
     if known and known.has_text:
         survey = survey_transcripts(folder, content=content, progress=progress)
         return replace(survey, dataset=known.name, use=known.use)
-    found = _contents_of_known(known) if known and known.layout else _contents(folder)
-    odd = [*_odd_ones(found.infos, "rate"), *_odd_ones(found.infos, "channels")]
-    findings = [*found.findings, *odd, *_short(found.infos, segment_s)]
-    findings += sounds(found.infos, content=content, progress=progress)
-    survey = make_survey(folder, "", contents=found, findings=findings)
+    folder_contents = _contents_of_known(known) if known and known.layout else _contents(folder)
+    odd = [*_odd_ones(folder_contents.infos, "rate"), *_odd_ones(folder_contents.infos, "channels")]
+    findings = [*folder_contents.findings, *odd, *_short(folder_contents.infos, segment_s)]
+    findings += sounds(folder_contents.infos, content=content, progress=progress)
+    survey = make_survey(folder, "", contents=folder_contents, findings=findings)
     return replace(survey, dataset=known.name, use=known.use) if known else survey
 
 
