@@ -13,6 +13,7 @@ import re
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Sequence
+from html import escape
 from pathlib import Path
 
 import click
@@ -282,7 +283,8 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _code(text: str) -> str:
-    return f"`{text}`"
+    # A bar would end the cell of a table, and a backslash before it would be shown.
+    return f"<code>{escape(text).replace('|', '&#124;')}</code>" if "|" in text else f"`{text}`"
 
 
 def prose(text: str) -> str:

@@ -208,7 +208,9 @@ def test_reference_pages_show_their_signs(site: Path) -> None:
     settings = html.unescape((site / "reference" / "settings.html").read_text())
     assert "<td>>= 4000, <= 192000 Hz</td>" in settings
     assert "clean_*/<track>.wav" in settings
-    assert "\\" not in re.sub(r"<script.*?</script>", "", settings, flags=re.DOTALL)
+    commands = html.unescape((site / "reference" / "commands.html").read_text())
+    assert "<code>--schema [preset|experiment]</code>" in commands
+    assert "\\" not in re.sub(r"<script.*?</script>", "", settings + commands, flags=re.DOTALL)
 
 
 def test_site_loads_nothing_from_other_hosts(site: Path) -> None:

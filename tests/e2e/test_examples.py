@@ -36,7 +36,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path],
     def install(package: Path) -> Shell:
         # Its build tool is that of sepdash, which uv has kept; without it, uv fetches it.
         command = [
-            "uv",
+            os.environ.get("UV", "uv"),
             "pip",
             "install",
             "--quiet",
