@@ -40,9 +40,8 @@ TABLES = {
     "item_results": "The value of every validation item, as a JSON list, for each metric of an evaluation.",
     "clips": "Audio files and spectrograms kept of validation items.",
     "system": "CPU, memory and GPU use over time.",
-    "workers": "The workers that are alive, with their device and heartbeat.",
+    "workers": "The workers that are alive, with their device and process.",
     "run_needs": "What a run needs before it starts: a trained run, which it waits for, or a folder of weights. `checkpoint` is what the setting `key` was resolved to at the start.",
-    "requests": "Requests to running runs, such as to stop; a worker answers them.",
 }
 
 

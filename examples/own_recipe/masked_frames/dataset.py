@@ -19,7 +19,7 @@ class FramesDataset(OnExcerpts):
         folder = data.train if split == "train" else data.valid
         infos = scan_indexed(folder, setting=f"data.{split}")
         self._sources = make_sources(infos, data, setting=f"data.{split}", split=split)
-        self._excerpts = Excerpts([source.length for source in self._sources], config, split)
+        self._excerpts = Excerpts([source.length for source in self._sources], config, split=split)
         self.manifest = manifest_of(folder, infos)
 
     def item(self, epoch: int, index: int) -> np.ndarray:

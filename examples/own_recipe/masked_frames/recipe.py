@@ -92,7 +92,7 @@ class MaskedFrames:
         """Return sums and weights; the trainer adds them up over the update and divides once."""
         frames_BFN = log_spectrogram(batch.tensors["audio"])
         hidden_BN = batch.tensors["hidden"]
-        error_BN = self._error(model, frames_BFN, hidden_BN)
+        error_BN = self._error(model, frames_BFN, hidden_BN=hidden_BN)
         visible_BN = ~hidden_BN
         return StepOutput(
             loss_sum=(error_BN * hidden_BN).sum(),
@@ -107,7 +107,7 @@ class MaskedFrames:
             },
         )
 
-    def _error(self, model: nn.Module, frames_BFN: Tensor, hidden_BN: Tensor) -> Tensor:
+    def _error(self, model: nn.Module, frames_BFN: Tensor, *, hidden_BN: Tensor) -> Tensor:
         """Return (B, N), the mean squared error of each frame."""
         scale_F = (self._variance_F + 1e-3).rsqrt()
         x_BFN = (frames_BFN - self._mean_F[:, None]) * scale_F[:, None]
@@ -151,7 +151,8 @@ class MaskedFrames:
         for index in range(len(self._dataset("valid"))):
             batch = self.fetch("valid", MicroBatch((ItemDraw(0, index),))).to(device)
             hidden_BN = batch.tensors["hidden"]
-            error_BN = self._error(model, log_spectrogram(batch.tensors["audio"]), hidden_BN)
+            frames_BFN = log_spectrogram(batch.tensors["audio"])
+            error_BN = self._error(model, frames_BFN, hidden_BN=hidden_BN)
             losses.append(float((error_BN * hidden_BN).sum() / hidden_BN.sum().clamp(min=1)))
         return Evaluation(
             metrics={"val_loss": float(np.mean(losses))},
