@@ -1,33 +1,25 @@
 """The one training loop: step, log, save, evaluate, stop.
 
-Owns the order of events in a run and nothing else: an update runs in `engine.training.updates`, curves in
-`engine.training.curves`, evaluation in `engine.training.validator`, state on disk in `engine.training.state`. Of
-several processes (`engine.training.ranks`) all run the updates, and only the first does everything else.
+Owns the order of events in a run and nothing else: what the loop works with is made in `engine.training.prepared`,
+an update runs in `engine.training.updates`, curves in `engine.training.curves`, evaluation in
+`engine.training.validator`, state on disk in `engine.training.state`. Of several processes
+(`engine.training.ranks`) all run the updates, and only the first does everything else.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from time import perf_counter
 
 import torch
 
-from engine.batching.open_plan import open_plan
-from engine.batching.plan import Plan
-from engine.batching.report import plan_warnings
-from engine.checkpoints.files import Manifest, tidy
-from engine.checkpoints.find import newest_intact, require_same_run
-from engine.checkpoints.recipe_files import read_recipe_parts
-from engine.checkpoints.writer import CheckpointWriter
+from engine.checkpoints.files import Manifest
 from engine.config.counters import Counters
 from engine.config.schema import RunConfig
 from engine.config.span import Span
-from engine.data.reading.loader import Loader
 from engine.evaluation.clips import write_clips
 from engine.evaluation.result import Clip
 from engine.events import (
@@ -39,25 +31,15 @@ from engine.events import (
     Noticed,
     Observer,
     RunEnded,
-    RunStarted,
 )
-from engine.metrics.best import BestMetrics
-from engine.precision import backend_settings, place, resolve_device
-from engine.recipes.base import KeepsState, Recipe
-from engine.torch_random import seed_everything
-from engine.training.curves import SilentTelemetry, Telemetry
-from engine.training.ema import Ema
-from engine.training.initial_weights import load_initial_weights
-from engine.training.optimizer import FusedAdamW
+from engine.precision import backend_settings, resolve_device
+from engine.recipes.base import Recipe
 from engine.training.out_of_memory import Shortage
-from engine.training.ranks import Alone, Ranks, require_no_batch_norm, state_hash
-from engine.training.recipe_parts import OwnParts
-from engine.training.schedules import is_due, lr_factor, total_updates
-from engine.training.stages import Stages
-from engine.training.state import StateSaver, TrainingState
-from engine.training.updates import Updater
-from engine.training.validator import Validator, metric_unit
-from models.registry import count_parameters
+from engine.training.prepared import Parts, Setup, newest_checkpoint, prepared, run_stages
+from engine.training.ranks import Alone, Ranks
+from engine.training.schedules import is_due, lr_factor
+from engine.training.state import TrainingState
+from engine.training.validator import metric_unit
 
 _LOG = logging.getLogger(__name__)
 
@@ -88,19 +70,20 @@ class Trainer:
         device: torch.device | None = None,
         ranks: Ranks | None = None,
     ) -> None:
-        self._config = config
-        self._recipe = recipe
-        self._folder = folder / "checkpoints"
-        self._ranks = ranks or Alone()
-        self._leads = self._ranks.rank == 0
-        self._observers = list(observers) if self._leads else []
-        self._control = control
-        self._resume = resume
-        self._device = device or self._ranks.device or resolve_device(config.precision.device)
-        self._update = self._saved_at = 0
-        self._counters = Counters()
-        self._metrics: dict[str, float] = {}
-        self._new_best: list[str] = []
+        ranks = ranks or Alone()
+        self._setup = Setup(
+            config,
+            recipe,
+            folder=folder,
+            device=device or ranks.device or resolve_device(config.precision.device),
+            ranks=ranks,
+            control=control,
+            resume=resume,
+            emit=self._emit,
+        )
+        self._observers = list(observers) if self._setup.leads else []
+        # The model and all that moves with it, to look into afterwards; None until training begins.
+        self._state: TrainingState | None = None
 
     def fit(self, *, init_from: Path | None = None) -> RunEnded:
         """Train, and return how the run ended.
@@ -116,71 +99,97 @@ class Trainer:
             DoesNotFit: when a single item does not fit in memory.
             Interrupted: when only a new process can continue, from the last checkpoint.
         """
-        self._init_from = init_from
-        with backend_settings(self._config.precision):
-            self._found = self._newest()
-            reason = self._make_stages()
-            if reason is None:
-                return self._train()
-            ended = RunEnded("stopped", self._counters, reason=reason)
-            self._emit(ended)
-            return ended
+        setup = self._setup
+        with backend_settings(setup.config.precision):
+            newest = newest_checkpoint(setup)
+            results, reason = run_stages(setup, newest)
+            if reason is not None:
+                return _ended(setup, Counters(), reason=reason)
+            with prepared(setup, newest, results=results, init_from=init_from) as parts:
+                self._state = parts.state
+                return _Loop(setup, parts).run()
 
-    def _train(self) -> RunEnded:
-        with self._prepared():
-            reason = None
-            self._evaluate_initial()
-            while self._update < self._total:
-                reason = self._ranks.stop_reason(self._control.stop_reason())
-                if reason is not None:
-                    break
-                self._step()
-                self._log()
-                self._evaluate()
-                self._save()
-            return self._end(reason)
+    def _emit(self, event: Event) -> None:
+        for observer in tuple(self._observers):
+            try:
+                observer.on_event(event)
+            except Exception:  # noqa: BLE001  one of the three boundaries: a sink can't end a run
+                _LOG.exception("event sink failed and was disabled: %r", observer)
+                self._observers.remove(observer)
+
+
+class _Loop:
+    """The updates of a run, from where its parts start, and what happens between them."""
+
+    def __init__(self, setup: Setup, parts: Parts) -> None:
+        self._setup = setup
+        self._config = setup.config
+        self._emit = setup.emit
+        self._parts = parts
+        self._telemetry = parts.state.telemetry
+        self._counters = parts.start.counters
+        self._metrics: Mapping[str, float] = parts.start.metrics
+        self._saved_at = parts.start.counters.updates
+        self._new_best: list[str] = []
+
+    def run(self) -> RunEnded:
+        """Train until the last update, or until asked to stop."""
+        reason = None
+        self._evaluate_initial()
+        while self._counters.updates < self._parts.total:
+            reason = self._setup.ranks.stop_reason(self._setup.control.stop_reason())
+            if reason is not None:
+                break
+            self._step()
+            self._log()
+            self._evaluate()
+            self._save()
+        return self._end(reason)
 
     def _step(self) -> None:
-        size = self._plan.update_size(self._update)
-        batches = self._loader.update()
-        lr = self._peak_lr * lr_factor(self._config.schedule, self._counters, size=self._size)
-        self._update += 1
-        result = self._updater.run(self._update, batches, lr=lr, counters=self._counters)
+        parts, before = self._parts, self._counters
+        size = parts.plan.update_size(before.updates)
+        batches = parts.loader.update()
+        factor = lr_factor(self._config.schedule, before, size=parts.size)
+        lr = self._config.optimizer.lr * factor
+        result = parts.updater.run(before.updates + 1, batches, lr=lr, counters=before)
         if result.num_pieces != size.micro_batches:
             size = replace(size, micro_batches=result.num_pieces)
         self._telemetry.add(result, lr, size)
-        self._counters = self._counters + size
+        self._counters = before + size
         for shortage in result.shortages:
-            self._tell_shortage(shortage)
+            self._report_shortage(shortage)
 
     def _log(self) -> None:
         if self._telemetry.is_full():
             self._telemetry.flush()
-            self._tell_saved(self._writer.poll())
+            self._report_saved(self._parts.writer.poll())
 
     def _evaluate_initial(self) -> None:
         """Measure trained weights before the first update changes them."""
-        wanted = self._leads and self._config.validation.at_start
-        if wanted and self._config.init_from is not None and self._update == 0:
+        wanted = self._setup.leads and self._config.validation.at_start
+        if wanted and self._config.init_from is not None and self._counters.updates == 0:
             self._measure(whole=False)
             self._save_now(last=False)
 
     def _evaluate(self) -> None:
-        settings = self._config.validation
-        first = settings.at_start and self._update == 1 and self._config.init_from is None
+        settings, is_first = self._config.validation, self._counters.updates == 1
+        first = settings.at_start and is_first and self._config.init_from is None
         whole = settings.full_files and (self._is_last or self._is_due(settings.full_every))
         due = first or whole or self._is_last or self._is_due(settings.every)
-        if due and self._leads:
+        if due and self._setup.leads:
             self._measure(whole=whole)
 
     def _measure(self, *, whole: bool) -> None:
+        parts = self._parts
         self._telemetry.flush()
         started = perf_counter()
-        evaluation = self._validator.run(self._state.model, whole=whole)
-        self._updater.extras.require_other_names(evaluation.metrics)
+        evaluation = parts.validator.run(parts.state.model, whole=whole)
+        parts.updater.extras.require_other_names(evaluation.metrics)
         self._metrics = evaluation.metrics
-        self._new_best = self._state.best.update(evaluation.metrics)
-        units = {name: metric_unit(name, self._loss_unit) for name in evaluation.metrics}
+        self._new_best = parts.state.best.update(evaluation.metrics)
+        loss_unit = self._setup.recipe.loss_unit
+        units = {name: metric_unit(name, loss_unit) for name in evaluation.metrics}
         self._emit(
             Evaluated(
                 self._counters, evaluation.metrics, units=units, duration_s=perf_counter() - started,
@@ -194,7 +203,7 @@ class Trainer:
         if not clips:
             return
         try:
-            files = write_clips(self._folder.parent, self._update, clips=clips)
+            files = write_clips(self._setup.folder, self._counters.updates, clips=clips)
         except OSError as error:
             text = f"clips can't be written: {error}; training continues"
             self._emit(Noticed("warning", "clips-failed", message=text, counters=self._counters))
@@ -203,15 +212,16 @@ class Trainer:
 
     def _save(self) -> None:
         due = self._is_last or self._is_due(self._config.checkpoint.every)
-        if self._leads and (due or self._new_best):
+        if self._setup.leads and (due or self._new_best):
             self._save_now(last=due)
 
     def _save_now(self, *, last: bool) -> None:
+        parts, update = self._parts, self._counters.updates
         self._telemetry.flush()
-        self._tell_saved(self._writer.wait())
-        self._writer.submit(
-            self._saver.snapshot(
-                update=self._update,
+        self._report_saved(parts.writer.wait())
+        parts.writer.submit(
+            parts.saver.snapshot(
+                update=update,
                 counters=asdict(self._counters),
                 best=self._new_best,
                 last=last,
@@ -220,164 +230,31 @@ class Trainer:
         )
         self._new_best = []
         if last:
-            self._saved_at = self._update
+            self._saved_at = update
         self._telemetry.restart_clock()
 
     def _end(self, reason: str | None) -> RunEnded:
         self._telemetry.flush()
-        if self._leads and self._saved_at < self._update:
+        if self._setup.leads and self._saved_at < self._counters.updates:
             self._save_now(last=True)
-        self._tell_saved(self._writer.wait())
-        counters = self._counters
-        if reason is None:
-            ended = RunEnded("finished", counters, reason="all updates completed")
-        else:
-            ended = RunEnded("stopped", counters, reason=reason)
-        self._emit(ended)
-        return ended
-
-    def _make_stages(self) -> str | None:
-        """Make what comes before training; return why the run stops here, or None."""
-        stages = Stages(
-            self._recipe, self._config, folder=self._folder.parent, device=self._device,
-            ranks=self._ranks, control=self._control, emit=self._emit,
-        )  # fmt: skip
-        manifest = self._found
-        known = read_recipe_parts(manifest).stages if manifest is not None else {}
-        reason = stages.run(known, resume=self._resume)
-        self._results = stages.results
-        return reason
-
-    @contextmanager
-    def _prepared(self) -> Iterator[None]:
-        """Build everything, resume and emit `RunStarted`; stop readers and writer on exit."""
-        config = self._config
-        seed_everything(config.seed)
-        sizes = self._recipe.sizes("train")
-        num_valid = len(self._recipe.sizes("valid"))
-        ranks = self._ranks
-        self._plan = plan = open_plan(
-            config,
-            sizes,
-            manifest=self._recipe.manifest("train"),
-            rank=ranks.rank,
-            world=ranks.world,
-        )
-        self._size = plan.mean_size
-        self._total = total_updates(config.schedule.length, self._size)
-        self._peak_lr = config.optimizer.lr
-        self._loss_unit = self._recipe.loss_unit
-        self._build(plan)
-        self._resume_from(plan)
-        ranks.require_equal("their weights", partial(state_hash, self._state.model.state_dict()))
-        ranks.require_equal("the recipe's state", partial(state_hash, self._state.own.tensors()))
-        parameters = count_parameters(self._state.model)
-        with self._open_loader(plan) as self._loader, self._new_writer() as self._writer:
-            self._emit(
-                RunStarted(
-                    self._counters, self._total, resumed_from=self._update, device=self._where, num_parameters=parameters,
-                    num_train_items=len(sizes), num_valid_items=num_valid,
-                )
-            )  # fmt: skip
-            for text in plan_warnings(plan, sizes):
-                self._emit(Noticed("warning", "batch-plan", message=text, counters=self._counters))
-            self._telemetry.restart_clock()
-            yield
-
-    def _build(self, plan: Plan) -> None:
-        config, device = self._config, self._device
-        model = self._recipe.build_model()
-        if config.init_from is not None and self._found is None:
-            text = load_initial_weights(model, self._init_from, strict=config.init_strict)
-            self._emit(Noticed("info", "init-from", message=text))
-        model = place(model, config.precision, device=device)
-        model.train()
-        require_no_batch_norm(model, self._ranks)
-        ema = Ema(model, config.ema, self._size) if config.ema.enabled else None
-        optimizer = FusedAdamW(model, config.optimizer)
-        self._updater = Updater(
-            self._recipe, model, optimizer, config=config, device=device, ema=ema, ranks=self._ranks
-        )
-        self._telemetry = (Telemetry if self._leads else SilentTelemetry)(
-            config.logging, self._size, loss_unit=self._loss_unit, emit=self._emit,
-            metrics=self._updater.extras.units,
-        )  # fmt: skip
-        self._validator = Validator(self._recipe, config, device=device, ema=ema)
-        if isinstance(self._recipe, KeepsState):
-            self._recipe.start_state(model, device)
-        self._state = TrainingState(
-            model, optimizer, ema=ema, loss_scale=self._updater.loss_scale, telemetry=self._telemetry,
-            best=BestMetrics(config.checkpoint.best), limits=self._updater.limits,
-            own=OwnParts(self._recipe, self._results),
-        )  # fmt: skip
-        about = {
-            "config": config.to_dict(), "fingerprint": config.fingerprint, "plan": plan.hash,
-        }  # fmt: skip
-        self._saver = StateSaver(self._state, about)
-
-    def _resume_from(self, plan: Plan) -> None:
-        manifest = self._found
-        if manifest is None:
-            return
-        notes = require_same_run(manifest, config=self._config, plan_hash=plan.hash)
-        self._state.restore(manifest)
-        self._update = self._saved_at = manifest.updates
-        self._metrics = dict(manifest.values["metrics"])
-        counters = Counters.of(manifest.values["counters"])
-        # Checkpoints of earlier versions don't count epochs, which follow from the updates.
-        self._counters = replace(counters, epochs=self._size.epochs_in(counters.updates))
-        self._telemetry.start_at(self._counters)
-        for note in notes:
-            self._emit(Noticed("info", "replanned", message=note, counters=self._counters))
-
-    def _newest(self) -> Manifest | None:
-        """Return the checkpoint to resume from; the first rank tidies the folder for all ranks."""
-        if self._leads:
-            tidy(self._folder)
-        search = self._leads and self._resume
-        newest, problems = newest_intact(self._folder) if search else (None, [])
-        for problem in problems:
-            self._emit(Noticed("warning", "checkpoint-broken", message=f"{problem}; skipped"))
-        self._ranks.gather(None)
-        if self._resume and not self._leads:
-            newest, _ = newest_intact(self._folder)
-        return newest
-
-    def _open_loader(self, plan: Plan) -> Loader:
-        on_gpu = self._device.type == "cuda"
-        return Loader(
-            partial(self._recipe.fetch, "train"),
-            plan,
-            workers=self._config.batch.workers,
-            prefetch=self._config.batch.prefetch,
-            start_update=self._update,
-            background=on_gpu,
-            pin_memory=on_gpu,
-        )
-
-    def _new_writer(self) -> CheckpointWriter:
-        return CheckpointWriter(self._folder, keep_last=self._config.checkpoint.keep_last)
+        self._report_saved(self._parts.writer.wait())
+        return _ended(self._setup, self._counters, reason=reason)
 
     def _is_due(self, interval: Span | None) -> bool:
-        return interval is not None and is_due(interval, self._update, size=self._size)
-
-    @property
-    def _where(self) -> str:
-        """Where the run trains: the device, preceded by the number of processes if there are several."""
-        world = self._ranks.world
-        return str(self._device) if world == 1 else f"{world} x {self._device.type}"
+        update, size = self._counters.updates, self._parts.size
+        return interval is not None and is_due(interval, update, size=size)
 
     @property
     def _is_last(self) -> bool:
-        return self._update == self._total
+        return self._counters.updates == self._parts.total
 
-    def _tell_shortage(self, shortage: Shortage) -> None:
+    def _report_shortage(self, shortage: Shortage) -> None:
         counters, text, details = self._counters, shortage.message, shortage.details
         self._emit(
             Noticed("warning", "out-of-memory", message=text, counters=counters, details=details)
         )
 
-    def _tell_saved(self, manifests: Sequence[Manifest]) -> None:
+    def _report_saved(self, manifests: Sequence[Manifest]) -> None:
         for manifest in manifests:
             values = manifest.values
             self._emit(
@@ -387,10 +264,12 @@ class Trainer:
                 )
             )  # fmt: skip
 
-    def _emit(self, event: Event) -> None:
-        for observer in tuple(self._observers):
-            try:
-                observer.on_event(event)
-            except Exception:  # noqa: BLE001  one of the three boundaries: a sink can't end a run
-                _LOG.exception("event sink failed and was disabled: %r", observer)
-                self._observers.remove(observer)
+
+def _ended(setup: Setup, counters: Counters, *, reason: str | None) -> RunEnded:
+    """Report that the run is over, and return how; without a reason it has completed all updates."""
+    if reason is None:
+        ended = RunEnded("finished", counters, reason="all updates completed")
+    else:
+        ended = RunEnded("stopped", counters, reason=reason)
+    setup.emit(ended)
+    return ended

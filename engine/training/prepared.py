@@ -1,0 +1,283 @@
+"""What the loop of a run is built from: what is known from the start, and what is opened for it.
+
+Owns the order of the preparations: the checkpoint to resume from, stages, plan, model and state, resume, then
+readers and writer. `engine.training.trainer` owns what happens between them and after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from engine.batching.open_plan import open_plan
+from engine.batching.plan import Plan
+from engine.batching.report import plan_warnings
+from engine.checkpoints.files import Manifest, tidy
+from engine.checkpoints.find import newest_intact, require_same_run
+from engine.checkpoints.recipe_files import RecipeState, read_recipe_parts
+from engine.checkpoints.writer import CheckpointWriter
+from engine.config.counters import Counters, UpdateSize
+from engine.config.schema import RunConfig
+from engine.data.reading.loader import Loader
+from engine.events import Control, Event, Noticed, RunStarted
+from engine.metrics.best import BestMetrics
+from engine.precision import place
+from engine.recipes.base import KeepsState, Recipe
+from engine.torch_random import seed_everything
+from engine.training.curves import SilentTelemetry, Telemetry
+from engine.training.ema import Ema
+from engine.training.initial_weights import load_initial_weights
+from engine.training.optimizer import FusedAdamW
+from engine.training.ranks import Ranks, require_no_batch_norm, state_hash
+from engine.training.recipe_parts import OwnParts
+from engine.training.schedules import total_updates
+from engine.training.stages import Stages
+from engine.training.state import StateSaver, TrainingState
+from engine.training.updates import Updater
+from engine.training.validator import Validator
+from models.registry import count_parameters
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What is known of a run before anything is read.
+
+    Attributes:
+        config: the run.
+        recipe: the task.
+        folder: the run's folder.
+        device: where this process trains.
+        ranks: the processes that train together.
+        control: says whether to stop.
+        resume: continue from the newest intact checkpoint in `folder`, if any.
+        emit: sends an event to all observers.
+    """
+
+    config: RunConfig
+    recipe: Recipe
+    folder: Path
+    device: torch.device
+    ranks: Ranks
+    control: Control
+    resume: bool
+    emit: Callable[[Event], None]
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process evaluates, saves and reports."""
+        return self.ranks.rank == 0
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the run's checkpoints."""
+        return self.folder / "checkpoints"
+
+    @property
+    def where(self) -> str:
+        """Where the run trains: the device, preceded by the number of processes if there are several."""
+        world = self.ranks.world
+        return str(self.device) if world == 1 else f"{world} x {self.device.type}"
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where the loop starts: at zero, or where a checkpoint was saved."""
+
+    counters: Counters
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the loop works with.
+
+    Attributes:
+        plan: which items form which update.
+        size: the mean size of an update.
+        total: the number of updates of the run.
+        start: where the loop starts.
+        state: what moves during training, restored where the run resumes; holds model and telemetry.
+        updater: runs the updates.
+        validator: runs the evaluations.
+        saver: builds the saves.
+        loader: the batches, from the first update of the loop on.
+        writer: writes the saves.
+    """
+
+    plan: Plan
+    size: UpdateSize
+    total: int
+    start: Start
+    state: TrainingState
+    updater: Updater
+    validator: Validator
+    saver: StateSaver
+    loader: Loader
+    writer: CheckpointWriter
+
+
+def newest_checkpoint(setup: Setup) -> Manifest | None:
+    """Return the checkpoint to resume from; the first rank tidies the folder for all ranks."""
+    if setup.leads:
+        tidy(setup.checkpoints)
+    search = setup.leads and setup.resume
+    newest, problems = newest_intact(setup.checkpoints) if search else (None, [])
+    for problem in problems:
+        setup.emit(Noticed("warning", "checkpoint-broken", message=f"{problem}; skipped"))
+    setup.ranks.gather(None)
+    if setup.resume and not setup.leads:
+        newest, _ = newest_intact(setup.checkpoints)
+    return newest
+
+
+def run_stages(
+    setup: Setup, newest: Manifest | None
+) -> tuple[Mapping[str, RecipeState], str | None]:
+    """Run what comes before training; return its results by stage, and why the run stops here, or None.
+
+    Raises:
+        ResumeError: when a stage was saved by another config, or of other data.
+        CheckpointError: when a stage can't be saved.
+    """
+    stages = Stages(
+        setup.recipe, setup.config, folder=setup.folder, device=setup.device,
+        ranks=setup.ranks, control=setup.control, emit=setup.emit,
+    )  # fmt: skip
+    known = read_recipe_parts(newest).stages if newest is not None else {}
+    reason = stages.run(known, resume=setup.resume)
+    return stages.results, reason
+
+
+@contextmanager
+def prepared(
+    setup: Setup,
+    newest: Manifest | None,
+    *,
+    results: Mapping[str, RecipeState],
+    init_from: Path | None,
+) -> Iterator[Parts]:
+    """Build everything, resume and emit `RunStarted`; stop readers and writer on exit.
+
+    Args:
+        setup: the run.
+        newest: the checkpoint to resume from.
+        results: those of the stages.
+        init_from: the checkpoint that `config.init_from` leads to; a resumed run does without.
+
+    Raises:
+        InitError: when the weights of `init_from` do not fit the model.
+        CheckpointError: when `newest` does not match.
+        ResumeError: when config or data differ from those of `newest`.
+    """
+    config, recipe, ranks = setup.config, setup.recipe, setup.ranks
+    seed_everything(config.seed)
+    sizes = recipe.sizes("train")
+    num_valid = len(recipe.sizes("valid"))
+    manifest = recipe.manifest("train")
+    plan = open_plan(config, sizes, manifest=manifest, rank=ranks.rank, world=ranks.world)
+    size = plan.mean_size
+    total = total_updates(config.schedule.length, size)
+    model = _build_model(setup, newest, init_from=init_from)
+    updater, state = _build_state(setup, model, size=size, results=results)
+    validator = Validator(recipe, config, device=setup.device, ema=state.ema)
+    saver = _new_saver(setup, plan, state=state)
+    start = Start(Counters(), {})
+    if newest is not None:
+        start = _resume(setup, newest, plan=plan, size=size, state=state)
+    ranks.require_equal("their weights", partial(state_hash, state.model.state_dict()))
+    ranks.require_equal("the recipe's state", partial(state_hash, state.own.tensors()))
+    parameters = count_parameters(state.model)
+    first = start.counters.updates
+    with _open_loader(setup, plan, first=first) as loader, _open_writer(setup) as writer:
+        setup.emit(
+            RunStarted(
+                start.counters, total, resumed_from=first, device=setup.where, num_parameters=parameters,
+                num_train_items=len(sizes), num_valid_items=num_valid,
+            )
+        )  # fmt: skip
+        for text in plan_warnings(plan, sizes):
+            setup.emit(Noticed("warning", "batch-plan", message=text, counters=start.counters))
+        state.telemetry.restart_clock()
+        yield Parts(
+            plan, size, total=total, start=start, state=state, updater=updater, validator=validator,
+            saver=saver, loader=loader, writer=writer,
+        )  # fmt: skip
+
+
+def _build_model(setup: Setup, newest: Manifest | None, *, init_from: Path | None) -> nn.Module:
+    """Return the model on its device, with initial weights unless a checkpoint brings its own."""
+    config = setup.config
+    model = setup.recipe.build_model()
+    if config.init_from is not None and newest is None:
+        text = load_initial_weights(model, init_from, strict=config.init_strict)
+        setup.emit(Noticed("info", "init-from", message=text))
+    model = place(model, config.precision, device=setup.device)
+    model.train()
+    require_no_batch_norm(model, setup.ranks)
+    return model
+
+
+def _build_state(
+    setup: Setup, model: nn.Module, *, size: UpdateSize, results: Mapping[str, RecipeState]
+) -> tuple[Updater, TrainingState]:
+    """Return the updater of the model, and the state of a run that has just begun."""
+    config, recipe, device = setup.config, setup.recipe, setup.device
+    ema = Ema(model, config.ema, size) if config.ema.enabled else None
+    optimizer = FusedAdamW(model, config.optimizer)
+    updater = Updater(
+        recipe, model, optimizer, config=config, device=device, ema=ema, ranks=setup.ranks
+    )
+    telemetry = (Telemetry if setup.leads else SilentTelemetry)(
+        config.logging, size, loss_unit=recipe.loss_unit, emit=setup.emit, metrics=updater.extras.units,
+    )  # fmt: skip
+    if isinstance(recipe, KeepsState):
+        recipe.start_state(model, device)
+    state = TrainingState(
+        model, optimizer, ema=ema, loss_scale=updater.loss_scale, telemetry=telemetry,
+        best=BestMetrics(config.checkpoint.best), limits=updater.limits, own=OwnParts(recipe, results),
+    )  # fmt: skip
+    return updater, state
+
+
+def _resume(
+    setup: Setup, newest: Manifest, *, plan: Plan, size: UpdateSize, state: TrainingState
+) -> Start:
+    """Restore the state from a checkpoint; return where it was saved."""
+    notes = require_same_run(newest, config=setup.config, plan_hash=plan.hash)
+    state.restore(newest)
+    counters = Counters.of(newest.values["counters"])
+    # Checkpoints of earlier versions don't count epochs, which follow from the updates.
+    counters = replace(counters, epochs=size.epochs_in(counters.updates))
+    state.telemetry.start_at(counters)
+    for note in notes:
+        setup.emit(Noticed("info", "replanned", message=note, counters=counters))
+    return Start(counters, dict(newest.values["metrics"]))
+
+
+def _new_saver(setup: Setup, plan: Plan, *, state: TrainingState) -> StateSaver:
+    config = setup.config
+    about = {"config": config.to_dict(), "fingerprint": config.fingerprint, "plan": plan.hash}
+    return StateSaver(state, about)
+
+
+def _open_loader(setup: Setup, plan: Plan, *, first: int) -> Loader:
+    batch, on_gpu = setup.config.batch, setup.device.type == "cuda"
+    return Loader(
+        partial(setup.recipe.fetch, "train"),
+        plan,
+        workers=batch.workers,
+        prefetch=batch.prefetch,
+        start_update=first,
+        background=on_gpu,
+        pin_memory=on_gpu,
+    )
+
+
+def _open_writer(setup: Setup) -> CheckpointWriter:
+    return CheckpointWriter(setup.checkpoints, keep_last=setup.config.checkpoint.keep_last)
