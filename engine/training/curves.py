@@ -115,11 +115,11 @@ class Telemetry:
         first = self._update - len(self._pending) + 1
         self._update += count
         self._pending = np.concatenate([self._pending, rows])
-        self._tell_points(first, count / elapsed, audio_s_per_s=float(rows[:, 6].sum()) / elapsed)
+        self._emit_points(first, count / elapsed, audio_s_per_s=float(rows[:, 6].sum()) / elapsed)
         self.restart_clock()
         self._check_health(rows)
 
-    def _tell_points(self, first: int, updates_per_s: float, *, audio_s_per_s: float) -> None:
+    def _emit_points(self, first: int, updates_per_s: float, *, audio_s_per_s: float) -> None:
         rows = self._pending
         numbers = np.arange(first, first + len(rows))
         every = self._config.every
