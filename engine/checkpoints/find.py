@@ -1,8 +1,4 @@
-"""Finding and loading checkpoints: for a resume, and for applying a trained model.
-
-The layout of a run's `checkpoints` folder: `last-000123` directories hold everything a resume needs,
-`best-<metric>` directories hold the weights with the best value of a metric.
-"""
+"""Finding and loading checkpoints: for a resume, and for applying a trained model."""
 
 from __future__ import annotations
 
@@ -14,15 +10,15 @@ from typing import Any
 from torch import nn
 
 from engine.checkpoints.files import MODEL, CheckpointError, Manifest, read_manifest
-from engine.checkpoints.layout import MANIFEST
-from engine.checkpoints.writer import list_last
+from engine.checkpoints.layout import MANIFEST, choose_checkpoint, list_last
 from engine.config.errors import ConfigError
 from engine.config.loading import load_config
 from engine.config.schema import RunConfig
-from engine.metrics.best import best_checkpoint
 from models.registry import build_model
 
 _DEVICES = "precision.devices"
+# The command that applies a checkpoint of a recipe; those of installed packages have none.
+_COMMANDS = {"separation": "sepdash separate", "transducer": "sepdash transcribe"}
 
 
 class ResumeError(ValueError):
@@ -34,24 +30,14 @@ def find_checkpoint(path: Path) -> Path:
 
     Args:
         path: a checkpoint, a run's folder or its `checkpoints` folder; of several it is the one that
-            `engine.metrics.best.best_checkpoint` chooses.
+            `engine.checkpoints.layout.choose_checkpoint` chooses.
 
     Raises:
         CheckpointError: when there is none.
     """
-    for folder in (path, path / "checkpoints"):
-        if (folder / MANIFEST).is_file():
-            return folder
-        by_kind = {
-            place.name: read_manifest(place, verify=False).values.get("metrics", {})
-            for place in folder.glob("best-*")
-            if (place / MANIFEST).is_file()
-        }
-        if (kind := best_checkpoint(by_kind)) is not None:
-            return folder / kind
-        for newest in list_last(folder):
-            if (newest / MANIFEST).is_file():
-                return newest
+    chosen = choose_checkpoint(path)
+    if chosen is not None:
+        return chosen
     raise CheckpointError(
         f"{path} contains no checkpoint: expected a folder with {MANIFEST}, or the folder of a run "
         "that has saved a checkpoint"
@@ -67,10 +53,7 @@ def load_model(path: Path) -> tuple[RunConfig, nn.Module]:
     """
     manifest = read_manifest(find_checkpoint(path))
     config = config_of(manifest)
-    if config.recipe != "separation":
-        raise CheckpointError(
-            f"{manifest.folder} is a speech-recognition model; use `sepdash transcribe`"
-        )
+    require_recipe(manifest, config, "separation")
     model = build_model(
         config.model, channels=config.audio_data.channels, sources=config.num_sources
     )
@@ -90,6 +73,22 @@ def config_of(manifest: Manifest) -> RunConfig:
         raise CheckpointError(
             f"{manifest.folder}: its config is not valid in this version of sepdash: {error}"
         ) from None
+
+
+def require_recipe(manifest: Manifest, config: RunConfig, recipe: str) -> None:
+    """Check that a checkpoint is of the recipe that a command applies.
+
+    Raises:
+        CheckpointError: naming what it was trained for, and the command for that where there is one.
+    """
+    if config.recipe == recipe:
+        return
+    command = _COMMANDS.get(config.recipe)
+    advice = f"use `{command}`" if command else f"choose a run of the recipe {recipe!r}"
+    raise CheckpointError(
+        f"{manifest.folder} was trained for another task (recipe {config.recipe!r}, data.kind = "
+        f"{config.data.kind!r}); {advice}"
+    )
 
 
 def fill(model: nn.Module, manifest: Manifest) -> None:

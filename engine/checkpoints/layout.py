@@ -1,6 +1,7 @@
-"""Where checkpoints lie and what they say of themselves, for those who must not load torch.
+"""Where checkpoints lie, which of them is meant, and what they say of themselves; free of torch.
 
-Nothing is verified here; that is done by `engine.checkpoints.files`, when a checkpoint is used.
+A run's `checkpoints` folder has `last-000123` directories, which hold everything a resume needs, and
+`best-<metric>` directories, which hold the weights with the best value of a metric. Nothing is verified here; that is done by `engine.checkpoints.files`, when a checkpoint is used.
 """
 
 from __future__ import annotations
@@ -11,14 +12,55 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from engine.metrics.best import best_checkpoint
+
 MANIFEST = "manifest.json"
 CHECKPOINTS = "checkpoints"
+LAST = "last"
 
 
 def list_checkpoints(path: Path) -> list[Path]:
     """Return the checkpoints at `path`: itself, or those of a run's folder or its `checkpoints`."""
     places = [path, *sorted(path.glob("*/")), *sorted(path.glob(f"{CHECKPOINTS}/*/"))]
     return [place for place in places if (place / MANIFEST).is_file()]
+
+
+def list_last(folder: Path) -> list[Path]:
+    """Return the `last` checkpoints directly below `folder`, the newest first."""
+    numbered = []
+    for path in folder.glob(f"{LAST}-*"):
+        number = path.name.removeprefix(f"{LAST}-")
+        if number.isdecimal():
+            numbered.append((int(number), path))
+    return [path for _, path in sorted(numbered, reverse=True)]
+
+
+def choose_checkpoint(path: Path, *, kind: str | None = None) -> Path | None:
+    """Return the checkpoint meant by a folder; None when there is none.
+
+    Everyone who is given a run or its folder asks here, so that all mean the same checkpoint.
+
+    Args:
+        path: a checkpoint, a run's folder or its `checkpoints` folder.
+        kind: `last` or `best-<metric>`; None is `path` itself where it is a checkpoint, else the one that
+            `engine.metrics.best.best_checkpoint` chooses. Those without a manifest don't count; one
+            whose manifest is damaged does, and is refused when it is read.
+    """
+    if kind is None and (path / MANIFEST).is_file():
+        return path
+    for folder in (path, path / CHECKPOINTS):
+        best = {
+            place.name: _metrics(place)
+            for place in folder.glob("best-*")
+            if (place / MANIFEST).is_file()
+        }
+        last = [place for place in list_last(folder) if (place / MANIFEST).is_file()]
+        chosen = kind or best_checkpoint(best) or LAST
+        if chosen in best:
+            return folder / chosen
+        if chosen == LAST and last:
+            return last[0]
+    return None
 
 
 def trained_config(checkpoint: Path) -> dict[str, Any]:
@@ -40,6 +82,11 @@ def content_name(manifest: Mapping[str, Any]) -> str:
     """Return the name of the content that the values of a manifest list."""
     hashes = {name: entry["sha256"] for name, entry in manifest["files"].items()}
     return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _metrics(checkpoint: Path) -> dict[str, float]:
+    metrics = _values(checkpoint).get("metrics")
+    return metrics if isinstance(metrics, dict) else {}
 
 
 def _values(checkpoint: Path) -> dict[str, Any]:

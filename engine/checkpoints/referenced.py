@@ -6,8 +6,7 @@ from pathlib import Path
 
 from engine.checkpoints.files import CheckpointError
 from engine.checkpoints.find import find_checkpoint
-from engine.checkpoints.layout import CHECKPOINTS, MANIFEST, list_checkpoints
-from engine.checkpoints.writer import list_last
+from engine.checkpoints.layout import CHECKPOINTS, choose_checkpoint, list_checkpoints
 from engine.config.references import BEST, LAST
 
 
@@ -23,10 +22,8 @@ def checkpoint_of(folder: Path, which: str) -> Path:
     """
     if which == BEST:
         return find_checkpoint(folder)
-    below = folder / CHECKPOINTS
-    candidates = list_last(below) if which == LAST else [below / f"best-{which}"]
-    for candidate in candidates:
-        if (candidate / MANIFEST).is_file():
-            return candidate
-    names = ", ".join(place.name for place in list_checkpoints(below)) or "none"
+    chosen = choose_checkpoint(folder, kind=LAST if which == LAST else f"best-{which}")
+    if chosen is not None:
+        return chosen
+    names = ", ".join(place.name for place in list_checkpoints(folder / CHECKPOINTS)) or "none"
     raise CheckpointError(f"{folder} has no checkpoint {which!r}; it has {names}")

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from engine.checkpoints.files import Manifest, write_checkpoint
+from engine.checkpoints.layout import list_last
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +101,3 @@ class CheckpointWriter:
     def _prune(self) -> None:
         for folder in list_last(self._folder)[self._keep_last :]:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def list_last(folder: Path) -> list[Path]:
-    """Return the `last` checkpoints below `folder`, the newest first."""
-    numbered = []
-    for path in folder.glob("last-*"):
-        number = path.name.removeprefix("last-")
-        if number.isdecimal():
-            numbered.append((int(number), path))
-    return [path for _, path in sorted(numbered, reverse=True)]

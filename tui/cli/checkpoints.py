@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from engine.metrics.best import best_checkpoint
+from engine.checkpoints.layout import CHECKPOINTS, MANIFEST, choose_checkpoint, list_checkpoints
 from jobs.home import Home
 
 
@@ -16,15 +16,16 @@ def locate_checkpoint(home: Home, model: str, *, kind: str | None) -> Path:
     Args:
         home: where runs are.
         model: name or number of a run, or a folder: a checkpoint, or a run with checkpoints.
-        kind: which checkpoint of a run; None selects the best one.
+        kind: which checkpoint of a run (`last`, `best-<metric>`); None selects the best one.
 
     Raises:
         click.UsageError: when there is none.
     """
     folder = Path(model).expanduser()
-    holds_one = (folder / "manifest.json").is_file() or (folder / "checkpoints").is_dir()
-    if kind is None and holds_one:
-        return folder
+    if choose_checkpoint(folder) is not None or (folder / CHECKPOINTS).is_dir():
+        return _choose(folder, kind=kind, title=str(folder))
+    if "/" in model:
+        raise click.UsageError(f"{model} is not a checkpoint folder: it has no {MANIFEST}")
     return checkpoint_of_run(home, model, kind=kind)
 
 
@@ -32,18 +33,17 @@ def checkpoint_of_run(home: Home, model: str, *, kind: str | None) -> Path:
     """Return the folder of a run's checkpoint; raises what `locate_checkpoint` raises."""
     from jobs.store.reader import StoreReader
 
-    if "/" in model:
-        raise click.UsageError(f"{model} is not a checkpoint folder: it has no manifest.json")
     with StoreReader(home.store) as reader:
         run = reader.run(model)
-        # Records come newest first; reversed, the newest of several `last` wins.
-        by_kind = {item.kind: item for item in reversed(reader.checkpoints(run.id))}
+    title = f"run {run.name}"
+    return _choose(home.run_folder(run.id), kind=kind, title=title, state=f" (state: {run.state})")
+
+
+def _choose(folder: Path, *, kind: str | None, title: str, state: str = "") -> Path:
+    chosen = choose_checkpoint(folder, kind=kind)
+    if chosen is not None:
+        return chosen
     if kind is None:
-        kind = best_checkpoint({name: item.metrics for name, item in by_kind.items()})
-    elif kind not in by_kind:
-        have = ", ".join(by_kind) or "none"
-        raise click.UsageError(f"run {run.name} has no checkpoint {kind!r}; available: {have}")
-    if kind is None:
-        raise click.UsageError(f"run {run.name} has no checkpoint yet (state: {run.state})")
-    path = Path(by_kind[kind].path)
-    return path if path.is_absolute() else home.run_folder(run.id) / path
+        raise click.UsageError(f"{title} has no checkpoint yet{state}")
+    names = ", ".join(place.name for place in list_checkpoints(folder)) or "none"
+    raise click.UsageError(f"{title} has no checkpoint {kind!r}; available: {names}")

@@ -15,8 +15,8 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from engine.audio.log_mel import LogMel
-from engine.checkpoints.files import MODEL, CheckpointError, read_manifest
-from engine.checkpoints.find import config_of, fill, find_checkpoint
+from engine.checkpoints.files import MODEL, read_manifest
+from engine.checkpoints.find import config_of, fill, find_checkpoint, require_recipe
 from engine.config.speech import SpeechData
 from engine.data.files.audio_files import AudioInfo
 from engine.data.files.rates import check_rates, resampled_length
@@ -167,11 +167,7 @@ def load_transcriber(path: Path, device: torch.device) -> Transcriber:
     """
     manifest = read_manifest(find_checkpoint(path))
     config = config_of(manifest)
-    if config.recipe != "transducer":
-        raise CheckpointError(
-            f"{manifest.folder} is an audio-separation model (data.kind = "
-            f"{config.data.kind!r}); use `sepdash separate`"
-        )
+    require_recipe(manifest, config, "transducer")
     assert isinstance(config.data, SpeechData)
     assert isinstance(config.model, TransducerConfig)
     vocabulary = bytes(manifest.tensors(MODEL)["vocabulary"].tolist())

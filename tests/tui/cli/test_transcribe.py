@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -39,10 +40,9 @@ def test_the_child_gets_the_best_checkpoint_and_every_option(
     run = lab.run("one")
     for kind, wer in [("best-wer", 0.25), ("best-wer_ema", 0.125)]:
         name = kind.removeprefix("best-")
-        (tmp_path / kind).mkdir()
-        lab.writer.add_checkpoint(
-            run, kind, path=str(tmp_path / kind), updates=1, metrics={name: wer}, size_bytes=1
-        )
+        folder = lab.home.run_folder(run) / "checkpoints" / kind
+        folder.mkdir(parents=True)
+        (folder / "manifest.json").write_text(json.dumps({"metrics": {name: wer}}))
     commands = []
 
     def start(command, check):
@@ -55,7 +55,7 @@ def test_the_child_gets_the_best_checkpoint_and_every_option(
     assert command[1:4] == ["-P", "-m", "engine.programs.transcribe"]
     assert set(command[4:]) == {
         "--device=auto", "--beam=4", "--longest=8.0", "--confusions=10", "--json", "--",
-        str(tmp_path / "best-wer_ema"), sound,
+        str(lab.home.run_folder(run) / "checkpoints" / "best-wer_ema"), sound,
     }  # fmt: skip
 
 

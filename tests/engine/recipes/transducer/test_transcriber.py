@@ -185,9 +185,7 @@ def test_a_stream_is_printed_as_it_grows(streaming, checkpoint, tones, capsys):
 
 
 def test_models_of_the_other_task_are_refused_by_name(checkpoint, make_config, tmp_path, capsys):
-    with pytest.raises(
-        CheckpointError, match="is a speech-recognition model; use `sepdash transcribe`"
-    ):
+    with pytest.raises(CheckpointError, match=r"'speech'\); use `sepdash transcribe`"):
         load_model(checkpoint)
     config = make_config()
     model = open_recipe(config).build_model()
@@ -197,5 +195,5 @@ def test_models_of_the_other_task_are_refused_by_name(checkpoint, make_config, t
     soundfile.write(sound, np.zeros(800), 8_000)
     assert transcribe.main([str(other), str(sound), "--device", "cpu"]) == 2
     message = capsys.readouterr().err
-    assert "is an audio-separation model (data.kind = 'stems'); use `sepdash separate`" in message
+    assert "(recipe 'separation', data.kind = 'stems'); use `sepdash separate`" in message
     assert "Traceback" not in message
