@@ -53,7 +53,7 @@ def load_model(path: Path) -> tuple[RunConfig, nn.Module]:
     """
     manifest = read_manifest(find_checkpoint(path))
     config = config_of(manifest)
-    require_recipe(manifest, config, "separation")
+    require_recipe(manifest, config, recipe="separation")
     model = build_model(
         config.model, channels=config.audio_data.channels, sources=config.num_sources
     )
@@ -75,7 +75,7 @@ def config_of(manifest: Manifest) -> RunConfig:
         ) from None
 
 
-def require_recipe(manifest: Manifest, config: RunConfig, recipe: str) -> None:
+def require_recipe(manifest: Manifest, config: RunConfig, *, recipe: str) -> None:
     """Check that a checkpoint is of the recipe that a command applies.
 
     Raises:

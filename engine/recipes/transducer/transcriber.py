@@ -167,7 +167,7 @@ def load_transcriber(path: Path, device: torch.device) -> Transcriber:
     """
     manifest = read_manifest(find_checkpoint(path))
     config = config_of(manifest)
-    require_recipe(manifest, config, "transducer")
+    require_recipe(manifest, config, recipe="transducer")
     assert isinstance(config.data, SpeechData)
     assert isinstance(config.model, TransducerConfig)
     vocabulary = bytes(manifest.tensors(MODEL)["vocabulary"].tolist())
