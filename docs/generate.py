@@ -40,7 +40,11 @@ TABLES = {
     "item_results": "The value of every validation item, as a JSON list, for each metric of an evaluation.",
     "clips": "Audio files and spectrograms kept of validation items.",
     "system": "CPU, memory and GPU use over time.",
+<<<<<<< .merge_file_Cepd65
     "workers": "The workers that are alive, with their device and process.",
+=======
+    "workers": "The workers, with their device, process and current run.",
+>>>>>>> .merge_file_EHFvHk
     "run_needs": "What a run needs before it starts: a trained run, which it waits for, or a folder of weights. `checkpoint` is what the setting `key` was resolved to at the start.",
 }
 
@@ -129,25 +133,13 @@ def _settings_table(items: Sequence[SettingInfo]) -> list[str]:
         [
             f"`{item.key}`",
             item.type_name,
-            _code(_default(item)),
+            _code(item.default_text),
             prose(" ".join(filter(None, [item.bounds, item.unit]))),
             prose(item.help),
         ]
         for item in items
     ]
     return table(["Setting", "Type", "Default", "Allowed, unit", "What it does"], rows)
-
-
-def _default(item: SettingInfo) -> str:
-    if item.required:
-        return "required"
-    if item.default is None:
-        return "none"
-    if isinstance(item.default, bool):
-        return str(item.default).lower()
-    if isinstance(item.default, tuple):
-        return f"[{', '.join(map(str, item.default))}]"
-    return str(item.default) or '""'
 
 
 def presets_page() -> str:

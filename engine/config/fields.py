@@ -43,6 +43,19 @@ class SettingInfo:
     bounds: str
     refers_to_run: bool = False
 
+    @property
+    def default_text(self) -> str:
+        """The default as a table shows it."""
+        if self.required:
+            return "required"
+        if self.default is None:
+            return "none"
+        if isinstance(self.default, bool):
+            return str(self.default).lower()
+        if isinstance(self.default, tuple):
+            return f"[{', '.join(map(str, self.default))}]"
+        return str(self.default) or '""'
+
 
 def list_settings(kinds: Mapping[str, str] | None = None) -> list[SettingInfo]:
     """List the settings of a run, in schema order.

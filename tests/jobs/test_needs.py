@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
-import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,6 +22,7 @@ from jobs.store.writer import StoreWriter
 from jobs.submit import NewRun
 from jobs.worker.serve import serve
 from jobs.worker.supervisor import Child
+from tests.jobs.test_worker import worker
 
 FAKES = Path(__file__).parent / "fakes"
 COMMAND = (sys.executable, "-P", str(FAKES / "training.py"))
@@ -58,23 +55,6 @@ def drain(home: Home) -> tuple[int, list[str]]:
     said: list[str] = []
     count = serve(home, device="cpu", drain=True, echo=said.append, child=Child(COMMAND))
     return count, said
-
-
-@contextlib.contextmanager
-def worker(home: Home) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a worker in a process of its own."""
-    command = [sys.executable, "-P", str(FAKES / "worker.py"), str(home.root)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        with StoreReader(home.store) as reader:
-            for run in reader.runs():
-                if run.pid is not None:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.killpg(run.pid, signal.SIGKILL)
 
 
 def save_checkpoint(home: Home, run_id: int, name: str, content: str = "5") -> Path:

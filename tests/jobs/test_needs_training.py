@@ -11,49 +11,22 @@ from collections.abc import Callable
 
 import pytest
 
-from engine.config.loading import load_config
 from engine.config.schema import RunConfig
-from engine.data.synthetic import write_dataset
 from jobs import submit
 from jobs.home import Home
 from jobs.store.reader import StoreReader
 from jobs.store.records import RunRecord
+from tests.jobs.small_training import WORKER, small_config
 
 pytestmark = pytest.mark.slow
 
 UPDATES = 40
 DEADLINE_S = 200.0
-WORKER = """
-import sys
-from pathlib import Path
-from jobs.home import Home
-from jobs.worker.serve import serve
-sys.exit(serve(Home(Path(sys.argv[1])), device="cpu", drain=True))
-"""
 
 
 @pytest.fixture(scope="module")
 def small_run(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
-    """A run of seconds on synthetic audio."""
-    folder = tmp_path_factory.mktemp("audio")
-    write_dataset(folder, tracks=2, duration_s=4.0)
-    data = {
-        "kind": "bandwidth", "train": str(folder / "train"), "valid": str(folder / "valid"),
-        "rate_hz": 8000, "segment_s": 0.5, "input_rates_hz": [2000, 4000],
-    }  # fmt: skip
-    return load_config(
-        {
-            "data": data,
-            "model": {"kind": "audio_unet", "width": 4},
-            "batch": {"items": 2, "micro_batch": 2},
-            "loss": {"windows": [256, 64]},
-            "schedule": {"length": f"{UPDATES} updates"},
-            "precision": {"threads": 1, "device": "cpu"},
-            "validation": {"every": "20 updates", "max_items": 2},
-            "checkpoint": {"every": "10 updates"},
-            "logging": {"flush_s": 0.05},
-        }
-    )
+    return small_config(tmp_path_factory.mktemp("audio"), UPDATES)
 
 
 def run_of(home: Home, run_id: int) -> RunRecord:

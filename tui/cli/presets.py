@@ -18,7 +18,7 @@ from tui.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from engine.config.fields import SettingInfo
+    pass
 
 _EXAMPLES = """\b
 Examples:
@@ -164,22 +164,10 @@ def _print_settings(*, as_json: bool) -> None:
         [
             item.key,
             item.type_name,
-            _default(item),
+            item.default_text,
             " ".join(filter(None, [item.bounds, item.unit])),
             item.help,
         ]
         for item in settings
     ]
     print_table(["SETTING", "TYPE", "DEFAULT", "BOUNDS", "DESCRIPTION"], rows)
-
-
-def _default(item: SettingInfo) -> str:
-    if item.required:
-        return "required"
-    if item.default is None:
-        return "none"
-    if isinstance(item.default, bool):
-        return str(item.default).lower()
-    if isinstance(item.default, tuple):
-        return f"[{', '.join(map(str, item.default))}]"
-    return str(item.default)
