@@ -40,11 +40,7 @@ TABLES = {
     "item_results": "The value of every validation item, as a JSON list, for each metric of an evaluation.",
     "clips": "Audio files and spectrograms kept of validation items.",
     "system": "CPU, memory and GPU use over time.",
-<<<<<<< .merge_file_Cepd65
     "workers": "The workers that are alive, with their device and process.",
-=======
-    "workers": "The workers, with their device, process and current run.",
->>>>>>> .merge_file_EHFvHk
     "run_needs": "What a run needs before it starts: a trained run, which it waits for, or a folder of weights. `checkpoint` is what the setting `key` was resolved to at the start.",
 }
 
