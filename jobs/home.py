@@ -9,6 +9,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from models.user_paths import expanded
+
 
 @dataclass(frozen=True, slots=True)
 class Home:
@@ -24,7 +26,7 @@ class Home:
         if root is None:
             base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
             root = Path(base) / "sepdash"
-        return cls(Path(root).expanduser().absolute())
+        return cls(expanded(root).absolute())
 
     @property
     def store(self) -> Path:

@@ -127,7 +127,10 @@ def _find(connection: sqlite3.Connection, reference: Reference) -> _Needed:
 
 
 def _check_folder(folder: Path, config: RunConfig, *, reference: Reference) -> None:
-    saved = list_checkpoints(folder)
+    try:
+        saved = list_checkpoints(folder)
+    except OSError as error:
+        raise _refusal(reference, f"{folder} can't be read: {error.strerror}") from None
     if not saved:
         raise _refusal(
             reference,

@@ -12,7 +12,9 @@ the standard library is imported here, and a part must not import torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -61,9 +63,10 @@ def find_plugins(
         try:
             if point.name in seen:
                 raise ValueError(f"the name {point.name!r} is taken already")
-            part = accept(point, point.load())
-        except Exception as error:  # noqa: BLE001 another package's code may raise anything
-            broken[point.name] = f"{_source(point)}: {str(error) or type(error).__name__}"
+            with _apart():
+                part = accept(point, point.load())
+        except (Exception, SystemExit) as error:  # noqa: BLE001 another package's code may raise anything
+            broken[point.name] = f"{_source(point)}: {_line(error)}"
         else:
             seen.add(point.name)
             parts[point.name] = part
@@ -91,8 +94,9 @@ def load_target(target: str) -> Any:
     check_target(target, "a target")
     module, _, name = target.partition(":")
     try:
-        value = getattr(import_module(module), name, None)
-    except Exception as error:
+        with _apart():
+            value = getattr(import_module(module), name, None)
+    except (Exception, SystemExit) as error:
         raise ValueError(
             f"{target} can't be imported ({type(error).__name__}: {error}); repair or remove the "
             "package that provides it"
@@ -102,6 +106,13 @@ def load_target(target: str) -> Any:
     return value
 
 
+@contextmanager
+def _apart() -> Iterator[None]:
+    """Keep what another package prints while it is imported out of the answer of a command."""
+    with redirect_stdout(sys.stderr):
+        yield
+
+
 @cache
 def _installed() -> Any:
     """Return all entry points, of a type that changed with Python 3.12; `select` gives a group.
@@ -109,6 +120,12 @@ def _installed() -> Any:
     Reading them takes 15 ms, whichever group is asked for.
     """
     return entry_points()
+
+
+def _line(error: BaseException) -> str:
+    """Return the message of an error in one line, without characters that control a terminal."""
+    text = "".join(filter(str.isprintable, " ".join(str(error).split())))
+    return text or type(error).__name__
 
 
 def _source(point: EntryPoint) -> str:

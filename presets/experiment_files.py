@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from models.user_paths import expanded
 from presets.catalogue import (
     EXPERIMENTS,
     SHIPPED,
@@ -70,7 +71,7 @@ class ExperimentFiles:
         """
         if name_or_path in self._paths:
             return _opened(name_or_path, self._paths[name_or_path])
-        path = Path(name_or_path).expanduser()
+        path = expanded(name_or_path)
         if path.suffix == ".toml" or path.is_file():
             return _opened(path.stem, path)
         close = difflib.get_close_matches(name_or_path, self._paths, n=1)

@@ -29,6 +29,8 @@ def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
             afresh = _starts_afresh(key, below, top=value)
             result[key] = _afresh(key, below, top=value) if afresh else merge(below, value)
         else:
+            # Last in the section: of two names of one setting the later counts (old_names).
+            result.pop(key, None)
             result[key] = deepcopy(value)
     return result
 

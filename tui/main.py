@@ -61,8 +61,12 @@ def _usage(error: click.UsageError) -> str:
 def _complain(message: str, error: Exception) -> int:
     if os.environ.get("SEPDASH_TRACEBACK") == "1":
         raise error
-    lines = message.splitlines()
-    text = message if len(lines) < 2 else f"{len(lines)} problems:\n  " + "\n  ".join(lines)
+    # Here, since most commands say nothing through it and start faster without.
+    from tui.reports.formats import clean
+
+    # A message repeats what it complains of, which must not control the terminal.
+    lines = [clean(line) for line in message.split("\n") if line]
+    text = "".join(lines) if len(lines) < 2 else f"{len(lines)} problems:\n  " + "\n  ".join(lines)
     sys.stderr.write(f"sepdash: {text}\n")
     return _USER_ERROR
 

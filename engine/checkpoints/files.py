@@ -123,7 +123,7 @@ def read_manifest(folder: Path, *, verify: bool = True) -> Manifest:
         intact = signature == _signed(values)["signature"]
     except FileNotFoundError:
         raise CheckpointError(f"{folder} is not a checkpoint: {MANIFEST} is missing") from None
-    except (ValueError, KeyError, AttributeError, OSError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, OSError) as error:
         raise CheckpointError(f"{folder / MANIFEST} is damaged: {error!r}") from None
     if not intact:
         raise CheckpointError(f"{folder / MANIFEST} is damaged: its signature does not match")

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from engine.config.fields import RUN_REFERENCE
 from engine.config.loading import load_config
 from engine.config.schema import RunConfig
+from models.user_paths import expanded
 
 BEST, LAST = "best", "last"
 
@@ -39,7 +40,7 @@ class Reference:
     def folder(self) -> Path | None:
         """The folder it names, absolute; None where it names a run."""
         if "/" in self.text or self.text.startswith((".", "~")):
-            return Path(self.text).expanduser().absolute()
+            return expanded(self.text).absolute()
         return None
 
     @property

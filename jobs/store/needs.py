@@ -10,7 +10,7 @@ Standard library only, for the reader.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from jobs.store.records import NeedRecord, Wait
 
@@ -121,16 +121,23 @@ def dependents(connection: sqlite3.Connection, run_id: int) -> dict[int, str]:
 def circle(connection: sqlite3.Connection, run_ids: Collection[int]) -> list[int]:
     """Return runs that need each other in a circle, reached from one of `run_ids`; or none."""
     sql = "SELECT needed FROM run_needs WHERE run = ? AND needed IS NOT NULL ORDER BY key"
+
+    def needed_by(run: int) -> Iterator[int]:
+        return iter([needed for (needed,) in connection.execute(sql, (run,))])
+
     clear: set[int] = set()
-
-    def walk(run: int, path: list[int]) -> list[int]:
-        if run in path:
-            return path[path.index(run) :]
-        if run not in clear:
-            for (needed,) in connection.execute(sql, (run,)).fetchall():
-                if ring := walk(needed, [*path, run]):
-                    return ring
-            clear.add(run)
-        return []
-
-    return next((ring for run in run_ids if (ring := walk(run, []))), [])
+    for start in run_ids:
+        # The way from `start` to here, with what is still to be followed; chains may be long.
+        way = {start: needed_by(start)}
+        while way:
+            here, ahead = next(reversed(way.items()))
+            run = next(ahead, None)
+            if run is None:
+                clear.add(here)
+                del way[here]
+            elif run in way:
+                path = list(way)
+                return path[path.index(run) :]
+            elif run not in clear:
+                way[run] = needed_by(run)
+    return []

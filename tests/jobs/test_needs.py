@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import sqlite3
 import sys
 import time
 from collections.abc import Callable
@@ -15,7 +17,7 @@ from jobs import submit
 from jobs.child.needs import NeedError, checkpoints_needed
 from jobs.home import Home
 from jobs.store.errors import StateError
-from jobs.store.needs import in_vain
+from jobs.store.needs import circle, in_vain
 from jobs.store.reader import StoreReader
 from jobs.store.records import NeedRecord, RunRecord, Wait
 from jobs.store.writer import StoreWriter
@@ -181,6 +183,8 @@ def test_references_that_lead_nowhere_are_refused_and_nothing_is_queued(home, en
         "base-1@": "expected a run's name or id, or a checkpoint folder",
         "self": "run self can't need itself; name another run",
         f"{home.root}/nowhere": "nowhere holds no checkpoint",
+        "~nobody-here/run": "/~nobody-here/run holds no checkpoint",
+        f"{home.root}/{'long' * 99}": "can't be read: File name too long",
     }
     for text, message in refused.items():
         with pytest.raises(ConfigError) as error:
@@ -221,6 +225,17 @@ def test_runs_queued_together_may_need_each_other_but_not_in_a_circle(home, make
     with StoreWriter(home.store) as store:
         assert store.claim(0) == ids[1]
         assert store.claim(0) is None
+
+
+def test_a_chain_of_runs_may_be_long():
+    end = 3000
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("CREATE TABLE run_needs (run INTEGER PRIMARY KEY, key, needed INTEGER)")
+        insert = "INSERT INTO run_needs VALUES (?, 'init_from', ?)"
+        connection.executemany(insert, [(run, run - 1) for run in range(2, end + 1)])
+        assert circle(connection, [end]) == []
+        connection.execute(insert, (1, end - 1))
+        assert circle(connection, [end]) == list(range(end - 1, 0, -1))
 
 
 def test_a_later_run_of_the_same_name_is_not_meant(home, enqueue):

@@ -111,3 +111,26 @@ def test_the_command_line_lists_them_and_doctor_names_what_is_broken(packages: A
     assert "demo was left out: package toy-task: the name 'demo' is taken" in checks[2]["text"]
     (found,) = [item for item in report if (item["area"], item["name"]) == ("presets", "found")]
     assert "2 of toy-task" in found["text"]
+
+
+PRESETS = ("-m", "tui.main", "presets")
+NOISY = {
+    "prints": "print('not an answer')",
+    "leaves": "import sys; print('not an answer'); sys.exit('no licence')",
+    "raises": r"raise OSError('one line\n and \x1b[31mred')",
+}
+
+
+@pytest.mark.parametrize("group", ["sepdash.presets", "sepdash.models", "sepdash.recipes"])
+def test_a_package_that_prints_or_leaves_when_it_is_imported_disturbs_no_answer(site, group):
+    """The standard output of a command is its answer, which may be JSON."""
+    for name, text in NOISY.items():
+        site.install(name, {group: {name: f"{name}_module:part"}}, {f"{name}_module.py": text})
+    assert "demo/baseline" in [row["name"] for row in json.loads(site.start(*PRESETS, "--json"))]
+    settings = json.loads(site.start(*PRESETS, "--settings", "--json"))
+    assert "seed" in [row["key"] for row in settings]
+
+    report = site.start("-m", "tui.main", "doctor", code=1)
+    assert "leaves was left out: package leaves: no licence\n" in report
+    assert "raises was left out: package raises: one line and red\n" in report.replace("[31m", "")
+    assert "\x1b" not in report

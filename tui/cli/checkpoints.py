@@ -8,6 +8,7 @@ import click
 
 from engine.checkpoints.layout import CHECKPOINTS, MANIFEST, choose_checkpoint, list_checkpoints
 from jobs.home import Home
+from models.user_paths import expanded
 
 
 def locate_checkpoint(home: Home, model: str, *, kind: str | None) -> Path:
@@ -21,7 +22,7 @@ def locate_checkpoint(home: Home, model: str, *, kind: str | None) -> Path:
     Raises:
         click.UsageError: when there is none.
     """
-    folder = Path(model).expanduser()
+    folder = expanded(model)
     if choose_checkpoint(folder) is not None or (folder / CHECKPOINTS).is_dir():
         return _choose(folder, kind=kind, title=str(folder))
     if "/" in model:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from jobs.home import Home
+from models.user_paths import expanded
 from tui.cli.common import json_option, print_json, print_table, run_argument, with_home
 from tui.reports import formats
 
@@ -46,7 +47,7 @@ def clips(run: str, *, newest: bool, out: Path | None, as_json: bool, home: Home
         clips = [clip for clip in clips if clip.updates in (0, last)]
     folder = home.run_folder(record.id)
     if out is not None and clips:
-        _export(record, clips, folder=folder, out=out.expanduser())
+        _export(record, clips, folder=folder, out=expanded(out))
     if as_json:
         print_json(clips)
     elif not clips:

@@ -10,6 +10,7 @@ import click
 from engine.config.old_names import current_clock
 from engine.metrics.registry import BUILT_IN, metric_of
 from jobs.home import Home
+from models.user_paths import expanded
 from tui.cli.common import complete_run, json_option, print_json, with_home
 from tui.reports import formats
 
@@ -142,6 +143,6 @@ def _write(file: Path, text: str) -> None:
         click.echo(text, nl=False)
         return
     try:
-        file.expanduser().write_text(text)
+        expanded(file).write_text(text)
     except OSError as error:
         raise click.UsageError(f"{file} can't be written: {error.strerror}") from None

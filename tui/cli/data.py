@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from jobs.home import Home
+from models.user_paths import expanded
 from tui.cli.common import json_option, note_new_names, plain, print_json, with_home
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def _survey(
     from engine.data.kinds import survey_data
 
     progress = _show_progress if sys.stderr.isatty() else None
-    folder = Path(target).expanduser().absolute()
+    folder = expanded(target).absolute()
     if not folder.exists():
         from engine.config.overrides import config_with
         from presets.catalogue import Catalogue, PresetError
@@ -196,7 +197,7 @@ def index(folder: Path, *, manifest: Path | None, hashes: bool, verify: bool) ->
     """Write a manifest of the audio files in a folder, or list changes since it was written."""
     from engine.data.files.index import index_changes, make_index, read_index, write_index
 
-    folder = folder.expanduser().absolute()
+    folder = expanded(folder).absolute()
     path = manifest or folder / _INDEX_NAME
     if not verify:
         entries = make_index(folder, hashes=hashes)
@@ -237,7 +238,7 @@ def digits(folder: Path, *, out: Path, utterances: int, num_valid: int, seed: in
     """
     from engine.data.speech.digit_strings import build_digit_strings
 
-    folder, out = folder.expanduser().absolute(), out.expanduser().absolute()
+    folder, out = expanded(folder).absolute(), expanded(out).absolute()
     show = sys.stderr.isatty()
 
     def progress(done: int, total: int) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from engine.metrics.registry import metric_of
+from models.user_paths import expanded
 
 if TYPE_CHECKING:
     from jobs.comparison.compare import Comparison
@@ -56,7 +57,7 @@ def draw(comparison: Comparison, file: Path) -> None:
         chart.set_axis_off()
     axes[0].legend(loc="best", fontsize="small")
     try:
-        figure.savefig(file.expanduser())
+        figure.savefig(expanded(file))
     except OSError as error:
         raise click.UsageError(f"{file} can't be written: {error.strerror}") from None
 

@@ -17,6 +17,7 @@ from engine.data.files.audio_files import AudioInfo, check_ends
 from engine.data.files.headers import scan_indexed
 from engine.data.files.rates import check_policy
 from models.settings import Section
+from models.user_paths import expanded
 
 AnyData = TypeVar("AnyData", bound=Section)
 # (settings, folder, setting that names it) -> headers of the files of the folder that a run uses.
@@ -54,15 +55,13 @@ def check_audio(data: AudioData, *, files: Files, check: Check | None = None) ->
 
 def with_absolute_paths(data: AnyData) -> AnyData:
     """Return the settings with `~` and relative paths resolved; the files need not be there."""
-    absolute = {
-        name: value.expanduser().absolute() for name, value in data if isinstance(value, Path)
-    }
+    absolute = {name: expanded(value).absolute() for name, value in data if isinstance(value, Path)}
     return data.model_copy(update=absolute)
 
 
 def audio_warnings(data: AudioData) -> list[str]:
     """Return warnings about data that is allowed but probably a mistake: validation on training audio."""
-    train, valid = data.train.expanduser().resolve(), data.valid.expanduser().resolve()
+    train, valid = expanded(data.train).resolve(), expanded(data.valid).resolve()
     if data.splits_by_name or not (valid.is_relative_to(train) or train.is_relative_to(valid)):
         return []
     return [

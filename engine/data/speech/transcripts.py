@@ -18,6 +18,7 @@ from engine.config.errors import DataError, Problem, nearest
 from engine.config.speech import SpeechData
 from engine.data.files.audio_files import AudioInfo, probe
 from engine.text.normalise import normalise, strangers
+from models.user_paths import expanded
 
 TRANSCRIPT = ".trans.txt"
 _KEYS = ("path", "start", "duration", "text")
@@ -193,7 +194,7 @@ def _rows(path: Path, bad_rows: list[str]) -> Iterator[_Row]:
         else:
             start_s, duration_s = float(values.get("start", 0.0)), values.get("duration")
             duration_s = None if duration_s is None else float(duration_s)
-            audio = folder / Path(values["path"]).expanduser()
+            audio = folder / expanded(values["path"])
             yield _Row(place, audio, text=values["text"], start_s=start_s, duration_s=duration_s)
 
 

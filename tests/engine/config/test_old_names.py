@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from engine.config.counters import Counters
 from engine.config.loading import load_config
 from engine.config.overrides import config_with
 from engine.config.span import Span
+from presets.merging import merge
 
 VALUES: dict[str, Any] = {
     "data": {"kind": "denoise", "train": "a", "valid": "b", "noise": "c"},
@@ -122,6 +124,14 @@ def test_clips_are_read_by_their_old_name() -> None:
 def test_of_both_names_the_later_one_counts(section: dict[str, int], clips: int) -> None:
     """Files laid over one another keep the order in which their settings came."""
     assert load_config({**VALUES, "validation": section}).validation.clips == clips
+
+
+@pytest.mark.parametrize("names", [*itertools.product(("samples", "clips"), repeat=3)])
+def test_of_three_files_the_last_one_counts_whichever_name_it_uses(names: tuple[str, ...]) -> None:
+    values: dict[str, Any] = VALUES
+    for number, name in enumerate(names, 1):
+        values = merge(values, {"validation": {name: number}})
+    assert load_config(values).validation.clips == 3
 
 
 def test_an_option_in_new_words_changes_a_preset_in_old_ones() -> None:

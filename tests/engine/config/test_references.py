@@ -88,3 +88,9 @@ def test_weights_of_another_kind_of_model_or_recipe_are_known_not_to_fit():
     )
     lenient = load_config({**VALUES, "init_strict": False})
     assert why_weights_do_not_fit(lenient, other) == ""
+
+
+def test_the_home_of_nobody_is_a_folder_that_does_not_exist():
+    assert str(Reference("init_from", "~nobody-here/x", only_at_start=True).folder).endswith(
+        "/~nobody-here/x"
+    )

@@ -242,3 +242,35 @@ def test_follow_ends_with_the_run(spawn, lab) -> None:
     lab.writer.move(run, "finished", ["running"], ended_at=time.time())
     out, err = process.communicate(timeout=30)
     assert (out, err, process.returncode) == ("three\n", "", 0)
+
+
+def test_a_message_does_not_control_the_terminal(sepdash) -> None:
+    answer = sepdash("presets", "a\x1b[31mb\x07\rc")
+    assert answer.code == 2
+    assert answer.err.isprintable() or answer.err.rstrip("\n").isprintable()
+
+    several = sepdash("enqueue", "demo/baseline", "--set", "x\x1b[2J=1", "--set", "y\r=1")
+    assert several.err.startswith("sepdash: 2 problems:\n  ")
+    assert all(line.isprintable() for line in several.err.splitlines())
+
+
+def test_the_home_folder_of_nobody_does_not_exist(sepdash) -> None:
+    for words in (
+        ["sweep", "~nobody-here/x.toml"],
+        ["separate", "~nobody-here/x", __file__, "-o", "out"],
+    ):
+        answer = sepdash(*words)
+        assert answer.code == 2
+        assert "Traceback" not in answer.err
+        assert "~nobody-here/x" in answer.err
+
+
+def test_paths_of_people_are_expanded_in_one_place(repository: Path) -> None:
+    """`Path.expanduser` raises what no caller expects where nobody has that name."""
+    users = [
+        file.relative_to(repository).as_posix()
+        for package in ("tui", "jobs", "engine", "models", "presets")
+        for file in (repository / package).rglob("*.py")
+        if ".expanduser(" in file.read_text()
+    ]
+    assert users == ["models/user_paths.py"]
