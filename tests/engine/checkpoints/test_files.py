@@ -94,6 +94,14 @@ def test_any_flipped_bit_is_noticed(tmp_path, name):
         read_manifest(tmp_path / "last-000003")
 
 
+@pytest.mark.parametrize("text", ["", "null", "[1]", "3", '"x"', "{}", '{"signature": 1}'])
+def test_a_manifest_that_is_another_value_of_json_is_damaged(tmp_path, text):
+    _write(tmp_path / "last-000003")
+    (tmp_path / "last-000003" / "manifest.json").write_text(text)
+    with pytest.raises(CheckpointError, match="is damaged"):
+        read_manifest(tmp_path / "last-000003")
+
+
 def test_a_cut_or_missing_file_is_noticed(tmp_path):
     _write(tmp_path / "last-000003")
     path = tmp_path / "last-000003" / "model.safetensors"
