@@ -112,6 +112,8 @@ def for_files(node: Any) -> Any:
                 pass
             case "unit" if value:
                 result["x-unit"] = value
+            case "refers_to" | "only_at_start":
+                result[f"x-{key.replace('_', '-')}"] = value
             case "title" | "required" | "discriminator" | "unit":
                 pass
             case "default" | "enum" | "const" | "examples":

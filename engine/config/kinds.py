@@ -47,8 +47,8 @@ _PLUGINS: Mapping[str, tuple[Plugins[Any], ...]] = {
     "loss": (find_plugins(losses.GROUP, losses.accept_loss, taken=_LOSSES),),
 }
 for _section, _known in (("data", _DATA), ("model", _MODELS), ("loss", _LOSSES)):
-    for _found in _PLUGINS[_section]:
-        _known.update(_found.parts)
+    for _plugins in _PLUGINS[_section]:
+        _known.update(_plugins.parts)
 
 if TYPE_CHECKING:
     AnyData = DataSettings

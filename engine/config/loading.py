@@ -127,7 +127,8 @@ def _count(number: int, kind: str) -> str:
 
 def _plain(message: str, value: Any) -> str:
     text = message[0].lower() + message[1:] if message else "is wrong"
-    return text if isinstance(value, Mapping) else f"{text}, found {value!r}"
+    is_named = isinstance(value, Mapping) or text.startswith(repr(value))
+    return text if is_named else f"{text}, found {value!r}"
 
 
 def _without_tags(location: tuple[int | str, ...], values: Mapping[str, Any]) -> list[str]:

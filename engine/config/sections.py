@@ -15,7 +15,7 @@ from models.settings import Section, setting
 def _is_target(name: str) -> str:
     names = target_names()
     if name not in names:
-        raise ValueError(f"expected one of {', '.join(names)}{nearest(name, names)}")
+        raise ValueError(f"{name!r} is not one of {', '.join(names)}{nearest(name, names)}")
     return name
 
 

@@ -39,7 +39,7 @@ def checkpoints_needed(home: Home, run_id: int, *, note: bool) -> dict[str, Path
         if need.checkpoint:
             folder = _as_before(need, home.run_folder(run_id))
         else:
-            folder = _found(need, home)
+            folder = _first_checkpoint(need, home)
             if note:
                 _note(home, need, folder=folder)
         if folder is not None:
@@ -47,7 +47,7 @@ def checkpoints_needed(home: Home, run_id: int, *, note: bool) -> dict[str, Path
     return folders
 
 
-def _found(need: NeedRecord, home: Home) -> Path:
+def _first_checkpoint(need: NeedRecord, home: Home) -> Path:
     # Loads torch, which a run without needs should not wait for here.
     from engine.checkpoints.find import find_checkpoint
     from engine.checkpoints.referenced import checkpoint_of

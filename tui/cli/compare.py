@@ -39,7 +39,7 @@ class _Clock(click.Choice[str]):
 @click.option("--experiment", help="Compare all runs of this experiment.")
 @click.option(
     "--by", type=_Clock(["updates", "items", "epochs", "wall_clock"]), default="items",
-    show_default=True, help="Compare at equal progress, measured in updates, training items or training time.",
+    show_default=True, help="Compare at equal progress, measured in updates, training items, epochs or training time.",
 )  # fmt: skip
 @click.option(
     "--at", "when", type=click.Choice(["best", "final"]), default="best", show_default=True,

@@ -62,6 +62,9 @@ def presets(
     """List presets, show one, or list all settings."""
     preset = _named(words)
     catalogue = Catalogue(home.presets)
+    if preset is not None and (schema is not None or views["settings"]):
+        option = "--settings" if schema is None else "--schema"
+        raise click.UsageError(f"{option} covers all presets; leave out {preset!r}")
     if schema is not None:
         _print_schema(schema)
     elif views["settings"]:

@@ -113,18 +113,20 @@ def _survey_for(
     except DataError as error:
         missing = [Finding("empty", problem.message) for problem in error.problems]
         return make_survey(folder, setting, contents=Contents([], [], layout=""), findings=missing)
-    found = contents(data, folder, setting)
-    findings = list(found.findings)
-    if found.infos:
-        rates = rate_problems(found.infos, data, setting=setting)
+    folder_contents = contents(data, folder, setting)
+    findings = list(folder_contents.findings)
+    if folder_contents.infos:
+        rates = rate_problems(folder_contents.infos, data, setting=setting)
         findings += [Finding("rate", problem.message) for problem in rates]
-        wide = channel_problems(found.infos, data, setting=setting)
+        wide = channel_problems(folder_contents.infos, data, setting=setting)
         findings += [Finding("channels", problem.message) for problem in wide]
-        findings += _odd_ones(found.infos, "channels") if data.channels > 1 and not wide else []
+        findings += (
+            _odd_ones(folder_contents.infos, "channels") if data.channels > 1 and not wide else []
+        )
     if setting == "data.train":
-        findings += _short(found.infos, data.segment_s)
-    findings += sounds(found.infos, content=content, progress=progress)
-    return make_survey(folder, setting, contents=found, findings=findings)
+        findings += _short(folder_contents.infos, data.segment_s)
+    findings += sounds(folder_contents.infos, content=content, progress=progress)
+    return make_survey(folder, setting, contents=folder_contents, findings=findings)
 
 
 def stem_contents(data: StemsData, folder: Path, setting: str) -> Contents:

@@ -42,6 +42,11 @@ def test_all_problems_are_reported_at_once() -> None:
         ("loss.windows=[1]", "loss.windows.0", "expected a number >= 4, found 1"),
         ("loss.windows=[]", "loss.windows", "expected at least 1 value, found []"),
         ("optimizer=3", "optimizer", "a section of settings, like optimizer.name = value, found 3"),
+        (
+            'checkpoint.best=["si_sdrr"]',
+            "checkpoint.best.0",
+            "'si_sdrr' is not one of si_sdr, si_sdr_ema, ",
+        ),
         ("model.kind=audio_unt", "model.kind", "did you mean 'audio_unet'"),
         ("precision.dtype=fp64", "precision.dtype", "'fp32', 'bf16' or 'fp16'"),
         ("schedule.length=10 weeks", "schedule.length", "like '1000 updates'"),

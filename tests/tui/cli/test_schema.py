@@ -46,6 +46,20 @@ def test_another_word_is_refused(sepdash, word):
     assert "'preset', 'experiment'" in answer.err
 
 
+@pytest.mark.parametrize("option", ["--schema", "--settings"])
+def test_what_covers_all_presets_takes_none(sepdash, option):
+    answer = sepdash("presets", "demo/baseline", option)
+    assert answer.code == 2
+    assert f"{option} covers all presets; leave out 'demo/baseline'" in answer.err
+
+
+def test_keywords_of_our_own_are_marked_as_such(sepdash):
+    properties = json.loads(sepdash("presets", "--schema").out)["properties"]
+    assert properties["init_from"]["x-refers-to"] == "run"
+    own = properties["init_from"].keys() - {"type", "description", "minLength"}
+    assert own == {"x-refers-to", "x-only-at-start"}
+
+
 def test_an_installed_model_is_in_it(repository: Path, tmp_path: Path):
     info = tmp_path / "toy-1.0.dist-info"
     info.mkdir()
