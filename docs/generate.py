@@ -13,7 +13,6 @@ import re
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Sequence
-from html import escape
 from pathlib import Path
 
 import click
@@ -40,8 +39,8 @@ TABLES = {
     "item_results": "The value of every validation item, as a JSON list, for each metric of an evaluation.",
     "clips": "Audio files and spectrograms kept of validation items.",
     "system": "CPU, memory and GPU use over time.",
-    "workers": "The workers that are alive, with their device and process.",
-    "run_needs": "What a run needs before it starts: a trained run, which it waits for, or a folder of weights. `checkpoint` is what the setting `key` was resolved to at the start.",
+    "workers": "Workers that are running, with their device and process.",
+    "run_needs": "Dependencies of a run: a trained run it waits for, or a folder of weights. `checkpoint` is the checkpoint that the setting `key` resolved to when the run started.",
 }
 
 
@@ -129,13 +128,25 @@ def _settings_table(items: Sequence[SettingInfo]) -> list[str]:
         [
             f"`{item.key}`",
             item.type_name,
-            _code(item.default_text),
+            _code(_default(item)),
             prose(" ".join(filter(None, [item.bounds, item.unit]))),
             prose(item.help),
         ]
         for item in items
     ]
     return table(["Setting", "Type", "Default", "Allowed, unit", "What it does"], rows)
+
+
+def _default(item: SettingInfo) -> str:
+    if item.required:
+        return "required"
+    if item.default is None:
+        return "none"
+    if isinstance(item.default, bool):
+        return str(item.default).lower()
+    if isinstance(item.default, tuple):
+        return f"[{', '.join(map(str, item.default))}]"
+    return str(item.default) or '""'
 
 
 def presets_page() -> str:
@@ -270,8 +281,7 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _code(text: str) -> str:
-    # A bar would end the cell of a table, and a backslash before it would be shown.
-    return f"<code>{escape(text).replace('|', '&#124;')}</code>" if "|" in text else f"`{text}`"
+    return f"`{text}`"
 
 
 def prose(text: str) -> str:

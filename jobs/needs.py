@@ -70,7 +70,9 @@ def note_needs(
                 insert_needs(connection, [need])
     if not problems and (ring := circle(connection, list(configs))):
         names = " needs ".join([_name(connection, run) for run in [*ring, ring[0]]])
-        problems[Problem("", f"runs that wait for each other never start: {names}")] = None
+        problems[Problem("", f"circular dependency, so these runs would never start: {names}")] = (
+            None
+        )
     if problems:
         raise ConfigError(problems)
 
@@ -91,7 +93,7 @@ def _resolved(
         return _record(run_id, reference, needed=None)
     needed = _find(connection, reference)
     if needed.id == run_id:
-        raise _refusal(reference, f"run {needed.name} can't need itself; name another run")
+        raise _refusal(reference, f"run {needed.name} can't wait for itself; name another run")
     _check_which(needed, reference)
     if needed.state == "finished":
         _check_saved(home.run_folder(needed.id), needed, reference=reference)
@@ -119,9 +121,7 @@ def _find(connection: sqlite3.Connection, reference: Reference) -> _Needed:
     if row is None:
         names = [name for (name,) in connection.execute("SELECT name FROM runs ORDER BY id DESC")]
         hint = nearest(text, names) or "; `sepdash runs` lists them"
-        raise _refusal(
-            reference, f"no run {text!r}{hint} (a folder is written with a slash: ./{text})"
-        )
+        raise _refusal(reference, f"no run {text!r}{hint} (write a folder with a slash: ./{text})")
     run_id, name, state, config = row
     return _Needed(run_id, name, state=state, config=upgraded(json.loads(config)))
 
@@ -134,7 +134,8 @@ def _check_folder(folder: Path, config: RunConfig, *, reference: Reference) -> N
     if not saved:
         raise _refusal(
             reference,
-            f"{folder} holds no checkpoint: expected the folder of one, or of a run that has saved one",
+            f"{folder} contains no checkpoint: expected a checkpoint folder, or the folder of a run that "
+            "has saved a checkpoint",
         )
     _check_fit(config, upgraded(trained_config(saved[0])), reference=reference, where=str(folder))
 
@@ -146,7 +147,7 @@ def _check_which(needed: _Needed, reference: Reference) -> None:
         return
     raise _refusal(
         reference,
-        f"run {needed.name} keeps no checkpoint {reference.which!r}; it keeps "
+        f"run {needed.name} keeps no checkpoint {reference.which!r}; expected "
         f"{', '.join([BEST, LAST, *kept])}{nearest(reference.which, [BEST, LAST, *kept])}",
     )
 
@@ -158,7 +159,7 @@ def _check_saved(folder: Path, needed: _Needed, *, reference: Reference) -> None
     if not there.get(which, [name for name in names if name == f"best-{which}"]):
         raise _refusal(
             reference,
-            f"run {needed.name} has finished, but left no checkpoint {which!r} in {folder}; it has "
+            f"run {needed.name} has finished, but has no checkpoint {which!r} in {folder}; available: "
             f"{', '.join(names) or 'none'}",
         )
 
@@ -170,7 +171,7 @@ def _check_fit(
     if why:
         raise _refusal(
             reference,
-            f"{where} trains {why}; choose another run, or set init_strict = false to load what fits",
+            f"{where} trains {why}; choose another run, or set init_strict = false to load the matching tensors",
         )
 
 

@@ -35,7 +35,7 @@ class Plugins(Generic[T]):
     def why_missing(self, name: str) -> str:
         """Return a clause about a part that was left out; empty when no package names it."""
         reason = self.broken.get(name)
-        return f" (an installed package was left out: {reason})" if reason else ""
+        return f" (skipped an installed package: {reason})" if reason else ""
 
 
 def find_plugins(
@@ -62,7 +62,7 @@ def find_plugins(
     ):
         try:
             if point.name in seen:
-                raise ValueError(f"the name {point.name!r} is taken already")
+                raise ValueError(f"the name {point.name!r} is already taken")
             with _apart():
                 part = accept(point, point.load())
         except (Exception, SystemExit) as error:  # noqa: BLE001 another package's code may raise anything

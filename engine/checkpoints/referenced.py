@@ -26,4 +26,4 @@ def checkpoint_of(folder: Path, which: str) -> Path:
     if chosen is not None:
         return chosen
     names = ", ".join(place.name for place in list_checkpoints(folder / CHECKPOINTS)) or "none"
-    raise CheckpointError(f"{folder} has no checkpoint {which!r}; it has {names}")
+    raise CheckpointError(f"{folder} has no checkpoint {which!r}; available: {names}")

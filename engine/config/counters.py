@@ -92,5 +92,5 @@ class UpdateSize:
             return span.amount
         each = float(getattr(self, span.clock))
         if span.clock == "epochs" and not each:
-            raise EpochsUnknown(f"{span}: the length of an epoch is known once the data is read")
+            raise EpochsUnknown(f"{span}: the length of an epoch is unknown until the data is read")
         return span.amount / each

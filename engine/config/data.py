@@ -297,9 +297,9 @@ def accept_data(point: EntryPoint, value: object) -> type[DataSettings]:
     """
     data = accept_section(point, value, base=DataSettings)
     if not data.recipes:
-        raise TypeError(f"{point.value} names no recipes that can train on it")
+        raise TypeError(f"{point.value} declares no recipes that train on it")
     if not data.default_loss:
-        raise TypeError(f"{point.value} names no default_loss")
+        raise TypeError(f"{point.value} declares no default_loss")
     check_target(data.handler, f"{point.value}: handler")
     return data
 

@@ -42,8 +42,8 @@ def preset_schema() -> Schema:
         },
         "extends": {
             "type": "string",
-            "description": "The preset that supplies every setting this one leaves out; a user "
-            "preset may extend the shipped one of its own name.",
+            "description": "Preset that supplies the settings not given here; a user preset "
+            "may extend the shipped preset of the same name.",
             "minLength": 1,
         },
     }
@@ -51,7 +51,7 @@ def preset_schema() -> Schema:
         "$schema": DIALECT,
         **settings,
         "title": "sepdash preset",
-        "description": "A training run; what it leaves out comes from the preset it extends.",
+        "description": "A training run; settings not given here come from the preset it extends.",
         "properties": {**head, **settings["properties"]},
         "$defs": definitions,
     }
@@ -124,7 +124,7 @@ def for_files(node: Any) -> Any:
 
 
 def _property(node: Schema) -> Schema:
-    """Return the schema of one setting or section; units are told with the help text."""
+    """Return the schema of one setting or section; units are part of the help text."""
     result: Schema = for_files(node)
     unit = result.get("x-unit", "")
     if unit and unit not in ("span", "path"):

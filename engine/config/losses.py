@@ -74,7 +74,7 @@ class RnntLoss(LossSettings):
     recipe: ClassVar[str] = "transducer"
     unit: ClassVar[str] = "nats"
 
-    kind: Literal["rnnt"] = setting("rnnt", "Transducer loss (RNN-T), for speech with its text.")
+    kind: Literal["rnnt"] = setting("rnnt", "Transducer (RNN-T) loss, for speech with transcripts.")
 
 
 class PluginLoss(LossSettings):
@@ -105,5 +105,5 @@ def accept_loss(point: EntryPoint, value: object) -> type[PluginLoss]:
     """
     loss = accept_section(point, value, base=PluginLoss)
     if loss.recipe == PluginLoss.recipe and loss.build is PluginLoss.build:
-        raise TypeError(f"{point.value} has no method `build`, which {loss.recipe} asks for")
+        raise TypeError(f"{point.value} has no method `build`, which recipe {loss.recipe} requires")
     return loss

@@ -93,10 +93,10 @@ def why_weights_do_not_fit(config: RunConfig, trained: Mapping[str, Any]) -> str
         return ""
     kind = _kind(trained, "model")
     if kind and kind != config.model.kind:
-        return f"a model of kind {kind!r}, where this run has model.kind = {config.model.kind!r}"
+        return f"a model of kind {kind!r}, but this run has model.kind = {config.model.kind!r}"
     loss = _kind(trained, "loss")
     if loss and (recipe := _recipe(trained)) and recipe != config.recipe:
-        return f"a model that does {recipe}, where this run does {config.recipe}"
+        return f"a model for {recipe}, but this run trains {config.recipe}"
     return ""
 
 

@@ -47,13 +47,13 @@ class RunConfig(Section):
     init_from: str | None = run_reference(
         None,
         "Start from the trained weights of another run: NAME for its best checkpoint, NAME@last, "
-        "NAME@si_sdr, or a folder. Only the weights are taken over.",
+        "NAME@si_sdr, or a folder. Only the weights are loaded.",
         only_at_start=True,
     )
     init_strict: bool = setting(
         True,
-        "Refuse weights that differ from the model in name or shape; false takes those that fit and "
-        "lists the others in the log.",
+        "Require all weights to match the model in name and shape; false loads the matching ones and "
+        "logs the others.",
     )
     seed: int = setting(0, "Random seed of the whole run.", ge=0, le=2**31 - 1)
 

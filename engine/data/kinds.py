@@ -145,7 +145,7 @@ def kind_of(data: DataSettings) -> DataKind:
         message = f"{data.kind!r} can't be used: {error}"
         raise ConfigError([Problem("data.kind", message)]) from error
     if not isinstance(handler, DataKind):
-        message = f"{data.kind!r} can't be used: {data.handler} is no {__name__}.DataKind"
+        message = f"{data.kind!r} can't be used: {data.handler} is not an {__name__}.DataKind"
         raise ConfigError([Problem("data.kind", message)])
     return handler
 

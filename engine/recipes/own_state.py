@@ -1,4 +1,4 @@
-"""Giving a recipe back what it keeps beyond the weights, checked by name."""
+"""Loading the state that a recipe keeps beyond the weights, checked by name."""
 
 from __future__ import annotations
 
@@ -9,30 +9,28 @@ from engine.recipes.base import KeepsState, Recipe
 
 
 def load_own_state(recipe: Recipe, state: RecipeState | None) -> None:
-    """Let a recipe take its state, as a checkpoint holds it; the recipe's state has been started.
+    """Load the state of a checkpoint into a recipe whose state has been started.
 
     Raises:
-        ValueError: when it lacks something, or holds something the recipe has no use for, by name.
+        ValueError: naming missing and unexpected state.
     """
     if not isinstance(recipe, KeepsState):
         if state is not None:
             named = _list([*state.tensors, *state.values]) or "an empty state"
-            raise ValueError(f"it holds state that the recipe does not keep: {named}")
+            raise ValueError(f"unexpected recipe state: {named}")
         return
     wanted = recipe.state_dict()
     if state is None:
-        raise ValueError(
-            f"it holds no state of the recipe, which keeps: {_list([*wanted.tensors, *wanted.values])}"
-        )
+        raise ValueError(f"missing recipe state: {_list([*wanted.tensors, *wanted.values])}")
     missing = (wanted.tensors.keys() - state.tensors) | (wanted.values.keys() - state.values)
     odd = (state.tensors.keys() - wanted.tensors) | (state.values.keys() - wanted.values)
     if missing or odd:
         parts = [
             f"{what}: {_list(names)}"
-            for what, names in (("it lacks", missing), ("it has no use for", odd))
+            for what, names in (("missing", missing), ("unexpected", odd))
             if names
         ]
-        raise ValueError(f"the state of the recipe is another one; {'; '.join(parts)}")
+        raise ValueError(f"recipe state differs; {'; '.join(parts)}")
     recipe.load_state_dict(state)
 
 

@@ -73,10 +73,10 @@ def accept_recipe(point: EntryPoint, value: object) -> RecipeSpec:
         TypeError: when it breaks a rule.
     """
     if not isinstance(value, RecipeSpec):
-        raise TypeError(f"{point.value} is no {RecipeSpec.__module__}.RecipeSpec")
+        raise TypeError(f"{point.value} is not an {RecipeSpec.__module__}.RecipeSpec")
     if value.name != point.name:
         raise TypeError(
-            f"{point.value} has the name {value.name!r}, its entry point {point.name!r}"
+            f"{point.value} is named {value.name!r}, but its entry point is named {point.name!r}"
         )
     check_target(value.opens, f"{point.value}: opens")
     built_in = {metric.name for metric in METRICS}
@@ -84,9 +84,9 @@ def accept_recipe(point: EntryPoint, value: object) -> RecipeSpec:
         if not isinstance(metric, Metric):
             raise TypeError(f"{point.value}: metrics must be {Metric.__module__}.Metric")
         if metric.name in built_in:
-            raise TypeError(f"{point.value}: the metric {metric.name!r} exists already")
+            raise TypeError(f"{point.value}: the metric {metric.name!r} already exists")
     if value.headline not in {*built_in, *(metric.name for metric in value.metrics)}:
-        raise TypeError(f"{point.value}: headline {value.headline!r} is none of its metrics")
+        raise TypeError(f"{point.value}: headline {value.headline!r} is not one of its metrics")
     return value
 
 

@@ -23,7 +23,7 @@ def load_trained(path: Path) -> tuple[Recipe, nn.Module]:
     Both are on the CPU, the network is in evaluation mode. No stage is run, and no other run is needed.
 
     Raises:
-        CheckpointError: when there is no checkpoint, it is damaged, or does not fit the program.
+        CheckpointError: when there is no checkpoint, it is damaged, or does not match the recipe.
     """
     manifest = read_manifest(find_checkpoint(path))
     recipe = open_recipe(config_of(manifest))
@@ -38,5 +38,7 @@ def load_trained(path: Path) -> tuple[Recipe, nn.Module]:
     try:
         load_own_state(recipe, parts.state)
     except (RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{manifest.folder} does not fit this program: {error}") from error
+        raise CheckpointError(
+            f"{manifest.folder} does not match the installed recipe: {error}"
+        ) from error
     return recipe, model.eval()

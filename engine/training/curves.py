@@ -55,8 +55,8 @@ class Telemetry:
         taken = sorted(self._units.keys() & metrics.keys())
         if taken:
             raise ValueError(
-                f"the recipe's training metric {taken[0]!r} has the name of a curve that every run has; "
-                "the package that brings the recipe must call it something else"
+                f"the recipe's training metric {taken[0]!r} has the name of a built-in curve; rename it in "
+                "the package of the recipe"
             )
         self._metrics = list(metrics)
         self._units |= metrics
@@ -207,7 +207,9 @@ class Telemetry:
             saved, own = (
                 (width - _FIXED) // 2 for width in (pending.shape[1], self._pending.shape[1])
             )
-            raise ValueError(f"its curves have {saved} training metric(s), the recipe has {own}")
+            raise ValueError(
+                f"its curves have {saved} training metric(s), but the recipe has {own}"
+            )
         self._pending = pending.copy()
         self._skipped, self._in_a_row = (int(n) for n in state["counts"])
 

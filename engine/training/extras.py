@@ -55,16 +55,16 @@ class Extras:
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     def require_other_names(self, metrics: Mapping[str, float]) -> None:
-        """Refuse metrics of an evaluation that are called as those of training are.
+        """Refuse metrics of an evaluation that share a name with training metrics.
 
         Raises:
-            ValueError: naming one of them, and what to call it.
+            ValueError: naming one of them, and a name to use.
         """
         taken = sorted(self.units.keys() & metrics.keys())
         if taken:
             raise ValueError(
-                f"the recipe calls a metric of training and one of validation {taken[0]!r}; the package "
-                f"that brings it must call the latter val_{taken[0]}"
+                f"the recipe has a training metric and a validation metric named {taken[0]!r}; rename the "
+                f"latter to val_{taken[0]} in its package"
             )
 
     def zeros(self, device: torch.device) -> Tensor:
@@ -90,6 +90,4 @@ def _require_names(
 ) -> None:
     if given.keys() != declared.keys():
         odd = ", ".join(sorted(given.keys() ^ declared.keys()))
-        raise ValueError(
-            f"the {what} of the recipe's step are not those it declares; they differ in: {odd}"
-        )
+        raise ValueError(f"the {what} of the recipe's step differ from those it declares in: {odd}")

@@ -38,22 +38,22 @@ def load_initial_weights(model: nn.Module, folder: Path | None, *, strict: bool)
     """
     if folder is None:
         raise InitError(
-            "init_from: the weights that this run started from are gone, and it has no intact checkpoint "
-            "of its own; enqueue it again from weights that are there"
+            "init_from: the weights this run started from are missing, and it has no intact checkpoint of "
+            "its own; enqueue it again with other weights"
         )
     manifest = read_manifest(folder)
     trained, fresh = manifest.tensors(MODEL), model.state_dict()
     misfits = _misfits(trained, fresh)
     if misfits and strict:
         raise InitError(
-            f"init_from: the weights in {folder} are not those of this model: {_some(misfits)}. Set "
-            "model and data to those that they were trained with, or init_strict = false to load "
-            "what fits"
+            f"init_from: the weights in {folder} do not match this model: {_some(misfits)}. Use the model "
+            "and data settings they were trained with, or set init_strict = false to load the matching "
+            "tensors"
         )
     fitting = {name: tensor for name, tensor in trained.items() if _fits(name, tensor, fresh=fresh)}
     if not fitting:
         raise InitError(
-            f"init_from: no tensor in {folder} fits this model: {_some(misfits)}. Choose a run of a "
+            f"init_from: no tensor in {folder} matches this model: {_some(misfits)}. Choose a run of a "
             "similar model"
         )
     with torch.no_grad():
@@ -64,8 +64,8 @@ def load_initial_weights(model: nn.Module, folder: Path | None, *, strict: bool)
     )
     if misfits:
         text += (
-            f": {len(fitting)} of {len(fresh)} tensors of the model loaded, the others start "
-            f"untrained; not taken over: {_some(misfits)}"
+            f": {len(fitting)} of {len(fresh)} tensors of the model loaded, the others are "
+            f"untrained; skipped: {_some(misfits)}"
         )
     return text
 
@@ -74,27 +74,29 @@ def _fits(name: str, tensor: Tensor, *, fresh: dict[str, Tensor]) -> bool:
     wanted = fresh.get(name)
     if wanted is None or wanted.shape != tensor.shape:
         return False
-    # Bytes are no weights but names: the tokens of a transducer.
+    # Byte tensors hold token names (transducer), not weights.
     return wanted.dtype != torch.uint8 or torch.equal(wanted, tensor)
 
 
 def _misfits(trained: dict[str, Tensor], fresh: dict[str, Tensor]) -> list[str]:
-    """Say of each tensor that does not fit what is different."""
+    """Describe each tensor that does not match."""
     misfits = []
     for name in sorted({*trained, *fresh}):
         if name not in trained:
-            misfits.append(f"{name} is missing there")
+            misfits.append(f"{name} is missing in the checkpoint")
         elif name not in fresh:
-            misfits.append(f"{name} is unknown here")
+            misfits.append(f"{name} is unknown to this model")
         elif trained[name].shape != fresh[name].shape:
-            misfits.append(f"{name} is {_shape(trained[name])} there, {_shape(fresh[name])} here")
+            misfits.append(
+                f"{name} has shape {_shape(trained[name])}, expected {_shape(fresh[name])}"
+            )
         elif not _fits(name, trained[name], fresh=fresh):
-            misfits.append(f"{name} has other content there")
+            misfits.append(f"{name} has other content")
     return misfits
 
 
 def _shape(tensor: Tensor) -> str:
-    return "x".join(map(str, tensor.shape)) or "a number"
+    return "x".join(map(str, tensor.shape)) or "scalar"
 
 
 def _some(misfits: list[str]) -> str:

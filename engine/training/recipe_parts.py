@@ -54,12 +54,10 @@ class OwnParts:
         """Take the state from a checkpoint.
 
         Raises:
-            ValueError: when it lacks something, or holds something this run has no use for, by name.
+            ValueError: naming missing and unexpected state.
         """
         parts = read_recipe_parts(manifest)
         odd = sorted(parts.stages.keys() - self._stages.keys())
         if odd:
-            raise ValueError(
-                f"it holds results of stages that the recipe has not: {', '.join(odd)}"
-            )
+            raise ValueError(f"results of stages that the recipe does not have: {', '.join(odd)}")
         load_own_state(self._recipe, parts.state)

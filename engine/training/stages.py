@@ -156,7 +156,7 @@ class Stages:
         try:
             manifest = read_manifest(folder)
         except CheckpointError as error:
-            text = f"{error}; stage {stage.name} starts again"
+            text = f"{error}; restarting stage {stage.name}"
             self._emit(Noticed("warning", "checkpoint-broken", message=text))
             broken = folder.with_name(f"{folder.name}.broken")
             shutil.rmtree(broken, ignore_errors=True)
@@ -234,6 +234,6 @@ def _require_names(stages: list[Stage]) -> None:
     bad = [name for name in names if not _NAME.fullmatch(name) or names.count(name) > 1]
     if bad:
         raise ValueError(
-            f"the recipe has a stage named {bad[0]!r}; names of stages are lower-case letters, digits, "
-            "- and _, each used once"
+            f"the recipe has an invalid or duplicate stage name {bad[0]!r}; expected unique names of "
+            "lower-case letters, digits, - and _"
         )

@@ -58,7 +58,7 @@ def _first_checkpoint(need: NeedRecord, home: Home) -> Path:
 
 
 def _as_before(need: NeedRecord, own: Path) -> Path | None:
-    """Return the checkpoint that the run began with; None where it can do without."""
+    """Return the checkpoint that the run started from; None if it is no longer needed."""
     folder = Path(need.checkpoint)
     content = content_of(folder)
     if content == need.content:
@@ -67,10 +67,10 @@ def _as_before(need: NeedRecord, own: Path) -> Path | None:
         saved.name.startswith("last-") for saved in list_checkpoints(own / CHECKPOINTS)
     ):
         return None
-    how = "has changed" if content else "is gone"
+    how = "has changed" if content else "is missing"
     raise NeedError(
-        f"{need.key}: the checkpoint that this run began with, {folder} of {need.reference}, {how}; "
-        "put it back and resume, or enqueue a new run"
+        f"{need.key}: the checkpoint this run started from ({folder}, {need.reference}) {how}; "
+        "restore it and resume, or enqueue a new run"
     )
 
 

@@ -84,8 +84,8 @@ def read_scores(
     ]
     if uncounted:
         raise ValueError(
-            f"an earlier version trained {', '.join(uncounted)} and counted no epochs; compare by items "
-            "or updates, or leave them out"
+            f"epochs unknown for {', '.join(uncounted)} (trained by an earlier version); compare by items "
+            "or updates, or exclude these runs"
         )
     return [
         RunScores(

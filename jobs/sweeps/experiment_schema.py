@@ -31,7 +31,7 @@ def experiment_schema() -> Schema:
         "$schema": DIALECT,
         **whole,
         "title": "sepdash experiment",
-        "description": "Runs that are compared: a base preset, its variants, seeds, what is matched.",
+        "description": "Runs to compare: a base preset, variants, seeds and the matched quantity.",
         "required": ["base"],
         "$defs": {**definitions, _GRID: _of_lists(definitions[SETTINGS], definitions)},
     }

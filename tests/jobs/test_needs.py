@@ -177,12 +177,12 @@ def test_a_draining_worker_hopes_for_what_runs_elsewhere_and_for_nothing_else():
 def test_references_that_lead_nowhere_are_refused_and_nothing_is_queued(home, enqueue, make_config):
     base = enqueue("base-1")
     refused = {
-        "base-2": "no run 'base-2', did you mean 'base-1'? (a folder is written with a slash: ./base-2)",
+        "base-2": "no run 'base-2', did you mean 'base-1'? (write a folder with a slash: ./base-2)",
         "77": "no run '77'",
-        "base-1@sdr": "run base-1 keeps no checkpoint 'sdr'; it keeps best, last, ",
+        "base-1@sdr": "run base-1 keeps no checkpoint 'sdr'; expected best, last, ",
         "base-1@": "expected a run's name or id, or a checkpoint folder",
-        "self": "run self can't need itself; name another run",
-        f"{home.root}/nowhere": "nowhere holds no checkpoint",
+        "self": "run self can't wait for itself; name another run",
+        f"{home.root}/nowhere": "nowhere contains no checkpoint",
         "~nobody-here/run": "/~nobody-here/run holds no checkpoint",
         f"{home.root}/{'long' * 99}": "can't be read: File name too long",
     }
@@ -193,16 +193,16 @@ def test_references_that_lead_nowhere_are_refused_and_nothing_is_queued(home, en
         assert problem.key == "init_from"
         assert message in problem.message
     other = make_config(init_from="base-1", model={"kind": "conv_tasnet"})
-    with pytest.raises(ConfigError, match=r"run base-1 trains a model of kind 'audio_unet', where"):
+    with pytest.raises(ConfigError, match=r"run base-1 trains a model of kind 'audio_unet', but"):
         submit.enqueue(home, other)
     with StoreWriter(home.store) as store:
         store.move(base, "finished", ("queued",))
-    with pytest.raises(
-        ConfigError, match=r"base-1 has finished, but left no checkpoint 'best' in "
-    ):
+    with pytest.raises(ConfigError, match=r"base-1 has finished, but has no checkpoint 'best' in "):
         enqueue("late", "base-1")
     save_checkpoint(home, base, "last-000009")
-    with pytest.raises(ConfigError, match=r"left no checkpoint 'si_sdr' in .*; it has last-000009"):
+    with pytest.raises(
+        ConfigError, match=r"has no checkpoint 'si_sdr' in .*; available: last-000009"
+    ):
         enqueue("late", "base-1@si_sdr")
     with StoreReader(home.store) as reader:
         assert [run.name for run in reader.runs()] == ["base-1"]
@@ -277,10 +277,10 @@ def test_a_resumed_run_keeps_to_its_checkpoint_or_says_that_it_has_changed(home,
     assert checkpoints_needed(home, tuned, note=True) == first
     assert run_of(home, tuned).waiting == ""
     (saved / "manifest.json").write_text('{"files": {"state.json": {"sha256": "7"}}}')
-    with pytest.raises(NeedError, match=r"init_from: the checkpoint .* of base, has changed"):
+    with pytest.raises(NeedError, match=r"init_from: the checkpoint .*, base\) has changed"):
         checkpoints_needed(home, tuned, note=False)
     shutil.rmtree(saved)
-    with pytest.raises(NeedError, match="is gone; put it back and resume, or enqueue a new run"):
+    with pytest.raises(NeedError, match="is missing; restore it and resume, or enqueue a new run"):
         checkpoints_needed(home, tuned, note=False)
 
     # With a checkpoint of its own it does without the weights that it began with.

@@ -76,7 +76,7 @@ class Wrong(Good):
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("conformer_rnnt", Good, "the name 'conformer_rnnt' is taken already"),
+        ("conformer_rnnt", Good, "the name 'conformer_rnnt' is already taken"),
         ("other", Good, "must declare kind: Literal['other']"),
         ("good", "text", "is not a subclass of models.speech_configs.PluginEncoder"),
         ("lazy", Lazy, "has no method `build`"),
@@ -172,7 +172,9 @@ print(json.dumps([answers, keys, kinds, torch_loaded, end.outcome,
     assert answers[0] == "linear"
     assert "model.gain: expected a number > 0, <= 10, found 0.0" in answers[1]
     assert "unknown kind 'bad'" in answers[2]
-    assert "left out: package linear-encoder: No module named 'no'" in answers[2]
+    assert (
+        "skipped an installed package: package linear-encoder: No module named 'no'" in answers[2]
+    )
     assert keys[-2:] == ["model.kind", "model.gain"]
     assert "model.encoding_dim" in keys
     assert "model.layers" not in keys

@@ -191,7 +191,7 @@ def test_a_good_model_is_found() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("audio_unet", Good, "the name 'audio_unet' is taken already"),
+        ("audio_unet", Good, "the name 'audio_unet' is already taken"),
         ("other", Good, "must declare kind: Literal['other']"),
         ("good", "text", "is not a subclass of models.plugins.PluginModel"),
         ("lazy", Lazy, "has no method `build`"),
@@ -209,7 +209,7 @@ def test_a_broken_model_is_left_out_with_the_reason(name: str, value: object, wo
 def test_of_two_models_of_one_kind_the_second_is_left_out() -> None:
     found = found_of(point("good", Good), point("good", Good))
     assert found.parts == {"good": Good}
-    assert "taken already" in found.broken["good"]
+    assert "already taken" in found.broken["good"]
 
 
 def test_what_is_built_must_be_a_network() -> None:

@@ -39,7 +39,7 @@ def test_a_broken_folder_is_left_out_with_the_reason(tmp_path: Path) -> None:
     assert "is no package" in found_of("toy", "text").broken["toy"]
     assert "is no package" in found_of("toy", ModuleType("toy")).broken["toy"]
     (tmp_path / "tiny.toml").write_text("")
-    assert "taken already" in found_of("demo", module(tmp_path)).broken["demo"]
+    assert "already taken" in found_of("demo", module(tmp_path)).broken["demo"]
 
 
 TINY = """description = "A tiny run."
@@ -105,10 +105,8 @@ def test_the_command_line_lists_them_and_doctor_names_what_is_broken(packages: A
         ("presets", "ok"), ("presets", "problem"), ("presets", "problem"),
     ]  # fmt: skip
     assert checks[0]["text"] == "toy"
-    assert (
-        "bad was left out: package toy-task: No module named 'toy_task.none'" in checks[1]["text"]
-    )
-    assert "demo was left out: package toy-task: the name 'demo' is taken" in checks[2]["text"]
+    assert "skipped bad: package toy-task: No module named 'toy_task.none'" in checks[1]["text"]
+    assert "skipped demo: package toy-task: the name 'demo' is already taken" in checks[2]["text"]
     (found,) = [item for item in report if (item["area"], item["name"]) == ("presets", "found")]
     assert "2 of toy-task" in found["text"]
 

@@ -164,7 +164,7 @@ def _packages() -> Iterator[Check]:
         if plugins.parts:
             yield Check("packages", group, verdict="ok", text=", ".join(plugins.parts))
         for name, reason in plugins.broken.items():
-            text = f"{name} was left out: {reason}"
+            text = f"skipped {name}: {reason}"
             yield Check("packages", group, verdict="problem", text=text)
 
 

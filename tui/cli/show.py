@@ -93,8 +93,10 @@ def _print_run(record: RunRecord, home: Home) -> None:
 def _print_needs(needs: list[NeedRecord]) -> None:
     for need in needs:
         run = f" (run {need.needed})" if need.needed is not None else ""
-        begun = f": began with {need.checkpoint}, content {need.content}" if need.checkpoint else ""
-        click.echo(f"{need.key:<12} {formats.clean(need.reference)}{run}{begun}")
+        started = (
+            f": started from {need.checkpoint}, content {need.content}" if need.checkpoint else ""
+        )
+        click.echo(f"{need.key:<12} {formats.clean(need.reference)}{run}{started}")
 
 
 def _best(record: RunRecord) -> str:

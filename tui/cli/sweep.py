@@ -54,7 +54,7 @@ def _complete(ctx: click.Context, param: click.Parameter, text: str) -> list[Com
 )
 @click.option(
     "--origins", metavar="VARIANT",
-    help="Show each value of a variant with what set it, and queue nothing.",
+    help="Show each value of a variant with the file, option or default that set it; queues nothing.",
 )  # fmt: skip
 @click.option("--yes", is_flag=True, help="Queue without asking for confirmation.")
 @json_option

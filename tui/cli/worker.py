@@ -21,8 +21,8 @@ Examples:
 @click.option(
     "--drain",
     is_flag=True,
-    help="Exit when no queued run can start any more; exit code 1 if a run failed, or was left waiting for one "
-    "that did.",
+    help="Exit when no queued run can start any more; exit code 1 if a run failed or waits for a "
+    "failed one.",
 )
 @with_home
 def worker(*, device: str, drain: bool, home: Home) -> None:
@@ -31,9 +31,6 @@ def worker(*, device: str, drain: bool, home: Home) -> None:
 
     num_failed = serve(home, device=device, drain=drain, echo=click.echo)
     if drain and num_failed:
-        was = "was" if num_failed == 1 else "were"
-        text = (
-            f"{counted(num_failed, 'run')} failed or {was} left waiting; `sepdash runs` lists them"
-        )
+        text = f"{counted(num_failed, 'run')} failed or still waiting; `sepdash runs` lists them"
         click.echo(text, err=True)
         click.get_current_context().exit(1)

@@ -84,7 +84,7 @@ def test_weights_of_another_kind_of_model_or_recipe_are_known_not_to_fit():
     assert why_weights_do_not_fit(config, {}) == ""
     other = {**VALUES, "model": {"kind": "conv_tasnet"}}
     assert why_weights_do_not_fit(config, other) == (
-        "a model of kind 'conv_tasnet', where this run has model.kind = 'audio_unet'"
+        "a model of kind 'conv_tasnet', but this run has model.kind = 'audio_unet'"
     )
     lenient = load_config({**VALUES, "init_strict": False})
     assert why_weights_do_not_fit(lenient, other) == ""

@@ -106,12 +106,12 @@ def test_a_good_kind_is_accepted() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("stems", Good, "the name 'stems' is taken already"),
+        ("stems", Good, "the name 'stems' is already taken"),
         ("other", Good, "must declare kind: Literal['other']"),
         ("good", "text", "is not a subclass of engine.config.data_settings.DataSettings"),
         ("nameless", Nameless, "handler must be 'package.module:name', found ''"),
-        ("alone", Alone, "names no recipes that can train on it"),
-        ("lossless", Lossless, "names no default_loss"),
+        ("alone", Alone, "declares no recipes that train on it"),
+        ("lossless", Lossless, "declares no default_loss"),
     ],
 )
 def test_a_broken_kind_is_left_out_with_the_reason(name: str, value: object, words: str) -> None:
@@ -139,7 +139,7 @@ def test_every_built_in_kind_has_its_entry(settings: type[DataSettings]) -> None
             "package.missing:KIND",
             "package.missing:KIND can't be imported (ModuleNotFoundError: No module",
         ),
-        ("engine.data.kinds:audio_kind", "is no engine.data.kinds.DataKind"),
+        ("engine.data.kinds:audio_kind", "is not an engine.data.kinds.DataKind"),
     ],
 )
 def test_a_handler_that_fails_is_named(handler: str, words: str) -> None:

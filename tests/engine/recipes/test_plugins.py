@@ -104,10 +104,10 @@ def test_good_parts_are_accepted() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("l1", Good, "the name 'l1' is taken already"),
+        ("l1", Good, "the name 'l1' is already taken"),
         ("other", Good, "must declare kind: Literal['other']"),
         ("good", 7, "is not a subclass of engine.config.losses.PluginLoss"),
-        ("bare", Bare, "has no method `build`, which separation asks for"),
+        ("bare", Bare, "has no method `build`, which recipe separation requires"),
     ],
 )
 def test_a_broken_loss_is_left_out_with_the_reason(name: str, value: object, words: str) -> None:
@@ -119,13 +119,17 @@ def test_a_broken_loss_is_left_out_with_the_reason(name: str, value: object, wor
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("separation", SPEC, "the name 'separation' is taken already"),
-        ("other", SPEC, "has the name 'toy', its entry point 'other'"),
-        ("toy", Good, "is no engine.recipes.specs.RecipeSpec"),
+        ("separation", SPEC, "the name 'separation' is already taken"),
+        ("other", SPEC, "is named 'toy', but its entry point is named 'other'"),
+        ("toy", Good, "is not an engine.recipes.specs.RecipeSpec"),
         ("toy", replace(SPEC, opens="toy.recipe"), "opens must be 'package.module:name'"),
         ("toy", replace(SPEC, metrics=("accuracy",)), "must be engine.metrics.registry.Metric"),
-        ("toy", replace(SPEC, metrics=(Metric("wer", "W"),)), "the metric 'wer' exists already"),
-        ("toy", replace(SPEC, headline="accuracy"), "headline 'accuracy' is none of its metrics"),
+        ("toy", replace(SPEC, metrics=(Metric("wer", "W"),)), "the metric 'wer' already exists"),
+        (
+            "toy",
+            replace(SPEC, headline="accuracy"),
+            "headline 'accuracy' is not one of its metrics",
+        ),
     ],
 )
 def test_a_broken_recipe_is_left_out_with_the_reason(name: str, value: object, words: str) -> None:
@@ -224,7 +228,10 @@ print(json.dumps([answers, keys, kind_choices()["loss"], torch_loaded, first_los
     assert "<= 4, found 9" in answers[1]
     assert "windows belongs to loss.kind = 'spectral'" in answers[2]
     assert "unknown kind 'bad'" in answers[3]
-    assert "left out: package power-loss: No module named 'power_loss.no'" in answers[3]
+    assert (
+        "skipped an installed package: package power-loss: No module named 'power_loss.no'"
+        in answers[3]
+    )
     assert keys == ["loss.kind", "loss.exponent"]
     assert kinds == ["spectral", "si_sdr", "l1", "rnnt", "power"]
     assert not torch_loaded
@@ -256,7 +263,7 @@ except ConfigError as error:
 """
     text = site.run(code)
     assert (
-        "loss.kind: trains toy, but no recipe has that name (an installed package was left" in text
+        "loss.kind: trains toy, but no recipe has that name (skipped an installed package" in text
     )
     assert "package toy-task: " in text
     assert text.strip().endswith("False")

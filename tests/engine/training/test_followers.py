@@ -173,9 +173,9 @@ def test_memory_that_runs_out_after_the_step_tears_the_update(make, monkeypatch)
 @pytest.mark.parametrize(
     ("declared", "message"),
     [
-        ({"training_metrics": {}}, "the metrics of the recipe's step .* differ in: mean_item, mean_odd"),
-        ({"training_metrics": {"mean_item": "", "other": ""}}, "differ in: mean_odd, other"),
-        ({"statistics": {}}, "the statistics of the recipe's step .* differ in: seen, total"),
+        ({"training_metrics": {}}, "the metrics of the recipe's step differ .* in: mean_item, mean_odd"),
+        ({"training_metrics": {"mean_item": "", "other": ""}}, "differ .* in: mean_odd, other"),
+        ({"statistics": {}}, "the statistics of the recipe's step differ .* in: seen, total"),
         ({"statistics": {"seen": (8,), "total": ()}}, r"'seen' has shape \(2, 4\), but .* \(8,\)"),
         ({"training_metrics": {}, "statistics": {}}, "the metrics of the recipe's step"),
     ],
@@ -249,12 +249,12 @@ def test_a_resume_in_the_middle_of_a_point_keeps_its_sums(
 def test_names_of_curves_are_not_taken_twice(make_config, new_recorder, stop_after, tmp_path):
     recipe = CountingRecipe()
     recipe.evaluate = lambda model, device: Evaluation({"mean_odd": 0.0}, 1, num_excluded=0)
-    with pytest.raises(ValueError, match="must call the latter val_mean_odd"):
+    with pytest.raises(ValueError, match="rename the latter to val_mean_odd"):
         fit(make_config(**sections()), recipe, tmp_path, new_recorder(), stop_after())
 
 
 def test_names_of_the_trainers_curves_are_taken(make_config, monkeypatch):
-    with pytest.raises(ValueError, match="training metric 'lr' has the name of a curve"):
+    with pytest.raises(ValueError, match="training metric 'lr' has the name of a built-in curve"):
         Telemetry(
             make_config().logging, None, loss_unit="", emit=print, metrics={"lr": "", "x": ""}
         )

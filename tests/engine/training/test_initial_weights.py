@@ -80,7 +80,7 @@ def test_a_stopped_run_goes_on_without_its_base_and_ends_bit_identical(
     fit("whole", stop_after(), trained)
     fit("parts", stop_after(5), trained)
     shutil.rmtree(base)
-    with pytest.raises(InitError, match="are gone, and it has no intact checkpoint"):
+    with pytest.raises(InitError, match="are missing, and it has no intact checkpoint"):
         fit("fresh", stop_after(), None)
     resumed = fit("parts", stop_after(), None)
 
@@ -103,9 +103,9 @@ def test_what_does_not_fit_is_refused_by_name_and_shape_or_left_untrained(base):
     text = load_initial_weights(wide, trained, strict=False)
 
     for part in (
-        "3.weight is 4x8 there, 5x8 here",
-        "3.bias is 4 there, 5 here",
-        "4.weight is missing there",
+        "3.weight has shape 4x8, expected 5x8",
+        "3.bias has shape 4, expected 5",
+        "4.weight is missing in the checkpoint",
     ):
         assert part in str(refusal.value)
         assert part in text
@@ -114,7 +114,7 @@ def test_what_does_not_fit_is_refused_by_name_and_shape_or_left_untrained(base):
     weights = _weights(trained)
     assert torch.equal(wide[0].weight, weights["0.weight"])
     assert torch.equal(wide[3].weight, before["3.weight"])
-    with pytest.raises(InitError, match=r"no tensor in .* fits this model"):
+    with pytest.raises(InitError, match=r"no tensor in .* matches this model"):
         load_initial_weights(nn.Conv1d(1, 1, 1), trained, strict=False)
 
 
@@ -131,7 +131,7 @@ def test_names_kept_in_a_model_are_not_taken_from_another(base, tmp_path):
     folder = write_checkpoint(
         tmp_path / "named", {"counters": {"updates": 3}}, tensors=tensors
     ).folder
-    with pytest.raises(InitError, match="vocabulary has other content there"):
+    with pytest.raises(InitError, match="vocabulary has other content"):
         load_initial_weights(Named(b"abd"), folder, strict=True)
     load_initial_weights(Named(b"abc"), folder, strict=True)
 
@@ -141,7 +141,7 @@ def test_a_reference_names_one_checkpoint_of_a_run(base):
     assert checkpoint_of(base, "last") == below / LAST
     assert checkpoint_of(base, "val_loss") == below / "best-val_loss"
     assert checkpoint_of(base, "best") == find_checkpoint(base)
-    with pytest.raises(CheckpointError, match=r"no checkpoint 'wer'; it has .*best-val_loss, "):
+    with pytest.raises(CheckpointError, match=r"no checkpoint 'wer'; available: .*best-val_loss, "):
         checkpoint_of(base, "wer")
     copy = shutil.copytree(below / LAST, base / "copy")
     assert read_manifest(copy).content == read_manifest(below / LAST).content

@@ -171,7 +171,7 @@ def test_a_damaged_stage_is_said_and_made_again(fit, assert_same, tmp_path):
     (notice,) = recorder.of(Noticed)
     assert (notice.level, notice.kind) == ("warning", "checkpoint-broken")
     assert "stage.safetensors is damaged" in notice.message
-    assert notice.message.endswith("stage clusters starts again")
+    assert notice.message.endswith("restarting stage clusters")
     assert_same("whole", "parts")
 
 
@@ -189,7 +189,7 @@ def test_names_of_stages_are_checked(fit, names):
             stage.name = name
         recipe.stages = lambda: stages
 
-    with pytest.raises(ValueError, match=f"the recipe has a stage named '{names[0]}'"):
+    with pytest.raises(ValueError, match=f"invalid or duplicate stage name '{names[0]}'"):
         fit("run", prepare=prepare)
 
 
@@ -239,29 +239,29 @@ def test_state_that_does_not_fit_is_refused_by_name(fit):
 
         recipe.state_dict = other
 
-    with pytest.raises(CheckpointError, match=r"it lacks: bins; it has no use for: usage"):
+    with pytest.raises(CheckpointError, match=r"missing: bins; unexpected: usage"):
         fit("run", prepare=renamed)
 
     def shorter(recipe: MaskedToy) -> None:
         stages = recipe.stages
         recipe.stages = lambda: stages()[:1]
 
-    with pytest.raises(CheckpointError, match="results of stages that the recipe has not: codes"):
+    with pytest.raises(
+        CheckpointError, match="results of stages that the recipe does not have: codes"
+    ):
         fit("run", prepare=shorter)
 
 
 def test_a_recipe_that_keeps_nothing_takes_no_state(line_recipe):
     load_own_state(line_recipe(), None)
-    with pytest.raises(ValueError, match="state that the recipe does not keep: codebook"):
+    with pytest.raises(ValueError, match="unexpected recipe state: codebook"):
         load_own_state(line_recipe(), RecipeState({"codebook": torch.zeros(1)}))
 
 
 def test_a_checkpoint_without_state_is_refused_by_a_recipe_that_keeps_some(config):
     recipe = MaskedToy(config, Opening())
     recipe.start_state(recipe.build_model(), torch.device("cpu"))
-    with pytest.raises(
-        ValueError, match=r"no state of the recipe, which keeps: codebook, codes, or"
-    ):
+    with pytest.raises(ValueError, match=r"missing recipe state: codebook, codes, or"):
         load_own_state(recipe, None)
 
 

@@ -99,7 +99,7 @@ def test_a_drained_queue_with_failed_runs_is_no_success(sepdash, monkeypatch) ->
         monkeypatch.setattr("jobs.worker.serve.serve", lambda *_, count=failed, **__: count)
         answer = sepdash("worker", "--drain")
         assert (answer.code, answer.err) == (
-            code, "2 runs failed or were left waiting; `sepdash runs` lists them\n" if failed else ""
+            code, "2 runs failed or still waiting; `sepdash runs` lists them\n" if failed else ""
         )  # fmt: skip
         assert sepdash("worker").code == 0
 

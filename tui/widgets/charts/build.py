@@ -47,7 +47,7 @@ def build(
     shared = x_range(drawn) if drawn else None
     waiting = _waiting(data[0].run)
     if _is_unknown(data[0].run, clock):
-        waiting = "an earlier version trained this run and counted no epochs"
+        waiting = "epochs unknown (trained by an earlier version)"
     if not many:
         for name, more in _measured_in_training(data[0], clock).items():
             lines[name] += more
