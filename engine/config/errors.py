@@ -43,9 +43,9 @@ class DataError(InputError):
     """Data files that can't be used."""
 
 
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun: "1 run", "no runs" as "0 runs", "3 runs"."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+def counted(number: int, noun: str, *, plural: str = "s") -> str:
+    """Return a number with its noun: "1 run", "0 runs", "3,000 runs"; `plural` is the ending."""
+    return f"{number:,} {noun}{'' if number == 1 else plural}"
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

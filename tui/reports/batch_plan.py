@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from engine.batching.report import LeftOut, PlanReport
+from engine.config.errors import counted
 
 if TYPE_CHECKING:
     from engine.config.schema import RunConfig
@@ -63,7 +64,7 @@ def report_lines(report: PlanReport) -> list[str]:
         ("global batch", f"{report.mean_items:,.1f} items, {_time(report.mean_s)}{tokens}"),
         ("epoch", f"{report.updates_per_epoch:,.1f} updates"),
         ("update", f"{each:,.1f} micro-batches per device"),
-        ("padding", f"{report.padding_share:.2%}{joint}, {report.shapes:,} shapes"),
+        ("padding", f"{report.padding_share:.2%}{joint}, {counted(report.shapes, 'shape')}"),
         ("maximum", f"{report.largest:,.1f} padded seconds per micro-batch"),
     ]
     if report.world > 1:
@@ -74,10 +75,18 @@ def report_lines(report: PlanReport) -> list[str]:
         facts.append(("skipped", f"{out.count:,} items: {out.reason} (item {first})"))
     facts.extend(("note", note) for note in report.notes)
     facts.append(
-        ("based on", f"{report.updates_seen:,} updates, {report.micro_batches:,} micro-batches")
+        (
+            "based on",
+            f"{counted(report.updates_seen, 'update')}, {counted(report.micro_batches, 'micro-batch', plural='es')}",
+        )
     )
     lines = [f"{name:<13} {text}" for name, text in facts]
-    return [*lines, "", "items per micro-batch", *_bars(report.histogram)]
+    return [
+        *lines,
+        "",
+        "items per micro-batch, and number of micro-batches",
+        *_bars(report.histogram),
+    ]
 
 
 def _bars(histogram: tuple[tuple[int, int, int], ...]) -> list[str]:

@@ -288,7 +288,7 @@ class Dashboard(Screen[None]):
             self.notify(f"{run.name} is running. Press s to stop it first.", severity="warning")
             return
         self._ask(
-            f"Remove run {run.id}, {run.name}, with its curves, log and checkpoints?",
+            f"Remove run {run.id} ({run.name}) with its curves, log and checkpoints?",
             "Remove",
             action=partial(actions.remove, self._home, run),
         )

@@ -35,6 +35,9 @@ from tui.widgets.setting_field import FormSection, SettingField, field_id
 
 _KEYS = "^r enqueue  ^g batches  ^t tune  ^s save  ^z undo  ^f find  ^n next  esc back"
 _ROWS_FOR_CURVE = 30
+_COLUMNS_FOR_NAMES = 100
+_PICKER, _WIDE_PICKER = 28, 37
+_MARGIN = 5  # of a name in the list: its mark, the padding and the scroll bar
 
 
 class PresetScreen(Screen[int | None]):
@@ -51,6 +54,9 @@ class PresetScreen(Screen[int | None]):
         Binding("ctrl+f", "focus_filter", "Find", priority=True),
         Binding("ctrl+n", "next_problem", "Next problem", priority=True),
         Binding("escape", "back", "Back"),
+        # With priority, so that keys typed right after a tab never reach the field before it.
+        Binding("tab", "app.focus_next", "Next field", show=False, priority=True),
+        Binding("shift+tab", "app.focus_previous", "Previous field", show=False, priority=True),
     ]
 
     def __init__(self, home: Home, *, preset: str = "") -> None:
@@ -65,6 +71,7 @@ class PresetScreen(Screen[int | None]):
         self._verdict = Verdict(None)
         self._focused: SettingInfo | None = None
         self._warned = False
+        self._room = _PICKER
         self._curve = Chart(Plot("learning rate"), id="curve")
         self._curve.can_focus = False
 
@@ -94,9 +101,14 @@ class PresetScreen(Screen[int | None]):
         self._fill_list(self._first)
 
     def on_resize(self, event: Resize) -> None:
-        """Show the learning-rate curve only if the form keeps most of the rows."""
+        """Show the learning-rate curve, and full preset names, only if the form keeps its space."""
         self._curve.display = event.size.height >= _ROWS_FOR_CURVE
         self._draw_curve()
+        room = _WIDE_PICKER if event.size.width >= _COLUMNS_FOR_NAMES else _PICKER
+        if room != self._room:
+            self._room = room
+            self.query_one("#picker").styles.width = room
+            self._fill_list(self._shown or self._first)
 
     # The list of presets.
 
@@ -112,7 +124,7 @@ class PresetScreen(Screen[int | None]):
         ]
         options = self.query_one("#presets", OptionList)
         options.clear_options()
-        options.add_options(Option(_line(info), id=info.name) for info in self._presets)
+        options.add_options(Option(_line(info, self._room), id=info.name) for info in self._presets)
         names = [info.name for info in self._presets]
         if names:
             options.highlighted = names.index(chosen) if chosen in names else 0
@@ -351,9 +363,14 @@ class PresetScreen(Screen[int | None]):
         return self._draft.to_save()
 
 
-def _line(info: PresetInfo) -> str:
+def _line(info: PresetInfo, width: int) -> str:
     mark = "! " if info.problem else "* " if info.origin == "user" else "  "
-    return f"{mark}{info.name}"
+    name, most = info.name, width - _MARGIN
+    if len(name) > most:
+        name = f"…/{name.rpartition('/')[2]}"
+    if len(name) > most:
+        name = f"…{name[1 - most :]}"
+    return f"{mark}{name}"
 
 
 def _by_section(states: list[FieldState]) -> dict[str, list[FieldState]]:

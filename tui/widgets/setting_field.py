@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from rich.style import Style
 from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.events import DescendantFocus
 from textual.message import Message
 from textual.widget import Widget
@@ -40,6 +43,10 @@ class SettingField(Widget):
     SettingField .unit { color: $secondary; }
     SettingField .problem { color: $error; }
     """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("down", "app.focus_next", "Next field", show=False),
+        Binding("up", "app.focus_previous", "Previous field", show=False),
+    ]
 
     class Edited(Message):
         """The user changed the text of a setting."""

@@ -380,3 +380,25 @@ async def test_the_batches_of_the_draft_are_shown(home: Home, monkeypatch) -> No
             await pilot.press("escape")
             await until(pilot, lambda: it.app.screen is it.screen)
     assert asked == [9, 7]
+
+
+async def test_long_preset_names_keep_one_row_each_and_their_ends(home: Home) -> None:
+    long = "transducer/2d-bucketing-singlet"
+    for size, shown in (((80, 24), "  …/2d-bucketing-singlet"), ((120, 40), f"  {long}")):
+        async with opened(home, size=size) as (it, pilot):
+            options = it.screen.query_one("#presets", OptionList)
+
+            def line(options: OptionList = options) -> str:
+                return str(options.get_option(long).prompt)
+
+            await until(pilot, lambda line=line, shown=shown: line() == shown)
+            assert options.virtual_size.height == options.option_count
+
+
+async def test_up_and_down_move_between_fields(home: Home) -> None:
+    async with opened(home) as (it, pilot):
+        it.focus("data.train")
+        await pilot.press("down")
+        assert it.screen.focused is it.row("data.valid").editor
+        await pilot.press("up")
+        assert it.screen.focused is it.row("data.train").editor
