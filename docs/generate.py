@@ -13,6 +13,7 @@ import re
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Sequence
+from html import escape
 from pathlib import Path
 
 import click
@@ -128,25 +129,13 @@ def _settings_table(items: Sequence[SettingInfo]) -> list[str]:
         [
             f"`{item.key}`",
             item.type_name,
-            _code(_default(item)),
+            _code(item.default_text),
             prose(" ".join(filter(None, [item.bounds, item.unit]))),
             prose(item.help),
         ]
         for item in items
     ]
     return table(["Setting", "Type", "Default", "Allowed, unit", "What it does"], rows)
-
-
-def _default(item: SettingInfo) -> str:
-    if item.required:
-        return "required"
-    if item.default is None:
-        return "none"
-    if isinstance(item.default, bool):
-        return str(item.default).lower()
-    if isinstance(item.default, tuple):
-        return f"[{', '.join(map(str, item.default))}]"
-    return str(item.default) or '""'
 
 
 def presets_page() -> str:
@@ -281,7 +270,8 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _code(text: str) -> str:
-    return f"`{text}`"
+    # A bar would end the cell of a table, and a backslash before it would be shown.
+    return f"<code>{escape(text).replace('|', '&#124;')}</code>" if "|" in text else f"`{text}`"
 
 
 def prose(text: str) -> str:
