@@ -1,4 +1,4 @@
-"""From the references of a config to rows of the store: what a run needs is known when it is queued.
+"""Resolve the references of a config to rows of the store when a run is queued.
 
 Refuses at once what can't come true: no such run or folder, a checkpoint that is never kept, weights
 of another kind of model, runs that wait for each other. Free of torch; the checkpoints themselves are

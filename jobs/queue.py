@@ -77,7 +77,7 @@ class RunQueue:
         return int(self.huey.storage.queue_size())
 
     def top_up(self, queued: list[int]) -> None:
-        """Add tickets until there is one for each queued run."""
+        """Add tickets until each queued run has one."""
         for run_id in queued[: max(0, len(queued) - self.size())]:
             self.push(run_id)
 

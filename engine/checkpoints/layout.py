@@ -70,7 +70,7 @@ def trained_config(checkpoint: Path) -> dict[str, Any]:
 
 
 def content_of(checkpoint: Path) -> str:
-    """Return sixteen hex digits that name the content of a checkpoint; empty where there is none.
+    """Return sixteen hex digits that identify the content of a checkpoint; empty if it does not exist.
 
     They come from the hashes of its files, so that a copy elsewhere has the same.
     """

@@ -35,7 +35,7 @@ class RecipeParts:
     stages: dict[str, RecipeState] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        """Tell whether there is anything to save."""
+        """Return whether anything is to be saved."""
         return self.state is not None or bool(self.stages)
 
     def tensors(self) -> dict[str, Tensor]:

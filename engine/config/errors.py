@@ -1,4 +1,4 @@
-"""What is wrong with a user's input: one `Problem` each, all of them in one error."""
+"""Problems in a user's input: one `Problem` each, all collected in one error."""
 
 from __future__ import annotations
 

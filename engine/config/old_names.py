@@ -33,7 +33,7 @@ _LOSSES_WITHOUT_SETTINGS = ("si_sdr", "l1", "rnnt")
 
 
 def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values as this version names them; those that are up to date come back as they are.
+    """Return values under the names of this version; current names are kept.
 
     A pure function, and the same applied twice as once. `values` is not changed.
     """
@@ -44,12 +44,12 @@ def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def current_clock(name: str) -> str:
-    """Return today's name of a clock; a name that is no old one is returned as it is."""
+    """Return the current name of a clock; current names are returned unchanged."""
     return CLOCKS.get(name, name)
 
 
 def current_setting(key: str) -> str:
-    """Return today's dotted key of a setting; one that is no old one is returned as it is."""
+    """Return the current dotted key of a setting; current keys are returned unchanged."""
     return SETTINGS.get(key, key)
 
 

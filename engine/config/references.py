@@ -71,7 +71,7 @@ def with_absolute_folders(config: RunConfig) -> RunConfig:
 
 
 def mistake(reference: Reference) -> str:
-    """Return what is wrong with how a reference is written, empty where nothing is."""
+    """Return the problem in the syntax of a reference; empty if valid."""
     if reference.folder is None and (
         not reference.run or reference.text.endswith("@") or reference.text.count("@") > 1
     ):
@@ -80,7 +80,7 @@ def mistake(reference: Reference) -> str:
 
 
 def why_weights_do_not_fit(config: RunConfig, trained: Mapping[str, Any]) -> str:
-    """Return why weights trained with another config can't be those of this one's model.
+    """Return why weights trained with another config can't fit the model of this config.
 
     Args:
         config: the run that starts from them.

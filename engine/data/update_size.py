@@ -68,7 +68,7 @@ def schedule_size(config: RunConfig) -> UpdateSize:
 
 
 def counts_epochs(config: RunConfig) -> bool:
-    """Tell whether a setting is in epochs, whose length is that of the data."""
+    """Return whether a setting is in epochs, whose length depends on the data."""
     return any(span.clock == "epochs" for span in _spans(config))
 
 

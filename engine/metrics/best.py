@@ -36,7 +36,7 @@ class BestMetrics:
 
 
 def best_checkpoint(metrics_by_kind: Mapping[str, Mapping[str, float]]) -> str | None:
-    """Choose the checkpoint of a run that stands for its result.
+    """Choose the checkpoint that represents a run.
 
     The headline metric of the task decides, else another score, else the loss; excerpts, which every
     evaluation covers, before whole files. Of the weights and their average the better value is

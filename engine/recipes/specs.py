@@ -92,7 +92,7 @@ def accept_recipe(point: EntryPoint, value: object) -> RecipeSpec:
 
 @cache
 def installed_recipes() -> Plugins[RecipeSpec]:
-    """Return the recipes of installed packages, looked for once and not before they are asked for."""
+    """Return the recipes of installed packages, searched once, on first use."""
     return find_plugins(GROUP, accept_recipe, taken=[spec.name for spec in BUILT_IN])
 
 

@@ -1,4 +1,4 @@
-"""What steps of a recipe measure beside the loss: metrics and statistics, as one flat vector an update.
+"""Metrics and statistics that a recipe's steps return besides the loss, as one flat vector per update.
 
 Owns the layout of that vector, (E,): sum and weight of each training metric, then the statistics. It
 is summed over micro-batches here and over ranks in `engine.training.ranks`. A recipe that has

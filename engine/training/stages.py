@@ -76,7 +76,7 @@ class Stages:
         self.results: dict[str, RecipeState] = {}
 
     def run(self, known: Mapping[str, RecipeState], *, resume: bool) -> str | None:
-        """Make what is missing and let the recipe use each result; return why the run stops, or None.
+        """Compute missing results and pass each to the recipe; return why the run stops, or None.
 
         Args:
             known: results that the checkpoint to go on from holds.
@@ -149,7 +149,7 @@ class Stages:
         walk.was_saved()
 
     def _saved(self, stage: Stage) -> Manifest | None:
-        """Return what the run's folder holds of a stage; a damaged one is put aside, and said."""
+        """Return the saved result of a stage; a damaged one is moved aside and reported."""
         folder = self._folder / stage.name
         if not (folder / MANIFEST).exists():
             return None

@@ -45,7 +45,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class Trainer:
-    """Trains one run until it ends or is asked to stop.
+    """Trains one run until it ends or a stop is requested.
 
     Args:
         config: the run.

@@ -17,7 +17,7 @@ from jobs.store.writer import StoreWriter
 
 
 class NeedError(ValueError):
-    """What a run needs of another one is not there any more."""
+    """A checkpoint that a run needs is no longer available."""
 
 
 def checkpoints_needed(home: Home, run_id: int, *, note: bool) -> dict[str, Path]:

@@ -69,7 +69,7 @@ def m006_needs(db: Database) -> None:
 
 @migrations()
 def m007_unread(db: Database) -> None:
-    """Drop what was written and never read: requests, and the heartbeat of workers."""
+    """Drop what was never read: requests, and the heartbeats of workers."""
     for statement in UNREAD:
         db.execute(statement)
     db.execute("PRAGMA user_version = 7")

@@ -64,7 +64,7 @@ def read_needs(connection: sqlite3.Connection, run_id: int) -> list[NeedRecord]:
 
 
 def read_waits(connection: sqlite3.Connection) -> dict[int, list[Wait]]:
-    """Return of each queued run that waits, by id, what it waits for."""
+    """Return what each waiting run waits for, by run id."""
     rows = connection.execute(
         """
         SELECT runs.id, need.key, need.needed, coalesce(base.name, need.needed_name), base.state,

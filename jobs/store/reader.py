@@ -105,14 +105,14 @@ class StoreReader:
         return upgraded(json.loads(rows[0][0]))
 
     def needs(self, run_id: int) -> list[NeedRecord]:
-        """List what a run needs of other runs and folders, by the keys of its settings."""
+        """List the dependencies of a run on other runs and folders, by the keys of its settings."""
         if self._current_version() < 6 or self._connection is None:
             return []
         with self._worded():
             return read_needs(self._connection, run_id)
 
     def waits(self) -> dict[int, list[Wait]]:
-        """Return of each queued run that can't start yet, by id, what it waits for."""
+        """Return what each queued run that can't start yet waits for, by run id."""
         if self._current_version() < 6 or self._connection is None:
             return {}
         with self._worded():

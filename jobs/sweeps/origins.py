@@ -46,7 +46,7 @@ def preset_origins(
 
 
 def with_options(traced: Traced, assignments: Sequence[str]) -> Traced:
-    """Return traced values with `key=value` options in place; what is wrong with them is ignored.
+    """Return traced values with `key=value` options applied; invalid options are ignored.
 
     Values that a file calls by the name of an earlier version get their new name.
     """
@@ -90,7 +90,7 @@ def variant_origins(
     configs = {run.variant: run.config for run in reversed(plan.runs)}
     if variant not in configs:
         names = list(dict.fromkeys(run.variant for run in plan.runs))
-        hint = nearest(variant, names) or f"; it has {', '.join(names)}"
+        hint = nearest(variant, names) or f"; available: {', '.join(names)}"
         raise ConfigError([Problem("", f"{file.name} has no variant {variant!r}{hint}")])
     lines = _lines_in(file)
 

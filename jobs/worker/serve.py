@@ -160,7 +160,7 @@ class Worker:
             return idle and not ready
 
     def _is_drained(self) -> bool:
-        """Tell whether no queued run will ever be able to start; say what those that are left wait for."""
+        """Return whether no queued run can ever start; print what the remaining runs wait for."""
         with StoreReader(self._home.store) as reader:
             waits = reader.waits()
             queued = [run for run in reader.runs() if run.state == "queued"]

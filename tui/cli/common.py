@@ -77,7 +77,7 @@ def set_option(function: Function) -> Function:
 def note_new_names(
     ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """Say what a setting is called now that an assignment calls by its name of an earlier version."""
+    """Print the current names of settings given by an old name."""
     for key in dict.fromkeys(text.partition("=")[0].strip() for text in values):
         if (name := current_setting(key)) != key:
             click.echo(f"note: {key} is now called {name}; the old name still works", err=True)

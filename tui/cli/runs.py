@@ -22,13 +22,13 @@ Examples:
 
 @click.command(epilog=_EXAMPLES)
 @click.option(
-    "--state", "states", type=click.Choice(get_args(RunState)), multiple=True,
-    help="List only runs in this state. Can be repeated.",
+    "--state", "states", type=click.Choice([*get_args(RunState), "waiting"]), multiple=True,
+    help="List only runs in this state (waiting: queued, but waiting for another run). Can be repeated.",
 )  # fmt: skip
 @json_option
 @with_home
 def runs(*, states: tuple[str, ...], as_json: bool, home: Home) -> None:
-    """List runs: queued, running and ended; of those that need another run, what they wait for.
+    """List runs: queued, running and ended, with what waiting runs wait for.
 
     The best result so far is the SI-SDR in dB, with its gain over the unprocessed input; for speech
     recognition, it is the word error rate.
@@ -36,7 +36,9 @@ def runs(*, states: tuple[str, ...], as_json: bool, home: Home) -> None:
     from jobs.store.reader import StoreReader
 
     with StoreReader(home.store) as reader:
-        records = [run for run in reader.runs() if not states or run.state in states]
+        records = [
+            run for run in reader.runs() if not states or {run.state, run.condition} & {*states}
+        ]
     if as_json:
         print_json(records)
     elif records:

@@ -153,7 +153,7 @@ def _kinds(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _effective(info: SettingInfo, values: Mapping[str, Any]) -> Any:
-    """Return the value of a setting, where a preset is silent the one that applies then."""
+    """Return the value of a setting: that of the preset, or else the default."""
     value = _get(values, info.key)
     if value is not _ABSENT:
         return value

@@ -46,7 +46,7 @@ def stem_files(data: StemsData, folder: Path, setting: str) -> list[AudioInfo]:
 
 
 def first_stems(data: StemsData, folder: Path, setting: str) -> list[AudioInfo]:
-    """Return the header of one file of each track, which tells how long the track is.
+    """Return the header of one file of each track, which gives the length of the track.
 
     Raises:
         DataError: with everything that is wrong with any track.

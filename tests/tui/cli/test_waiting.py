@@ -37,6 +37,8 @@ def test_every_verb_says_what_a_run_waits_for(sepdash, waiting) -> None:
     line = next(line for line in table if "tuned-1" in line)
     assert line.split()[2] == "waiting"
     assert line.endswith("pretrain-1 (running, 40%)")
+    (only,) = sepdash("runs", "--state", "waiting").out.splitlines()[1:]
+    assert only.split() == line.split()
     records = {run["name"]: run["waiting"] for run in json.loads(sepdash("runs", "--json").out)}
     assert records == {"pretrain-1": "", "tuned-1": reason}
 
