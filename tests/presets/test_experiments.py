@@ -6,7 +6,6 @@ a batch is k times as large; here it is N / k, so that items are equal and not n
 
 from __future__ import annotations
 
-import re
 import tomllib
 from pathlib import Path
 
@@ -93,9 +92,8 @@ def test_settings_of_the_families() -> None:
     assert [getattr(model, "intermediate_channels", None) for model in links] == [1, 8]
 
 
-def test_the_experiment_in_the_readme_is_one(repository: Path) -> None:
-    text = (repository / "README.md").read_text()
-    (block,) = re.findall(r"```toml\n(base = .*?)```", text, flags=re.DOTALL)
-    runs = plan_sweep("readme", tomllib.loads(block), Catalogue()).runs
-    assert len(runs) == 3 * 2 * 2
-    assert {run.items for run in runs} == {20_000 * 32}
+def test_the_experiment_of_the_docs_is_one(repository: Path) -> None:
+    text = (repository / "examples/experiments/learning-rate.toml").read_text()
+    runs = plan_sweep("learning-rate", tomllib.loads(text), Catalogue()).runs
+    assert len(runs) == 2 * 3 * 2
+    assert {run.items for run in runs} == {400 * 8}
