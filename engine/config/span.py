@@ -18,6 +18,9 @@ from engine.config.old_names import current_clock
 Clock = Literal["updates", "micro_batches", "items", "audio_seconds", "epochs"]
 CLOCKS: tuple[Clock, ...] = get_args(Clock)
 
+# Counters of all clocks fit into the 64 bits of the store up to there; more is a slip of the pen.
+MAX_AMOUNT = 1e12
+
 _PATTERN = re.compile(r"\s*([0-9][0-9_]*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\s+([a-z_]+)\s*")
 
 
@@ -37,7 +40,7 @@ class Span:
         """Read `"1000 updates"`.
 
         Raises:
-            ValueError: when the text is no number followed by the name of a clock.
+            ValueError: when the text is no number followed by the name of a clock, or a huge one.
         """
         match = _PATTERN.fullmatch(text)
         clock = current_clock(match[2]) if match is not None else ""
@@ -45,7 +48,10 @@ class Span:
             raise ValueError(
                 f"expected an amount and a clock ({', '.join(CLOCKS)}), like '1000 updates'"
             )
-        return cls(float(match[1].replace("_", "")), clock)
+        amount = float(match[1].replace("_", ""))
+        if amount > MAX_AMOUNT:
+            raise ValueError(f"expected at most {MAX_AMOUNT:g} {clock}")
+        return cls(amount, clock)
 
     @classmethod
     def _from_plain(cls, value: object) -> Span:

@@ -155,3 +155,14 @@ def test_override_without_a_value_is_refused() -> None:
         apply_overrides(BASE, ["optimizer.lr"])
     with pytest.raises(ConfigError, match="its parent is a plain value"):
         apply_overrides({"seed": 1}, ["seed.x=1"])
+
+
+@pytest.mark.parametrize("text", ["1e400 epochs", "1e300 items", "1000000000001 updates"])
+def test_a_span_that_no_counter_reaches_is_refused(text: str) -> None:
+    values = {"data": {"kind": "bandwidth", "train": "a", "valid": "b"}}
+    for key in ("length", "warmup"):
+        with pytest.raises(
+            ConfigError, match=rf"^schedule.{key}: expected at most 1e\+12 \w+, found"
+        ):
+            load_config({**values, "schedule": {key: text}})
+    assert load_config({**values, "schedule": {"length": "1e12 epochs"}}).schedule.length
