@@ -57,7 +57,7 @@ def test_counters_of_a_batch_of_32_in_micro_batches_of_16() -> None:
     assert size.updates_in(Span(6400, "audio_seconds")) == 100
     assert size.updates_in(Span(6400, "micro_batches")) == 3200
     assert size.updates_in(Span(6400, "updates")) == 6400
-    with pytest.raises(EpochsUnknown, match="3 epochs: the length of an epoch is known once"):
+    with pytest.raises(EpochsUnknown, match="3 epochs: the length of an epoch is unknown until"):
         size.updates_in(Span(3, "epochs"))
 
 

@@ -189,7 +189,7 @@ def test_a_warmup_longer_than_the_run_is_warned_about():
 
 def test_a_schedule_in_epochs_is_looked_at_once_their_length_is_known() -> None:
     config = _run_of(100, kind="linear", warmup="2 epochs")
-    with pytest.raises(EpochsUnknown, match="2 epochs: the length of an epoch is known once"):
+    with pytest.raises(EpochsUnknown, match="2 epochs: the length of an epoch is unknown until"):
         schedule_curve(config)
     assert schedule_warnings(config) == []
     size = replace(config.update_size, epochs=0.05)
