@@ -16,7 +16,7 @@ from engine.config.kinds import has_segments
 from engine.config.loading import load_config
 from engine.config.overrides import applied, config_with
 from engine.config.schema import RunConfig
-from engine.tuning.bench import Tell
+from engine.tuning.bench import Emit
 from engine.tuning.cache import cache_key, keep_result, read_result
 from engine.tuning.children import ChildMeasurer
 from engine.tuning.machine import cpu_name
@@ -61,7 +61,7 @@ def tune(
     config: RunConfig,
     *,
     options: Options,
-    tell: Tell,
+    emit: Emit,
     fresh: bool = False,
     cancel: Event | None = None,
 ) -> Found:
@@ -71,7 +71,7 @@ def tune(
         home: where results are cached.
         config: the run.
         options: the user's options; the device may be auto.
-        tell: called with each row as soon as it is measured.
+        emit: called with each row as soon as it is measured.
         fresh: search again even if there is a cached result.
         cancel: once set, the search ends with `Cancelled` and kills its child.
 
@@ -90,7 +90,7 @@ def tune(
     if kept is not None:
         return Found(kept, kept=True)
     measurer = ChildMeasurer(cancel=cancel, environment=child_environment(device))
-    result = search(config, options, measurer=measurer, tell=tell)
+    result = search(config, options, measurer=measurer, emit=emit)
     home.create()
     keep_result(folder, key, result=result)
     return Found(result, kept=False)

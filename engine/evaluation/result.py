@@ -11,7 +11,7 @@ import numpy as np
 class Clip:
     """A validation item to listen to: kind -> (C, T) float32; input, target and estimate.
 
-    Several sources are told apart by a suffix: target.vocals, estimate.vocals.
+    Several sources differ by a suffix: target.vocals, estimate.vocals.
     """
 
     item: int
@@ -25,7 +25,7 @@ class Evaluation:
 
     Attributes:
         metrics: means by name.
-        num_items: N, how many items were judged.
+        num_items: N, how many items were evaluated.
         num_excluded: how many of them have no SI-SDR.
         items: name -> (N,) float64, what the means were taken of; NaN for an item left out.
         items_key: names the items: evaluations with equal keys can be compared item by item.

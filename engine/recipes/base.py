@@ -126,7 +126,7 @@ class Recipe(Protocol):
 
 @runtime_checkable
 class JudgesWholeFiles(Protocol):
-    """A recipe that trains on parts of files, and can judge whole ones beside excerpts of them."""
+    """A recipe that trains on parts of files, and can evaluate whole ones beside excerpts of them."""
 
     def evaluate_whole(self, model: nn.Module, device: torch.device) -> Evaluation:
         """Judge whole validation files, in the order and by the metrics of `evaluate`."""

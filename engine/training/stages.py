@@ -50,7 +50,7 @@ class Stages:
         device: where steps compute.
         ranks: the processes of the run.
         control: asked before each step whether to stop.
-        emit: hears of progress and notices.
+        emit: receives progress and notices.
     """
 
     def __init__(

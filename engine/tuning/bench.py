@@ -13,7 +13,7 @@ from engine.tuning.law import Probe, memory_cap
 from engine.tuning.setups import Options, Row, Setup, TuningError, speed_ratio
 from engine.tuning.trials import Answer, Facts, Job, Measured, Measurer
 
-Tell = Callable[[Row], None]
+Emit = Callable[[Row], None]
 # Speed-up below which a difference is ignored: a smaller batch this close to the fastest is preferred.
 WORTH = 1.02
 _TIMING_S = 1.5
@@ -26,14 +26,14 @@ class Bench:
     Args:
         options: the user's options.
         measurer: measures jobs.
-        tell: called with each row as soon as it is measured.
+        emit: called with each row as soon as it is measured.
         item_s: seconds of one item, for speeds in seconds of audio.
     """
 
-    def __init__(self, options: Options, *, measurer: Measurer, tell: Tell, item_s: float) -> None:
+    def __init__(self, options: Options, *, measurer: Measurer, emit: Emit, item_s: float) -> None:
         self.options = options
         self._measurer = measurer
-        self._tell = tell
+        self._emit = emit
         self._started = time.monotonic()
         self.rows: list[Row] = []
         self.notes: list[str] = []
@@ -198,7 +198,7 @@ class Bench:
             speed * (setup.shape[0] if setup.shape else self.item_s), ratio, words[measured.outcome],
         )  # fmt: skip
         self.rows.append(row)
-        self._tell(row)
+        self._emit(row)
 
     def ratio_of(self, setup: Setup) -> float:
         """Return the speed of a setup relative to the unchanged preset; 0: unknown."""

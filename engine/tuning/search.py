@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from engine.config.schema import RunConfig
-from engine.tuning.bench import Bench, Tell
+from engine.tuning.bench import Bench, Emit
 from engine.tuning.law import MemoryLaw, Probe, fit_law
 from engine.tuning.lengths import LengthSearch
 from engine.tuning.setups import Options, Setup, Tuning, TuningError
@@ -22,14 +22,14 @@ _MOST_ITEMS = 4_096
 _MIB = 2**20
 
 
-def search(config: RunConfig, options: Options, *, measurer: Measurer, tell: Tell) -> Tuning:
+def search(config: RunConfig, options: Options, *, measurer: Measurer, emit: Emit) -> Tuning:
     """Search, and return the result.
 
     Args:
         config: the run; its settings are the baseline.
         options: the user's options.
         measurer: measures jobs.
-        tell: called with each row as soon as it is measured.
+        emit: called with each row as soon as it is measured.
 
     Raises:
         TuningError: when not even one item fits, or the measurement failed.
@@ -37,7 +37,7 @@ def search(config: RunConfig, options: Options, *, measurer: Measurer, tell: Tel
     """
     of_one_size = has_one_size(config)
     item_s = config.segment_s if of_one_size else 0.0
-    bench = Bench(options, measurer=measurer, tell=tell, item_s=item_s)
+    bench = Bench(options, measurer=measurer, emit=emit, item_s=item_s)
     sizes_: SizeSearch | LengthSearch = (
         SizeSearch(bench, config) if of_one_size else LengthSearch(bench, config)
     )

@@ -89,17 +89,17 @@ def compare(
         ValueError: when no run has been evaluated.
     """
     names = tuple(metrics or compared_names())
-    judge = _Judge(reader, runs, by=by, when=when, metrics=names)
-    tables = {name: judge.table(name) for name in judge.metrics}
+    comparer = _Comparer(reader, runs, by=by, when=when, metrics=names)
+    tables = {name: comparer.table(name) for name in comparer.metrics}
     return Comparison(
-        by, judge.budget, when=when, reference=judge.variants[0], runs=judge.scores,
+        by, comparer.budget, when=when, reference=comparer.variants[0], runs=comparer.scores,
         tables={name: rows for name, rows in tables.items() if any(row.best for row in rows)},
-        orderings=[order for name in judge.metrics if (order := judge.ordering(name)) is not None],
-        notes=judge.notes(),
+        orderings=[order for name in comparer.metrics if (order := comparer.ordering(name)) is not None],
+        notes=comparer.notes(),
     )  # fmt: skip
 
 
-class _Judge:
+class _Comparer:
     """Computes one comparison."""
 
     def __init__(

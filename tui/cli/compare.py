@@ -75,7 +75,7 @@ def compare(
     Differences are paired by validation item. Their 95 % bootstrap intervals cover the items and, if a
     variant has several seeds, the seeds. Use "-" as FILE for standard output.
     """
-    from jobs.comparison.compare import compare as judge
+    from jobs.comparison.compare import compare as compare_runs
     from jobs.store.reader import StoreReader
     from tui.cli import comparison_tables as tables
 
@@ -87,7 +87,7 @@ def compare(
 
         check_plot(plot_file)
     with StoreReader(home.store) as reader:
-        comparison = judge(reader, _runs(reader, runs, experiment=experiment), **options)  # type: ignore[arg-type]
+        comparison = compare_runs(reader, _runs(reader, runs, experiment=experiment), **options)  # type: ignore[arg-type]
     # A note reports that the loss is skipped because the runs define it differently.
     absent = [
         name for name in asked if name not in comparison.tables and metric_of(name).family != "loss"

@@ -88,7 +88,7 @@ def tune(
             config,
             options=options,
             fresh=fresh,
-            tell=lambda row: click.echo(line(row), err=True),
+            emit=lambda row: click.echo(line(row), err=True),
         )
     except Cancelled:
         raise click.Abort from None

@@ -69,12 +69,12 @@ class TuneScreen(BoxScreen[dict[str, Any] | None]):
 
     @work(thread=True, exclusive=True)
     def _search(self) -> None:
-        def tell(row: Row) -> None:
+        def emit(row: Row) -> None:
             self.app.call_from_thread(self._add, row)
 
         try:
             config = tunable_config(self._values)
-            outcome = tune(self._home, config, options=Options(), tell=tell, cancel=self._cancel)
+            outcome = tune(self._home, config, options=Options(), emit=emit, cancel=self._cancel)
         except Cancelled:
             return
         except (ValueError, OSError) as error:

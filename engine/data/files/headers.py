@@ -19,7 +19,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class Headers:
-    """The headers of files below a folder; use `header_of` for each, then `tell`.
+    """The headers of files below a folder; use `header_of` for each, then `warn_if_stale`.
 
     The manifest is in the folder or in one above it; the nearest one is used.
     """
@@ -47,7 +47,7 @@ class Headers:
             return probe(path)
         return AudioInfo(path, entry.frames, rate_hz=entry.rate_hz, channels=entry.channels)
 
-    def tell(self) -> None:
+    def warn_if_stale(self) -> None:
         """Warn, once, about files that are new or have changed since the manifest was written."""
         if self._unlike and self._manifest is not None:
             number, verb = (1, "is") if len(self._unlike) == 1 else (len(self._unlike), "are")
@@ -68,7 +68,7 @@ def scan_indexed(folder: Path, *, setting: str) -> list[AudioInfo]:
     """
     headers = Headers(folder)
     infos = scan_folder(folder, setting=setting, header_of=headers.header_of)
-    headers.tell()
+    headers.warn_if_stale()
     return infos
 
 

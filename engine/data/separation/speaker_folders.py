@@ -41,7 +41,7 @@ def scan_speakers(
     for path in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
         infos = scan_folder(path, setting=setting, header_of=headers.header_of)
         files.extend((path.name, info) for info in infos if belongs(info.path, data, split=split))
-    headers.tell()
+    headers.warn_if_stale()
     if problem := too_few(folder, {name for name, _ in files}, data=data, split=split):
         raise DataError([problem])
     return files

@@ -73,7 +73,7 @@ def scan_tracks(
         track, wrong = open_track(files, names, header_of=headers.header_of)
         tracks.append(track)
         problems.extend(Problem(setting, message) for message in wrong)
-    headers.tell()
+    headers.warn_if_stale()
     if problems:
         raise DataError(problems)
     return tracks

@@ -14,7 +14,7 @@ from engine.tuning.setups import Options
 
 
 def test_a_result_is_read_back_as_it_was_kept(tmp_path, new_device, make_config) -> None:
-    result = search(make_config(), Options(), measurer=new_device(), tell=lambda row: None)
+    result = search(make_config(), Options(), measurer=new_device(), emit=lambda row: None)
     keep_result(tmp_path / "tuning", "abc", result=result)
     assert read_result(tmp_path / "tuning", "abc") == result
     assert (tmp_path / "tuning" / "abc.json").stat().st_mode & 0o777 == 0o600

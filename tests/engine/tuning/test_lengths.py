@@ -35,7 +35,7 @@ def speech(**batch: Any):
 
 
 def found_by(device, config, **asked):
-    result = search(config, Options(**asked), measurer=device, tell=lambda row: None)
+    result = search(config, Options(**asked), measurer=device, emit=lambda row: None)
     values = config.to_dict()
     for key, value in result.settings.items():
         section, name = key.split(".")

@@ -25,7 +25,7 @@ KNOBS = [
 
 def found_by(device, config, options=None):
     rows = []
-    result = search(config, options or Options(), measurer=device, tell=rows.append)
+    result = search(config, options or Options(), measurer=device, emit=rows.append)
     assert [(row.label, row.count) for row in rows] == [(r.label, r.count) for r in result.rows]
     return result
 

@@ -21,9 +21,9 @@ def found(monkeypatch):
     """Let every search find the same."""
     calls = []
 
-    def search(home, config, options, *, tell, fresh):
+    def search(home, config, options, *, emit, fresh):
         calls.append((config, options, fresh))
-        return finds(home, config, options, tell=tell, cancel=None)
+        return finds(home, config, options, emit=emit, cancel=None)
 
     monkeypatch.setattr("jobs.tuning.tune", search)
     return calls

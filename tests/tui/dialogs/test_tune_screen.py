@@ -30,9 +30,9 @@ RESULT = Tuning(
 )  # fmt: skip
 
 
-def finds(home, config, options, *, tell, cancel):
+def finds(home, config, options, *, emit, cancel):
     for row in ROWS:
-        tell(row)
+        emit(row)
     return Found(RESULT, kept=False)
 
 
@@ -57,7 +57,7 @@ async def test_what_was_found_goes_into_the_form(home: Home, monkeypatch) -> Non
 async def test_escape_calls_the_search_off_and_changes_nothing(home: Home, monkeypatch) -> None:
     ended = threading.Event()
 
-    def waits(home, config, options, *, tell, cancel):
+    def waits(home, config, options, *, emit, cancel):
         assert cancel.wait(20)
         ended.set()
         raise Cancelled
@@ -75,7 +75,7 @@ async def test_escape_calls_the_search_off_and_changes_nothing(home: Home, monke
 
 
 async def test_what_stands_in_the_way_is_shown(home: Home, monkeypatch) -> None:
-    def refuses(home, config, options, *, tell, cancel):
+    def refuses(home, config, options, *, emit, cancel):
         raise ValueError("not even one item of 1 s fits")
 
     monkeypatch.setattr("tui.dialogs.tune.tune", refuses)

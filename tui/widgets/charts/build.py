@@ -197,7 +197,7 @@ def _measured_in_training(item: RunData, clock: str) -> dict[str, list[Line]]:
 
 
 def _judged(item: RunData) -> str:
-    """Return the series that the run is judged by: EMA where it has one."""
+    """Return the series by which the run is evaluated: EMA where it has one."""
     metric = item.run.metric
     average = stored_name(metric, ema=True)
     curve = item.curves.get(average)
