@@ -183,7 +183,7 @@ def test_references_that_lead_nowhere_are_refused_and_nothing_is_queued(home, en
         "base-1@": "expected a run's name or id, or a checkpoint folder",
         "self": "run self can't wait for itself; name another run",
         f"{home.root}/nowhere": "nowhere contains no checkpoint",
-        "~nobody-here/run": "/~nobody-here/run holds no checkpoint",
+        "~nobody-here/run": "/~nobody-here/run contains no checkpoint",
         f"{home.root}/{'long' * 99}": "can't be read: File name too long",
     }
     for text, message in refused.items():

@@ -129,6 +129,6 @@ def test_a_package_that_prints_or_leaves_when_it_is_imported_disturbs_no_answer(
     assert "seed" in [row["key"] for row in settings]
 
     report = site.start("-m", "tui.main", "doctor", code=1)
-    assert "leaves was left out: package leaves: no licence\n" in report
-    assert "raises was left out: package raises: one line and red\n" in report.replace("[31m", "")
+    assert "skipped leaves: package leaves: no licence\n" in report
+    assert "skipped raises: package raises: one line and red\n" in report.replace("[31m", "")
     assert "\x1b" not in report
