@@ -112,6 +112,6 @@ def test_the_first_figures_are_those_of_the_base(home, small_run):
     failed = run_of(home, misfit)
     assert failed.state == "failed"
     assert "init_from: the weights in " in failed.message
-    assert " there, " in failed.message
+    assert " has shape 4, expected 5" in failed.message
     assert "init_strict = false" in failed.message
     assert "Traceback" not in (home.run_folder(misfit) / "log.txt").read_text()
