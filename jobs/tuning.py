@@ -1,29 +1,36 @@
 """A search for the fastest settings of a config on a device of this machine; results are cached.
 
-Owns the device, the folder of results, and the environment of the children; `engine.tuning` owns the
-search. Free of torch.
+Owns the device, which nothing else may use meanwhile, the folder of results, and the environment of
+the children; `engine.tuning` owns the search. Free of torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from threading import Event
 from typing import Any
+
+import psutil
 
 from engine.config.fields import list_settings
 from engine.config.kinds import has_segments
 from engine.config.loading import load_config
 from engine.config.overrides import applied, config_with
 from engine.config.schema import RunConfig
+from engine.data.kinds import train_sizes
 from engine.tuning.bench import Emit
-from engine.tuning.cache import cache_key, keep_result, read_result
+from engine.tuning.cache import Place, cache_key, keep_result, read_result, still_fits
 from engine.tuning.children import ChildMeasurer
-from engine.tuning.machine import cpu_name
+from engine.tuning.machine import cpu_name, memory_of_machine
 from engine.tuning.search import search
 from engine.tuning.setups import Options, Tuning
 from jobs.home import Home
 from jobs.machine.devices import child_environment, open_gpu, resolve_device
+from jobs.machine.lease import DeviceUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +85,58 @@ def tune(
     Raises:
         ValueError: when the device does not exist, a single item does not fit, or data can't be read.
         Cancelled: when the search was cancelled.
+        LeaseError: when a run or another search is using the device.
         OSError: when the result can't be saved.
     """
     device = resolve_device(options.device if options.device != "auto" else config.precision.device)
-    gpu = open_gpu(device)
-    name = gpu.name if gpu is not None else cpu_name()
     options = replace(options, device=device.partition(":")[0])
     folder = home.root / "tuning"
-    key = cache_key(config, options, device_name=name)
+    place = place_of(device, config)
+    sizes = train_sizes(config.data) if config.data.items_differ else None
+    key = cache_key(config, options, place=place, sizes=sizes)
     kept = None if fresh else read_result(folder, key)
-    if kept is not None:
+    if kept is not None and still_fits(kept, place, options=options):
         return Found(kept, kept=True)
-    measurer = ChildMeasurer(cancel=cancel, environment=child_environment(device))
-    result = search(config, options, measurer=measurer, emit=emit)
     home.create()
+    with device_reserved(home, device, purpose="sepdash tune"):
+        measurer = ChildMeasurer(cancel=cancel, environment=child_environment(device))
+        result = search(config, options, measurer=measurer, emit=emit)
     keep_result(folder, key, result=result)
     return Found(result, kept=False)
+
+
+@contextmanager
+def device_reserved(home: Home, device: str, *, purpose: str) -> Iterator[None]:
+    """Use a device for measurements: no worker starts a run on it until this context ends.
+
+    Args:
+        home: its workers are kept away; those of other homes are not known.
+        device: its name, like cpu or cuda:0.
+        purpose: the command that measures, like "sepdash tune".
+
+    Raises:
+        LeaseError: when a run or another measurement is using the device, with how to end it.
+    """
+    ends = f"{purpose}, which ends by itself (or with Ctrl-C, or Esc in the dashboard)"
+    with DeviceUse(home.locks, device, purpose=ends):
+        yield
+
+
+def place_of(device: str, config: RunConfig) -> Place:
+    """Return what a device is like now."""
+    gpu = open_gpu(device)
+    threads = config.precision.threads or _num_threads()
+    if gpu is None:
+        free, total = memory_of_machine()
+        return Place((cpu_name(),), total, free_bytes=free, threads=threads)
+    sample = gpu.sample()
+    total, used = sample.total_bytes or 0, sample.used_bytes or 0
+    return Place((sample.name,), total, free_bytes=total - used, threads=threads)
+
+
+def _num_threads() -> int:
+    """Return the CPU threads of a process that sets none."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    if given.isdecimal() and int(given):
+        return int(given)
+    return len(psutil.Process().cpu_affinity()) if sys.platform == "linux" else os.cpu_count() or 1

@@ -14,7 +14,7 @@ from typing import Any
 
 import pynvml
 
-from jobs.machine.lease import DeviceLease, LeaseError
+from jobs.machine.lease import DeviceLease, DeviceUse, LeaseError
 
 _OF_TORCHRUN = (
     "RANK",
@@ -145,14 +145,18 @@ def devices_taken(device: str, count: int, *, locks: Path) -> Iterator[list[str]
             if name == device or len(taken) == count:
                 continue
             try:
-                leases.enter_context(DeviceLease(locks, name))
+                with ExitStack() as both:
+                    both.enter_context(DeviceLease(locks, name))
+                    purpose = f"a run on {count} devices"
+                    both.enter_context(DeviceUse(locks, name, purpose=purpose))
+                    leases.push(both.pop_all())
             except LeaseError:
                 held.append(name)
             else:
                 taken.append(name)
         if len(taken) < count:
             raise DeviceError(
-                f"precision.devices = {count}, but other workers are using {', '.join(held)}; "
+                f"precision.devices = {count}, but other programs are using {', '.join(held)}; "
                 "stop them or lower precision.devices"
             )
         yield taken

@@ -1,4 +1,4 @@
-"""Locks that end with their process: one worker per device, one process per run."""
+"""Locks that end with their process: one worker per device, one user of it at a time, one process per run."""
 
 from __future__ import annotations
 
@@ -35,17 +35,30 @@ class FileLock:
                     os.close(file)
                     return False
                 time.sleep(0.05)
-        os.ftruncate(file, 0)
-        os.pwrite(file, str(os.getpid()).encode(), 0)
         self._file = file
+        self.describe("")
         return True
+
+    def describe(self, purpose: str) -> None:
+        """Write what the lock is held for, for `purpose` in other processes."""
+        assert self._file is not None, "the lock is not held"
+        os.ftruncate(self._file, 0)
+        os.pwrite(self._file, f"{os.getpid()} {purpose}".encode(), 0)
 
     def holder(self) -> str:
         """Return the process id in the file."""
+        return self._read()[0] or "unknown"
+
+    def purpose(self) -> str:
+        """Return what the holder wrote with `describe`; empty when it wrote nothing."""
+        return self._read()[1]
+
+    def _read(self) -> tuple[str, str]:
         try:
-            return self.path.read_text().strip() or "unknown"
+            pid, _, purpose = self.path.read_text(encoding="utf-8").partition(" ")
         except OSError:
-            return "unknown"
+            return "", ""
+        return pid.strip(), purpose.strip()
 
     def release(self) -> None:
         """Release the lock."""
@@ -72,6 +85,44 @@ class DeviceLease:
                 "stop it first, or choose another --device"
             )
         return self
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+
+
+class DeviceUse:
+    """The right to compute on a device, as a context manager: for a run, or for measurements.
+
+    A worker registers for a device by `DeviceLease` as long as it lives, and takes this for each of its
+    runs. So another program, `sepdash tune` for example, can use the device of an idle worker, which
+    starts no run meanwhile.
+
+    Args:
+        locks: the folder of locks.
+        device: its name, like cuda:0.
+        purpose: what for, and how a person can end it; shown to whoever is refused.
+
+    Raises:
+        LeaseError: on entry, when another process uses the device.
+    """
+
+    def __init__(self, locks: Path, device: str, *, purpose: str) -> None:
+        self._device = device
+        self._purpose = purpose
+        self._lock = FileLock(locks / f"{device.replace(':', '-')}.use.lock")
+
+    def __enter__(self) -> DeviceUse:
+        if not self._lock.acquire():
+            purpose = self._lock.purpose() or "another program"
+            raise LeaseError(
+                f"{self._device} is in use by process {self._lock.holder()}: {purpose}"
+            )
+        self.describe(self._purpose)
+        return self
+
+    def describe(self, purpose: str) -> None:
+        """Change the purpose, once it is known in more detail."""
+        self._lock.describe(purpose)
 
     def __exit__(self, *error: object) -> None:
         self._lock.release()

@@ -19,7 +19,7 @@ from huey.consumer import Consumer
 
 from jobs.home import Home
 from jobs.machine.devices import resolve_device
-from jobs.machine.lease import DeviceLease
+from jobs.machine.lease import DeviceLease, DeviceUse, LeaseError
 from jobs.machine.processes import own_token
 from jobs.queue import RunQueue
 from jobs.store.errors import StoreError
@@ -96,6 +96,8 @@ class Worker:
         # Held by the consumer's thread while it handles a ticket.
         self._busy = threading.Lock()
         self._run: int | None = None
+        # The last reason why the device could not be used; reported once.
+        self._waits_for = ""
         self._num_failed = 0
         self._num_left = 0
 
@@ -197,12 +199,25 @@ class Worker:
 
     def _on_ticket(self, run_id: int) -> None:
         """Train the first queued run that can start, whatever the run id of the ticket."""
-        with self._busy, StoreWriter(self._home.store) as store:
+        with self._busy:
             if self._stop.is_set():
                 return
+            try:
+                with DeviceUse(self._home.locks, self._device, purpose="a worker") as use:
+                    self._waits_for = ""
+                    self._claim_and_make(use)
+            except LeaseError as error:
+                # The run stays queued; a ticket comes again at the next turn of the loop.
+                if self._waits_for != str(error):
+                    self._waits_for = str(error)
+                    self._echo(f"waiting: {error}")
+
+    def _claim_and_make(self, use: DeviceUse) -> None:
+        with StoreWriter(self._home.store) as store:
             claimed = store.claim(self._id)
             if claimed is None:
                 return
+            use.describe(_purpose(claimed))
             self._run = claimed
             try:
                 self._beat(store)
@@ -226,6 +241,15 @@ class Worker:
         with StoreReader(self._home.store) as reader:
             message = reader.run(run_id).message
         self._echo(f"run {name} (id {run_id}) {state}{': ' + message if message else ''}")
+
+
+def _purpose(run_id: int) -> str:
+    pid = os.getpid()
+    return (
+        f"a worker that is training run {run_id}. Stop the worker first (w in the dashboard, Ctrl-C in "
+        f"its terminal, or `kill {pid}`): it saves a checkpoint and queues the run again, and "
+        "`sepdash worker` continues it afterwards"
+    )
 
 
 class QuietConsumer(Consumer):  # type: ignore[misc]

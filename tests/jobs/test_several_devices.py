@@ -52,7 +52,7 @@ def test_free_gpus_are_taken_beside_the_worker_s_own_and_given_back(home, three_
                 assert devices == ["cuda:1", "cuda:2"]
             with (
                 pytest.raises(
-                    DeviceError, match=r"devices = 3, but other workers are using cuda:0;"
+                    DeviceError, match=r"devices = 3, but other programs are using cuda:0;"
                 ),
                 devices_taken("cuda:1", 3, locks=home.locks),
             ):
