@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from engine.config.counters import Counters
+from engine.metrics.registry import NON_FINITE, metric_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,8 @@ class Evaluated:
     """An evaluation ended; `metrics` holds si_sdr, si_sdr_ema, si_sdri, val_loss, ... by name.
 
     `items` holds the value of each item, (N,) float64 by name, NaN where an item has none;
-    evaluations with equal `items_key` used the same items in the same order.
+    evaluations with equal `items_key` used the same items in the same order. Items whose estimate is
+    not finite are not excluded: `non_finite` in `items` is 1 for them.
     """
 
     counters: Counters
@@ -80,6 +82,14 @@ class Evaluated:
     num_excluded: int
     items: dict[str, np.ndarray] = field(default_factory=dict)
     items_key: str = ""
+
+    @property
+    def num_bad(self) -> int:
+        """How many items had an estimate that is not finite, by any of the weights, or as whole files."""
+        flags = [
+            of_N > 0 for name, of_N in self.items.items() if metric_of(name).name == NON_FINITE
+        ]
+        return int(np.logical_or.reduce(flags).sum()) if flags else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,8 @@ class Metric:
         is_target: whether the best checkpoint by it can be kept.
         headline_of: the recipes whose runs are listed by it.
         of_training: measured by the steps of training, so a curve like that of the loss.
+        worst: the value of an item whose estimate is not finite; None: there is no such bound, so the
+            item makes the mean infinite.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Metric:
     is_target: bool = False
     headline_of: tuple[str, ...] = ()
     of_training: bool = False
+    worst: float | None = None
 
     def text(self, value: float | None) -> str:
         """Write a value: two decimals; percent with its sign and about three digits."""
@@ -73,6 +76,13 @@ class Metric:
         """Write a value with its unit."""
         text = self.text(value)
         return f"{text} {self.unit}" if self.unit not in ("", "%") and text != _MISSING else text
+
+    @property
+    def of_bad_item(self) -> float:
+        """Value of an item whose estimate is not finite: never better than a real one."""
+        if self.worst is not None:
+            return self.worst
+        return -math.inf if self.rises else math.inf
 
     @property
     def is_rate(self) -> bool:
@@ -100,21 +110,24 @@ class Metric:
 BUILT_IN = (
     Metric(
         "si_sdr", "SI-SDR", unit="dB", whole_files=True, is_main=True, is_target=True,
-        headline_of=("separation",),
+        headline_of=("separation",), worst=-100.0,
     ),
     Metric("wer", "WER", unit="%", scale=100, rises=False, is_main=True, is_target=True,
-           headline_of=("transducer",)),
-    Metric("cer", "CER", unit="%", scale=100, rises=False, is_main=True, is_target=True),
+           headline_of=("transducer",), worst=1.0),
+    Metric("cer", "CER", unit="%", scale=100, rises=False, is_main=True, is_target=True, worst=1.0),
     Metric("val_loss", "val_loss", rises=False, family="loss", whole_files=True, is_main=True,
            is_target=True),
-    Metric("si_sdri", "SI-SDRi", unit="dB", whole_files=True),
-    Metric("sdr", "SDR", unit="dB", whole_files=True),
-    Metric("lsd", "LSD", unit="dB", rises=False, whole_files=True),
+    Metric("si_sdri", "SI-SDRi", unit="dB", whole_files=True, worst=-100.0),
+    Metric("sdr", "SDR", unit="dB", whole_files=True, worst=-100.0),
+    Metric("lsd", "LSD", unit="dB", rises=False, whole_files=True, worst=100.0),
     Metric("spectral", "spectral", rises=False, whole_files=True),
     Metric("input_si_sdr", "input SI-SDR", unit="dB", of_input=True, whole_files=True),
 )  # fmt: skip
 
 LOSS = "val_loss"
+
+# Stored beside the values of items where any is bad: 1 for an item whose estimate is not finite, else 0.
+NON_FINITE = "non_finite"
 
 # Curves that every run has, and their units; that of the loss is the recipe's.
 CURVE_UNITS: Mapping[str, str] = {

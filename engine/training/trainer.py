@@ -21,7 +21,7 @@ from engine.config.counters import Counters
 from engine.config.schema import RunConfig
 from engine.config.span import Span
 from engine.evaluation.clips import write_clips
-from engine.evaluation.result import Clip
+from engine.evaluation.result import Clip, bad_items_notice
 from engine.events import (
     CheckpointSaved,
     ClipsWritten,
@@ -196,8 +196,13 @@ class _Loop:
                 num_items=evaluation.num_items, num_excluded=evaluation.num_excluded, items=evaluation.items, items_key=evaluation.items_key,
             )
         )  # fmt: skip
+        if text := bad_items_notice(evaluation):
+            self._notice("non-finite-items", text)
         self._write_clips(evaluation.clips)
         self._telemetry.restart_clock()
+
+    def _notice(self, kind: str, text: str) -> None:
+        self._emit(Noticed("warning", kind, message=text, counters=self._counters))
 
     def _write_clips(self, clips: Sequence[Clip]) -> None:
         if not clips:
@@ -206,7 +211,7 @@ class _Loop:
             files = write_clips(self._setup.folder, self._counters.updates, clips=clips)
         except OSError as error:
             text = f"clips can't be written: {error}; training continues"
-            self._emit(Noticed("warning", "clips-failed", message=text, counters=self._counters))
+            self._notice("clips-failed", text)
             return
         self._emit(ClipsWritten(self._counters, tuple(files)))
 

@@ -59,6 +59,8 @@ class LogSink:
                     if event.num_excluded
                     else ""
                 )
+                if event.num_bad:
+                    left_out += f", {event.num_bad} with non-finite output"
                 self.say(
                     f"update {event.counters.updates}: evaluated {event.num_items} items"
                     f"{left_out} in {event.duration_s:.1f} s: {_list(_main(event.metrics), event.units)}"

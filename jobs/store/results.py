@@ -1,8 +1,10 @@
 """Per-item results of evaluations: writes and reads the tables `evaluations` and `item_results`.
 
 Values of one metric are a JSON list in the order of the items, null where an item has none: a row
-per value would be ten times as large, and SQL can read the list with `json_each`. Standard library
-only, for the reader.
+per value would be ten times as large, and SQL can read the list with `json_each`. Of a bad item (an
+estimate that is not finite) the list `non_finite`, with the endings of the other metrics, holds a 1:
+its value is the worst of the metric, or null where the metric has no bound. Without such a list no item
+is bad. Standard library only, for the reader.
 """
 
 from __future__ import annotations

@@ -367,3 +367,26 @@ def test_wandb_offline_writes_into_the_run_folder(make_config, tmp_path):
     content = file.read_bytes()
     for expected in (b"abc-1", b"train/loss", b"5.5", b"valid/si_sdr", b"4.25"):
         assert expected in content
+
+
+def test_bad_items_are_told_from_absent_ones(open_sink, reader, run_id):
+    """The list `non_finite` names them; the worst value of the metric, or null, stands in theirs."""
+    flags = np.array([0.0, 1.0, 0.0])
+    bad = Evaluated(
+        counters(7), {"si_sdr": -49.0, "val_loss": np.inf}, units={}, duration_s=0.1, num_items=3, num_excluded=1,
+        items={"si_sdr": np.array([2.0, -100.0, np.nan]), "val_loss": np.array([0.5, np.inf, 0.5]), "non_finite": flags},
+    )  # fmt: skip
+    stream = io.StringIO()
+    LogSink(stream).on_event(bad)
+    assert (
+        "evaluated 3 items, 1 excluded (silent, or nothing to restore), 1 with non-finite output in"
+        in stream.getvalue()
+    )
+    sink = open_sink()
+    for event in (started(), bad):
+        sink.on_event(event)
+    sink.close()
+    found = {name: reader.item_results(run_id, 7, metric=name) for name in bad.items}
+    assert found == {
+        "si_sdr": [2.0, -100.0, None], "val_loss": [0.5, None, 0.5], "non_finite": [0.0, 1.0, 0.0],
+    }  # fmt: skip

@@ -94,12 +94,14 @@ class FileScores:
         self._sums: dict[str, Tensor] = {}
         self._frames = 0
         self._sources = 0
+        self._bad: list[Tensor] = []
 
     def add(self, est_SCT: Tensor, ref_SCT: Tensor, mix_CT: Tensor) -> None:
         """Add the next block."""
         self._sources = sources = len(ref_SCT)
         frames = ref_SCT.shape[-1]
         self._frames += frames
+        self._bad.append(~est_SCT.isfinite().all())
         if self._interchangeable:
             est_PCT = est_SCT.repeat_interleave(sources, dim=0)
             ref_PCT = ref_SCT.repeat(sources, 1, 1)
@@ -115,6 +117,10 @@ class FileScores:
         values["lsd"] = log_spectral_distance(est_PCT, ref_PCT).double().mean(dim=-1) * frames
         for name, value_P in values.items():
             self._sums[name] = self._sums.get(name, 0) + value_P
+
+    def bad(self) -> Tensor:
+        """Return whether any sample of an estimate is not finite, (1,)."""
+        return torch.stack(self._bad).any()[None]
 
     def losses(self) -> dict[str, Tensor]:
         """Return each loss, (1,)."""

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.evaluation.result import Evaluation
+from engine.evaluation.result import Evaluation, evaluation_of
 from engine.metrics.signal import LIMIT_DB, log_spectral_distance, sdr, si_sdr
 
 
@@ -21,12 +21,14 @@ class ItemScores:
 
     A silent reference has no SI-SDR, and an input equal to its reference (bandwidth extension from
     the full rate) would add 100 dB to the mean: such sources count in the loss only. An item without
-    any other source counts as excluded.
+    any other source counts as excluded. Neither depends on the estimate: where that is not finite, the
+    item is bad (`engine.evaluation.result.evaluation_of`).
     """
 
     def __init__(self) -> None:
         self._losses: dict[str, list[Tensor]] = defaultdict(list)
         self._parts: dict[str, list[Tensor]] = defaultdict(list)
+        self._bad: list[Tensor] = []
 
     def add(
         self, losses: Mapping[str, Tensor], est_BSCT: Tensor, ref_BSCT: Tensor, mix_BCT: Tensor
@@ -38,12 +40,15 @@ class ItemScores:
             "sdr": sdr(est_BSCT, ref_BSCT, joint_channels=True),
             "lsd": log_spectral_distance(est_BSCT, ref_BSCT).mean(dim=-1),
         }
-        self.note(losses, levels)
+        self.note(losses, levels, bad_B=~est_BSCT.isfinite().flatten(1).all(dim=1))
 
-    def note(self, losses: Mapping[str, Tensor], levels: Mapping[str, Tensor]) -> None:
-        """Add the scores of some items: losses (B,), levels (B, S) by name."""
+    def note(
+        self, losses: Mapping[str, Tensor], levels: Mapping[str, Tensor], *, bad_B: Tensor
+    ) -> None:
+        """Add the scores of some items: losses (B,), levels (B, S) by name, and whether they are bad."""
         after_BS, before_BS = levels["si_sdr"], levels["input_si_sdr"]
-        heard_BS = after_BS.isfinite() & before_BS.isfinite() & (before_BS < LIMIT_DB)
+        heard_BS = before_BS.isfinite() & (before_BS < LIMIT_DB)
+        self._bad.append(bad_B)
         for name, loss_B in losses.items():
             self._losses[name].append(loss_B)
         for name, level_BS in {**levels, "si_sdri": after_BS - before_BS}.items():
@@ -56,19 +61,8 @@ class ItemScores:
             name: torch.cat(parts).double().cpu().numpy()
             for name, parts in (self._losses | self._parts).items()
         }
-        left_out_N = np.isnan(items["input_si_sdr"])
-        metrics = {
-            name: _mean(values_N if name in self._losses else values_N[~left_out_N])
-            for name, values_N in items.items()
-        }
-        return Evaluation(
-            metrics,
-            len(left_out_N),
-            num_excluded=int(left_out_N.sum()),
-            items=items,
-            items_key=items_key,
-        )
-
-
-def _mean(values_N: np.ndarray) -> float:
-    return float(values_N.mean()) if len(values_N) else float("nan")
+        bad_N = torch.cat(self._bad).cpu().numpy()
+        # NaN where no source is heard: 0 of 0. It depends on input and reference alone.
+        left_out_N: np.ndarray = np.isnan(items["input_si_sdr"])
+        absent = dict.fromkeys(self._parts, left_out_N)
+        return evaluation_of(items, items_key=items_key, bad=bad_N, absent=absent)

@@ -171,6 +171,7 @@ class SeparationRecipe:
             scores.note(
                 {**losses, "spectral": losses.get("spectral", losses["val_loss"])},
                 file_scores.levels(),
+                bad_B=file_scores.bad(),
             )
         return scores.evaluation(self._items_key)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from hashlib import sha256
 from math import ceil
@@ -23,7 +24,7 @@ from engine.config.speech import SpeechData
 from engine.data.batch import Batch, Split
 from engine.data.kinds import open_dataset
 from engine.data.speech.utterances import SpeechDataset
-from engine.evaluation.result import Evaluation
+from engine.evaluation.result import Evaluation, evaluation_of
 from engine.item_random import item_generator
 from engine.metrics.word_errors import ErrorBreakdown
 from engine.recipes.base import Opening, StepContext, StepOutput
@@ -114,7 +115,8 @@ class TransducerRecipe:
         """Evaluate val_loss, and wer and cer of greedy decoding.
 
         Rates are total edits over total reference length. The value of an item is its edits over the
-        mean reference length, so that the mean over items equals the rate.
+        mean reference length, so that the mean over items equals the rate. An utterance whose frames or
+        loss are not finite counts as if nothing had been recognised.
         """
         assert isinstance(model, Transducer)
         losses_N = np.zeros(self._num_valid)
@@ -123,23 +125,24 @@ class TransducerRecipe:
             batch = self._valid_batch(rows).to(device)
             lattices = self._lattices(model, batch)
             losses_B = item_losses(model, lattices, slices=self._config.batch.split)
-            losses_N[rows] = losses_B.double().cpu().numpy()
+            finite_B = lattices.enc_BTD.isfinite().flatten(1).all(dim=1) & losses_B.isfinite()
+            losses_N[rows] = losses_B.masked_fill(~finite_B, torch.nan).double().cpu().numpy()
             decoded = greedy(
                 model, lattices.enc_BTD, lengths=lattices.enc_lengths, most=self._most(rows)
             )
             for row, tokens in zip(rows, decoded, strict=True):
-                texts[row] = self._tokenizer.decode(tokens)
+                if np.isfinite(losses_N[row]):
+                    texts[row] = self._tokenizer.decode(tokens)
         words, characters = ErrorBreakdown("words"), ErrorBreakdown("characters")
         for utterance, text in zip(self._dataset("valid").utterances, texts, strict=False):
             words.add(utterance.text, text)
             characters.add(utterance.text, text)
         items = {"val_loss": losses_N, "wer": words.per_item(), "cer": characters.per_item()}
-        metrics = {
-            "val_loss": float(losses_N.mean()), "wer": words.total.rate, "cer": characters.total.rate,
-        }  # fmt: skip
-        return Evaluation(
-            metrics, self._num_valid, num_excluded=0, items=items, items_key=self._items_key
-        )
+        # Rates have their errors already, or no reference at all.
+        absent = {name: np.isnan(items[name]) for name in ("wer", "cer")}
+        found = evaluation_of(items, items_key=self._items_key, absent=absent)
+        rates = {"wer": words.total.rate, "cer": characters.total.rate}
+        return replace(found, metrics=found.metrics | rates, num_excluded=0)
 
     def worst_batch(self, count: int, shape: tuple[float, ...] = ()) -> Batch:
         """Return `count` utterances of noise of `shape` (seconds, tokens), or of both maxima."""

@@ -18,7 +18,7 @@ from engine.batching.items import ItemDraw, MicroBatch
 from engine.checkpoints.recipe_files import RecipeState
 from engine.data.batch import Batch, Split
 from engine.data.kinds import open_dataset
-from engine.evaluation.result import Evaluation
+from engine.evaluation.result import Evaluation, evaluation_of
 from engine.gated import assign_unless
 from engine.item_random import item_generator
 from engine.recipes.base import Opening, StepContext, StepOutput, UpdateMade
@@ -154,12 +154,10 @@ class MaskedFrames:
             frames_BFN = log_spectrogram(batch.tensors["audio"])
             error_BN = self._error(model, frames_BFN, hidden_BN=hidden_BN)
             losses.append(float((error_BN * hidden_BN).sum() / hidden_BN.sum().clamp(min=1)))
-        return Evaluation(
-            metrics={"val_loss": float(np.mean(losses))},
-            num_items=len(losses),
-            num_excluded=0,
-            # With these, `sepdash compare` pairs runs item by item.
-            items={"val_loss": np.array(losses)},
+        # The mean, and what `sepdash compare` needs to pair runs item by item. An item whose loss is not
+        # finite makes the mean infinite: it is counted, never left out.
+        return evaluation_of(
+            {"val_loss": np.array(losses)},
             items_key=f"{self.manifest('valid')}-{len(losses)}-{self._config.loss.hidden_share}",
         )
 
