@@ -47,6 +47,10 @@ class Metric:
         of_training: measured by the steps of training, so a curve like that of the loss.
         worst: the value of an item whose estimate is not finite; None: there is no such bound, so the
             item makes the mean infinite.
+        margin: smallest difference that counts, as stored, unless a person sets another; 0 for none.
+        relative_margin: the same as a fraction of the reference's value, for metrics without a scale.
+        same: dotted settings, or sections, that runs must share for their values to mean the same: a
+            loss, a set of labels, a mask. A comparison of others is refused.
     """
 
     name: str
@@ -62,6 +66,9 @@ class Metric:
     headline_of: tuple[str, ...] = ()
     of_training: bool = False
     worst: float | None = None
+    margin: float = 0.0
+    relative_margin: float = 0.0
+    same: tuple[str, ...] = ()
 
     def text(self, value: float | None) -> str:
         """Write a value: two decimals; percent with its sign and about three digits."""
@@ -110,17 +117,19 @@ class Metric:
 BUILT_IN = (
     Metric(
         "si_sdr", "SI-SDR", unit="dB", whole_files=True, is_main=True, is_target=True,
-        headline_of=("separation",), worst=-100.0,
+        headline_of=("separation",), worst=-100.0, margin=0.1,
     ),
     Metric("wer", "WER", unit="%", scale=100, rises=False, is_main=True, is_target=True,
-           headline_of=("transducer",), worst=1.0),
-    Metric("cer", "CER", unit="%", scale=100, rises=False, is_main=True, is_target=True, worst=1.0),
+           headline_of=("transducer",), worst=1.0, margin=0.002),
+    Metric("cer", "CER", unit="%", scale=100, rises=False, is_main=True, is_target=True, worst=1.0,
+           margin=0.001),
     Metric("val_loss", "val_loss", rises=False, family="loss", whole_files=True, is_main=True,
-           is_target=True),
-    Metric("si_sdri", "SI-SDRi", unit="dB", whole_files=True, worst=-100.0),
-    Metric("sdr", "SDR", unit="dB", whole_files=True, worst=-100.0),
-    Metric("lsd", "LSD", unit="dB", rises=False, whole_files=True, worst=100.0),
-    Metric("spectral", "spectral", rises=False, whole_files=True),
+           is_target=True, relative_margin=0.01,
+           same=("loss", "data.tokens", "data.vocabulary", "data.vocab_size")),
+    Metric("si_sdri", "SI-SDRi", unit="dB", whole_files=True, worst=-100.0, margin=0.1),
+    Metric("sdr", "SDR", unit="dB", whole_files=True, worst=-100.0, margin=0.1),
+    Metric("lsd", "LSD", unit="dB", rises=False, whole_files=True, worst=100.0, margin=0.05),
+    Metric("spectral", "spectral", rises=False, whole_files=True, relative_margin=0.01),
     Metric("input_si_sdr", "input SI-SDR", unit="dB", of_input=True, whole_files=True),
 )  # fmt: skip
 

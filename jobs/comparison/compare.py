@@ -1,78 +1,35 @@
-"""Which variant is better, by how much, and whether the difference is significant.
+"""Which variant is better, by how much, and whether the answer can be relied on.
 
-Owns the verdicts; `jobs.comparison.evaluations` reads, `jobs.comparison.bootstrap` computes intervals.
+Owns the comparison; `jobs.comparison.evaluations` reads, `jobs.comparison.inference` estimates,
+`jobs.comparison.verdicts` decides, `jobs.comparison.seed_spread` knows what seeds did before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
+from itertools import combinations, pairwise
 
 import numpy as np
 
-from engine.metrics.registry import LOSS, compared_names, metric_of
-from jobs.comparison.bootstrap import FEWEST_ITEMS, Difference, paired_difference
-from jobs.comparison.evaluations import Clock, Point, RunScores, When, item_values, read_scores
+from engine.metrics.registry import compared_names, metric_of
+from jobs.comparison import inference, notes
+from jobs.comparison.evaluations import (
+    Clock,
+    Point,
+    RunScores,
+    When,
+    best_point,
+    final_point,
+    matched_points,
+    read_scores,
+    sample,
+)
+from jobs.comparison.inference import FEWEST_SEEDS, Difference, Estimate, Sample
+from jobs.comparison.result import Comparison, Ordering, Row, Spread
+from jobs.comparison.seed_spread import SeedSpread, seed_spread
+from jobs.comparison.verdicts import decide, decider
 from jobs.store.reader import StoreReader
 from jobs.store.records import RunRecord
-
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """Mean over the runs of a variant, and their standard deviation (n - 1), None for a single run."""
-
-    mean: float
-    deviation: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One variant by one metric.
-
-    Attributes:
-        best, final: None when the variant has no evaluation within the budget.
-        best_at: mean position of the best evaluations, in units of the clock.
-        difference: this variant minus the reference; None for the reference itself.
-        verdict: better, worse, no significant difference, or why no comparison is possible; empty for
-            the reference.
-    """
-
-    variant: str
-    best: Spread | None
-    best_at: float | None
-    final: Spread | None
-    difference: Difference | None = None
-    verdict: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Ordering:
-    """Variants from best to worst; `apart[i]`: variants i and i + 1 differ significantly."""
-
-    metric: str
-    variants: list[str]
-    apart: list[bool]
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """The result of a comparison.
-
-    Attributes:
-        budget: progress that every run has reached, on the clock `by`; later evaluations are ignored.
-        when: the evaluation that differences and orderings refer to.
-        notes: remarks on the tables.
-    """
-
-    by: Clock
-    budget: float
-    when: When
-    reference: str
-    runs: list[RunScores]
-    tables: dict[str, list[Row]]
-    orderings: list[Ordering]
-    notes: list[str] = field(default_factory=list)
 
 
 def compare(
@@ -82,148 +39,288 @@ def compare(
     by: Clock = "items",
     when: When = "best",
     metrics: Sequence[str] | None = None,
+    margins: Mapping[str, float] | None = None,
+    min_seeds: int = FEWEST_SEEDS,
 ) -> Comparison:
     """Compare runs; the variant of the first one is the reference.
 
+    Args:
+        reader: of the store.
+        runs: in the order of the tables.
+        by: the clock on which progress is equal.
+        when: whether the best evaluations are compared, or the last ones.
+        metrics: names as stored; the first one decides. By default the main metrics, and the headline of
+            the recipe decides.
+        margins: smallest differences that count, by stored or base name, as stored; others have their
+            metric's own.
+        min_seeds: seeds a side that a verdict about a recipe needs, at least 2.
+
     Raises:
-        ValueError: when no run has been evaluated.
+        ValueError: when no run has been evaluated, or fewer than two seeds are asked for.
     """
+    if min_seeds < FEWEST_SEEDS:
+        raise ValueError(
+            f"a verdict about a recipe needs at least {FEWEST_SEEDS} seeds a side, got {min_seeds}"
+        )
     names = tuple(metrics or compared_names())
-    comparer = _Comparer(reader, runs, by=by, when=when, metrics=names)
-    tables = {name: comparer.table(name) for name in comparer.metrics}
+    scores = read_scores(reader, runs, metrics=names, by=by)
+    comparer = _Comparer(reader, scores, when=when, margins=margins or {}, min_seeds=min_seeds)
+    known = [name for name in names if any(item.points.get(name) for item in comparer.scores)]
+    refused = {
+        name: reason for name in known if (reason := notes.different_meaning(comparer.scores, name))
+    }
+    compared = [name for name in known if name not in refused]
+    decisive = _headline(compared, comparer.scores, asked=bool(metrics))
+    compared.sort(key=lambda name: name != decisive)
+    tables = {name: comparer.table(name) for name in compared}
+    orderings = [order for name in compared if (order := comparer.ordering(name)) is not None]
     return Comparison(
-        by, comparer.budget, when=when, reference=comparer.variants[0], runs=comparer.scores,
-        tables={name: rows for name, rows in tables.items() if any(row.best for row in rows)},
-        orderings=[order for name in comparer.metrics if (order := comparer.ordering(name)) is not None],
-        notes=comparer.notes(),
+        by, comparer.budget, when=when, reference=comparer.variants[0], headline=decisive,
+        min_seeds=min_seeds, runs=comparer.scores, tables=tables, orderings=orderings,
+        margins={name: comparer.margin(name) for name in compared}, refused=refused,
+        best_points={name: comparer.points(name, when="best") for name in compared},
+        notes=[
+            *notes.of_runs(scores, comparer.budget),
+            *notes.of_seeds(comparer.scores),
+            *notes.of_grid(comparer.scores, decisive, when=when, budget=comparer.budget),
+            *notes.of_tables(tables, comparer.spreads, min_seeds=min_seeds),
+            *(f"{name} is not compared: {reason}" for name, reason in refused.items()),
+        ],
     )  # fmt: skip
+
+
+def _headline(names: Sequence[str], scores: Sequence[RunScores], *, asked: bool) -> str:
+    """Return the metric that decides: the first one asked for, or the headline of the recipe."""
+    if asked or not names:
+        return names[0] if names else ""
+    wanted = {metric_of(item.run.metric).name for item in scores}
+    return next((name for name in names if name in wanted), names[0])
 
 
 class _Comparer:
     """Computes one comparison."""
 
     def __init__(
-        self, reader: StoreReader, runs: Sequence[RunRecord],
-        *, by: Clock, when: When, metrics: Sequence[str],
+        self, reader: StoreReader, scores: Sequence[RunScores],
+        *, when: When, margins: Mapping[str, float], min_seeds: int,
     ) -> None:  # fmt: skip
         self._reader = reader
         self._when: When = when
-        all_scores = read_scores(reader, runs, metrics=metrics, by=by)
-        self.scores = [scores for scores in all_scores if scores.points]
-        self._empty = [scores.run for scores in all_scores if not scores.points]
+        self._margins = margins
+        self._min_seeds = min_seeds
+        self.scores = [item for item in scores if item.points]
         if not self.scores:
-            names = ", ".join(run.name for run in runs) or "none"
-            raise ValueError(
-                f"nothing to compare: no evaluation of {', '.join(metrics)} in {names}"
-            )
-        self.variants = list(dict.fromkeys(scores.variant for scores in self.scores))
-        self.budget = min(scores.reach for scores in self.scores)
-        self._one_loss = len({scores.loss for scores in self.scores}) == 1
-        self.metrics = [name for name in metrics if self._one_loss or not _is_loss(name)]
-        self._differences: dict[tuple[str, str, str], Difference | str] = {}
+            names = ", ".join(item.run.name for item in scores) or "none"
+            raise ValueError(f"nothing to compare: no evaluation in {names}")
+        self.variants = list(dict.fromkeys(item.variant for item in self.scores))
+        self.budget = min(item.reach for item in self.scores)
+        self.spreads: dict[str, SeedSpread | None] = {}
+        self._chosen_points: dict[tuple[str, When], dict[int, Point]] = {}
+        self._samples: dict[tuple[str, str], Sample | str] = {}
+
+    def margin(self, metric: str) -> float:
+        """Return the smallest difference that counts, as stored."""
+        known = metric_of(metric)
+        if (asked := self._margins.get(metric, self._margins.get(known.name))) is not None:
+            return asked
+        level = self._spread(self.variants[0], metric, when=self._when)
+        return max(known.margin, known.relative_margin * abs(level.mean) if level else 0.0)
 
     def table(self, metric: str) -> list[Row]:
-        return [self._row(variant, metric) for variant in self.variants]
+        differences = self._differences(metric)
+        return [self._row(variant, metric, differences.get(variant)) for variant in self.variants]
 
-    def _row(self, variant: str, metric: str) -> Row:
-        best, final = (self._chosen(variant, metric, when=when) for when in ("best", "final"))
-        at = float(np.mean([point.at for _, point in best])) if best else None
-        row = Row(variant, _spread(best), at, _spread(final))
-        if variant == self.variants[0]:
-            return row
-        difference = self._difference(self.variants[0], variant, metric=metric)
-        if isinstance(difference, str):
-            return Row(variant, row.best, at, row.final, None, difference)
-        verdict = "no significant difference"
-        if difference.num_items < FEWEST_ITEMS:
-            verdict = f"inconclusive: only {difference.num_items} items"
-        elif difference.is_shown:
-            verdict = "better" if (difference.mean > 0) == metric_of(metric).rises else "worse"
-        return Row(variant, row.best, at, row.final, difference, verdict)
+    def _row(
+        self, variant: str, metric: str, compared: tuple[Estimate, Difference] | str | None
+    ) -> Row:
+        best, final = (self._spread(variant, metric, when=when) for when in ("best", "final"))
+        chosen = self._chosen(variant, metric, when="best")
+        at = float(np.mean([point.at for _, point in chosen])) if chosen else None
+        seeds = self._seeds(variant)
+        if variant == self.variants[0] or compared is None:
+            return Row(variant, seeds, best=best, best_at=at, final=final)
+        if isinstance(compared, str):
+            return Row(
+                variant,
+                seeds,
+                best=best,
+                best_at=at,
+                final=final,
+                verdict="not comparable",
+                caveat=compared,
+            )
+        estimate, difference = compared
+        margin = self.margin(metric)
+        verdict = decide(difference, margin=margin, rises=metric_of(metric).rises)
+        more = None
+        if verdict == "undecided" and difference.of == "recipes":
+            more = decider(estimate, difference.alpha, margin=margin, hours=self._hours(variant))
+        caveat = notes.of_verdict(
+            difference, self._spread_of_seeds(metric, difference), verdict=verdict
+        )
+        return Row(
+            variant, seeds, best=best, best_at=at, final=final, difference=difference,
+            verdict=verdict, caveat=caveat, decider=more,
+        )  # fmt: skip
 
     def ordering(self, metric: str) -> Ordering | None:
         levels = {
             variant: spread.mean
             for variant in self.variants
-            if (spread := _spread(self._chosen(variant, metric, when=self._when)))
+            if (spread := self._spread(variant, metric, when=self._when))
         }
         if len(levels) < 2:
             return None
         ranked = sorted(levels, key=lambda name: levels[name], reverse=metric_of(metric).rises)
-        pairs = [self._difference(a, b, metric=metric) for a, b in pairwise(ranked)]
-        apart = [isinstance(pair, Difference) and pair.is_shown for pair in pairs]
-        return Ordering(metric, ranked, apart=apart)
+        samples = {name: self._sample(name, metric) for name in ranked}
+        usable = [value for value in samples.values() if isinstance(value, Sample)]
+        recipes = len(usable) == len(ranked) and self._are_recipes(usable)
+        if len(usable) < len(ranked) or self._unpaired(ranked, metric):
+            return Ordering(metric, "models", variants=ranked, apart=[False] * (len(ranked) - 1))
+        usable = inference.common_items(usable)
+        pairs = list(combinations(range(len(usable)), 2))
+        level = inference.shared_alpha(usable, pairs) if recipes else inference.sidak(len(pairs))
+        apart = []
+        for first, second in pairwise(usable):
+            shown = self._estimated(
+                first, second, level=level, comparisons=len(pairs), recipes=recipes
+            )[1]
+            apart.append(shown.is_shown and not _inside(shown, self.margin(metric)))
+        return Ordering(metric, "recipes" if recipes else "models", variants=ranked, apart=apart)
+
+    def _differences(self, metric: str) -> dict[str, tuple[Estimate, Difference] | str]:
+        """Compare every variant with the reference; all intervals of a kind hold at once."""
+        reference, *others = self.variants
+        base = self._sample(reference, metric)
+        result: dict[str, tuple[Estimate, Difference] | str] = {}
+        families: dict[bool, list[str]] = {True: [], False: []}
+        for name in others:
+            other = self._sample(name, metric)
+            if isinstance(base, str) or isinstance(other, str):
+                result[name] = base if isinstance(base, str) else str(other)
+            elif reason := self._unpaired([reference, name], metric):
+                result[name] = reason
+            else:
+                families[self._are_recipes([base, other])].append(name)
+        for recipes, names in families.items():
+            result |= self._family(base, names, metric=metric, recipes=recipes)
+        return result
+
+    def _family(
+        self, base: Sample | str, names: Sequence[str], *, metric: str, recipes: bool
+    ) -> dict[str, tuple[Estimate, Difference] | str]:
+        samples = [
+            item
+            for item in (base, *(self._sample(name, metric) for name in names))
+            if isinstance(item, Sample)
+        ]
+        if len(samples) < 2:
+            return {}
+        samples = inference.common_items(samples)
+        if samples[0].values_SN.shape[1] < 2:
+            return dict.fromkeys(names, "fewer than two items have a value in all runs")
+        count = len(names)
+        pairs = [(0, place) for place in range(1, count + 1)]
+        level = inference.shared_alpha(samples, pairs) if recipes else inference.sidak(count)
+        return {
+            name: self._estimated(
+                samples[0], other, level=level, comparisons=count, recipes=recipes
+            )
+            for name, other in zip(names, samples[1:], strict=True)
+        }
+
+    def _estimated(
+        self, first: Sample, second: Sample, *, level: float, comparisons: int, recipes: bool
+    ) -> tuple[Estimate, Difference]:
+        if not recipes:
+            estimate = inference.between_models(first, second)
+            return estimate, inference.difference(estimate, level, of="models")
+        estimate = inference.between_recipes(first, second)
+        alpha = inference.alpha_of(estimate, level, comparisons=comparisons)
+        return estimate, inference.difference(estimate, alpha, of="recipes")
+
+    def _are_recipes(self, samples: Sequence[Sample]) -> bool:
+        return min(len(item.seeds) for item in samples) >= self._min_seeds
 
     def _chosen(self, variant: str, metric: str, *, when: When) -> list[tuple[RunScores, Point]]:
+        """Return the runs of a variant with the evaluation of each that counts."""
+        known = self.points(metric, when=when)
         return [
-            (scores, point)
-            for scores in self.scores
-            if scores.variant == variant
-            and (point := scores.point(metric, when, self.budget)) is not None
+            (item, known[item.run.id])
+            for item in self.scores
+            if item.variant == variant and item.run.id in known
         ]
 
-    def _difference(self, first: str, second: str, *, metric: str) -> Difference | str:
-        key = (first, second, metric)
-        if key not in self._differences:
-            self._differences[key] = self._paired(*key)
-        return self._differences[key]
+    def points(self, metric: str, *, when: When) -> dict[int, Point]:
+        """Return the evaluation of each run that counts, by run id."""
+        if (metric, when) not in self._chosen_points:
+            if when == "final":
+                points = {
+                    item.run.id: final_point(item, metric, budget=self.budget)
+                    for item in self.scores
+                }
+            else:
+                matched = matched_points(self.scores, metric, budget=self.budget)
+                points = {run: best_point(some, metric) for run, some in matched.items()}
+            self._chosen_points[metric, when] = {
+                run: point for run, point in points.items() if point is not None
+            }
+        return self._chosen_points[metric, when]
 
-    def _paired(self, first: str, second: str, metric: str) -> Difference | str:
-        sides = [self._chosen(variant, metric, when=self._when) for variant in (first, second)]
-        if not all(sides):
-            return "not comparable: no evaluation"
-        keys = {scores.items_keys.get(point.updates) for side in sides for scores, point in side}
-        if None in keys:
-            return "not comparable: no per-item results stored"
-        if len(keys) > 1:
-            return "not comparable: evaluated on different items"
-        values = [item_values(self._reader, side, metric=metric) for side in sides]
-        if values[0] is None or values[1] is None:
-            return "not comparable: no per-item results stored"
-        return paired_difference(values[0], values[1]) or "not comparable: fewer than two items"
+    def _sample(self, variant: str, metric: str) -> Sample | str:
+        """Return the item values of a variant, or why it has none."""
+        key = (variant, metric)
+        if key not in self._samples:
+            chosen = self._chosen(variant, metric, when=self._when)
+            if not chosen:
+                self._samples[key] = (
+                    "no evaluation at the same progress"
+                    if self._when == "best"
+                    else "no evaluation"
+                )
+            else:
+                self._samples[key] = (
+                    sample(self._reader, chosen, metric=metric) or "no per-item results stored"
+                )
+        return self._samples[key]
 
-    def notes(self) -> list[str]:
-        lines = [
-            f"{run.name} ({run.state}) has no evaluation and is ignored" for run in self._empty
-        ]
-        slowest = min(self.scores, key=lambda scores: scores.reach)
-        if max(scores.reach for scores in self.scores) > self.budget * 1.001:
-            lines.append(
-                f"compared up to the progress of {slowest.run.name} ({slowest.run.state}); later evaluations of "
-                "other runs are ignored"
-            )
-        if not self._one_loss:
-            lines.append(f"{LOSS} is not compared: the runs minimise different losses")
-        seeds = {
-            name: [s.run.seed for s in self.scores if s.variant == name] for name in self.variants
+    def _unpaired(self, variants: Sequence[str], metric: str) -> str:
+        """Return why items of variants can't be paired; empty when they can."""
+        keys = {
+            scores.items_keys.get(point.updates)
+            for variant in variants
+            for scores, point in self._chosen(variant, metric, when=self._when)
         }
-        lines += [
-            f"{name}: runs share a seed, so their spread does not measure the effect of seeds"
-            for name, used in seeds.items()
-            if len(set(used)) < len(used)
-        ]
-        shown = {name for (*_, name), d in self._differences.items() if isinstance(d, Difference)}
-        if any(metric_of(name).is_rate for name in shown):
-            lines.append(
-                "error rates are total errors over total reference length, so differences weight items "
-                "by their length"
-            )
-        differences = [d for d in self._differences.values() if isinstance(d, Difference)]
-        if any(1 in difference.num_runs for difference in differences):
-            lines.append(
-                "variants with a single run: the interval covers validation items, not random seeds"
-            )
-        return lines
+        if None in keys:
+            return "no per-item results stored"
+        return "evaluated on different items" if len(keys) > 1 else ""
+
+    def _spread(self, variant: str, metric: str, *, when: When) -> Spread | None:
+        values = [point.value for _, point in self._chosen(variant, metric, when=when)]
+        if not values:
+            return None
+        deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+        return Spread(float(np.mean(values)), deviation, tuple(values))
+
+    def _seeds(self, variant: str) -> int:
+        return len({item.run.seed for item in self.scores if item.variant == variant})
+
+    def _hours(self, variant: str) -> float | None:
+        """GPU hours of one run of the variant and one of the reference, together."""
+        hours = []
+        for name in (self.variants[0], variant):
+            seconds = [item.run.train_seconds for item in self.scores if item.variant == name]
+            hours.append(float(np.mean(seconds)) / 3600)
+        return sum(hours) if all(hours) else None
+
+    def _spread_of_seeds(self, metric: str, difference: Difference) -> SeedSpread | None:
+        """Return what seeds did in earlier runs, where a comparison has too few of its own."""
+        if difference.of != "models":
+            return None
+        if metric not in self.spreads:
+            self.spreads[metric] = seed_spread(self._reader, self.scores, metric=metric)
+        return self.spreads[metric]
 
 
-def _is_loss(metric: str) -> bool:
-    return metric_of(metric).family == "loss"
-
-
-def _spread(chosen: Sequence[tuple[RunScores, Point]]) -> Spread | None:
-    values = [point.value for _, point in chosen]
-    if not values:
-        return None
-    return Spread(
-        float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
-    )
+def _inside(difference: Difference, margin: float) -> bool:
+    return -margin <= difference.low and difference.high <= margin

@@ -1,20 +1,23 @@
 """The scores of runs, read from the store: each evaluation with the progress of the run.
 
 Runs are compared at equal updates, items, epochs or wall-clock time; evaluations beyond the common progress
-don't count.
+don't count. The best evaluation of a run is chosen among those that all runs have in common: who is
+evaluated more often would win otherwise.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
 
 from engine.metrics.registry import metric_of
+from jobs.comparison.inference import Sample
 from jobs.store.reader import StoreReader
 from jobs.store.records import RunRecord
 
@@ -41,14 +44,14 @@ class RunScores:
 
     Attributes:
         variant: runs of one variant differ only in their seed.
-        loss: the training loss; val_loss is comparable only between runs with the same loss.
+        config: its settings; some metrics mean the same only where some settings are equal.
         points: metric -> its evaluations, in order.
         items_keys: update -> key of the evaluated items.
     """
 
     run: RunRecord
     variant: str
-    loss: str
+    config: Mapping[str, Any]
     points: dict[str, list[Point]]
     items_keys: dict[int, str]
 
@@ -57,16 +60,72 @@ class RunScores:
         """Position of its last evaluation on the clock."""
         return max((curve[-1].at for curve in self.points.values() if curve), default=0.0)
 
-    def point(self, metric: str, when: When, budget: float) -> Point | None:
-        """Return the best or the last evaluation up to `budget`; None when there is none."""
-        chosen: Point | None = None
-        for point in self.points.get(metric, []):
-            if point.at <= budget * _NEARLY and (
-                when == "final"
-                or metric_of(metric).is_better(point.value, chosen.value if chosen else None)
-            ):
-                chosen = point
-        return chosen
+    def within(self, metric: str, budget: float) -> list[Point]:
+        """Return the evaluations up to `budget`, in order."""
+        return [point for point in self.points.get(metric, []) if point.at <= budget * _NEARLY]
+
+    def meaning(self, metric: str) -> dict[str, str]:
+        """Return the settings on which it depends what a value of the metric means."""
+        return {
+            key: json.dumps(_setting(self.config, key), sort_keys=True)
+            for key in metric_of(metric).same
+        }
+
+
+def final_point(scores: RunScores, metric: str, *, budget: float) -> Point | None:
+    """Return the last evaluation within the budget; None when there is none."""
+    return next(reversed(scores.within(metric, budget)), None)
+
+
+def best_point(points: Sequence[Point], metric: str) -> Point | None:
+    """Return the best of some evaluations, the first of equal ones; None when there is none."""
+    best: Point | None = None
+    for point in points:
+        if metric_of(metric).is_better(point.value, best.value if best else None):
+            best = point
+    return best
+
+
+def matched_points(
+    runs: Sequence[RunScores], metric: str, *, budget: float
+) -> dict[int, list[Point]]:
+    """Return, by run id, the evaluations that every run has at about the same progress.
+
+    The run with the fewest evaluations sets the places; another run takes part in a place with its
+    nearest evaluation, if that is nearer to this place than to any other, and by less than half of the
+    distance between places. A place without an evaluation of each run is left out for all. Runs
+    without any evaluation of the metric don't count.
+    """
+    measured = {scores.run.id: scores.within(metric, budget) for scores in runs}
+    measured = {run: points for run, points in measured.items() if points}
+    if not measured:
+        return {}
+    grid = [point.at for point in min(measured.values(), key=len)]
+    chosen = {run: _nearest(points, grid) for run, points in measured.items()}
+    common = [k for k in range(len(grid)) if all(k in points for points in chosen.values())]
+    return {run: [points[k] for k in common] for run, points in chosen.items()}
+
+
+def _nearest(points: Sequence[Point], grid: Sequence[float]) -> dict[int, Point]:
+    """Return the point at each place of a grid that has one."""
+    ends = [0.0, *grid]
+    taken: dict[int, Point] = {}
+    for point in points:
+        k = min(range(len(grid)), key=lambda k: abs(grid[k] - point.at))
+        room = min(b - a for a, b in pairwise(ends[k : k + 3]))
+        away = abs(grid[k] - point.at)
+        if away <= max(room / 2, grid[k] * (_NEARLY - 1)) and (
+            k not in taken or away < abs(grid[k] - taken[k].at)
+        ):
+            taken[k] = point
+    return taken
+
+
+def _setting(config: Mapping[str, Any], key: str) -> Any:
+    value: Any = config
+    for name in key.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
 
 
 def read_scores(
@@ -91,7 +150,7 @@ def read_scores(
         RunScores(
             run,
             names[run.id],
-            loss=json.dumps(config.get("loss"), sort_keys=True),
+            config=config,
             points=_points(reader, run, metrics=metrics, by=by),
             items_keys={item.updates: item.items_key for item in reader.evaluations(run.id)},
         )
@@ -99,14 +158,21 @@ def read_scores(
     ]
 
 
-def item_values(
+def sample(
     reader: StoreReader, chosen: Sequence[tuple[RunScores, Point]], *, metric: str
-) -> np.ndarray | None:
-    """Return (S, N) values, NaN for an item without a value; None when a run has no item values."""
+) -> Sample | None:
+    """Return the item values of a variant's runs; repeats of a seed count as one run, their mean.
+
+    None when a run has no item values.
+    """
     rows = [reader.item_results(scores.run.id, at.updates, metric=metric) for scores, at in chosen]
     if not rows or len({len(row) for row in rows}) != 1 or not rows[0]:
         return None
-    return np.array(rows, dtype=np.float64)
+    values_RN = np.array(rows, dtype=np.float64)
+    seeds = [scores.run.seed for scores, _ in chosen]
+    unique = tuple(dict.fromkeys(seeds))
+    values_SN = [values_RN[[seed == other for other in seeds]].mean(axis=0) for seed in unique]
+    return Sample(np.array(values_SN), unique)
 
 
 def _points(
@@ -133,8 +199,18 @@ def _points(
     return {name: curve for name, curve in points.items() if curve}
 
 
+def settings_key(config: Mapping[str, Any]) -> str:
+    """Return a key that is equal for configs that differ in nothing but the seed and where they log."""
+    same = {name: part for name, part in config.items() if name not in ("seed", "logging")}
+    return sha256(json.dumps(same, sort_keys=True).encode()).hexdigest() if same else ""
+
+
 def _variants(runs: Sequence[tuple[RunRecord, dict[str, Any]]]) -> dict[int, str]:
-    """Return the variant of each run: that of its experiment, or else one for all equal configs."""
+    """Return the variant of each run: that of its experiment, or else one for all equal configs.
+
+    Where that leaves one variant of several runs without an experiment, each is its own: a person who
+    names them wants to know about these models.
+    """
     names: dict[int, str] = {}
     first: dict[str, str] = {}
     several = len({run.experiment for run, _ in runs if run.variant}) > 1
@@ -142,8 +218,9 @@ def _variants(runs: Sequence[tuple[RunRecord, dict[str, Any]]]) -> dict[int, str
         if run.variant:
             names[run.id] = f"{run.experiment}/{run.variant}" if several else run.variant
             continue
-        same = {name: part for name, part in config.items() if name not in ("seed", "logging")}
-        key = sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
+        key = settings_key(config)
         # A run without a config is its own variant.
-        names[run.id] = first.setdefault(key, run.name) if same else run.name
+        names[run.id] = first.setdefault(key, run.name) if key else run.name
+    if len(set(names.values())) == 1 and not any(run.variant for run, _ in runs):
+        return {run.id: run.name for run, _ in runs}
     return names

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import click
 
 from engine.metrics.registry import metric_of, variant_of
-from jobs.comparison.compare import Comparison, Ordering, Row, Spread
+from jobs.comparison.result import Comparison, Ordering, Row, Spread
 from tui.cli.common import print_table
 from tui.reports import formats
 

@@ -12,8 +12,8 @@ from engine.metrics.registry import metric_of
 from models.user_paths import expanded
 
 if TYPE_CHECKING:
-    from jobs.comparison.compare import Comparison
     from jobs.comparison.evaluations import RunScores
+    from jobs.comparison.result import Comparison
 
 _SUFFIXES = (".svg", ".png", ".pdf")
 _CLOCKS = {
@@ -87,7 +87,7 @@ def _draw_metric(
 def _mark_best(
     chart: Any, comparison: Comparison, *, scores: RunScores, metric: str, colour: str
 ) -> None:
-    best = scores.point(metric, "best", comparison.budget)
+    best = comparison.best_points[metric].get(scores.run.id)
     if best is not None:
         value = best.value * metric_of(metric).scale
         chart.plot([best.at], [value], color=colour, marker="o", markersize=4)

@@ -7,7 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from jobs.comparison.compare import Comparison, compare
+from jobs.comparison.compare import compare
+from jobs.comparison.result import Comparison
 from jobs.store.records import EvaluationRecord
 from jobs.store.writer import StoreWriter
 

@@ -1,0 +1,121 @@
+"""What limits a comparison, in words: the caveats that every output of it carries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from engine.metrics.registry import metric_of
+from jobs.comparison.evaluations import RunScores, When, matched_points
+from jobs.comparison.inference import FEWEST_ITEMS, Difference
+from jobs.comparison.result import Row
+from jobs.comparison.seed_spread import SeedSpread
+from jobs.comparison.verdicts import Verdict
+
+_RECOMMENDED_SEEDS = 3
+
+
+def different_meaning(scores: Sequence[RunScores], metric: str) -> str:
+    """Return why values of a metric don't mean the same in all runs; empty when they do."""
+    meanings = [item.meaning(metric) for item in scores if item.points.get(metric)]
+    different = [
+        key for key in metric_of(metric).same if len({meaning[key] for meaning in meanings}) > 1
+    ]
+    if not different:
+        return ""
+    return f"the runs differ in {', '.join(different)}, so its values don't mean the same"
+
+
+def of_runs(scores: Sequence[RunScores], budget: float) -> list[str]:
+    """Say which runs don't count, and where the comparison ends."""
+    lines = [
+        f"{item.run.name} ({item.run.state}) has no evaluation and is ignored"
+        for item in scores
+        if not item.points
+    ]
+    measured = [item for item in scores if item.points]
+    slowest = min(measured, key=lambda item: item.reach)
+    if max(item.reach for item in measured) > budget * 1.001:
+        lines.append(
+            f"compared up to the progress of {slowest.run.name} ({slowest.run.state}); later evaluations of "
+            "other runs are ignored"
+        )
+    return lines
+
+
+def of_seeds(scores: Sequence[RunScores]) -> list[str]:
+    """Say where runs repeat a seed."""
+    lines = []
+    for variant in dict.fromkeys(item.variant for item in scores):
+        seeds = [item.run.seed for item in scores if item.variant == variant]
+        if len(set(seeds)) < len(seeds):
+            lines.append(
+                f"{variant}: runs share a seed; repeats of a seed count as one run, since they say nothing about other seeds"
+            )
+    return lines
+
+
+def of_grid(scores: Sequence[RunScores], metric: str, *, when: When, budget: float) -> list[str]:
+    """Say where runs were evaluated more often than others, so that not every evaluation counts."""
+    if when != "best" or not metric:
+        return []
+    matched = matched_points(scores, metric, budget=budget)
+    counts = {len(item.within(metric, budget)) for item in scores if item.run.id in matched}
+    common = min((len(points) for points in matched.values()), default=0)
+    if not counts or counts == {common}:
+        return []
+    return [
+        f"the best evaluation of each run is chosen among the {common} that all runs have at the same progress: "
+        "runs that are evaluated more often would win by chance otherwise"
+    ]
+
+
+def of_tables(
+    tables: Mapping[str, Sequence[Row]],
+    spreads: Mapping[str, SeedSpread | None],
+    *,
+    min_seeds: int,
+) -> list[str]:
+    """Say what all tables have in common."""
+    differences = [row.difference for rows in tables.values() for row in rows if row.difference]
+    lines = []
+    if any(item.of == "models" for item in differences):
+        known = any(spreads.values())
+        lines.append(
+            f"fewer than {min_seeds} seeds a side: the trained models are compared, not the recipes; another seed may "
+            "turn the order round"
+            + ("" if known else f". Train {_RECOMMENDED_SEEDS} seeds of each variant for a verdict")
+        )
+    recipes = [item for item in differences if item.of == "recipes"]
+    if any(min(item.num_runs) < _RECOMMENDED_SEEDS for item in recipes):
+        lines.append(
+            f"two seeds a side show large differences only; {_RECOMMENDED_SEEDS} or more are recommended"
+        )
+    if any(len(rows) > 2 for rows in tables.values()):
+        lines.append(
+            "several variants: the 95 % intervals of a table hold for all of its variants at once"
+        )
+    if len(tables) > 1:
+        lines.append(
+            f"{next(iter(tables))} decides; the other metrics are exploratory: of twenty of them one differs by chance"
+        )
+    if any(metric_of(name).is_rate for name in tables):
+        lines.append(
+            "error rates are total errors over total reference length, so differences weight items "
+            "by their length"
+        )
+    return lines
+
+
+def of_verdict(difference: Difference, spread: SeedSpread | None, *, verdict: Verdict) -> str:
+    """Say what limits one verdict; empty where nothing does but what the interval says."""
+    if difference.num_items < FEWEST_ITEMS:
+        return f"only {difference.num_items} validation items; a verdict needs {FEWEST_ITEMS}"
+    if difference.of == "recipes" or verdict == "undecided":
+        return ""
+    if spread is None:
+        return "one seed a side: says nothing about other seeds"
+    chance = spread.chance_of_reversal(difference.mean, num_runs=difference.num_runs)
+    return (
+        f"other seeds would turn the order round in about {100 * chance:.0f} % of repeats, by the "
+        f"{spread.num_runs} runs so far that differ in their seed alone"
+    )
