@@ -12,7 +12,7 @@ from itertools import combinations, pairwise
 import numpy as np
 
 from engine.metrics.registry import compared_names, metric_of
-from jobs.comparison import inference, notes
+from jobs.comparison import notes
 from jobs.comparison.evaluations import (
     Clock,
     Point,
@@ -24,7 +24,14 @@ from jobs.comparison.evaluations import (
     read_scores,
     sample,
 )
-from jobs.comparison.inference import FEWEST_SEEDS, Difference, Estimate, Sample
+from jobs.comparison.inference import (
+    FEWEST_SEEDS,
+    Difference,
+    Estimate,
+    Sample,
+    common_items,
+    compared,
+)
 from jobs.comparison.result import Comparison, Ordering, Row, Spread
 from jobs.comparison.seed_spread import SeedSpread, seed_spread
 from jobs.comparison.verdicts import decide, decider
@@ -64,21 +71,24 @@ def compare(
         )
     names = tuple(metrics or compared_names())
     scores = read_scores(reader, runs, metrics=names, by=by)
+    if not any(item.points for item in scores):
+        asked_of = ", ".join(run.name for run in runs) or "none"
+        raise ValueError(f"nothing to compare: no evaluation of {', '.join(names)} in {asked_of}")
     comparer = _Comparer(reader, scores, when=when, margins=margins or {}, min_seeds=min_seeds)
     known = [name for name in names if any(item.points.get(name) for item in comparer.scores)]
     refused = {
         name: reason for name in known if (reason := notes.different_meaning(comparer.scores, name))
     }
-    compared = [name for name in known if name not in refused]
-    decisive = _headline(compared, comparer.scores, asked=bool(metrics))
-    compared.sort(key=lambda name: name != decisive)
-    tables = {name: comparer.table(name) for name in compared}
-    orderings = [order for name in compared if (order := comparer.ordering(name)) is not None]
+    shown = [name for name in known if name not in refused]
+    decisive = _headline(shown, comparer.scores, asked=bool(metrics))
+    shown.sort(key=lambda name: name != decisive)
+    tables = {name: comparer.table(name) for name in shown}
+    orderings = [order for name in shown if (order := comparer.ordering(name)) is not None]
     return Comparison(
         by, comparer.budget, when=when, reference=comparer.variants[0], headline=decisive,
         min_seeds=min_seeds, runs=comparer.scores, tables=tables, orderings=orderings,
-        margins={name: comparer.margin(name) for name in compared}, refused=refused,
-        best_points={name: comparer.points(name, when="best") for name in compared},
+        margins={name: comparer.margin(name) for name in shown}, refused=refused,
+        best_points={name: comparer.points(name, when="best") for name in shown},
         notes=[
             *notes.of_runs(scores, comparer.budget),
             *notes.of_seeds(comparer.scores),
@@ -109,9 +119,6 @@ class _Comparer:
         self._margins = margins
         self._min_seeds = min_seeds
         self.scores = [item for item in scores if item.points]
-        if not self.scores:
-            names = ", ".join(item.run.name for item in scores) or "none"
-            raise ValueError(f"nothing to compare: no evaluation in {names}")
         self.variants = list(dict.fromkeys(item.variant for item in self.scores))
         self.budget = min(item.reach for item in self.scores)
         self.spreads: dict[str, SeedSpread | None] = {}
@@ -175,17 +182,18 @@ class _Comparer:
         samples = {name: self._sample(name, metric) for name in ranked}
         usable = [value for value in samples.values() if isinstance(value, Sample)]
         recipes = len(usable) == len(ranked) and self._are_recipes(usable)
-        if len(usable) < len(ranked) or self._unpaired(ranked, metric):
+        if (
+            len(usable) < len(ranked)
+            or self._unpaired(ranked, metric)
+            or common_items(usable)[0].values_SN.shape[1] < 2
+        ):
             return Ordering(metric, "models", variants=ranked, apart=[False] * (len(ranked) - 1))
-        usable = inference.common_items(usable)
         pairs = list(combinations(range(len(usable)), 2))
-        level = inference.shared_alpha(usable, pairs) if recipes else inference.sidak(len(pairs))
-        apart = []
-        for first, second in pairwise(usable):
-            shown = self._estimated(
-                first, second, level=level, comparisons=len(pairs), recipes=recipes
-            )[1]
-            apart.append(shown.is_shown and not _inside(shown, self.margin(metric)))
+        differences = dict(
+            zip(pairs, compared(usable, pairs, of="recipes" if recipes else "models"), strict=True)
+        )
+        shown = [differences[pair][1] for pair in pairwise(range(len(usable)))]
+        apart = [item.is_shown and not _inside(item, self.margin(metric)) for item in shown]
         return Ordering(metric, "recipes" if recipes else "models", variants=ranked, apart=apart)
 
     def _differences(self, metric: str) -> dict[str, tuple[Estimate, Difference] | str]:
@@ -216,28 +224,11 @@ class _Comparer:
         ]
         if len(samples) < 2:
             return {}
-        samples = inference.common_items(samples)
-        if samples[0].values_SN.shape[1] < 2:
+        if common_items(samples)[0].values_SN.shape[1] < 2:
             return dict.fromkeys(names, "fewer than two items have a value in all runs")
-        count = len(names)
-        pairs = [(0, place) for place in range(1, count + 1)]
-        level = inference.shared_alpha(samples, pairs) if recipes else inference.sidak(count)
-        return {
-            name: self._estimated(
-                samples[0], other, level=level, comparisons=count, recipes=recipes
-            )
-            for name, other in zip(names, samples[1:], strict=True)
-        }
-
-    def _estimated(
-        self, first: Sample, second: Sample, *, level: float, comparisons: int, recipes: bool
-    ) -> tuple[Estimate, Difference]:
-        if not recipes:
-            estimate = inference.between_models(first, second)
-            return estimate, inference.difference(estimate, level, of="models")
-        estimate = inference.between_recipes(first, second)
-        alpha = inference.alpha_of(estimate, level, comparisons=comparisons)
-        return estimate, inference.difference(estimate, alpha, of="recipes")
+        pairs = [(0, place) for place in range(1, len(samples))]
+        results = compared(samples, pairs, of="recipes" if recipes else "models")
+        return dict(zip(names, results, strict=True))
 
     def _are_recipes(self, samples: Sequence[Sample]) -> bool:
         return min(len(item.seeds) for item in samples) >= self._min_seeds

@@ -65,20 +65,91 @@ def test_best_final_and_difference_by_hand(store, reader):
     assert reference.best.deviation is None
     assert other.difference.mean == pytest.approx(0.5, abs=1e-5)
     assert 0.4 < other.difference.low < 0.5 < other.difference.high < 0.6
-    assert other.verdict == "better"
+    assert other.verdict == "models differ"
+    assert other.caveat == "one seed a side: says nothing about other seeds"
     assert found.orderings[0].variants == ["second", "first"]
-    assert found.orderings[0].apart == [True]
-    assert any("variants with a single run" in note for note in found.notes)
+    assert (found.orderings[0].of, found.orderings[0].apart) == ("models", [True])
+    assert any("another seed may turn the order round" in note for note in found.notes)
+    assert (found.headline, next(iter(found.tables))) == ("si_sdr", "si_sdr")
+    assert any("si_sdr decides; the other metrics are exploratory" in note for note in found.notes)
+
+
+def seeds(store, name: str, level: float, *, count: int = 3, **options) -> list[int]:
+    """Add runs of one variant that differ in their seed."""
+    return [
+        add_run(store, f"{name}{seed}", {10: level}, seed=seed, **options) for seed in range(count)
+    ]
 
 
 def test_a_loss_that_falls_is_better(store, reader):
-    ids = [add_run(store, "a", {10: 0.0}), add_run(store, "b", {10: 1.0})]
+    first, second = seeds(store, "a", 0.0), seeds(store, "b", 1.0)
 
-    row = judge(reader, *ids).tables["val_loss"][1]
+    row = judge(reader, *first, *second).tables["val_loss"][1]
 
     assert row.difference.mean == pytest.approx(-1, abs=1e-5)
     assert row.verdict == "better"
-    assert judge(reader, *reversed(ids)).tables["val_loss"][1].verdict == "worse"
+    assert judge(reader, *second, *first).tables["val_loss"][1].verdict == "worse"
+
+
+def test_a_verdict_needs_as_many_seeds_as_a_person_asks_for(store, reader):
+    ids = [*seeds(store, "a", 0.0, count=2), *seeds(store, "b", 1.0, count=2)]
+
+    assert judge(reader, *ids).tables["si_sdr"][1].verdict == "better"
+    row = judge(reader, *ids, min_seeds=3).tables["si_sdr"][1]
+    assert (row.verdict, row.difference.of) == ("models differ", "models")
+    with pytest.raises(ValueError, match="at least 2 seeds a side, got 1"):
+        judge(reader, *ids, min_seeds=1)
+
+
+def test_one_seed_on_one_side_is_no_verdict(store, reader):
+    ids = [*seeds(store, "a", 0.0), *seeds(store, "b", 1.0, count=1), *seeds(store, "c", 1.0)]
+
+    rows = judge(reader, *ids).tables["si_sdr"]
+
+    assert [row.verdict for row in rows] == ["", "models differ", "better"]
+    assert [row.seeds for row in rows] == [3, 1, 3]
+    # Three seeds of each were 0 dB apart but for rounding: the order would stay.
+    assert "turn the order round in about 0 % of repeats, by the 6 runs" in rows[1].caveat
+
+
+def test_what_differs_by_less_than_the_margin_is_equivalent(store, reader):
+    """Equal but for rounding: significant, and of no interest."""
+    ids = [*seeds(store, "a", 0.0, noise=0.001), *seeds(store, "b", 3e-5, noise=0.001)]
+
+    found = judge(reader, *ids)
+
+    assert found.margins["si_sdr"] == 0.1
+    assert found.tables["si_sdr"][1].verdict == "equivalent"
+    assert found.orderings[0].apart == [False]
+    assert found.margins["val_loss"] == pytest.approx(0.01 * HARD.mean(), rel=1e-4)
+    assert judge(reader, *ids, margins={"si_sdr": 0.0}).tables["si_sdr"][1].verdict != "equivalent"
+
+
+def test_an_undecided_comparison_says_what_would_decide_it(store, reader):
+    """Seeds are 0.4 dB apart and not shared: three of each are too few for 0.5 dB, more would do."""
+    shifts = {"a": (-0.4, 0.1, 0.3), "b": (0.7, 0.9, 0.1)}
+    ids = [
+        add_run(store, f"{name}{k}", {10: shift}, seed=k + 10 * (name == "b"), noise=0.02)
+        for name, some in shifts.items()
+        for k, shift in enumerate(some)
+    ]
+
+    row = judge(reader, *ids).tables["si_sdr"][1]
+
+    assert row.verdict == "undecided"
+    assert 3 < row.decider.seeds <= 12
+    assert row.decider.more_runs == 2 * (row.decider.seeds - 3)
+    # A run took 20 s.
+    assert row.decider.gpu_hours == pytest.approx(20 / 3600 * row.decider.more_runs)
+
+
+def test_runs_of_equal_settings_without_an_experiment_are_compared_as_models(store, reader):
+    ids = seeds(store, "a", 0.0, count=2)
+
+    rows = judge(reader, *ids).tables["si_sdr"]
+
+    assert [row.variant for row in rows] == ["a0", "a1"]
+    assert rows[1].difference.of == "models"
 
 
 def test_no_difference_is_said_to_be_none(store, reader):
@@ -86,7 +157,7 @@ def test_no_difference_is_said_to_be_none(store, reader):
 
     found = judge(reader, *ids)
 
-    assert found.tables["si_sdr"][1].verdict == "no significant difference"
+    assert found.tables["si_sdr"][1].verdict == "undecided"
     assert found.orderings[0].apart == [False]
 
 
@@ -103,27 +174,27 @@ def test_few_items_tell_nothing(store, reader):
 
     row = judge(reader, *ids).tables["si_sdr"][1]
 
-    assert (row.difference.mean, row.verdict) == (1.0, "inconclusive: only 3 items")
+    assert (row.difference.mean, row.verdict) == (1.0, "undecided")
+    assert row.caveat == "only 3 validation items; a verdict needs 10"
 
 
-def test_seeds_of_a_variant_are_averaged_and_their_spread_is_told(store, reader):
-    """0.3 dB between means, but seeds are 1 dB apart: nothing is shown."""
+def test_seeds_of_a_variant_are_averaged_and_their_spread_counts(store, reader):
+    """0.3 dB between means, but seeds are 1 dB apart: nothing is shown, unless seeds are shared."""
     ids = [
         add_run(store, f"{name}{seed}", {10: mean + shift}, seed=seed, noise=0.02)
-        for name, mean in (("a", 0.0), ("b", 0.3))
-        for seed, shift in enumerate((-1.0, 0.0, 1.0))
+        for name, mean, first in (("a", 0.0, 0), ("b", 0.3, 0), ("c", 0.3, 5))
+        for seed, shift in enumerate((-1.0, 0.0, 1.0), start=first)
     ]
 
-    found = judge(reader, *ids)
+    rows = judge(reader, *ids).tables["si_sdr"]
 
-    first, second = found.tables["si_sdr"]
-    assert [first.variant, second.variant] == ["a0", "b0"]
-    assert first.best.deviation == pytest.approx(1.0)
-    assert second.difference.num_runs == (3, 3)
-    assert second.difference.mean == pytest.approx(0.3, abs=1e-5)
-    assert second.verdict == "no significant difference"
-    assert judge(reader, ids[0], ids[3]).tables["si_sdr"][1].verdict == "better"
-    assert found.notes == []
+    assert [row.variant for row in rows] == ["a0", "b0", "c5"]
+    assert rows[0].best.deviation == pytest.approx(1.0)
+    assert rows[0].best.values == pytest.approx([HARD.mean() + k for k in (-1, 0, 1)], abs=1e-5)
+    for row, paired, verdict in zip(rows[1:], (True, False), ("better", "undecided"), strict=True):
+        assert row.difference.num_runs == (3, 3)
+        assert row.difference.mean == pytest.approx(0.3, abs=1e-5)
+        assert (row.difference.paired, row.verdict) == (paired, verdict)
 
 
 def test_runs_are_judged_where_all_of_them_have_been(store, reader):
@@ -165,24 +236,25 @@ def test_epochs_that_no_one_counted_are_not_compared(store, reader):
 def test_the_final_evaluation_can_be_asked_about(store, reader):
     ids = [add_run(store, "a", {10: 5.0, 20: 0.0}), add_run(store, "b", {10: 4.0, 20: 1.0})]
 
-    assert judge(reader, *ids).tables["si_sdr"][1].verdict == "worse"
-    assert judge(reader, *ids, when="final").tables["si_sdr"][1].verdict == "better"
+    for when, mean in (("best", -1), ("final", 1)):
+        row = judge(reader, *ids, when=when).tables["si_sdr"][1]
+        assert row.difference.mean == pytest.approx(mean, abs=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("change", "verdict"),
+    ("change", "reason"),
     [
-        ({"key": "others"}, "not comparable: evaluated on different items"),
-        ({"items": False}, "not comparable: no per-item results stored"),
+        ({"key": "others"}, "evaluated on different items"),
+        ({"items": False}, "no per-item results stored"),
     ],
 )
-def test_what_can_not_be_paired_has_no_interval(store, reader, change, verdict):
+def test_what_can_not_be_paired_has_no_interval(store, reader, change, reason):
     ids = [add_run(store, "a", {10: 1.0}), add_run(store, "b", {10: 9.0}, **change)]
 
     found = judge(reader, *ids)
 
     row = found.tables["si_sdr"][1]
-    assert (row.difference, row.verdict) == (None, verdict)
+    assert (row.difference, row.verdict, row.caveat) == (None, "not comparable", reason)
     assert row.best.mean == pytest.approx(HARD.mean() + 9)
     assert found.orderings[0].apart == [False]
 
@@ -193,7 +265,9 @@ def test_losses_of_different_kinds_are_not_compared(store, reader):
     found = judge(reader, *ids)
 
     assert set(found.tables) == {"si_sdr"}
-    assert "val_loss is not compared: the runs minimise different losses" in found.notes
+    reason = "the runs differ in loss, so its values don't mean the same"
+    assert found.refused == {"val_loss": reason}
+    assert f"val_loss is not compared: {reason}" in found.notes
 
 
 def test_variants_of_an_experiment_go_by_their_names(store, reader):
@@ -213,18 +287,23 @@ def test_a_run_without_an_evaluation_is_left_out_by_name(store, reader):
     found = judge(reader, *ids)
 
     assert len(found.tables["si_sdr"]) == 1
-    assert found.notes == ["empty (finished) has no evaluation and is ignored"]
+    assert found.notes[0] == "empty (finished) has no evaluation and is ignored"
     with pytest.raises(ValueError, match=r"nothing to compare: no evaluation of .* in empty"):
         judge(reader, ids[1])
 
 
-def test_repeats_of_one_seed_are_no_seeds(store, reader):
-    ids = [add_run(store, f"a{number}", {10: 1.0}, seed=7) for number in range(2)]
+def test_repeats_of_one_seed_count_as_one_run(store, reader):
+    ids = [
+        add_run(store, f"{name}{k}", {10: 1.0}, seed=7, experiment="e", variant=name)
+        for name in "ab"
+        for k in range(2)
+    ]
 
-    assert (
-        "a0: runs share a seed, so their spread does not measure the effect of seeds"
-        in judge(reader, *ids).notes
-    )
+    found = judge(reader, *ids)
+
+    row = found.tables["si_sdr"][1]
+    assert (row.seeds, row.difference.of, row.difference.num_runs) == (1, "models", (1, 1))
+    assert "a: runs share a seed; repeats of a seed count as one run" in " ".join(found.notes)
 
 
 def test_error_rates_weigh_items_by_their_length(store, reader):
@@ -251,6 +330,6 @@ def test_error_rates_weigh_items_by_their_length(store, reader):
     assert row.difference.mean == pytest.approx(
         row.best.mean - found.tables["wer"][0].best.mean, abs=1e-6
     )
-    assert row.verdict == "better"
+    assert row.verdict == "models differ"
     assert found.orderings[0].variants == ["second", "first"]
     assert any("differences weight items by their length" in note for note in found.notes)
