@@ -21,8 +21,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from jobs.comparison.compare import compare  # noqa: E402
-from tests.jobs.comparison.simulation import Cell, answers, learning_curves, paired_t, welch  # noqa: E402
+from jobs.comparison.compare import compare
+from tests.jobs.comparison.simulation import Cell, answers, learning_curves, paired_t, welch
 
 SEEDS = (2, 3, 5)
 ITEMS = (10, 40, 200, 800)
@@ -59,7 +59,8 @@ def false_rates(job: tuple[Cell, int, int]) -> tuple[int, int]:
         rows = answer.tables["si_sdr"][1:]
         false += any(row.verdict in ("better", "worse") for row in rows)
         missed += any(
-            row.difference is None or not row.difference.low <= 0 <= row.difference.high for row in rows
+            row.difference is None or not row.difference.low <= 0 <= row.difference.high
+            for row in rows
         )
     return false, missed
 
@@ -73,7 +74,9 @@ def show_grid(repeats: int, processes: int) -> int:
         # Other seeds than before: a cell is not judged by the draws it was chosen for.
         jobs = [(cells[place][1], repeats, 100 + part) for place in again for part in range(10)]
         more = pool.map(false_rates, jobs, chunksize=1)
-    print(f"{'SEEDS':>5} {'VARIANTS':>8} {'ITEMS':>5}  {'FALSE %':>7} {'COVER %':>7} {'ERROR':>5} {'OF':>6}  SPREADS")
+    print(
+        f"{'SEEDS':>5} {'VARIANTS':>8} {'ITEMS':>5}  {'FALSE %':>7} {'COVER %':>7} {'ERROR':>5} {'OF':>6}  SPREADS"
+    )
     beyond = 0
     for place, (name, cell) in enumerate(cells):
         count, (false, missed) = repeats, first[place]
@@ -117,7 +120,9 @@ def show_power(repeats: int, processes: int) -> int:
     ]  # fmt: skip
     with get_context("spawn").Pool(processes) as pool:
         rates = pool.map(power_rates, [(cell, repeats) for cell in cells], chunksize=1)
-    print(f"{'SEEDS':>5} {'SPREAD':>6} {'SHARED':>6} {'DELTA':>5}  {'OURS %':>6} {'WELCH %':>7} {'PAIRED %':>8}")
+    print(
+        f"{'SEEDS':>5} {'SPREAD':>6} {'SHARED':>6} {'DELTA':>5}  {'OURS %':>6} {'WELCH %':>7} {'PAIRED %':>8}"
+    )
     below = 0
     for cell, counts in zip(cells, rates, strict=True):
         ours, by_welch, by_pairs = (100 * count / repeats for count in counts)
@@ -138,7 +143,9 @@ def show_best(repeats: int) -> int:
         wrong, gap = 0, 0.0
         for _ in range(repeats):
             reader = learning_curves({"often": 50, "seldom": 5}, seeds=seeds, generator=generator)
-            answer = compare(reader, reader.records, metrics=["si_sdr"], when=when, margins={"si_sdr": 0.0})  # type: ignore[arg-type]
+            answer = compare(
+                reader, reader.records, metrics=["si_sdr"], when=when, margins={"si_sdr": 0.0}
+            )  # type: ignore[arg-type]
             row = answer.tables["si_sdr"][1]
             wrong += row.verdict in ("better", "worse")
             gap += row.difference.mean / repeats if row.difference else 0.0

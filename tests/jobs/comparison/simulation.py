@@ -10,7 +10,7 @@ correlation; items may suit some variants better, on average none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -165,4 +165,21 @@ def paired_t(first_SN: np.ndarray, second_SN: np.ndarray, alpha: float = 0.05) -
     return bool(abs(gap_S.mean()) > half)
 
 
-Test = Callable[[np.ndarray, np.ndarray, float], bool]
+def learning_curves(
+    runs: dict[str, int], *, seeds: int, generator: np.random.Generator
+) -> MemoryReader:
+    """Return equal variants whose evaluations swing by 0.2 dB; each is evaluated as often as it says."""
+    reader = MemoryReader()
+    item_N = generator.normal(10, 5, 40)
+    for variant, count in runs.items():
+        for seed in range(seeds):
+            level = generator.normal(0, 0.1)
+            values = {
+                round(1000 * (k + 1) / count): item_N
+                + level
+                + generator.normal(0, 0.2)
+                + generator.normal(0, 0.5, 40)
+                for k in range(count)
+            }
+            reader.add(variant, seed, values=values)
+    return reader

@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.jobs.comparison.simulation import Cell, MemoryReader, answers, paired_t, welch
+from jobs.comparison.compare import compare
+from tests.jobs.comparison.simulation import Cell, answers, learning_curves, paired_t, welch
 
 REPEATS = 500
 MARGIN_OF_ERROR = 3 * (0.07 * 0.93 / REPEATS) ** 0.5
@@ -97,30 +98,8 @@ def test_one_seed_a_side_never_gives_a_verdict_about_recipes():
     assert verdicts <= {"models differ", "models equivalent", "undecided"}
 
 
-def learning_curves(
-    runs: dict[str, int], *, seeds: int, generator: np.random.Generator
-) -> MemoryReader:
-    """Return equal variants whose evaluations swing by 0.2 dB; each is evaluated as often as it says."""
-    reader = MemoryReader()
-    item_N = generator.normal(10, 5, 40)
-    for variant, count in runs.items():
-        for seed in range(seeds):
-            level = generator.normal(0, 0.1)
-            values = {
-                round(1000 * (k + 1) / count): item_N
-                + level
-                + generator.normal(0, 0.2)
-                + generator.normal(0, 0.5, 40)
-                for k in range(count)
-            }
-            reader.add(variant, seed, values=values)
-    return reader
-
-
 def test_who_is_evaluated_more_often_wins_no_more_often():
     """Fifty evaluations against five: the best of fifty swings is 0.2 dB above the best of five."""
-    from jobs.comparison.compare import compare
-
     generator = np.random.default_rng(7)
     repeats, wrong, gap = 120, 0, 0.0
     for _ in range(repeats):
