@@ -18,6 +18,7 @@ from jobs.comparison.evaluations import (
     Point,
     RunScores,
     When,
+    bad_items,
     best_point,
     final_point,
     matched_points,
@@ -93,6 +94,7 @@ def compare(
             *notes.of_runs(scores, comparer.budget),
             *notes.of_seeds(comparer.scores),
             *notes.of_grid(comparer.scores, decisive, when=when, budget=comparer.budget),
+            *comparer.bad_notes(shown),
             *notes.of_tables(tables, comparer.spreads, min_seeds=min_seeds),
             *(f"{name} is not compared: {reason}" for name, reason in refused.items()),
         ],
@@ -135,10 +137,13 @@ class _Comparer:
 
     def table(self, metric: str) -> list[Row]:
         differences = self._differences(metric)
-        return [self._row(variant, metric, differences.get(variant)) for variant in self.variants]
+        return [
+            self._row(variant, metric, compared=differences.get(variant))
+            for variant in self.variants
+        ]
 
     def _row(
-        self, variant: str, metric: str, compared: tuple[Estimate, Difference] | str | None
+        self, variant: str, metric: str, *, compared: tuple[Estimate, Difference] | str | None
     ) -> Row:
         best, final = (self._spread(variant, metric, when=when) for when in ("best", "final"))
         chosen = self._chosen(variant, metric, when="best")
@@ -270,9 +275,7 @@ class _Comparer:
                     else "no evaluation"
                 )
             else:
-                self._samples[key] = (
-                    sample(self._reader, chosen, metric=metric) or "no per-item results stored"
-                )
+                self._samples[key] = sample(self._reader, chosen, metric=metric)
         return self._samples[key]
 
     def _unpaired(self, variants: Sequence[str], metric: str) -> str:
@@ -288,10 +291,23 @@ class _Comparer:
 
     def _spread(self, variant: str, metric: str, *, when: When) -> Spread | None:
         values = [point.value for _, point in self._chosen(variant, metric, when=when)]
-        if not values:
+        if not values or not np.isfinite(values).all():
             return None
         deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
         return Spread(float(np.mean(values)), deviation, tuple(values))
+
+    def bad_notes(self, metrics: Sequence[str]) -> list[str]:
+        """Say which runs have bad items in the evaluations that count."""
+        lines: dict[str, None] = {}
+        for metric in metrics:
+            for variant in self.variants:
+                chosen = self._chosen(variant, metric, when=self._when)
+                for (item, _), bad in zip(
+                    chosen, bad_items(self._reader, chosen, metric=metric), strict=True
+                ):
+                    if any(bad):
+                        lines[notes.of_bad_items(item, sum(bad), count=len(bad))] = None
+        return list(lines)
 
     def _seeds(self, variant: str) -> int:
         return len({item.run.seed for item in self.scores if item.variant == variant})

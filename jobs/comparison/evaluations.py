@@ -8,6 +8,7 @@ evaluated more often would win otherwise.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -16,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from engine.metrics.registry import metric_of
+from engine.metrics.registry import NON_FINITE, metric_of, stored_name, variant_of
 from jobs.comparison.inference import Sample
 from jobs.store.reader import StoreReader
 from jobs.store.records import RunRecord
@@ -160,19 +161,43 @@ def read_scores(
 
 def sample(
     reader: StoreReader, chosen: Sequence[tuple[RunScores, Point]], *, metric: str
-) -> Sample | None:
-    """Return the item values of a variant's runs; repeats of a seed count as one run, their mean.
+) -> Sample | str:
+    """Return the item values of a variant's runs, or why there are none.
 
-    None when a run has no item values.
+    Repeats of a seed count as one run, their mean. An item whose estimate was not finite is bad, not
+    absent: where the metric has no worst value to give it, nothing is compared.
     """
+    if unknown := [scores.run.name for scores, at in chosen if not math.isfinite(at.value)]:
+        return f"no finite value in {', '.join(unknown)}"
     rows = [reader.item_results(scores.run.id, at.updates, metric=metric) for scores, at in chosen]
     if not rows or len({len(row) for row in rows}) != 1 or not rows[0]:
-        return None
+        return "no per-item results stored"
+    for (scores, _), row, bad in zip(
+        chosen, rows, bad_items(reader, chosen, metric=metric), strict=True
+    ):
+        if worst := sum(value is None and flag for value, flag in zip(row, bad, strict=True)):
+            return (
+                f"{worst} items of {scores.run.name} have a non-finite estimate, which has no value"
+            )
     values_RN = np.array(rows, dtype=np.float64)
     seeds = [scores.run.seed for scores, _ in chosen]
     unique = tuple(dict.fromkeys(seeds))
     values_SN = [values_RN[[seed == other for other in seeds]].mean(axis=0) for seed in unique]
     return Sample(np.array(values_SN), unique)
+
+
+def bad_items(
+    reader: StoreReader, chosen: Sequence[tuple[RunScores, Point]], *, metric: str
+) -> list[list[bool]]:
+    """Return, for each run, which items had a non-finite estimate."""
+    what = variant_of(metric)
+    flag = stored_name(NON_FINITE, full=what.full, ema=what.ema)
+    flags = []
+    for scores, at in chosen:
+        count = len(reader.item_results(scores.run.id, at.updates, metric=metric))
+        flagged = reader.item_results(scores.run.id, at.updates, metric=flag)
+        flags.append([bool(value) for value in flagged] or [False] * count)
+    return flags
 
 
 def _points(
@@ -191,10 +216,10 @@ def _points(
             Point(
                 updates,
                 seconds.get(updates, share * updates) if by == "wall_clock" else share * updates,
-                value=value,
+                # Stored as nothing where it was not finite; such an evaluation is bad, not absent.
+                value=math.nan if value is None else value,
             )
             for updates, value in zip(curve.updates, curve.last, strict=True)
-            if value is not None
         ]
     return {name: curve for name, curve in points.items() if curve}
 

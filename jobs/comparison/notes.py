@@ -69,6 +69,14 @@ def of_grid(scores: Sequence[RunScores], metric: str, *, when: When, budget: flo
     ]
 
 
+def of_bad_items(scores: RunScores, bad: int, *, count: int) -> str:
+    """Say that items of a run are bad."""
+    return (
+        f"{scores.run.name}: {bad} of {count} items have a non-finite estimate (NaN or infinity); they count with "
+        "the worst value of each metric"
+    )
+
+
 def of_tables(
     tables: Mapping[str, Sequence[Row]],
     spreads: Mapping[str, SeedSpread | None],

@@ -333,3 +333,46 @@ def test_error_rates_weigh_items_by_their_length(store, reader):
     assert row.verdict == "models differ"
     assert found.orderings[0].variants == ["second", "first"]
     assert any("differences weight items by their length" in note for note in found.notes)
+
+
+def test_bad_items_count_and_are_named(store, reader):
+    """Three of forty estimates of the second variant are not finite: -100 dB each, and no loss at all."""
+    ids = [*seeds(store, "a", 0.0), *seeds(store, "b", 5.0, items=False)]
+    for run_id in ids[3:]:
+        values = HARD + 5
+        values[:3] = -100
+        flags = [1.0] * 3 + [0.0] * (ITEMS - 3)
+        losses = [float("inf")] * 3 + (-HARD[3:]).tolist()
+        record = EvaluationRecord(run_id, 10, train_seconds=1.0, items_key="items")
+        results = {"si_sdr": values.tolist(), "val_loss": losses, "non_finite": flags}
+        store.add_results(record, results)
+
+    found = judge(reader, *ids)
+
+    row = found.tables["si_sdr"][1]
+    assert row.difference.num_items == ITEMS
+    assert row.difference.mean == pytest.approx(
+        (5 * (ITEMS - 3) - 300 - HARD[:3].sum()) / ITEMS, abs=1e-5
+    )
+    assert row.verdict == "undecided"
+    loss = found.tables["val_loss"][1]
+    assert (loss.verdict, loss.caveat) == (
+        "not comparable",
+        "3 items of b0 have a non-finite estimate, which has no value",
+    )
+    assert any("b0: 3 of 40 items have a non-finite estimate" in note for note in found.notes)
+
+
+def test_a_last_evaluation_that_is_not_finite_is_not_replaced_by_an_earlier_one(store, reader):
+    ids = [*seeds(store, "a", 0.0), *seeds(store, "b", 5.0)]
+    for run_id in ids:
+        value = 1.0 if run_id in ids[:3] else float("nan")
+        store.add_points(run_id, steps=[20], series={"si_sdr": [value]}, units={})
+        record = EvaluationRecord(run_id, 20, train_seconds=1.0, items_key="items")
+        store.add_results(record, {"si_sdr": (HARD - HARD.mean() + 1).tolist()})
+        store.update_run(run_id, updates=20, items=80)
+
+    row = judge(reader, *ids, when="final").tables["si_sdr"][1]
+
+    assert (row.final, row.verdict) == (None, "not comparable")
+    assert row.caveat == "no finite value in b0, b1, b2"
