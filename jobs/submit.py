@@ -83,7 +83,7 @@ def enqueue_all(
         DataError: with every problem of the data folders.
         StoreError: when a name is taken or invalid, or the store can't be written.
     """
-    configs = [_with_absolute_paths(run.config) for run in runs]
+    configs = [absolute(run.config) for run in runs]
     for run in runs:
         if run.name is not None:
             check_name(run.name)
@@ -288,7 +288,8 @@ def _free_name(connection: sqlite3.Connection, stem: str) -> str:
     return f"{stem}-{max((int(end) for end in ends if end.isdecimal()), default=0) + 1}"
 
 
-def _with_absolute_paths(config: RunConfig) -> RunConfig:
+def absolute(config: RunConfig) -> RunConfig:
+    """Return the config as it is queued: with the folders it names written in full."""
     config = with_absolute_folders(config)
     return config.model_copy(update={"data": with_absolute_paths(config.data)})
 

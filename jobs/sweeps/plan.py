@@ -18,14 +18,14 @@ from jobs.submit import NewRun, check_name, enqueue_all
 from jobs.sweeps.expand import Variant, expand, put
 from jobs.sweeps.experiment import Experiment, load_experiment
 from jobs.sweeps.matching import match_lengths
-from jobs.sweeps.measured import Measured
+from jobs.sweeps.measured import Duration, Measured
 from presets.catalogue import Catalogue
 from presets.merging import merge
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedRun:
-    """One run of a sweep; `epochs` is 0 where the data isn't read, `seconds` and `size_bytes` are None without a comparable earlier run."""
+    """One run of a sweep; `epochs` is 0 where the data isn't read, `duration` and `size_bytes` are None without a comparable earlier run."""
 
     name: str
     variant: str
@@ -35,9 +35,14 @@ class PlannedRun:
     items: int
     audio_seconds: float
     epochs: float
-    seconds: float | None
+    duration: Duration | None
     size_bytes: int | None
     warnings: tuple[str, ...]
+
+    @property
+    def seconds(self) -> float | None:
+        """The expected time of the run; None when unknown."""
+        return None if self.duration is None else self.duration.expected_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +133,7 @@ def _expanded(
 def _planned(name: str, variant: str, *, config: RunConfig, measured: Measured) -> PlannedRun:
     size = planned_size(config)
     counters = size.after(total_updates(config.schedule.length, size))
-    per_update = measured.seconds_per_update(config)
+    duration = measured.duration(config, size, total=counters.updates)
     return PlannedRun(
         name,
         variant,
@@ -138,7 +143,7 @@ def _planned(name: str, variant: str, *, config: RunConfig, measured: Measured) 
         items=counters.items,
         audio_seconds=counters.audio_seconds,
         epochs=counters.epochs,
-        seconds=None if per_update is None else per_update * counters.updates,
+        duration=duration,
         size_bytes=measured.size_bytes(config),
         warnings=tuple(schedule_warnings(config, size=size if counts_epochs(config) else None)),
     )

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from jobs.child.command import RUNNER
 from jobs.home import Home
 from jobs.machine.devices import DeviceError, child_environment, devices_taken, ranks_environment
 from jobs.machine.processes import process_token
@@ -34,7 +35,6 @@ from jobs.worker.system_sampler import SystemProbe, SystemSampler
 
 logger = logging.getLogger(__name__)
 
-RUNNER = (sys.executable, "-P", "-m", "jobs.child.runner")
 # Without --no-python torchrun would put the run's folder on the path of modules.
 TORCHRUN = (
     sys.executable, "-P", "-m", "torch.distributed.run", "--standalone", "--max-restarts=0",

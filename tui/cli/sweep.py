@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -19,17 +20,20 @@ from tui.cli.common import (
     print_table,
     with_home,
 )
+from tui.reports import night, sweep_records
 from tui.reports import sweep as sweep_plan
 
 if TYPE_CHECKING:
-    from jobs.sweeps.plan import Plan
-    from presets.experiment_files import ExperimentFiles
+    from jobs.sweeps.prepare import Sweep, Wish
+    from presets.experiment_files import ExperimentFile, ExperimentFiles
 
 _EXAMPLES = """\b
 Examples:
   sepdash sweep                                      list the experiments
   sepdash sweep audio-unet-10k --dry-run             show runs, lengths and times
   sepdash sweep mine.toml --set data.train=~/speech  queue all runs
+  sepdash sweep mine.toml --until 07:30              queue the rounds that end by then
+  sepdash sweep mine.toml --rest                     queue the runs that don't exist yet
 """
 
 
@@ -56,28 +60,34 @@ def _complete(ctx: click.Context, param: click.Parameter, text: str) -> list[Com
     "--origins", metavar="VARIANT",
     help="Show each value of a variant with the file, option or default that set it; queues nothing.",
 )  # fmt: skip
+@click.option(
+    "--until", metavar="TIME",
+    help="Queue only what ends by then: 07:30, or '2026-11-28 07:30' (local time). Runs are planned seed "
+    "by seed, with the times of earlier runs and what is queued before.",
+)  # fmt: skip
+@click.option("--budget", metavar="DURATION", help="The same, from now: '9 hours', 90min, 1h30.")
+@click.option(
+    "--partial", is_flag=True,
+    help="Fill the time left with some variants of the next seed.",
+)  # fmt: skip
+@click.option(
+    "--measure", is_flag=True,
+    help="First train each config that no earlier run resembles for about 20 s, to know its time.",
+)  # fmt: skip
+@click.option("--rest", is_flag=True, help="Leave out the runs that exist already.")
 @click.option("--yes", is_flag=True, help="Queue without asking for confirmation.")
 @json_option
 @with_home
 def sweep(
-    experiment: str | None,
-    *,
-    dry_run: bool,
-    assignments: tuple[str, ...],
-    origins: str | None,
-    yes: bool,
-    as_json: bool,
-    home: Home,
-) -> None:
+    experiment: str | None, *, dry_run: bool, origins: str | None, yes: bool, as_json: bool,
+    home: Home, **asked: Any,
+) -> None:  # fmt: skip
     """Queue the runs of an experiment, given by name or file; without one, list the experiments.
 
     Shows the plan first.
     """
-    from jobs.store.reader import StoreReader
-    from jobs.sweeps.measured import Measured
-    from jobs.sweeps.origins import variant_origins
-    from jobs.sweeps.plan import plan_sweep, queue_sweep
-    from presets.catalogue import Catalogue
+    from jobs.sweeps.plan import queue_sweep
+    from jobs.sweeps.prepare import prepare_sweep, taken
     from presets.experiment_files import ExperimentFiles as Files
 
     files = Files(home.presets)
@@ -86,29 +96,70 @@ def sweep(
             raise click.UsageError("--origins needs an EXPERIMENT")
         _print_list(files, as_json=as_json)
         return
-    name, values = files.read(experiment)
-    with StoreReader(home.store) as reader:
-        measured = Measured.of(reader)
     if origins is not None:
-        settings = variant_origins(
-            files.open(experiment), Catalogue(home.presets),
-            variant=origins, assignments=assignments, measured=measured,
+        _print_origins(
+            home, files.open(experiment), variant=origins,
+            assignments=asked["assignments"], as_json=as_json,
         )  # fmt: skip
-        print_origins(settings, as_json=as_json)
         return
-    plan = plan_sweep(
-        name, values, Catalogue(home.presets), assignments=assignments, measured=measured
+    wish = _wish(**asked)
+    name, values = files.read(experiment)
+    found = prepare_sweep(
+        home, name, values=values, wish=wish, echo=lambda text: click.echo(text, err=True)
     )
     if as_json:
-        print_json(_as_records(plan))
+        print_json(sweep_records.records(found))
     else:
-        _print_plan(plan, home)
+        _print_plan(found, home, rest=_rest(experiment, wish))
     if dry_run:
         return
+    if found.there and not wish.rest:
+        raise taken(found.there)
+    if not found.runs:
+        raise ValueError(night.nothing_fits(found))
     if sys.stdin.isatty() and not yes:
-        click.confirm(f"queue {counted(len(plan.runs), 'run')}?", abort=True, err=True)
-    ids = queue_sweep(home, plan)
+        click.confirm(f"queue {counted(len(found.runs), 'run')}?", abort=True, err=True)
+    ids = queue_sweep(home, found.plan)
     click.echo(f"{counted(len(ids), 'run')} queued: {ids[0]} to {ids[-1]}", err=as_json)
+
+
+def _wish(*, until: str | None, budget: str | None, partial: bool, **others: Any) -> Wish:
+    from jobs.sweeps.deadline import DeadlineError, parse_budget, parse_until
+    from jobs.sweeps.prepare import Wish
+
+    if until is not None and budget is not None:
+        raise click.UsageError("--until and --budget are alternatives; give only one of them")
+    if partial and until is None and budget is None:
+        raise click.UsageError("--partial needs --until or --budget")
+    now, deadline, option = time.time(), None, "--until" if until is not None else "--budget"
+    try:
+        if until is not None:
+            deadline = parse_until(until, now=now)
+        if budget is not None:
+            deadline = now + parse_budget(budget)
+    except DeadlineError as error:
+        raise DeadlineError(f"{option} {error}") from None
+    return Wish(deadline=deadline, partial=partial, **others)
+
+
+def _rest(experiment: str, wish: Wish) -> list[str]:
+    """Return the words of the command that queues what is left."""
+    settings = [word for text in wish.assignments for word in ("--set", text)]
+    return ["sepdash", "sweep", experiment, *settings, "--rest"]
+
+
+def _print_origins(
+    home: Home, file: ExperimentFile, *, variant: str, assignments: tuple[str, ...], as_json: bool
+) -> None:
+    from jobs.sweeps.origins import variant_origins
+    from jobs.sweeps.trial import read_measured
+    from presets.catalogue import Catalogue
+
+    settings = variant_origins(
+        file, Catalogue(home.presets),
+        variant=variant, assignments=assignments, measured=read_measured(home),
+    )  # fmt: skip
+    print_origins(settings, as_json=as_json)
 
 
 def _print_list(files: ExperimentFiles, *, as_json: bool) -> None:
@@ -120,35 +171,13 @@ def _print_list(files: ExperimentFiles, *, as_json: bool) -> None:
     print_table(["EXPERIMENT", "DESCRIPTION"], rows)
 
 
-def _print_plan(plan: Plan, home: Home) -> None:
-    click.echo(sweep_plan.headline(plan))
-    headers = sweep_plan.HEADERS
-    print_table(headers, sweep_plan.rows(plan), right=" ".join(headers[1:]))
-    click.echo(sweep_plan.totals(plan, home))
-    for text in sweep_plan.warnings(plan):
+def _print_plan(found: Sweep, home: Home, *, rest: list[str]) -> None:
+    click.echo(sweep_plan.headline(found))
+    if found.runs:
+        headers = sweep_plan.HEADERS
+        print_table(headers, sweep_plan.rows(found), right=" ".join(headers[1:]))
+    totals = [sweep_plan.totals(found.plan, home)] if found.runs else []
+    for text in [*night.before(found), *totals, *night.after(found, rest)]:
+        click.echo(text)
+    for text in sweep_plan.warnings(found.plan):
         click.echo(text, err=True)
-
-
-def _as_records(plan: Plan) -> dict[str, object]:
-    return {
-        "experiment": plan.name,
-        "base": plan.experiment.base,
-        "match": plan.experiment.match,
-        "scale_schedules": plan.experiment.scale_schedules,
-        "runs": [
-            {
-                "name": run.name,
-                "variant": run.variant,
-                "seed": run.seed,
-                "updates": run.updates,
-                "items": run.items,
-                "audio_seconds": run.audio_seconds,
-                "epochs": run.epochs or None,
-                "seconds": run.seconds,
-                "size_bytes": run.size_bytes,
-                "warnings": run.warnings,
-                "config": run.config.to_dict(),
-            }
-            for run in plan.runs
-        ],
-    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import datetime
 
 MISSING = "–"
 _BAR = " ▏▎▍▌▋▊▉█"
@@ -58,6 +59,15 @@ def duration(seconds: float | None) -> str:
     if whole < 86_400:
         return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
     return f"{whole // 86_400}d{whole % 86_400 // 3600:02d}h"
+
+
+def clock(moment: float, now: float) -> str:
+    """Return a Unix time as local clock time: 07:30 today, Sat 07:30 within a week, else with its date."""
+    then, today = datetime.fromtimestamp(moment), datetime.fromtimestamp(now)
+    if then.date() == today.date():
+        return f"{then:%H:%M}"
+    is_near = abs((then.date() - today.date()).days) < 7
+    return f"{then:%a %H:%M}" if is_near else f"{then:%Y-%m-%d %H:%M}"
 
 
 def size(num_bytes: float | None) -> str:

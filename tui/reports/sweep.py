@@ -8,26 +8,35 @@ from typing import TYPE_CHECKING
 
 from engine.config.errors import counted
 from jobs.home import Home
-from tui.reports import formats
+from tui.reports import formats, night
 
 if TYPE_CHECKING:
     from jobs.sweeps.plan import Plan
+    from jobs.sweeps.prepare import Sweep
 
-HEADERS = ("RUN", "SEED", "BATCH", "UPDATES", "ITEMS", "AUDIO", "TIME", "DISK")
+HEADERS = ("RUN", "SEED", "BATCH", "UPDATES", "ITEMS", "AUDIO", "TIME", "DISK", "END")
 
 
-def headline(plan: Plan) -> str:
-    """Return the number of runs, their preset, and what is matched."""
+def headline(sweep: Sweep) -> str:
+    """Return the number of runs, their preset, what is matched, and until when they fit."""
+    plan = sweep.whole
     experiment = plan.experiment
     matched = "lengths not matched"
     if experiment.match != "none":
         scaled = "scaled" if experiment.scale_schedules else "not scaled"
         matched = f"matched in {experiment.match}, schedules {scaled}"
-    return f"{plan.name}: {counted(len(plan.runs), 'run')} of {experiment.base}, {matched}"
+    number = counted(len(plan.runs), "run")
+    if len(sweep.runs) < len(plan.runs):
+        number = f"{len(sweep.runs)} of {number}"
+    until = ""
+    if sweep.night is not None:
+        until = f" until {formats.clock(sweep.night.deadline, sweep.backlog.now)}"
+    return f"{plan.name}: {number} of {experiment.base}{until}, {matched}"
 
 
-def rows(plan: Plan) -> list[list[str]]:
-    """Return the cells of each run, in the order of `HEADERS`."""
+def rows(sweep: Sweep) -> list[list[str]]:
+    """Return the cells of each run to queue, in the order of `HEADERS`."""
+    ends = night.ends(sweep)
     return [
         [
             run.name,
@@ -38,8 +47,9 @@ def rows(plan: Plan) -> list[list[str]]:
             _hours(run.audio_seconds),
             formats.duration(run.seconds),
             formats.size(run.size_bytes),
+            end,
         ]
-        for run in plan.runs
+        for run, end in zip(sweep.plan.runs, ends, strict=True)
     ]
 
 

@@ -7,6 +7,8 @@ workers only.
 from __future__ import annotations
 
 import shlex
+import time
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
@@ -28,13 +30,29 @@ from presets.experiment_files import ExperimentFiles
 from tui.dialogs.confirm import ConfirmScreen
 from tui.live.actions import perform
 from tui.live.messages import ActionEnded
+from tui.reports import night
 from tui.reports import sweep as sweep_plan
 
 if TYPE_CHECKING:
-    from jobs.sweeps.plan import Plan
+    from jobs.sweeps.prepare import Sweep
 
 # From this width on, the list is beside the plan, and runs are shown with their full names.
 _WIDE = 110
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a plan was made for: an experiment, and the texts of the two fields."""
+
+    experiment: str
+    settings: str
+    until: str
+
+
+def _rest(asked: Asked) -> list[str]:
+    """Return the words of the command that queues what is left."""
+    words = [word for text in shlex.split(asked.settings) for word in ("--set", text)]
+    return ["sepdash", "sweep", asked.experiment, *words, "--rest"]
 
 
 class SweepScreen(Screen[bool]):
@@ -62,7 +80,7 @@ class SweepScreen(Screen[bool]):
     class Planned(Message):
         """The plan of an experiment, or the reason why planning failed."""
 
-        def __init__(self, asked: tuple[str, str], plan: Plan | None, problem: str = "") -> None:
+        def __init__(self, asked: Asked, plan: Sweep | None, problem: str = "") -> None:
             super().__init__()
             self.asked = asked
             self.plan = plan
@@ -72,8 +90,8 @@ class SweepScreen(Screen[bool]):
         super().__init__()
         self._home = home
         self._files = ExperimentFiles(home.presets)
-        self._asked = ("", "")
-        self._plan: Plan | None = None
+        self._asked = Asked("", "", "")
+        self._plan: Sweep | None = None
 
     def compose(self) -> ComposeResult:
         """Lay out the list on the left, settings and plan on the right."""
@@ -83,9 +101,13 @@ class SweepScreen(Screen[bool]):
             with Vertical():
                 hint = "settings for all runs: data.train=~/speech/train data.valid=~/speech/test"
                 yield Input(placeholder=hint, id="settings", compact=True)
+                night = "queue only what ends by then: 07:30, or 9 hours"
+                yield Input(placeholder=night, id="until", compact=True)
                 with VerticalScroll():
                     yield Static(id="plan", markup=False)
-        yield Static("^r queue  tab settings  enter update plan  esc back", id="keys", markup=False)
+        yield Static(
+            "^r queue  tab settings, until  enter update plan  esc back", id="keys", markup=False
+        )
 
     @on(OptionList.OptionHighlighted)
     @on(Input.Submitted)
@@ -93,26 +115,29 @@ class SweepScreen(Screen[bool]):
         option = self.query_one(OptionList).highlighted_option
         if option is None or option.id is None:
             return
-        self._asked = (option.id, self.query_one(Input).value)
+        settings, until = (
+            self.query_one(f"#{name}", Input).value for name in ("settings", "until")
+        )
+        self._asked = Asked(option.id, settings, until)
         self._plan = None
         self.query_one("#plan", Static).update("planning ...")
         self.run_worker(partial(self._make, self._asked), thread=True, group="plan")
 
-    def _make(self, asked: tuple[str, str]) -> None:
-        from jobs.store.reader import StoreReader
-        from jobs.sweeps.measured import Measured
-        from jobs.sweeps.plan import plan_sweep
-        from presets.catalogue import Catalogue
+    def _make(self, asked: Asked) -> None:
+        from jobs.sweeps.deadline import parse_deadline
+        from jobs.sweeps.prepare import Wish, prepare_sweep
 
-        plans: list[Plan] = []
+        plans: list[Sweep] = []
 
         def make() -> str:
-            name, values = self._files.read(asked[0])
-            with StoreReader(self._home.store) as reader:
-                measured = Measured.of(reader)
-            catalogue = Catalogue(self._home.presets)
-            words = shlex.split(asked[1])
-            plans.append(plan_sweep(name, values, catalogue, assignments=words, measured=measured))
+            name, values = self._files.read(asked.experiment)
+            words = tuple(shlex.split(asked.settings))
+            until = asked.until.strip()
+            deadline = parse_deadline(until, now=time.time()) if until else None
+            wish = Wish(assignments=words, deadline=deadline, rest=True)
+            plans.append(
+                prepare_sweep(self._home, name, values=values, wish=wish, echo=lambda text: None)
+            )
             return ""
 
         ended = perform(self._home, make)
@@ -131,9 +156,14 @@ class SweepScreen(Screen[bool]):
         for column in table.columns[1:]:
             column.justify, column.no_wrap = "right", True
         wide = self.size.width >= _WIDE
-        for run, row in zip(plan.runs, sweep_plan.rows(plan), strict=True):
-            table.add_row(row[0] if wide else run.variant, *row[1:])
-        lines = [sweep_plan.totals(plan, self._home), *sweep_plan.warnings(plan)]
+        for item, row in zip(plan.runs, sweep_plan.rows(plan), strict=True):
+            table.add_row(row[0] if wide else item.run.variant, *row[1:])
+        lines = night.before(plan)
+        if plan.runs:
+            lines.append(sweep_plan.totals(plan.plan, self._home))
+        else:
+            lines.append(night.nothing_fits(plan))
+        lines += [*night.after(plan, _rest(message.asked)), *sweep_plan.warnings(plan.plan)]
         shown.update(Group(Text(sweep_plan.headline(plan)), table, Text("\n".join(lines))))
 
     def action_queue(self) -> None:
@@ -142,19 +172,24 @@ class SweepScreen(Screen[bool]):
         if plan is None:
             self.notify("No plan to queue yet.", severity="warning")
             return
+        if not plan.runs:
+            self.notify(night.nothing_fits(plan), severity="warning", markup=False)
+            return
         runs = counted(len(plan.runs), "run")
 
         def answered(yes: bool | None) -> None:
             if yes:
                 self.run_worker(partial(self._queue, plan), thread=True, group="actions")
 
-        self.app.push_screen(ConfirmScreen(f"Queue {runs} of {plan.name}?", verb="Queue"), answered)
+        self.app.push_screen(
+            ConfirmScreen(f"Queue {runs} of {plan.whole.name}?", verb="Queue"), answered
+        )
 
-    def _queue(self, plan: Plan) -> None:
+    def _queue(self, sweep: Sweep) -> None:
         from jobs.sweeps.plan import queue_sweep
 
         def queue() -> str:
-            ids = queue_sweep(self._home, plan)
+            ids = queue_sweep(self._home, sweep.plan)
             return f"{counted(len(ids), 'run')} queued: {ids[0]} to {ids[-1]}"
 
         self.post_message(perform(self._home, queue))

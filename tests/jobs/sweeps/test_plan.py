@@ -8,7 +8,7 @@ from engine.config.errors import ConfigError, DataError
 from jobs.home import Home
 from jobs.store.errors import StoreError
 from jobs.store.reader import StoreReader
-from jobs.sweeps.measured import Measured
+from jobs.sweeps.measured import Duration, Measured
 from jobs.sweeps.plan import plan_sweep, queue_sweep
 from presets.catalogue import Catalogue
 
@@ -187,6 +187,10 @@ def test_wall_clock_needs_measured_speeds_and_divides_by_them(plan) -> None:
     class Known(Measured):
         def seconds_per_update(self, config):
             return {8: 0.5, 32: 1.25}[config.batch.items]
+
+        def duration(self, config, size, *, total, done=0, starts=True):
+            seconds = total * self.seconds_per_update(config)
+            return Duration(seconds, seconds)
 
     made = plan(Known({}, {}), match="wall_clock", variants=BATCHES)
     assert lengths(made) == {"baseline": 1000, "batch4x": 400}

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import shlex
+from datetime import datetime
 from pathlib import Path
 
 import click
 import pytest
 
+from engine.config.loading import load_config
 from jobs.store.reader import StoreReader
 from jobs.store.writer import StoreWriter
+from presets.merging import merge
+from tests.earlier import add_earlier
 
 EXPERIMENT = """
 description = "two batches"
@@ -99,22 +104,31 @@ def test_a_taken_name_queues_nothing(sepdash, home, file, folders) -> None:
         assert len(reader.runs()) == 1
 
 
+def measured(home, *, updates: int = 20, **seconds: float) -> None:
+    """Turn the first two queued runs, one of each variant, into runs of which the times are known."""
+    with StoreReader(home.store) as reader:
+        configs = [load_config(reader.config(run)) for run in (1, 2)]
+        names = [run.name for run in reader.runs()]
+    with StoreWriter(home.store) as store:
+        for run_id in range(1, len(names) + 1):
+            store.delete_run(run_id)
+        for number, config in enumerate(configs):
+            short = merge(config.to_dict(), {"schedule": {"length": f"{updates} updates"}})
+            run_id = add_earlier(store, load_config(short), name=f"earlier{number}", **seconds)
+            store.add_checkpoint(
+                run_id, "last", path=str(home.root), updates=updates, metrics={}, size_bytes=2**20
+            )
+
+
 def test_time_and_disk_are_estimated_from_earlier_runs(sepdash, home, file, folders) -> None:
     sepdash("sweep", str(file), *folders)
-    with StoreWriter(home.store) as store:
-        for run, seconds in ((1, 10.0), (2, 16.0)):
-            store.move(run, "finished", ("queued",), updates=20, train_seconds=seconds)
-            with store.transaction() as connection:
-                connection.execute(
-                    "INSERT INTO checkpoints (run, kind, path, updates, size_bytes, created_at)"
-                    " VALUES (?, 'last', 'p', 20, 1048576, 0)",
-                    (run,),
-                )
+    measured(home, update_s=0.5, evaluation_s=2.0, startup_s=6.0, warmup_s=0.0)
     runs = json.loads(sepdash("sweep", str(file), *folders, "--dry-run", "--json").out)["runs"]
-    assert [run["seconds"] for run in runs] == [20.0, 16.0, 20.0, 16.0]
+    # 40 and 20 updates, each with two evaluations.
+    assert [run["seconds"] for run in runs] == pytest.approx([30, 20, 30, 20])
     assert [run["size_bytes"] for run in runs] == [1048576] * 4
     last = sepdash("sweep", str(file), *folders, "--dry-run").out.splitlines()[-1]
-    assert "about 1m12s (estimated from earlier runs)" in last
+    assert "about 1m40s (estimated from earlier runs)" in last
     assert "4.0 MiB of" in last
 
 
@@ -147,3 +161,119 @@ def test_experiments_of_the_user_are_found_by_name_and_are_no_presets(sepdash, h
     assert "two batches" in sepdash("sweep").out
     assert "mine-batch2x-s1" in sepdash("sweep", "mine", "--dry-run").out
     assert "experiments" not in sepdash("presets").out
+
+
+@pytest.fixture
+def timed(sepdash, home, file, folders):
+    """A home in which the times of both variants are known: 30 and 20 s."""
+    sepdash("sweep", str(file), *folders)
+    measured(home, update_s=0.5, evaluation_s=2.0, startup_s=6.0, warmup_s=0.0)
+    return home
+
+
+def names_of(home) -> list[str]:
+    with StoreReader(home.store) as reader:
+        return [run.name for run in reader.runs() if run.state == "queued"]
+
+
+def test_a_night_queues_whole_rounds_and_the_rest_follows(sepdash, timed, file, folders) -> None:
+    answer = sepdash("sweep", str(file), *folders, "--budget", "90 s", "--dry-run")
+    assert (answer.code, names_of(timed)) == (0, [])
+    assert answer.out.startswith("night: 2 of 4 runs of denoise/small until ")
+    lines = answer.out.splitlines()
+    assert [line.split()[0] for line in lines[2:4]] == ["night-baseline-s0", "night-batch2x-s0"]
+    assert "by then: 1 of 2 seeds complete: trained models can be compared, not recipes" in lines
+    assert "left out: night-baseline-s1, night-batch2x-s1" in lines
+    assert "of the next round" not in answer.out
+    (later,) = [line.partition(": ")[2] for line in lines if line.startswith("queue them later")]
+
+    assert sepdash("sweep", str(file), *folders, "--budget", "90 s").code == 0
+    assert names_of(timed) == ["night-baseline-s0", "night-batch2x-s0"]
+    # The command that it prints, as a shell reads it.
+    program, *words = shlex.split(later)
+    assert program == "sepdash"
+    answer = sepdash(*words)
+    assert answer.code == 0
+    assert answer.out.splitlines()[-1].endswith("2 runs queued: 9 to 10")
+    assert names_of(timed) == [f"night-{v}-s{s}" for s in (0, 1) for v in ("baseline", "batch2x")]
+    answer = sepdash(*words)
+    assert answer.code == 2
+    assert "every run of the experiment exists already" in answer.err
+
+
+def test_what_is_queued_before_counts(sepdash, timed, file, folders) -> None:
+    sepdash("sweep", str(file), *folders, "--budget", "90 s")
+    answer = json.loads(
+        sepdash(
+            "sweep", str(file), *folders, "--rest", "--budget", "98 s", "--dry-run", "--json"
+        ).out
+    )
+    assert answer["runs_before"] == ["night-baseline-s0", "night-batch2x-s0"]
+    assert (answer["night"]["rounds"], answer["runs"]) == (1, [])
+    assert answer["night"]["next_round_seconds"] == pytest.approx(50)
+    before = datetime.now().astimezone()
+    answer = json.loads(
+        sepdash(
+            "sweep", str(file), *folders, "--rest", "--budget", "10 min", "--dry-run", "--json"
+        ).out
+    )
+    ends = [datetime.fromisoformat(run["end"]) for run in answer["runs"]]
+    seconds = [(end - before).total_seconds() for end in ends]
+    # 50 s of runs before, then 30 and 20.
+    assert seconds == pytest.approx([80, 100], abs=5)
+    assert answer["night"]["rounds"] == 2
+
+
+def test_a_part_of_a_round_is_queued_on_request_only(sepdash, timed, file, folders) -> None:
+    night = ["sweep", str(file), *folders, "--budget", "55 s"]
+    edit = file.read_text() + "[variants.batch4x]\nbatch.items = 16\noptimizer.lr = 0.1\n"
+    file.write_text(edit)
+    answer = sepdash(*night)
+    assert answer.code == 2
+    assert "no complete round fits until" in answer.err
+    assert "all variants of one seed take up to 1m10s" in answer.err
+    assert "--partial queues what fits: baseline, batch2x" in answer.err
+    assert names_of(timed) == []
+    answer = sepdash(*night, "--partial")
+    assert answer.code == 0
+    assert "0 of 2 seeds complete: not every variant has a run" in answer.out
+    assert names_of(timed) == ["night-baseline-s0", "night-batch2x-s0"]
+
+
+def test_unknown_times_queue_nothing(sepdash, home, file, folders) -> None:
+    answer = sepdash("sweep", str(file), *folders, "--until", "07:30")
+    assert answer.code == 2
+    assert answer.err.startswith("sepdash: no measured time of 4 runs: night-baseline-s0, ")
+    assert "--measure" in answer.err
+    assert names_of(home) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--until", "25:00"], "--until '25:00' is not a time"),
+        (["--budget", "soon"], "--budget 'soon' is not a duration"),
+        (["--until", "07:30", "--budget", "9h"], "--until and --budget are alternatives"),
+        (["--partial"], "--partial needs --until or --budget"),
+    ],
+)
+def test_wrong_nights_are_one_message(sepdash, file, words, message) -> None:
+    answer = sepdash("sweep", str(file), *words)
+    assert answer.code == 2
+    assert message in answer.err
+    assert len(answer.err.splitlines()) <= 3
+
+
+def test_a_run_that_failed_keeps_its_round_open_and_says_how_to_go_on(
+    sepdash, timed, file, folders
+) -> None:
+    sepdash("sweep", str(file), *folders, "--budget", "90 s")
+    with StoreWriter(timed.store) as store:
+        store.move(7, "failed", ("queued",))
+    answer = sepdash(
+        "sweep", str(file), *folders, "--rest", "--until", "2099-01-01 00:00", "--dry-run"
+    )
+    assert answer.code == 2  # too far away
+    answer = sepdash("sweep", str(file), *folders, "--rest", "--budget", "1h", "--dry-run")
+    assert "1 of 2 seeds complete" in answer.out
+    assert "night-baseline-s0 failed: `sepdash resume 7` continues it" in answer.out

@@ -54,15 +54,15 @@ async def opened(home: Home, *, size: tuple[int, int] = (130, 30)):
 async def test_plan_settings_and_queue(home, folder):
     async with opened(home) as (screen, returned, pilot):
         await until(pilot, lambda: screen._plan is not None)
-        lengths = [(run.variant, run.updates, run.items) for run in screen._plan.runs]
+        lengths = [(i.run.variant, i.run.updates, i.run.items) for i in screen._plan.runs]
         assert lengths == [("baseline", 100, 800), ("batch2x", 50, 800)]
-        settings = screen.query_one(Input)
+        settings = screen.query_one("#settings", Input)
         settings.focus()
         rates = "data.input_rates_hz=[8000] data.rate_hz=16000"
         settings.value = f"data.train={folder} data.valid={folder} {rates}"
         await pilot.press("enter")
         await until(pilot, lambda: screen._plan is not None)
-        assert screen._plan.runs[0].config.data.train == folder
+        assert screen._plan.runs[0].run.config.data.train == folder
         await pilot.press("ctrl+r")
         await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmScreen))
         await pilot.press("y")
@@ -102,7 +102,7 @@ async def test_a_broken_experiment_says_why_and_can_not_be_queued(home, folder):
 
 async def test_missing_data_is_told_and_queues_nothing(home, folder):
     async with opened(home) as (screen, returned, pilot):
-        settings = screen.query_one(Input)
+        settings = screen.query_one("#settings", Input)
         settings.focus()
         settings.value = "data.train=/nowhere/a data.valid=/nowhere/b"
         await pilot.press("enter")

@@ -1,0 +1,234 @@
+"""Times configs that no earlier run resembles: short real runs, one after the other.
+
+They train on the real data in a child process, as the worker would, in a home of their own inside the
+home; their times stay there for later plans, their checkpoints do not. A first run of a few updates
+tells how many more make a measurement.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from math import ceil
+
+from engine.config.loading import load_config
+from engine.config.references import references_of
+from engine.config.schema import RunConfig
+from engine.data.update_size import planned_size
+from engine.training.schedules import total_updates
+from jobs.child.command import RUNNER
+from jobs.home import Home
+from jobs.machine.devices import child_environment, resolve_device
+from jobs.machine.lease import DeviceLease, FileLock
+from jobs.machine.processes import own_token, process_token
+from jobs.store.outcomes import end
+from jobs.store.reader import StoreReader
+from jobs.store.writer import StoreWriter
+from jobs.submit import absolute, enqueue
+from jobs.sweeps.expand import put
+from jobs.sweeps.measured import Measured
+from jobs.sweeps.night import NightError
+
+_FIRST_UPDATES = 4
+# Long enough that the pauses of a machine average out, short enough to wait for.
+_TIMED_S = 20.0
+_MOST_UPDATES = 100_000
+
+
+def timing_home(home: Home) -> Home:
+    """Return the home of the runs that were only made to be timed."""
+    return Home(home.root / "timing")
+
+
+def read_measured(home: Home) -> Measured:
+    """Return what all earlier runs tell, those that were only timed included.
+
+    Raises:
+        StoreError: when a store can't be read.
+    """
+    with StoreReader(home.store) as reader, StoreReader(timing_home(home).store) as timed:
+        return Measured.of(reader, timed=timed)
+
+
+def time_configs(
+    home: Home, configs: Iterable[tuple[str, RunConfig]], *, echo: Callable[[str], None]
+) -> Measured:
+    """Time configs that lack it, and return what is known then.
+
+    Args:
+        home: the user's.
+        configs: with a name for each; one of each that take equal times is timed.
+        echo: receives one line before and after each.
+
+    Raises:
+        NightError: when a run is training now, a config can't be timed, or its training fails.
+        LeaseError: when the device is in use.
+        DataError: with every problem of the data.
+    """
+    scratch = timing_home(home)
+    measured = read_measured(home)
+    for name, config in configs:
+        if _is_known(measured, config):
+            continue
+        short = _short(name, config)
+        with _alone(home, scratch) as device:
+            echo(f"timing {name} ...")
+            seconds = _time(scratch, short, device=device)
+            echo(f"timing {name}: {seconds:.3g} s per update")
+        measured = read_measured(home)
+        if not _is_known(measured, config):
+            raise NightError(f"the time of {name} can't be measured by a short run; train it once")
+    return measured
+
+
+def _is_known(measured: Measured, config: RunConfig) -> bool:
+    size = planned_size(config)
+    total = total_updates(config.schedule.length, size)
+    return measured.duration(config, size, total=total) is not None
+
+
+def _short(name: str, config: RunConfig) -> RunConfig:
+    """Return the config to time: without the weights that it starts from, which change no time."""
+    values = put(absolute(config).to_dict(), "init_from", value=None)
+    values = put(values, "logging", value={"every": "1 updates", "wandb": "off"})
+    values = put(values, "validation", value={"at_start": True, "full_every": None})
+    short = load_config(values)
+    if needed := references_of(short):
+        raise NightError(
+            f"{name} can't be timed beforehand: its {needed[0].key} = {needed[0].text!r} needs another "
+            "run; train one like it first"
+        )
+    if short.precision.devices > 1:
+        raise NightError(
+            f"{name} can't be timed beforehand: precision.devices = {short.precision.devices}; train "
+            "one like it first"
+        )
+    return short
+
+
+def _of_length(config: RunConfig, updates: int) -> RunConfig:
+    values = config.to_dict()
+    for key in ("schedule.length", "checkpoint.every"):
+        values = put(values, key, value=f"{updates} updates")
+    # One evaluation amid the updates: the first has the warm-up, and the last may be of whole files.
+    values = put(values, "validation.every", value=f"{max(1, updates // 2)} updates")
+    return load_config(values)
+
+
+def _time(scratch: Home, config: RunConfig, *, device: str) -> float:
+    """Train for about `_TIMED_S` seconds; return the seconds of an update."""
+    first, seconds = _train(scratch, _of_length(config, _FIRST_UPDATES), device=device)
+    if seconds * _FIRST_UPDATES >= _TIMED_S:
+        return seconds
+    updates = min(_MOST_UPDATES, max(_FIRST_UPDATES, ceil(_TIMED_S / seconds)))
+    _, seconds = _train(scratch, _of_length(config, updates), device=device)
+    with StoreWriter(scratch.store) as store:
+        store.delete_run(first)
+    return seconds
+
+
+def _train(scratch: Home, config: RunConfig, *, device: str) -> tuple[int, float]:
+    """Train a run to its end; return its id, and the seconds of an update."""
+    run_id = enqueue(scratch, config)
+    folder = scratch.run_folder(run_id)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        with StoreWriter(scratch.store) as store:
+            worker = store.add_worker(device, pid=os.getpid(), token=own_token())
+            store.claim(worker)
+            _run_child(scratch, store, run_id, device=device)
+            store.remove_worker(worker)
+        with StoreReader(scratch.store) as reader:
+            run = reader.run(run_id)
+            if run.state != "finished":
+                raise NightError(f"timing failed: {run.message or run.state}")
+            measured = Measured.of(reader)
+            update = measured.update_time(config)
+        assert update is not None
+        return run_id, update.mean
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run_child(scratch: Home, store: StoreWriter, run_id: int, *, device: str) -> None:
+    folder = scratch.run_folder(run_id)
+    words = ("--home", str(scratch.root), "--run", str(run_id), "--device", device)
+    with (folder / "log.txt").open("ab") as log:
+        process = subprocess.Popen(
+            [*RUNNER, *words], stdin=subprocess.PIPE, stdout=log, stderr=log, cwd=folder,
+            env=child_environment(device), start_new_session=True,
+        )  # fmt: skip
+    try:
+        store.update_run(run_id, pid=process.pid, pid_token=process_token(process.pid))
+        process.wait()
+    finally:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        code = process.wait()
+        if process.stdin is not None:
+            process.stdin.close()
+        end(store, run_id, to="failed", message=f"its process exited with status {code}")
+
+
+@contextmanager
+def _alone(home: Home, scratch: Home) -> Iterator[str]:
+    """Yield the device to time on, while nothing else trains on it."""
+    home.create()
+    scratch.create()
+    lock = FileLock(scratch.root / "timing.lock")
+    if not lock.acquire():
+        raise NightError(
+            f"process {lock.holder()} is timing configs already; wait until it has finished"
+        )
+    try:
+        _clear(scratch)
+        with StoreReader(home.store) as reader:
+            workers = [worker for worker in reader.workers() if worker.alive]
+            before = _refuse_training(reader, [worker.run for worker in workers])
+        if workers:
+            # An idle worker holds its device; whether it took up a run meanwhile shows afterwards.
+            yield workers[0].device
+        else:
+            device = resolve_device("auto")
+            with DeviceLease(home.locks, device):
+                yield device
+        with StoreReader(home.store) as reader:
+            if _started(reader) != before:
+                raise NightError(
+                    "a run started while configs were timed; repeat it when no run is training"
+                )
+    finally:
+        lock.release()
+
+
+def _refuse_training(
+    reader: StoreReader, busy: Sequence[int | None]
+) -> set[tuple[int, float | None]]:
+    for run in reader.runs():
+        if run.state == "running" and run.id in busy:
+            raise NightError(
+                f"run {run.name} is training, so times measured now would be wrong; wait until it has "
+                f"finished, or stop it with `sepdash stop {run.id}`"
+            )
+    return _started(reader)
+
+
+def _started(reader: StoreReader) -> set[tuple[int, float | None]]:
+    return {(run.id, run.started_at) for run in reader.runs() if run.started_at is not None}
+
+
+def _clear(scratch: Home) -> None:
+    """Delete what an interrupted measurement left behind."""
+    with StoreReader(scratch.store) as reader:
+        runs = [run for run in reader.runs() if run.state != "finished"]
+    if runs:
+        with StoreWriter(scratch.store) as store:
+            for run in runs:
+                end(store, run.id, to="failed")
+                store.delete_run(run.id)
+                shutil.rmtree(scratch.run_folder(run.id), ignore_errors=True)
