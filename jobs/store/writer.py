@@ -316,7 +316,7 @@ class StoreWriter:
             )
         return int(cursor.lastrowid or 0)
 
-    def beat(self, worker: int, *, run_id: int | None) -> None:
+    def note_current(self, worker: int, *, run_id: int | None) -> None:
         """Store the current run of a worker."""
         with self.transaction() as connection:
             connection.execute(

@@ -65,7 +65,9 @@ def read_backlog(reader: StoreReader, measured: Measured, *, now: float) -> Back
     # What a dead worker left running goes back to the queue, at its place.
     order = [run for run in runs if run.id in busy]
     order += sorted((run for run in runs if run.id not in busy), key=lambda r: (r.position, r.id))
-    durations = [_rest(reader, measured, run, now=now, is_running=run.id in busy) for run in order]
+    durations = [
+        _rest(reader, measured, run=run, now=now, is_running=run.id in busy) for run in order
+    ]
     known = [duration for duration in durations if duration is not None]
     free = [Moment(now, now)] * max(1, len(workers))
     ends: Sequence[Moment | None] = [None] * len(order)
@@ -107,7 +109,7 @@ def _ends(seconds: Sequence[float], free: list[float]) -> list[float]:
 
 
 def _rest(
-    reader: StoreReader, measured: Measured, run: RunRecord, *, now: float, is_running: bool
+    reader: StoreReader, measured: Measured, *, run: RunRecord, now: float, is_running: bool
 ) -> Duration | None:
     """Return how long a run that is running or queued still takes."""
     if is_running and run.stopping:

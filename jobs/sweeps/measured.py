@@ -156,8 +156,9 @@ def _earlier(reader: StoreReader) -> list[_Earlier]:
     return sorted((_Earlier(reader, run, reader.config(run.id)) for run in runs), key=_length)
 
 
-def _length(earlier: _Earlier) -> int:
-    return earlier.run.updates
+def _length(earlier: _Earlier) -> tuple[int, float]:
+    # Of equal length, the newest says most of the machine as it is.
+    return earlier.run.updates, earlier.run.ended_at or 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +185,7 @@ class _Timings:
             audio_seconds=run.audio_seconds / run.updates,
             epochs=run.epochs / run.updates,
         )
-        timing = timing_of(earlier.reader, run, config, size=size)
+        timing = timing_of(earlier.reader, run, config=config, size=size)
         for known, key, seconds in (
             (self.update, _of_update(values), timing.update),
             (self.excerpts, _of_evaluation(values), timing.excerpts),

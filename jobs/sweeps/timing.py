@@ -91,7 +91,7 @@ def evaluations_of(
 
 
 def timing_of(
-    reader: StoreReader, run: RunRecord, config: RunConfig, *, size: UpdateSize
+    reader: StoreReader, run: RunRecord, *, config: RunConfig, size: UpdateSize
 ) -> Timing:
     """Return where the time of a run of a store went.
 

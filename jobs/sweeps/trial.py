@@ -141,7 +141,7 @@ def _train(scratch: Home, config: RunConfig, *, device: str) -> tuple[int, float
         with StoreWriter(scratch.store) as store:
             worker = store.add_worker(device, pid=os.getpid(), token=own_token())
             store.claim(worker)
-            _run_child(scratch, store, run_id, device=device)
+            _run_child(scratch, store, run_id=run_id, device=device)
             store.remove_worker(worker)
         with StoreReader(scratch.store) as reader:
             run = reader.run(run_id)
@@ -155,7 +155,7 @@ def _train(scratch: Home, config: RunConfig, *, device: str) -> tuple[int, float
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _run_child(scratch: Home, store: StoreWriter, run_id: int, *, device: str) -> None:
+def _run_child(scratch: Home, store: StoreWriter, *, run_id: int, device: str) -> None:
     folder = scratch.run_folder(run_id)
     words = ("--home", str(scratch.root), "--run", str(run_id), "--device", device)
     with (folder / "log.txt").open("ab") as log:

@@ -96,6 +96,9 @@ class Worker:
         # Held by the consumer's thread while it handles a ticket.
         self._busy = threading.Lock()
         self._run: int | None = None
+        # The run that the row of this worker names; both threads write it, so that none writes an old one.
+        self._noted: int | None = None
+        self._noting = threading.Lock()
         # The last reason why the device could not be used; reported once.
         self._waits_for = ""
         self._num_failed = 0
@@ -150,7 +153,10 @@ class Worker:
         self._echo("stopping: the current run saves a checkpoint first")
 
     def _tend(self, store: StoreWriter, queue: RunQueue, *, beat: bool) -> bool:
-        """Send the heartbeat and add missing tickets; return whether no queued run can start."""
+        """Add missing tickets; return whether no queued run can start.
+
+        On a beat, requeue orphaned runs, and repeat what could not be written.
+        """
         with self._if_idle() as idle:
             ready = self._ready() if idle else []
             if ready:
@@ -158,7 +164,7 @@ class Worker:
             if idle and beat:
                 self._recover(store)
             if beat:
-                store.beat(self._id, run_id=self._run)
+                self._note_run(store)
             return idle and not ready
 
     def _is_drained(self) -> bool:
@@ -177,11 +183,20 @@ class Worker:
     def _recover(self, store: StoreWriter) -> None:
         recover(store, worker=self._id, grace_s=self._child.grace_s, echo=self._echo)
 
-    def _beat(self, store: StoreWriter) -> None:
+    def _note_run(self, store: StoreWriter) -> None:
+        """Store the current run of this worker, if it has changed: the dashboard re-reads at each write."""
+        with self._noting:
+            run = self._run
+            if run != self._noted:
+                store.note_current(self._id, run_id=run)
+                self._noted = run
+
+    def _set_run(self, store: StoreWriter, run: int | None) -> None:
+        self._run = run
         try:
-            store.beat(self._id, run_id=self._run)
+            self._note_run(store)
         except StoreError:
-            logger.exception("the heartbeat can't be written; the worker continues")
+            logger.exception("the current run can't be noted; the worker continues")
 
     @contextmanager
     def _if_idle(self) -> Iterator[bool]:
@@ -218,13 +233,11 @@ class Worker:
             if claimed is None:
                 return
             use.describe(_purpose(claimed))
-            self._run = claimed
+            self._set_run(store, claimed)
             try:
-                self._beat(store)
                 self._make(store, claimed)
             finally:
-                self._run = None
-                self._beat(store)
+                self._set_run(store, None)
 
     def _make(self, store: StoreWriter, run_id: int) -> None:
         with StoreReader(self._home.store) as reader:

@@ -18,9 +18,11 @@ from jobs.home import Home
 from jobs.machine.lease import LeaseError
 from jobs.machine.processes import is_alive
 from jobs.queue import RunQueue
+from jobs.store.errors import StoreError
 from jobs.store.reader import StoreReader
 from jobs.store.records import RunRecord
 from jobs.store.writer import StoreWriter
+from jobs.worker import serve as serving
 from jobs.worker.serve import serve
 from jobs.worker.supervisor import Child
 from tests.waiting import until
@@ -330,3 +332,55 @@ def test_a_run_that_its_worker_lost_hold_of_is_taken_up_again(home, enqueue):
         assert process.poll() is None
     with StoreReader(home.store) as reader:
         assert "recovered" in [event.kind for event in reader.events(run_id)]
+
+
+def test_an_idle_worker_writes_nothing(home, enqueue, monkeypatch):
+    """A dashboard re-reads the store at each write."""
+    beats: list[float] = []
+    monkeypatch.setattr(serving, "_BEAT_S", 0.0)
+    monkeypatch.setattr(serving, "_LOOP_S", 0.01)
+    monkeypatch.setattr(serving.Worker, "_recover", lambda self, store: beats.append(0.0))
+    stop = threading.Event()
+    words = {"device": "cpu", "echo": str, "stop": stop, "child": Child(COMMAND)}
+    thread = threading.Thread(target=serve, args=(home,), kwargs=words)
+    thread.start()
+    try:
+        with StoreReader(home.store) as reader:
+            until(lambda: len(beats) > 3, "the worker is idle")
+            before, count = reader.data_version(), len(beats)
+            until(lambda: len(beats) > count + 20, "it has been idle for twenty beats")
+            assert reader.data_version() == before
+            # The row names the run that is trained, and none afterwards.
+            run_id = enqueue(updates=2000)
+            until(lambda: reader.workers()[0].run == run_id, "the row names the run")
+            until(lambda: run_of(home, run_id).state == "finished", "the run finished")
+            until(lambda: reader.workers()[0].run is None, "the row names none")
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_the_current_run_is_written_once_the_store_can_be(home, enqueue, monkeypatch):
+    """What failed when the run started is repeated at a beat."""
+    note, failures = StoreWriter.note_current, [StoreError("busy"), StoreError("busy")]
+
+    def flaky(self: StoreWriter, worker: int, *, run_id: int | None) -> None:
+        if failures:
+            raise failures.pop()
+        note(self, worker, run_id=run_id)
+
+    monkeypatch.setattr(StoreWriter, "note_current", flaky)
+    monkeypatch.setattr(serving, "_BEAT_S", 0.0)
+    monkeypatch.setattr(serving, "_LOOP_S", 0.01)
+    run_id = enqueue(DEAF, updates=10**6)
+    stop = threading.Event()
+    words = {"device": "cpu", "echo": str, "stop": stop, "child": Child(COMMAND, grace_s=0.1)}
+    thread = threading.Thread(target=serve, args=(home,), kwargs=words)
+    thread.start()
+    try:
+        with StoreReader(home.store) as reader:
+            until(lambda: [w.run for w in reader.workers()] == [run_id], "the row names the run")
+            assert failures == []
+    finally:
+        stop.set()
+        thread.join()

@@ -135,7 +135,7 @@ class Lab:
 
     def worker(self, *, pid: int, run: int | None = None, device: str = "cuda:0") -> int:
         worker = self.writer.add_worker(device, pid=pid, token=process_token(pid))
-        self.writer.beat(worker, run_id=run)
+        self.writer.note_current(worker, run_id=run)
         return worker
 
     def night(self) -> list[int]:
