@@ -252,6 +252,11 @@ class StoreReader:
         """
         return [SystemRecord(*row) for row in self._rows(sql, (*values, since))]
 
+    def gpu_name(self, run_id: int) -> str | None:
+        """Return the GPU that a run trained on, "" for the CPU; None when no system sample is left."""
+        rows = self._rows("SELECT gpu_name FROM system WHERE run = ? LIMIT 1", (run_id,))
+        return (rows[0][0] or "") if rows else None
+
     def workers(self) -> list[WorkerRecord]:
         """List the registered workers, and whether their process is alive."""
         sql = "SELECT id, device, pid, pid_token, started_at, run FROM workers ORDER BY id"

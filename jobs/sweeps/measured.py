@@ -7,7 +7,7 @@ evaluation, but not of an update.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,7 +73,13 @@ class Measured:
     timings: _Timings = field(default_factory=lambda: _Timings())
 
     @classmethod
-    def of(cls, reader: StoreReader, *, timed: StoreReader | None = None) -> Measured:
+    def of(
+        cls,
+        reader: StoreReader,
+        *,
+        timed: StoreReader | None = None,
+        gpus: Collection[str] | None = None,
+    ) -> Measured:
         """Read them from the runs of a store; for the mean speed, the longest of equal runs counts.
 
         A short run is mostly startup and evaluations.
@@ -81,8 +87,14 @@ class Measured:
         Args:
             reader: the store.
             timed: one of runs that were made to be timed, so of their updates alone.
+            gpus: names of the GPUs of runs that count, "" for the CPU; None: all.
         """
-        runs = _earlier(reader)
+        # Runs of which no sample is left count.
+        runs = [
+            one
+            for one in _earlier(reader)
+            if gpus is None or (name := reader.gpu_name(one.run.id)) is None or name in gpus
+        ]
         seconds = {_of_update(one.config): one.run.train_seconds / one.run.updates for one in runs}
         sizes: dict[str, int] = {}
         timings = _Timings()

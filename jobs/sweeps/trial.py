@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from math import ceil
 
 from engine.config.loading import load_config
@@ -21,10 +21,10 @@ from engine.config.references import references_of
 from engine.config.schema import RunConfig
 from engine.data.update_size import planned_size
 from engine.training.schedules import total_updates
+from engine.tuning.machine import cpu_name
 from jobs.child.command import RUNNER
 from jobs.home import Home
-from jobs.machine.devices import child_environment, resolve_device
-from jobs.machine.lease import DeviceLease, FileLock
+from jobs.machine.devices import child_environment, open_gpu, resolve_device
 from jobs.machine.processes import own_token, process_token
 from jobs.store.outcomes import end
 from jobs.store.reader import StoreReader
@@ -33,6 +33,7 @@ from jobs.submit import absolute, enqueue
 from jobs.sweeps.expand import put
 from jobs.sweeps.measured import Measured
 from jobs.sweeps.night import NightError
+from jobs.tuning import device_reserved
 
 _FIRST_UPDATES = 4
 # Long enough that the pauses of a machine average out, short enough to wait for.
@@ -40,19 +41,17 @@ _TIMED_S = 20.0
 _MOST_UPDATES = 100_000
 
 
-def timing_home(home: Home) -> Home:
-    """Return the home of the runs that were only made to be timed."""
-    return Home(home.root / "timing")
-
-
 def read_measured(home: Home) -> Measured:
-    """Return what all earlier runs tell, those that were only timed included.
+    """Return what earlier runs on the devices of the workers tell, those that were only timed included.
 
     Raises:
         StoreError: when a store can't be read.
     """
-    with StoreReader(home.store) as reader, StoreReader(timing_home(home).store) as timed:
-        return Measured.of(reader, timed=timed)
+    with StoreReader(home.store) as reader:
+        devices = _devices(reader)
+        gpus = {gpu.name if (gpu := open_gpu(device)) is not None else "" for device in devices}
+        with StoreReader(_timing_home(home, devices[0]).store) as timed:
+            return Measured.of(reader, timed=timed, gpus=gpus)
 
 
 def time_configs(
@@ -66,17 +65,20 @@ def time_configs(
         echo: receives one line before and after each.
 
     Raises:
-        NightError: when a run is training now, a config can't be timed, or its training fails.
-        LeaseError: when the device is in use.
+        NightError: when a config can't be timed, or its training fails.
+        LeaseError: when a run or another measurement is using the device.
         DataError: with every problem of the data.
     """
-    scratch = timing_home(home)
     measured = read_measured(home)
+    with StoreReader(home.store) as reader:
+        device = _devices(reader)[0]
+    scratch = _timing_home(home.create(), device).create()
     for name, config in configs:
         if _is_known(measured, config):
             continue
         short = _short(name, config)
-        with _alone(home, scratch) as device:
+        with device_reserved(home, device, purpose="sepdash sweep --measure"):
+            _clear(scratch)
             echo(f"timing {name} ...")
             seconds = _time(scratch, short, device=device)
             echo(f"timing {name}: {seconds:.3g} s per update")
@@ -84,6 +86,19 @@ def time_configs(
         if not _is_known(measured, config):
             raise NightError(f"the time of {name} can't be measured by a short run; train it once")
     return measured
+
+
+def _devices(reader: StoreReader) -> list[str]:
+    """Return the devices of the living workers, or that of one that starts now."""
+    alive = [worker.device for worker in reader.workers() if worker.alive]
+    return alive or [resolve_device("auto")]
+
+
+def _timing_home(home: Home, device: str) -> Home:
+    """Return the home of the runs that were only made to be timed on a device of one kind."""
+    gpu = open_gpu(device)
+    name = re.sub("[^a-z0-9]+", "-", (gpu.name if gpu is not None else cpu_name()).lower())
+    return Home(home.root / "timing" / (name.strip("-") or "device"))
 
 
 def _is_known(measured: Measured, config: RunConfig) -> bool:
@@ -173,53 +188,6 @@ def _run_child(scratch: Home, store: StoreWriter, *, run_id: int, device: str) -
         if process.stdin is not None:
             process.stdin.close()
         end(store, run_id, to="failed", message=f"its process exited with status {code}")
-
-
-@contextmanager
-def _alone(home: Home, scratch: Home) -> Iterator[str]:
-    """Yield the device to time on, while nothing else trains on it."""
-    home.create()
-    scratch.create()
-    lock = FileLock(scratch.root / "timing.lock")
-    if not lock.acquire():
-        raise NightError(
-            f"process {lock.holder()} is timing configs already; wait until it has finished"
-        )
-    try:
-        _clear(scratch)
-        with StoreReader(home.store) as reader:
-            workers = [worker for worker in reader.workers() if worker.alive]
-            before = _refuse_training(reader, [worker.run for worker in workers])
-        if workers:
-            # An idle worker holds its device; whether it took up a run meanwhile shows afterwards.
-            yield workers[0].device
-        else:
-            device = resolve_device("auto")
-            with DeviceLease(home.locks, device):
-                yield device
-        with StoreReader(home.store) as reader:
-            if _started(reader) != before:
-                raise NightError(
-                    "a run started while configs were timed; repeat it when no run is training"
-                )
-    finally:
-        lock.release()
-
-
-def _refuse_training(
-    reader: StoreReader, busy: Sequence[int | None]
-) -> set[tuple[int, float | None]]:
-    for run in reader.runs():
-        if run.state == "running" and run.id in busy:
-            raise NightError(
-                f"run {run.name} is training, so times measured now would be wrong; wait until it has "
-                f"finished, or stop it with `sepdash stop {run.id}`"
-            )
-    return _started(reader)
-
-
-def _started(reader: StoreReader) -> set[tuple[int, float | None]]:
-    return {(run.id, run.started_at) for run in reader.runs() if run.started_at is not None}
 
 
 def _clear(scratch: Home) -> None:

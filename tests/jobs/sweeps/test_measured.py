@@ -12,6 +12,7 @@ from engine.config.loading import load_config
 from engine.config.schema import RunConfig
 from engine.config.span import Span
 from engine.data.update_size import planned_size
+from jobs.store.records import SystemRecord
 from jobs.sweeps.measured import Measured
 from jobs.sweeps.timing import evaluations_of
 from tests.earlier import add_earlier, evaluated_at
@@ -160,3 +161,18 @@ def test_the_time_of_an_interrupted_run_is_not_its_start(store, reader, home) ->
     log.write_text(begun * 2)
     assert expected_s(reader, lasting(40)) is None
     assert expected_s(reader, lasting(40), done=10, starts=False) is not None
+
+
+def test_times_of_another_gpu_do_not_count(store, reader) -> None:
+    for name, gpu in (("old", "Slow 1"), ("newer", "Fast 2"), ("c", None), ("unknown", "")):
+        items = {"batch": {"items": len(name)}}
+        run = add_earlier(store, lasting(40, **items), name=name)
+        if name != "unknown":
+            sample = SystemRecord(1.0, run, 1.0, ram_bytes=1, ram_total_bytes=2, process_ram_bytes=None,
+                                  gpu_percent=None, vram_bytes=None, vram_total_bytes=None, gpu_name=gpu)  # fmt: skip
+            store.add_system(sample)
+    for gpus, known in (({"Fast 2"}, "newer"), ({""}, "c"), ({"Fast 2", "Slow 1"}, "old newer")):
+        measured = Measured.of(reader, gpus=gpus)
+        found = [n for n in ("old", "newer", "c", "unknown")
+                 if measured.seconds_per_update(lasting(40, batch={"items": len(n)}))]  # fmt: skip
+        assert found == [*known.split(), "unknown"]
