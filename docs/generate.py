@@ -145,7 +145,11 @@ def presets_page() -> str:
         for info in Catalogue().list()
         if info.origin == "shipped"
     ]
-    experiments = [[f"`{info.name}`", prose(info.description)] for info in ExperimentFiles().list()]
+    experiments = [
+        [f"`{info.name}`", prose(info.description)]
+        for info in ExperimentFiles().list()
+        if info.origin == "shipped"
+    ]
     return _page(
         [
             "# Shipped presets",

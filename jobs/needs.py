@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,9 @@ from engine.config.references import (
 from engine.config.schema import RunConfig
 from jobs.home import Home
 from jobs.store.needs import circle, insert_needs
+from jobs.store.reader import StoreReader
 from jobs.store.records import NeedRecord
+from jobs.store.schema import NEEDS
 
 # The one reference whose weights are copied into the model; others are their recipe's to use.
 _WEIGHTS = "init_from"
@@ -75,6 +78,42 @@ def note_needs(
         )
     if problems:
         raise ConfigError(problems)
+
+
+def check_needs(home: Home, configs: Mapping[str, RunConfig]) -> None:
+    """Check the references of runs that aren't queued yet, as queueing does; writes nothing.
+
+    Args:
+        home: where the store and the folders of runs are.
+        configs: config of each run by its name; they may refer to each other.
+
+    Raises:
+        ConfigError: with every reference that leads nowhere.
+    """
+    if not any(map(references_of, configs.values())):
+        return
+    with closing(sqlite3.connect(":memory:")) as connection:
+        _copy_runs(home, connection)
+        first = connection.execute("SELECT coalesce(max(id), 0) + 1 FROM runs").fetchone()[0]
+        named = dict(enumerate(configs.items(), start=first))
+        for run_id, (name, config) in named.items():
+            # A run of that name that is there already can't be meant: the two can't both be queued.
+            connection.execute("DELETE FROM runs WHERE name = ?", (name,))
+            values = (run_id, name, "queued", config.to_json())
+            connection.execute("INSERT INTO runs VALUES (?, ?, ?, ?)", values)
+        note_needs(home, connection, configs={run: config for run, (_, config) in named.items()})
+
+
+def _copy_runs(home: Home, connection: sqlite3.Connection) -> None:
+    """Copy what references are resolved by from the store, which may be absent."""
+    connection.execute("CREATE TABLE runs (id INTEGER, name TEXT, state TEXT, config TEXT)")
+    for statement in NEEDS:
+        connection.execute(statement)
+    with StoreReader(home.store) as reader:
+        for run in reader.runs():
+            values = (run.id, run.name, run.state, json.dumps(reader.config(run.id)))
+            connection.execute("INSERT INTO runs VALUES (?, ?, ?, ?)", values)
+            insert_needs(connection, reader.needs(run.id))
 
 
 def _resolved(

@@ -1,7 +1,7 @@
-"""The experiment files: shipped ones in `experiments/`, overridden by those in a user's folder.
+"""The experiment files: shipped ones in `experiments/`, those of installed packages, and a user's.
 
-An experiment is named by its path without `.toml`, or given as a path to a file anywhere. This module
-finds and reads them; `jobs.sweeps` interprets them.
+An experiment is named by its path without `.toml`, those of a package under its name, or given as a
+path to a file anywhere. This module finds and reads them; `jobs.sweeps` interprets them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from presets.catalogue import (
     EXPERIMENTS,
     SHIPPED,
     PresetError,
+    installed_presets,
     names_in,
     parse,
     parse_file,
@@ -25,10 +26,14 @@ from presets.catalogue import (
 
 @dataclass(frozen=True, slots=True)
 class ExperimentInfo:
-    """One experiment in a list; `problem` is the reason why it can't be read, or empty."""
+    """One experiment in a list; `problem` is the reason why it can't be read, or empty.
+
+    `origin` is "shipped", "user", or the name of the package that brought it along.
+    """
 
     name: str
     path: Path
+    origin: str
     description: str
     problem: str = ""
 
@@ -44,19 +49,25 @@ class ExperimentFile:
 
 
 class ExperimentFiles:
-    """Shipped experiments, overridden by those in a user's presets folder."""
+    """Shipped experiments and those of packages, overridden by those in a user's presets folder."""
 
     def __init__(self, user_presets: Path | None = None) -> None:
-        folders = [SHIPPED, *([user_presets] if user_presets is not None else [])]
-        self._paths = {
-            name: folder / EXPERIMENTS / f"{name}.toml"
-            for folder in folders
+        installed = installed_presets().parts
+        folders = [("", SHIPPED, "shipped")]
+        folders += [(f"{top}/", it.path, it.package) for top, it in installed.items()]
+        folders += [("", user_presets, "user")] if user_presets is not None else []
+        self._places = {
+            f"{prefix}{name}": (folder / EXPERIMENTS / f"{name}.toml", origin)
+            for prefix, folder, origin in folders
             for name in names_in(folder / EXPERIMENTS)
         }
 
     def list(self) -> tuple[ExperimentInfo, ...]:
         """List all experiments by name."""
-        return tuple(_describe(name, path) for name, path in sorted(self._paths.items()))
+        return tuple(
+            _describe(name, path, origin=origin)
+            for name, (path, origin) in sorted(self._places.items())
+        )
 
     def read(self, name_or_path: str) -> tuple[str, dict[str, Any]]:
         """Return the name and the values of an experiment; raises what `open` raises."""
@@ -69,12 +80,12 @@ class ExperimentFiles:
         Raises:
             PresetError: when there is none of that name, or the file can't be read.
         """
-        if name_or_path in self._paths:
-            return _opened(name_or_path, self._paths[name_or_path])
+        if name_or_path in self._places:
+            return _opened(name_or_path, self._places[name_or_path][0])
         path = expanded(name_or_path)
         if path.suffix == ".toml" or path.is_file():
             return _opened(path.stem, path)
-        close = difflib.get_close_matches(name_or_path, self._paths, n=1)
+        close = difflib.get_close_matches(name_or_path, self._places, n=1)
         hint = (
             f", did you mean {close[0]!r}?" if close else "; `sepdash sweep` lists all experiments"
         )
@@ -86,8 +97,9 @@ def _opened(name: str, path: Path) -> ExperimentFile:
     return ExperimentFile(name, path, text=text, values=parse(text, path))
 
 
-def _describe(name: str, path: Path) -> ExperimentInfo:
+def _describe(name: str, path: Path, *, origin: str) -> ExperimentInfo:
     try:
-        return ExperimentInfo(name, path, description=str(parse_file(path).get("description", "")))
+        text, problem = str(parse_file(path).get("description", "")), ""
     except PresetError as error:
-        return ExperimentInfo(name, path, description="", problem=str(error))
+        text, problem = "", str(error)
+    return ExperimentInfo(name, path, origin=origin, description=text, problem=problem)

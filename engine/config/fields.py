@@ -19,6 +19,8 @@ from engine.config.span import Span
 
 # What a setting that refers to a run may hold (`engine.config.references`).
 RUN_REFERENCE = "a run's name or id, or a checkpoint folder"
+# The word for "empty" in files and options: TOML has no null.
+EMPTY = "none"
 # How pydantic names a bound, and the sign of it.
 BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 
@@ -67,6 +69,14 @@ def list_settings(kinds: Mapping[str, str] | None = None) -> list[SettingInfo]:
     return list(_walk(RunConfig, "", kinds=kinds or {}))
 
 
+def empty_values(kinds: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return what an empty setting holds, by the key of each one that may be: None, or [] for a list.
+
+    Optional sections are among them. `kinds` as for `list_settings`.
+    """
+    return dict(_empty_values(RunConfig, "", kinds=kinds or {}))
+
+
 @cache
 def kind_choices() -> Mapping[str, tuple[str, ...]]:
     """Return the kinds of each section that comes in several: `data`, `model` and `loss`."""
@@ -99,6 +109,23 @@ def _walk(
                     )
         if not sections:
             yield _describe(key, field)
+
+
+def _empty_values(
+    section: type[BaseModel], prefix: str, *, kinds: Mapping[str, str]
+) -> Iterator[tuple[str, Any]]:
+    for name, field in section.model_fields.items():
+        key = f"{prefix}{name}"
+        annotation, optional = _unwrap_optional(field.annotation)
+        sections = _sections_of(field.annotation)
+        if optional:
+            yield key, None
+        elif not sections and _type_name(annotation) == "list":
+            yield key, []
+        wanted = kinds.get(name) if not prefix and len(sections) > 1 else None
+        for inner in sections:
+            if wanted is None or _kind_of(inner) == wanted:
+                yield from _empty_values(inner, f"{key}.", kinds=kinds)
 
 
 def _sections_of(annotation: Any) -> list[type[BaseModel]]:

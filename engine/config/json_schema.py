@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema
 
+from engine.config.fields import EMPTY
 from engine.config.schema import RunConfig
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -21,6 +22,9 @@ SETTINGS = "run-settings"
 REFERENCE = "#/$defs/"
 
 Schema = dict[str, Any]
+
+# What says nothing of the values that a setting may have.
+_NOTES = ("description", "default", "examples")
 
 
 class _Generator(GenerateJsonSchema):
@@ -62,7 +66,12 @@ def settings_definitions() -> dict[str, Schema]:
     whole = RunConfig.model_json_schema(schema_generator=_Generator)
     definitions = whole.pop("$defs")
     whole["description"] = "Settings of a training run."
-    result = {name: for_files(node) for name, node in {**definitions, SETTINGS: whole}.items()}
+    sections = {**definitions, SETTINGS: whole}
+    result = {name: for_files(node) for name, node in sections.items()}
+    for name, section in sections.items():
+        for key, node in section.get("properties", {}).items():
+            if _may_be_empty(node):
+                result[name]["properties"][key] = _or_empty(result[name]["properties"][key])
     for node in result[SETTINGS]["properties"].values():
         if kinds := sections_of(node, result):
             node |= _summary(kinds)
@@ -73,6 +82,19 @@ def sections_of(node: Schema, definitions: Mapping[str, Schema]) -> list[Schema]
     """Return the sections that a setting of a run may be, one for each kind; none for a value."""
     references = [item["$ref"] for item in (node, *node.get("anyOf", ())) if "$ref" in item]
     return [definitions[reference.removeprefix(REFERENCE)] for reference in references]
+
+
+def _may_be_empty(node: Schema) -> bool:
+    """Return whether pydantic's schema of a setting takes an empty value, or a list."""
+    return node.get("type") == "array" or {"type": "null"} in node.get("anyOf", ())
+
+
+def _or_empty(node: Schema) -> Schema:
+    """Return the schema of a setting that may also be the word for an empty one."""
+    outside = {key: value for key, value in node.items() if key in _NOTES or key.startswith("x-")}
+    inside = {key: value for key, value in node.items() if key not in outside}
+    kinds = inside["anyOf"] if set(inside) == {"anyOf"} else [inside]
+    return {**outside, "anyOf": [*kinds, {"const": EMPTY}]}
 
 
 def _summary(kinds: list[Schema]) -> Schema:

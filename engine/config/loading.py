@@ -13,7 +13,14 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from engine.config.errors import ConfigError, Problem, counted, nearest
-from engine.config.fields import BOUNDS, SettingInfo, kind_choices, list_settings
+from engine.config.fields import (
+    BOUNDS,
+    EMPTY,
+    SettingInfo,
+    empty_values,
+    kind_choices,
+    list_settings,
+)
 from engine.config.kinds import VARIANTS, chosen_kinds, why_missing, with_kinds
 from engine.config.old_names import upgraded
 from engine.config.schema import RunConfig
@@ -33,12 +40,12 @@ def load_config(values: Mapping[str, Any]) -> RunConfig:
     """Check plain nested values, as read from TOML or JSON.
 
     Values of an older version are upgraded first. A model without a kind is a U-Net, and a loss
-    without one the default loss of the data.
+    without one the default loss of the data. The text `none` empties a setting that may be empty.
 
     Raises:
         ConfigError: with every problem at once.
     """
-    values = with_kinds(upgraded(values))
+    values = _with_empty(with_kinds(upgraded(values)))
     try:
         text = json.dumps(values)
     except (TypeError, ValueError) as error:
@@ -50,6 +57,29 @@ def load_config(values: Mapping[str, Any]) -> RunConfig:
     except ValidationError as error:
         details = _without_consequences(error.errors(include_url=False))
         raise ConfigError(_to_problem(detail, values) for detail in details) from None
+
+
+def _with_empty(values: dict[str, Any]) -> dict[str, Any]:
+    """Return values with each setting emptied that is `none` and may be empty; others keep the text."""
+    if not _holds_empty(values):
+        return values
+    empty = empty_values(chosen_kinds(values))
+
+    def emptied(value: Any, key: str) -> Any:
+        if isinstance(value, Mapping):
+            return {
+                name: emptied(inner, f"{key}.{name}".lstrip(".")) for name, inner in value.items()
+            }
+        return empty[key] if value == EMPTY and key in empty else value
+
+    result: dict[str, Any] = emptied(values, "")
+    return result
+
+
+def _holds_empty(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(_holds_empty, value.values()))
+    return isinstance(value, str) and value == EMPTY
 
 
 def _to_problem(detail: ErrorDetails, values: Mapping[str, Any]) -> Problem:

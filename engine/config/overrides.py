@@ -8,7 +8,7 @@ from copy import deepcopy
 from typing import Any
 
 from engine.config.errors import ConfigError, Problem
-from engine.config.fields import list_settings
+from engine.config.fields import EMPTY, list_settings
 from engine.config.loading import load_config
 from engine.config.old_names import current_setting, upgraded
 from engine.config.schema import RunConfig
@@ -18,8 +18,8 @@ def apply_overrides(values: Mapping[str, Any], assignments: Iterable[str]) -> di
     """Return a copy of `values` with each `key=value` assigned.
 
     A value is parsed as TOML (`true`, `3e-3`, `[2, 4]`, `"text"`); anything else is text, and
-    so is the name of a folder or a project that looks like a number or a date. `none` clears an
-    optional setting. Another `kind` removes from its section the settings that only the old kind has.
+    so is the name of a folder or a project that looks like a number or a date. `none` empties a
+    setting that may be empty. Another `kind` removes from its section the settings that only the old kind has.
     Whether the key exists and the value fits is decided by `load_config`.
 
     Raises:
@@ -77,7 +77,7 @@ def applied(
             )
             continue
         name, value = ".".join(parts), parse_value(text)
-        if value == "none" and name in optional:
+        if value == EMPTY and name in optional:
             value = None
         elif name in texts and not isinstance(value, str):
             value = text.strip()

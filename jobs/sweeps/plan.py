@@ -14,6 +14,7 @@ from engine.data.update_size import counts_epochs, planned_size
 from engine.training.schedule_preview import schedule_warnings
 from engine.training.schedules import total_updates
 from jobs.home import Home
+from jobs.needs import check_needs
 from jobs.submit import NewRun, check_name, enqueue_all
 from jobs.sweeps.expand import Variant, expand, put
 from jobs.sweeps.experiment import Experiment, load_experiment
@@ -103,6 +104,15 @@ def plan_sweep(
             [Problem("name", f"gives several runs the same name: {', '.join(twice)}")]
         )
     return Plan(name, experiment, runs=tuple(runs))
+
+
+def check_sweep(home: Home, plan: Plan) -> None:
+    """Check the references to runs in a plan as queueing does; writes nothing.
+
+    Raises:
+        ConfigError: with every reference that leads nowhere, or runs that need each other.
+    """
+    check_needs(home, {run.name: run.config for run in plan.runs})
 
 
 def queue_sweep(home: Home, plan: Plan) -> list[int]:

@@ -14,7 +14,7 @@ from jobs.store.reader import StoreReader
 from jobs.store.records import RunRecord
 from jobs.sweeps.backlog import Backlog, read_backlog
 from jobs.sweeps.night import Night, TimedRun, plan_night, timed
-from jobs.sweeps.plan import Plan, plan_sweep
+from jobs.sweeps.plan import Plan, check_sweep, plan_sweep
 from jobs.sweeps.trial import read_measured, time_configs
 from presets.catalogue import Catalogue
 
@@ -87,7 +87,7 @@ def prepare_sweep(
         now: Unix time; None: that of the clock.
 
     Raises:
-        ConfigError, PresetError, DataError: as `plan_sweep`.
+        ConfigError, PresetError, DataError: as `plan_sweep` and `check_sweep`.
         NightError: when a time is unknown, or can't be measured.
         StoreError: when a night is planned of runs whose names are taken.
     """
@@ -109,7 +109,9 @@ def prepare_sweep(
         backlog = read_backlog(reader, measured, now=time.time() if now is None else now)
     if wish.deadline is None:
         missing = [run for run in plan.runs if not (wish.rest and run.name in there)]
-        return Sweep(plan, tuple(timed(missing, backlog)), there, backlog, night=None)
+        return _checked(
+            home, Sweep(plan, tuple(timed(missing, backlog)), there, backlog, night=None)
+        )
     if there and not wish.rest:
         raise taken(there)
     ended = {run.name for run in there.values() if run.state in ("failed", "stopped")}
@@ -121,7 +123,12 @@ def prepare_sweep(
         ended=ended,
         partial=wish.partial,
     )
-    return Sweep(plan, night.runs, there, backlog, night)
+    return _checked(home, Sweep(plan, night.runs, there, backlog, night))
+
+
+def _checked(home: Home, sweep: Sweep) -> Sweep:
+    check_sweep(home, sweep.plan)
+    return sweep
 
 
 def taken(there: Mapping[str, RunRecord]) -> StoreError:

@@ -169,7 +169,7 @@ def test_the_preset_and_the_experiment_can_be_planned(shell: Shell, tmp_path: Pa
     assignments = [word for assignment in where for word in ("--set", assignment)]
     plan = json.loads(shell.run("sweep", experiment, "--dry-run", "--json", *assignments))
     names = [run["name"] for run in plan["runs"]]
-    assert len(names) == 12
+    assert len(names) == 18
     assert names[0] == "learning-rate-narrow-lr3e-4-s0"
 
 

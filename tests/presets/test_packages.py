@@ -49,6 +49,13 @@ lr = 0.5
 """
 
 
+EXPERIMENT = """description = "Of the package."
+base = "toy/tiny"
+[grid]
+optimizer.lr = [0.5, 0.25]
+"""
+
+
 @pytest.fixture
 def packages(site: Any) -> Any:
     site.install(
@@ -57,7 +64,7 @@ def packages(site: Any) -> Any:
         {
             "toy_task/__init__.py": "", "toy_task/presets/tiny.toml": TINY,
             "toy_task/presets/deep/other.toml": 'extends = "toy/tiny"\n[optimizer]\nlr = 0.25\n',
-            "toy_task/presets/experiments/one.toml": "",
+            "toy_task/presets/experiments/one.toml": EXPERIMENT,
         },
     )  # fmt: skip
     return site
@@ -109,6 +116,26 @@ def test_the_command_line_lists_them_and_doctor_names_what_is_broken(packages: A
     assert "skipped demo: package toy-task: the name 'demo' is already taken" in checks[2]["text"]
     (found,) = [item for item in report if (item["area"], item["name"]) == ("presets", "found")]
     assert "2 of toy-task" in found["text"]
+
+
+def test_experiments_of_a_package_are_listed_and_planned(packages: Any, tmp_path: Path) -> None:
+    listing = packages.start("-m", "tui.main", "sweep")
+    (row,) = [line for line in listing.splitlines() if line.startswith("toy/one ")]
+    assert row.endswith("Of the package.")
+    plan = packages.start("-m", "tui.main", "sweep", "toy/one", "--dry-run", "--json")
+    runs = json.loads(plan)["runs"]
+    assert [run["name"] for run in runs] == ["toy-one-lr0.5-s0", "toy-one-lr0.25-s0"]
+    code = f"""
+from pathlib import Path
+from presets.experiment_files import ExperimentFiles
+mine = Path({str(tmp_path)!r}) / "experiments" / "toy" / "one.toml"
+mine.parent.mkdir(parents=True)
+mine.write_text('base = "demo/baseline"')
+files = [ExperimentFiles(), ExperimentFiles(Path({str(tmp_path)!r}))]
+origins = [info.origin for it in files for info in it.list() if info.name == "toy/one"]
+print(origins, files[1].open("toy/one").path == mine)
+"""
+    assert packages.run(code) == "['toy-task', 'user'] True\n"
 
 
 PRESETS = ("-m", "tui.main", "presets")

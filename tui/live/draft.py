@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.config.errors import ConfigError
-from engine.config.fields import SettingInfo, kind_choices, list_settings
+from engine.config.fields import EMPTY, SettingInfo, kind_choices, list_settings
 from engine.config.kinds import VARIANTS, chosen_kinds
 from engine.config.loading import load_config
 from engine.config.old_names import upgraded
@@ -190,6 +190,8 @@ def write_text(info: SettingInfo, value: Any) -> str:
 
 
 def _read_list(info: SettingInfo, text: str) -> Any:
+    if text == EMPTY:
+        return text
     if text.startswith("["):
         return parse_value(text)
     items = [item.strip() for item in text.split(",") if item.strip()]

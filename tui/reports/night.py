@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from engine.config.errors import counted
 from tui.reports import formats
+from tui.reports.seeds import caveat
 
 if TYPE_CHECKING:
     from jobs.sweeps.prepare import Sweep
@@ -102,10 +103,12 @@ def _end(sweep: Sweep) -> list[str]:
 
 
 def _known(sweep: Sweep) -> list[str]:
-    """Return what can be said when the night is over."""
+    """Return what can be said when the night is over; without one, what the seeds can't tell."""
     night = sweep.night
-    if night is None or not sweep.runs:
+    if not sweep.runs:
         return []
+    if night is None:
+        return list(filter(None, [caveat(sweep.whole)]))
     seeds = f"{night.rounds} of {counted(night.seeds, 'seed')} complete"
     if len({run.variant for run in sweep.whole.runs}) == 1:
         return [f"by then: {seeds}"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from tui.reports.seeds import caveat
+
 if TYPE_CHECKING:
     from jobs.sweeps.night import TimedRun
     from jobs.sweeps.prepare import Sweep
@@ -18,6 +20,7 @@ def records(sweep: Sweep) -> dict[str, Any]:
         "base": experiment.base,
         "match": experiment.match,
         "scale_schedules": experiment.scale_schedules,
+        "caveat": caveat(sweep.whole) or None,
         "workers": sweep.backlog.num_alive,
         "runs_before": [item.run.name for item in sweep.backlog.ahead],
         "free": None if free is None else _iso(min(moment.expected for moment in free)),

@@ -77,14 +77,22 @@ def _spectral_sum(est_BSCT: Tensor, ref_BSCT: Tensor, windows: list[int]) -> Ten
 
 
 def _original(
-    model: nn.Module, batches: list[Batch], sizes: list[int], *, windows: list[int], clip: float
+    model: nn.Module,
+    batches: list[Batch],
+    sizes: list[int],
+    *,
+    windows: list[int],
+    clip: float = 0.0,
+    eps: float = 1e-8,
+    added: bool = False,
 ) -> tuple[list[float], list[Tensor]]:
     """Train as the notebook did; return the loss of each update and the average of the weights.
 
     The gradients of the micro-batches add up; our definition, and only it, divides them by the items.
+    With `added` they are sums of means over the items of a micro-batch, as in the notebook.
     """
     params = list(model.parameters())
-    optimizer = torch.optim.AdamW(params, lr=LR, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(params, lr=LR, weight_decay=0.01, eps=eps)
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=GAMMA)
     average = [param.detach().clone() for param in params]
     losses, stream = [], iter(batches)
@@ -98,7 +106,7 @@ def _original(
             loss.backward()
             total += loss.item()
         for param in params:
-            param.grad /= sum(sizes)
+            param.grad /= sizes[0] if added else sum(sizes)
         nn.utils.clip_grad_norm_(params, clip or float("inf"))
         optimizer.step()
         schedule.step()
@@ -140,6 +148,37 @@ def test_fifty_updates_equal_the_original_loop(tmp_path, make_config, recorder, 
         assert moved > LR
         assert (weights[name] - param).abs().max() < 1e-3 * moved
         assert (state[f"ema.{name}"] - expected).abs().max() < 1e-3 * moved
+
+
+@pytest.mark.parametrize(("eps", "equal"), [(0.25, True), (1.0, False)])
+def test_added_gradients_are_averaged_ones_with_eps_divided(
+    tmp_path, make_config, recorder, stop_after, eps, equal
+):
+    """AdamW's step is that of k times the gradient, if eps is k times as large.
+
+    What the experiments of the notebook rely on; here with an eps large enough to matter.
+    """
+    windows = [256, 32]
+    config = make_config(
+        data={"segment_s": 0.125},
+        batch={"items": 8, "micro_batch": 2},
+        loss={"windows": windows, "reduction": "sum"},
+        optimizer={"lr": LR, "clip_norm": 0.0, "eps": eps},
+        schedule={"length": "20 updates", "kind": "exponential", "gamma": GAMMA},
+        validation={"every": "20 updates", "at_start": False},
+        checkpoint={"every": "20 updates"},
+    )
+    recipe = DoubleRecipe(config)
+    Trainer(config, recipe, folder=tmp_path, observers=[recorder], control=stop_after()).fit()
+    model = deepcopy(recipe.first_model)
+    _original(model, recipe.batches, [2] * 4, windows=windows, eps=1.0, added=True)
+    weights = read_manifest(tmp_path / "checkpoints" / "last-000020").tensors(MODEL)
+    first = dict(recipe.first_model.named_parameters())
+    gaps = [
+        (weights[name] - param).abs().max() / (param - first[name]).abs().max()
+        for name, param in model.named_parameters()
+    ]
+    assert max(gaps) < 1e-8 if equal else max(gaps) > 0.1
 
 
 class KeptGradients(FusedAdamW):

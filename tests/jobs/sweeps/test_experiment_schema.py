@@ -29,8 +29,8 @@ def product_accepts(values: dict[str, Any]) -> bool:
 
 def test_it_is_a_schema_and_every_shipped_experiment_is_valid(repository: Path):
     Draft202012Validator.check_schema(SCHEMA)
-    files = sorted((repository / "presets" / "experiments").glob("*.toml"))
-    assert len(files) > 10
+    files = sorted((repository / "presets" / "experiments").rglob("*.toml"))
+    assert len(files) > 25
     for path in files:
         assert not list(CHECK.iter_errors(tomllib.loads(path.read_text()))), path
 
@@ -43,6 +43,8 @@ def test_it_is_a_schema_and_every_shipped_experiment_is_valid(repository: Path):
         '[variants."2x"]\nbatch.items = 8\n[variants.plain]',
         '[set]\nschedule.kind = "linear"\n[grid]\noptimizer.lr = [1e-3, 3e-3]\nmodel.strides = [[2], [4]]',
         '[grid]\nmodel.kind = ["audio_unet", "hybrid"]\nschedule.length = ["8 updates"]',
+        '[set]\nschedule.warmup = "none"\ncheckpoint.best = "none"\ninit_from = "none"',
+        '[grid]\nschedule.warmup = ["none", "8 updates"]\ncheckpoint.best = ["none", ["si_sdr"]]',
     ],
 )
 def test_what_an_experiment_may_hold_is_valid_for_both(text):
@@ -73,6 +75,12 @@ def test_what_an_experiment_may_hold_is_valid_for_both(text):
         "[grid]\noptimizer.lr = [3e-3, 'fast']",
         "[grid]\nmodel.kind = ['audio_unet', 'unet']",
         "[grid]\nmodel.strides = [2, 4]",
+        "seeds = 'none'",
+        "[set]\noptimizer.clip_norm = 'none'",
+        "[set]\nschedule.length = 'none'",
+        "[set]\nschedule = 'none'",
+        "[grid]\nschedule.warmup = 'none'",
+        "[grid]\nbatch.items = ['none']",
     ],
 )
 def test_a_mistake_is_refused_by_the_schema_and_by_the_product(text):

@@ -9,44 +9,9 @@ from jobs.home import Home
 from jobs.store.errors import StoreError
 from jobs.store.reader import StoreReader
 from jobs.sweeps.measured import Duration, Measured
-from jobs.sweeps.plan import plan_sweep, queue_sweep
-from presets.catalogue import Catalogue
+from jobs.sweeps.plan import queue_sweep
 
-BASE = """
-[data]
-kind = "denoise"
-train = "t"
-valid = "v"
-noise = "n"
-rate_hz = 16000
-segment_s = 2.0
-[batch]
-items = 8
-[schedule]
-length = "1000 updates"
-kind = "exponential"
-gamma = 0.999
-warmup = "100 updates"
-[ema]
-restart_at = "200 updates"
-[validation]
-every = "250 updates"
-"""
 BATCHES = {"baseline": {}, "batch4x": {"batch": {"items": 32}}}
-
-
-@pytest.fixture
-def plan(tmp_path):
-    """Return a function that plans an experiment on the preset `mine`."""
-    (tmp_path / "mine.toml").write_text(BASE)
-
-    def make(measured: Measured | None = None, assignments=(), **words):
-        catalogue = Catalogue(tmp_path)
-        return plan_sweep(
-            "exp", {"base": "mine", **words}, catalogue, assignments=assignments, measured=measured
-        )
-
-    return make
 
 
 def lengths(plan) -> dict[str, int]:

@@ -58,7 +58,46 @@ def test_dry_run_shows_the_plan_and_writes_nothing(sepdash, home, file) -> None:
     assert lines[0] == "night: 4 runs of denoise/small, matched in items, schedules scaled"
     assert lines[2].split()[:5] == ["night-baseline-s0", "0", "8", "40", "320"]
     assert lines[3].split()[:5] == ["night-batch2x-s0", "0", "16", "20", "320"]
-    assert lines[-1].startswith("total: 120 updates, 0.2 h of audio, duration unknown for 4 runs")
+    assert lines[-2].startswith("total: 120 updates, 0.2 h of audio, duration unknown for 4 runs")
+    assert lines[-1].startswith("two seeds per variant detect only large differences")
+    assert not home.root.exists()
+
+
+@pytest.mark.parametrize(
+    ("seeds", "words"),
+    [
+        ("[5]", "one seed per variant compares these trained models, not the recipes"),
+        ("[0, 1]", "two seeds per variant detect only large differences between recipes"),
+        ("[0, 1, 2]", None),
+    ],
+)
+def test_the_plan_says_in_one_line_what_its_seeds_can_not_tell(
+    sepdash, file, seeds: str, words: str | None
+) -> None:
+    file.write_text(EXPERIMENT.replace("[0, 1]", seeds))
+    lines = sepdash("sweep", str(file), "--dry-run").out.splitlines()
+    found = [line for line in lines if "per variant" in line]
+    assert [line.partition(";")[0].partition(":")[0] for line in found] == (
+        [words] if words else []
+    )
+    caveat = json.loads(sepdash("sweep", str(file), "--dry-run", "--json").out)["caveat"]
+    assert caveat == (found[0] if found else None)
+
+
+def test_a_single_variant_compares_nothing(sepdash, file) -> None:
+    file.write_text('base = "denoise/small"')
+    assert "seed" not in sepdash("sweep", str(file), "--dry-run").out.splitlines()[-1]
+
+
+def test_a_dry_run_checks_references_to_runs_and_writes_nothing(sepdash, home, file) -> None:
+    file.write_text(EXPERIMENT + '[variants.tuned]\ninit_from = "night-basline-s0"\n')
+    for more in ((), ("--json",)):
+        answer = sepdash("sweep", str(file), "--dry-run", *more)
+        assert (answer.code, answer.out) == (2, "")
+        assert answer.err == (
+            "sepdash: init_from: no run 'night-basline-s0', did you mean 'night-baseline-s0'? "
+            "(write a folder with a slash: ./night-basline-s0)\n"
+        )
     assert not home.root.exists()
 
 
@@ -127,9 +166,9 @@ def test_time_and_disk_are_estimated_from_earlier_runs(sepdash, home, file, fold
     # 40 and 20 updates, each with two evaluations.
     assert [run["seconds"] for run in runs] == pytest.approx([30, 20, 30, 20])
     assert [run["size_bytes"] for run in runs] == [1048576] * 4
-    last = sepdash("sweep", str(file), *folders, "--dry-run").out.splitlines()[-1]
-    assert "about 1m40s (estimated from earlier runs)" in last
-    assert "4.0 MiB of" in last
+    total = sepdash("sweep", str(file), *folders, "--dry-run").out.splitlines()[-2]
+    assert "about 1m40s (estimated from earlier runs)" in total
+    assert "4.0 MiB of" in total
 
 
 def test_missing_audio_is_named_and_nothing_is_queued(sepdash, home, file) -> None:

@@ -83,6 +83,8 @@ async def test_a_small_terminal_shows_the_whole_plan(home, folder):
         lines = ["".join(s.text for s in plan.render_line(y)) for y in range(plan.size.height)]
         row = next(line.split() for line in lines if line.startswith("batch2x"))
         assert row[:5] == ["batch2x", "0", "16", "50", "800"]
+        text = " ".join(" ".join(lines).split())
+        assert "one seed per variant compares these trained models, not the recipes" in text
         assert plan.region.y > experiments.region.y + 4
         assert plan.region.right <= 80
 
@@ -98,6 +100,15 @@ async def test_a_broken_experiment_says_why_and_can_not_be_queued(home, folder):
         assert pilot.app.screen is screen
         await pilot.press("escape")
         await until(pilot, lambda: returned == [False])
+
+
+async def test_a_reference_to_no_run_is_named_before_anything_is_queued(home, folder):
+    text = EXPERIMENT + 'init_from = "aa-mine-basline-s0"\n'
+    (home.presets / "experiments" / "aa-mine.toml").write_text(text)
+    async with opened(home) as (screen, _, pilot):
+        plan = screen.query_one("#plan")
+        await until(pilot, lambda: "no run 'aa-mine-basline-s0'" in str(plan.render()))
+        assert screen._plan is None
 
 
 async def test_missing_data_is_told_and_queues_nothing(home, folder):
