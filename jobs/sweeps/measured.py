@@ -6,9 +6,11 @@ evaluation, but not of an update.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
 from engine.config.counters import UpdateSize
@@ -42,6 +44,8 @@ _OF_SIZE = ("model", "ema.enabled", "checkpoint.keep_last", "checkpoint.best", "
 
 # Runs with equal settings that are looked at, the longest first.
 _MOST_RUNS = 5
+# A worker takes up the next run within seconds; a longer pause means that none was there.
+_LONGEST_PAUSE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +70,13 @@ class Measured:
         seconds: of an update, including evaluations and saving.
         sizes: bytes on disk.
         timings: of the parts of runs.
+        turnaround_s: from the end of a run to the start of the next one.
     """
 
     seconds: Mapping[str, float]
     sizes: Mapping[str, int]
     timings: _Timings = field(default_factory=lambda: _Timings())
+    turnaround_s: float = 0.0
 
     @classmethod
     def of(
@@ -109,7 +115,7 @@ class Measured:
             for one in some[-_MOST_RUNS:]:
                 timings.add(one)
         of_updates = {key: known.mean for key, known in timings.update.items()}
-        return cls({**of_updates, **seconds}, sizes, timings)
+        return cls({**of_updates, **seconds}, sizes, timings, turnaround_s=_turnaround_s(reader))
 
     def seconds_per_update(self, config: RunConfig) -> float | None:
         """Return the seconds per update, including evaluations and saving; None when unknown."""
@@ -140,7 +146,8 @@ class Measured:
             (count.whole, known.whole, _of_evaluation(values)),
             (int(starts), known.startup, _of_startup(values)),
         )
-        duration = Duration(0.0, 0.0)
+        pause = self.turnaround_s if starts else 0.0
+        duration = Duration(pause, pause)
         for times, seconds, key in parts:
             if times and key not in seconds:
                 return None
@@ -166,6 +173,22 @@ def _earlier(reader: StoreReader) -> list[_Earlier]:
     """Return the runs of a store that have been trained, the shortest first."""
     runs = [run for run in reader.runs() if run.updates and run.train_seconds]
     return sorted((_Earlier(reader, run, reader.config(run.id)) for run in runs), key=_length)
+
+
+def _turnaround_s(reader: StoreReader) -> float:
+    """Return the median time between runs, of those that waited for the one before; 0 without any."""
+    runs = sorted(
+        (run for run in reader.runs() if run.started_at is not None),
+        key=lambda run: run.started_at or 0.0,
+    )
+    pauses = [
+        later.started_at - run.ended_at
+        for run, later in itertools.pairwise(runs)
+        if run.ended_at is not None
+        and later.started_at is not None
+        and later.created_at < run.ended_at <= later.started_at < run.ended_at + _LONGEST_PAUSE_S
+    ]
+    return median(pauses) if pauses else 0.0
 
 
 def _length(earlier: _Earlier) -> tuple[int, float]:

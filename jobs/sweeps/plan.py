@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from engine.config.errors import ConfigError, Problem
@@ -113,6 +113,17 @@ def check_sweep(home: Home, plan: Plan) -> None:
         ConfigError: with every reference that leads nowhere, or runs that need each other.
     """
     check_needs(home, {run.name: run.config for run in plan.runs})
+
+
+def with_runs(plan: Plan, configs: Mapping[str, RunConfig], *, measured: Measured) -> Plan:
+    """Return a plan with other configs for some of its runs, given by name."""
+    runs = tuple(
+        _planned(run.name, run.variant, config=configs[run.name], measured=measured)
+        if run.name in configs
+        else run
+        for run in plan.runs
+    )
+    return replace(plan, runs=runs)
 
 
 def queue_sweep(home: Home, plan: Plan) -> list[int]:

@@ -13,6 +13,7 @@ from jobs.store.errors import StoreError
 from jobs.store.reader import StoreReader
 from jobs.store.records import RunRecord
 from jobs.sweeps.backlog import Backlog, read_backlog
+from jobs.sweeps.existing import differences, with_lengths_of
 from jobs.sweeps.night import Night, TimedRun, plan_night, timed
 from jobs.sweeps.plan import Plan, check_sweep, plan_sweep
 from jobs.sweeps.trial import read_measured, time_configs
@@ -46,6 +47,7 @@ class Sweep:
         whole: every run of the experiment.
         runs: those to queue, in this order, and when each ends.
         there: the runs of the experiment that exist already, by name.
+        changed: the settings in which some of those differ from the experiment as it is now.
         backlog: what is done before.
         night: what fits until a deadline; None without one.
     """
@@ -53,6 +55,7 @@ class Sweep:
     whole: Plan
     runs: tuple[TimedRun, ...]
     there: Mapping[str, RunRecord]
+    changed: Mapping[str, list[str]]
     backlog: Backlog
     night: Night | None
 
@@ -106,29 +109,38 @@ def prepare_sweep(
     with StoreReader(home.store) as reader:
         names = {run.name for run in plan.runs}
         there = {run.name: run for run in reader.runs() if run.name in names}
+        stored = {run.name: reader.config(run.id) for run in there.values()}
         backlog = read_backlog(reader, measured, now=time.time() if now is None else now)
+    plan = with_lengths_of(plan, stored, measured=measured)
+    changed = {
+        run.name: keys
+        for run in plan.runs
+        if run.name in stored and (keys := differences(run, stored[run.name]))
+    }
+    sweep = Sweep(plan, (), there=there, changed=changed, backlog=backlog, night=None)
     if wish.deadline is None:
         missing = [run for run in plan.runs if not (wish.rest and run.name in there)]
-        return _checked(
-            home, Sweep(plan, tuple(timed(missing, backlog)), there, backlog, night=None)
-        )
-    if there and not wish.rest:
-        raise taken(there)
-    ended = {run.name for run in there.values() if run.state in ("failed", "stopped")}
-    night = plan_night(
-        plan.runs,
-        backlog,
-        deadline=wish.deadline,
-        there=there.keys() - ended,
+        sweep = replace(sweep, runs=tuple(timed(missing, backlog)))
+    else:
+        night = _night(sweep, wish, deadline=wish.deadline)
+        sweep = replace(sweep, runs=night.runs, night=night)
+    check_sweep(home, sweep.plan)
+    return sweep
+
+
+def _night(sweep: Sweep, wish: Wish, *, deadline: float) -> Night:
+    """Return which runs end before a deadline."""
+    if sweep.there and not wish.rest:
+        raise taken(sweep.there)
+    ended = {run.name for run in sweep.ended}
+    return plan_night(
+        sweep.whole.runs,
+        sweep.backlog,
+        deadline=deadline,
+        there=sweep.there.keys() - ended,
         ended=ended,
         partial=wish.partial,
     )
-    return _checked(home, Sweep(plan, night.runs, there, backlog, night))
-
-
-def _checked(home: Home, sweep: Sweep) -> Sweep:
-    check_sweep(home, sweep.plan)
-    return sweep
 
 
 def taken(there: Mapping[str, RunRecord]) -> StoreError:

@@ -112,6 +112,8 @@ def sweep(
     else:
         _print_plan(found, home, rest=_rest(experiment, wish))
     if dry_run:
+        if not found.runs:
+            click.echo(night.nothing_fits(found), err=as_json)
         return
     if found.there and not wish.rest:
         raise taken(found.there)

@@ -141,9 +141,18 @@ def _left(sweep: Sweep, command: Sequence[str]) -> list[str]:
             "; --rest leaves them out" if planned & sweep.there.keys() else ", not queued again"
         )
         found.append(f"{number} of the experiment {verb} already{instead}")
+    found += [
+        f"warning: {name} exists with other settings ({_some(keys)}), so it can't be compared with the new runs; "
+        "give the experiment another name"
+        for name, keys in sweep.changed.items()
+    ]
     for run in sweep.ended:
         found.append(
             f"{run.name} {'failed' if run.state == 'failed' else 'was stopped'}: "
             f"`sepdash resume {run.id}` continues it"
         )
     return found
+
+
+def _some(keys: Sequence[str]) -> str:
+    return ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")

@@ -26,6 +26,7 @@ def records(sweep: Sweep) -> dict[str, Any]:
         "free": None if free is None else _iso(min(moment.expected for moment in free)),
         "free_latest": None if free is None else _iso(min(moment.latest for moment in free)),
         "exist": sorted(sweep.there),
+        "changed": dict(sweep.changed),
         "runs": [_run(item) for item in sweep.runs],
     }
     if night is not None:

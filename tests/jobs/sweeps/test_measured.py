@@ -176,3 +176,22 @@ def test_times_of_another_gpu_do_not_count(store, reader) -> None:
         found = [n for n in ("old", "newer", "c", "unknown")
                  if measured.seconds_per_update(lasting(40, batch={"items": len(n)}))]  # fmt: skip
         assert found == [*known.split(), "unknown"]
+
+
+def test_the_pause_between_runs_counts_where_a_worker_went_on(store, reader) -> None:
+    """By hand: pauses of 2, 3 and 4 s; then none was queued; then no worker was there."""
+    times = [(0, 0, 10), (0, 12, 20), (0, 23, 30), (0, 34, 40), (45, 46, 50), (0, 5000, 5010)]
+    for number, (created, started, ended) in enumerate(times):
+        row = {
+            "name": f"run{number}",
+            "config": lasting(40).to_json(),
+            "fingerprint": "",
+            "seed": 0,
+        }
+        run = store.insert_run(row | {"created_at": created})
+        store.move(run, "finished", ("queued",), started_at=started, ended_at=ended)
+    assert Measured.of(reader).turnaround_s == 3.0
+    add_earlier(store, lasting(40))
+    with_pause = expected_s(reader, lasting(1000))
+    assert with_pause == pytest.approx(3 + 6 + 3 + 1000 * 0.5 + 2 * 2)
+    assert expected_s(reader, lasting(1000), done=900, starts=False) == pytest.approx(50 + 2)

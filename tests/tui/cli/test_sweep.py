@@ -210,6 +210,11 @@ def timed(sepdash, home, file, folders):
     return home
 
 
+def reader_id(home, name: str) -> int:
+    with StoreReader(home.store) as reader:
+        return reader.run(name).id
+
+
 def names_of(home) -> list[str]:
     with StoreReader(home.store) as reader:
         return [run.name for run in reader.runs() if run.state == "queued"]
@@ -316,3 +321,54 @@ def test_a_run_that_failed_keeps_its_round_open_and_says_how_to_go_on(
     answer = sepdash("sweep", str(file), *folders, "--rest", "--budget", "1h", "--dry-run")
     assert "1 of 2 seeds complete" in answer.out
     assert "night-baseline-s0 failed: `sepdash resume 7` continues it" in answer.out
+
+
+def test_a_dry_run_in_which_nothing_fits_says_so(sepdash, timed, file, folders) -> None:
+    answer = sepdash("sweep", str(file), *folders, "--budget", "10 s", "--dry-run")
+    assert answer.code == 0
+    assert answer.out.splitlines()[-1].startswith("no complete round fits until ")
+
+
+def test_runs_of_an_edited_experiment_are_warned_about(sepdash, timed, file, folders) -> None:
+    sepdash("sweep", str(file), *folders, "--budget", "90 s")
+    file.write_text(
+        file.read_text().replace("[variants.batch2x]", "[variants.batch2x]\noptimizer.lr = 0.1")
+    )
+    answer = sepdash("sweep", str(file), *folders, "--rest", "--dry-run")
+    assert answer.code == 0
+    assert [line for line in answer.out.splitlines() if line.startswith("warning")] == [
+        "warning: night-batch2x-s0 exists with other settings (optimizer.lr), so it can't be compared "
+        "with the new runs; give the experiment another name"
+    ]
+    found = json.loads(sepdash("sweep", str(file), *folders, "--rest", "--dry-run", "--json").out)
+    assert found["changed"] == {"night-batch2x-s0": ["optimizer.lr"]}
+
+
+def test_the_rest_of_a_wall_clock_sweep_is_as_long_as_what_is_there(
+    sepdash, timed, home, file, folders
+) -> None:
+    """Speeds change from night to night; the seeds of a variant must not."""
+    file.write_text(file.read_text().replace('"items"', '"wall_clock"'))
+    sweep = ["sweep", str(file), *folders, "--dry-run", "--json"]
+
+    def lengths(*words: str) -> dict[str, int]:
+        answer = sepdash(*sweep, *words)
+        return {run["name"]: run["updates"] for run in json.loads(answer.out)["runs"]}
+
+    first = lengths()
+    assert sepdash("sweep", str(file), *folders, "--budget", "100 s").code == 0
+    config = {}
+    with StoreReader(home.store) as reader:
+        there = [run.name for run in reader.runs() if run.state == "queued"]
+        for run in reader.runs():
+            config[run.name] = load_config(reader.config(run.id))
+    assert there == ["night-baseline-s0", "night-batch2x-s0"]
+    with StoreWriter(home.store) as store:
+        slow = merge(config["night-batch2x-s0"].to_dict(), {"schedule": {"length": "500 updates"}})
+        add_earlier(store, load_config(slow), name="slow", update_s=3.0)
+    assert lengths("--rest") == {name: first[name] for name in first if name not in there}
+    # With no run there, the new speed counts.
+    with StoreWriter(home.store) as store:
+        for name in there:
+            store.delete_run(reader_id(home, name))
+    assert lengths()["night-batch2x-s0"] < first["night-batch2x-s0"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import tomllib
 from contextlib import asynccontextmanager
 
 import numpy as np
@@ -12,6 +14,11 @@ from textual.widgets import Input, OptionList
 
 from jobs.home import Home
 from jobs.store.reader import StoreReader
+from jobs.store.writer import StoreWriter
+from jobs.submit import absolute
+from jobs.sweeps.plan import plan_sweep
+from presets.catalogue import Catalogue
+from tests.earlier import add_earlier
 from tests.waiting import until_shown as until
 from tui.dialogs.confirm import ConfirmScreen
 from tui.screens.sweep import SweepScreen
@@ -123,3 +130,64 @@ async def test_missing_data_is_told_and_queues_nothing(home, folder):
         await pilot.press("y")
         await until(pilot, lambda: any("/nowhere/a" in n.message for n in pilot.app._notifications))
         assert returned == []
+
+
+async def test_a_night_shows_what_fits_and_queues_that(home, folder):
+    experiment = home.presets / "experiments" / "aa-mine.toml"
+    experiment.write_text("seeds = [0, 1]\n" + EXPERIMENT)
+    rates = "data.input_rates_hz=[8000] data.rate_hz=16000"
+    words = f"data.train={folder} data.valid={folder} {rates}"
+    values = tomllib.loads(experiment.read_text())
+    plan = plan_sweep("aa-mine", values, Catalogue(home.presets), assignments=shlex.split(words))
+    with StoreWriter(home.create().store) as store:
+        for run in plan.runs[:2]:
+            # 12 and 6 s of updates, two evaluations and the start.
+            add_earlier(
+                store,
+                absolute(run.config),
+                name=run.variant,
+                update_s=0.12,
+                evaluation_s=1.0,
+                startup_s=5.0,
+                warmup_s=0.0,
+            )
+    async with opened(home, size=(150, 40)) as (screen, returned, pilot):
+        screen.query_one("#settings", Input).value = words
+        until_field = screen.query_one("#until", Input)
+        until_field.value = "50 seconds"
+        until_field.focus()
+        await pilot.press("enter")
+        await until(pilot, lambda: screen._plan is not None and screen._plan.night is not None)
+        shown = screen.query_one("#plan")
+        await pilot.pause()
+        lines = [
+            "".join(s.text for s in shown.render_line(y)).strip() for y in range(shown.size.height)
+        ]
+        assert [run.run.name for run in screen._plan.runs] == [
+            "aa-mine-baseline-s0",
+            "aa-mine-batch2x-s0",
+        ]
+        text = " ".join(lines)
+        assert "2 of 4 runs of bandwidth/small until" in text
+        assert "trained models can be compared, not recipes" in text
+        assert "left out: aa-mine-baseline-s1, aa-mine-batch2x-s1" in text
+        until_field.value = "25:00"
+        await pilot.press("enter")
+        await until(pilot, lambda: "'25:00' is not a time" in str(shown.render()))
+        until_field.value = "3 s"
+        await pilot.press("enter")
+        await until(pilot, lambda: screen._plan is not None)
+        await pilot.press("ctrl+r")
+        await until(
+            pilot, lambda: any("no complete round" in n.message for n in pilot.app._notifications)
+        )
+        until_field.value = "50 seconds"
+        await pilot.press("enter")
+        await until(pilot, lambda: screen._plan is not None and screen._plan.runs)
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmScreen))
+        await pilot.press("y")
+        await until(pilot, lambda: returned == [True])
+    with StoreReader(home.store) as reader:
+        queued = [run.name for run in reader.runs() if run.state == "queued"]
+    assert queued == ["aa-mine-baseline-s0", "aa-mine-batch2x-s0"]
