@@ -6,10 +6,11 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from engine.batching.open_plan import PlanError
+from engine.config.counters import UpdateSize
 from engine.config.errors import ConfigError, DataError
 from engine.config.loading import load_config
 from engine.data.update_size import planned_size
-from engine.training.schedules import total_updates
 from jobs.store.needs import in_vain
 from jobs.store.reader import StoreReader
 from jobs.store.records import RunRecord
@@ -65,9 +66,8 @@ def read_backlog(reader: StoreReader, measured: Measured, *, now: float) -> Back
     # What a dead worker left running goes back to the queue, at its place.
     order = [run for run in runs if run.id in busy]
     order += sorted((run for run in runs if run.id not in busy), key=lambda r: (r.position, r.id))
-    durations = [
-        _rest(reader, measured, run=run, now=now, is_running=run.id in busy) for run in order
-    ]
+    rests = _Rests(reader, measured, now=now)
+    durations = [rests.of(run, is_running=run.id in busy) for run in order]
     known = [duration for duration in durations if duration is not None]
     free = [Moment(now, now)] * max(1, len(workers))
     ends: Sequence[Moment | None] = [None] * len(order)
@@ -108,26 +108,39 @@ def _ends(seconds: Sequence[float], free: list[float]) -> list[float]:
     return ends
 
 
-def _rest(
-    reader: StoreReader, measured: Measured, *, run: RunRecord, now: float, is_running: bool
-) -> Duration | None:
-    """Return how long a run that is running or queued still takes."""
-    if is_running and run.stopping:
-        return Duration(0.0, 0.0)
-    try:
-        config = load_config(reader.config(run.id))
-        size = planned_size(config)
-        total = total_updates(config.schedule.length, size)
-    except (ConfigError, DataError):
-        return _at_current_speed(run)
-    begun = is_running and run.updates > 0
-    rest = measured.duration(config, size, total=total, done=run.updates, starts=not begun)
-    if rest is None:
-        return _at_current_speed(run)
-    spent = now - run.started_at if is_running and not begun and run.started_at is not None else 0.0
-    return Duration(max(0.0, rest.expected_s - spent), max(0.0, rest.slowest_s - spent))
+class _Rests:
+    """How long runs that are running or queued still take."""
 
+    def __init__(self, reader: StoreReader, measured: Measured, *, now: float) -> None:
+        self._reader = reader
+        self._measured = measured
+        self._now = now
+        # By settings: seeds of one variant read their data once.
+        self._sizes: dict[str, UpdateSize] = {}
 
-def _at_current_speed(run: RunRecord) -> Duration | None:
-    """Return the rest of a running run at the speed of its last minute."""
-    return None if run.eta_s is None else Duration(run.eta_s, run.eta_s)
+    def of(self, run: RunRecord, *, is_running: bool) -> Duration | None:
+        """Return the rest of a run; None when it is unknown."""
+        if is_running and run.stopping:
+            return Duration(0.0, 0.0)
+        begun = is_running and run.updates > 0
+        rest = self._measured_rest(run, starts=not begun)
+        if rest is None:
+            # At the speed of its last minute.
+            return None if run.eta_s is None else Duration(run.eta_s, run.eta_s)
+        spent = 0.0
+        if is_running and not begun and run.started_at is not None:
+            spent = self._now - run.started_at
+        return Duration(max(0.0, rest.expected_s - spent), max(0.0, rest.slowest_s - spent))
+
+    def _measured_rest(self, run: RunRecord, *, starts: bool) -> Duration | None:
+        try:
+            config = load_config(self._reader.config(run.id))
+            key = config.model_copy(update={"seed": 0}).to_json()
+            if key not in self._sizes:
+                self._sizes[key] = planned_size(config)
+        except (ConfigError, DataError, PlanError):
+            return None
+        total = max(run.total_updates, run.updates)
+        return self._measured.duration(
+            config, self._sizes[key], total=total, done=run.updates, starts=starts
+        )

@@ -142,6 +142,20 @@ def test_a_cut_round_has_its_reference_and_the_most_variants_that_fit(drawn) -> 
     assert more.rounds == night.rounds
 
 
+@given(drawn=nights(), shares=st.lists(st.floats(0, 1), min_size=16, max_size=16))
+@settings(max_examples=300, deadline=None)
+def test_whatever_a_run_takes_up_to_its_slowest_speed_it_ends_in_time(drawn, shares) -> None:
+    """Also with several workers: a run that ends early moves no later run back."""
+    runs, there, ended, free, budget = drawn
+    night = plan_night(runs, backlog(*free), deadline=NOW + budget, there=there, ended=ended)
+    busy = [float(f) for f in free]
+    for share, item in zip(shares, night.runs, strict=False):
+        worker = min(range(len(busy)), key=busy.__getitem__)
+        busy[worker] += share * item.run.duration.slowest_s
+        assert NOW + busy[worker] <= item.end.latest + 1e-6
+        assert busy[worker] <= budget + 1e-6
+
+
 def two_rounds(**words):
     runs = [planned(v, s, d) for s in (0, 1) for v, d in enumerate(seconds(10, 20, 30))]
     return plan_night(runs, backlog(5.0), **words)
