@@ -44,6 +44,8 @@ _OF_SIZE = ("model", "ema.enabled", "checkpoint.keep_last", "checkpoint.best", "
 
 # Runs with equal settings that are looked at, the longest first.
 _MOST_RUNS = 5
+# Settings of evaluations that change when they happen, not how long they take.
+_WHEN = ("every", "full_every", "metrics_every", "at_start")
 # A worker takes up the next run within seconds; a longer pause means that none was there.
 _LONGEST_PAUSE_S = 30.0
 
@@ -240,7 +242,7 @@ def _of_update(config: Mapping[str, Any]) -> str:
 
 def _of_evaluation(config: Mapping[str, Any]) -> str:
     """Return what determines the time of an evaluation, wherever it comes in a run."""
-    validation = _without(config["validation"], "every", "full_every", "at_start")
+    validation = _without(config["validation"], *_WHEN)
     changed = {**config, "data": _without(config["data"], "train"), "validation": validation}
     names = ("model", "loss", "precision", "ema.enabled", "data", "validation", "checkpoint.best")
     return _key(changed, names)

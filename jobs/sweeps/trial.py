@@ -111,7 +111,10 @@ def _short(name: str, config: RunConfig) -> RunConfig:
     """Return the config to time: without the weights that it starts from, which change no time."""
     values = put(absolute(config).to_dict(), "init_from", value=None)
     values = put(values, "logging", value={"every": "1 updates", "wandb": "off"})
-    values = put(values, "validation", value={"at_start": True, "full_every": None})
+    rare = [name for name in values["validation"] if name in ("full_every", "metrics_every")]
+    values = put(values, "validation", value={"at_start": True, **dict.fromkeys(rare)})
+    # A rule for early stopping would end the measurement.
+    values.pop("stop_when", None)
     short = load_config(values)
     if needed := references_of(short):
         raise NightError(
