@@ -61,6 +61,26 @@ def read_curve(
     return _to_curve(key, rows, merged=merged, width=ROLLUP_FACTOR**level)
 
 
+def read_inverse_means(
+    connection: sqlite3.Connection, key: SeriesKey, *, parts: int
+) -> list[tuple[float, int]]:
+    """Return the mean of 1 / value over each of `parts` equal parts of a curve, and its points.
+
+    The mean of a rate over a bucket would hide its slow moments. The first point is left out where there
+    are others; parts without points are, too.
+    """
+    start, end = _extent(connection, key)
+    first = start + 1 if end > start else start
+    rows = connection.execute(
+        """
+        SELECT (step - ?1) * ?2 / ?3, avg(1.0 / value), count(*) FROM points
+        WHERE run = ?4 AND series = ?5 AND step >= ?1 AND value > 0 GROUP BY 1 ORDER BY 1
+        """,
+        (first, parts, max(1, end - first + 1), key.run, key.id),
+    )
+    return [(mean, count) for _, mean, count in rows]
+
+
 def _extent(connection: sqlite3.Connection, key: SeriesKey) -> tuple[int, int]:
     where = "FROM points WHERE run = ? AND series = ?"
     sql = f"SELECT (SELECT min(step) {where}), (SELECT max(step) {where})"

@@ -19,7 +19,7 @@ from typing import Any
 
 from engine.config.old_names import upgraded
 from jobs.machine.processes import is_alive
-from jobs.store.curves import SeriesKey, read_curve
+from jobs.store.curves import SeriesKey, read_curve, read_inverse_means
 from jobs.store.errors import StoreError, UnknownRun
 from jobs.store.needs import read_needs, read_waits
 from jobs.store.records import (
@@ -137,13 +137,10 @@ class StoreReader:
         With more points, each one summarises a bucket of updates (minimum, maximum, mean, last). An
         unknown series is an empty curve.
         """
-        rows = self._rows(
-            "SELECT id, unit FROM series WHERE run = ? AND name = ?", (run_id, series)
-        )
+        key = self._series(run_id, series)
         connection = self._connection
-        if not rows or connection is None:
+        if key is None or connection is None:
             return Curve(series, "", bucket=1, updates=[], low=[], high=[], mean=[], last=[])
-        key = SeriesKey(run_id, rows[0][0], name=series, unit=rows[0][1])
         with self._worded():
             return read_curve(connection, key, first=first, last=last, max_points=max_points)
 
@@ -161,6 +158,19 @@ class StoreReader:
             name: self.curve(run_id, name, first=first, last=last, max_points=max_points)
             for name in names
         }
+
+    def inverse_means(self, run_id: int, series: str, *, parts: int) -> list[tuple[float, int]]:
+        """Return the mean of 1 / value over equal parts of a curve, each with its number of points."""
+        key = self._series(run_id, series)
+        connection = self._connection
+        if key is None or connection is None:
+            return []
+        with self._worded():
+            return read_inverse_means(connection, key, parts=parts)
+
+    def _series(self, run_id: int, name: str) -> SeriesKey | None:
+        rows = self._rows("SELECT id, unit FROM series WHERE run = ? AND name = ?", (run_id, name))
+        return SeriesKey(run_id, rows[0][0], name=name, unit=rows[0][1]) if rows else None
 
     def latest(self, run_id: int) -> dict[str, float]:
         """Return the newest finite value of each series of a run."""

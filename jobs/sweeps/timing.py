@@ -140,13 +140,12 @@ def _evaluation(numbered: Sequence[tuple[int, float]]) -> Seconds | None:
 
 def _update_time(reader: StoreReader, run: RunRecord) -> Seconds | None:
     """Return the time of an update; the first one, a warm-up, is left out where there are others."""
-    curve = reader.curve(run.id, "updates_per_s")
-    rates = [rate for rate in curve.mean if rate]
-    times = [1 / rate for rate in (rates[1:] or rates)]
-    found = _seconds(times)
-    if found is None:
+    parts = reader.inverse_means(run.id, "updates_per_s", parts=_PARTS)
+    if not parts:
         return None
-    return Seconds(found.mean, found.slowest, count=run.updates)
+    points = sum(count for _, count in parts)
+    mean = sum(seconds * count for seconds, count in parts) / points
+    return Seconds(mean, max(seconds for seconds, _ in parts), count=run.updates)
 
 
 def _startup(reader: StoreReader, run: RunRecord, *, training_s: float) -> Seconds | None:

@@ -195,3 +195,17 @@ def test_the_pause_between_runs_counts_where_a_worker_went_on(store, reader) -> 
     with_pause = expected_s(reader, lasting(1000))
     assert with_pause == pytest.approx(3 + 6 + 3 + 1000 * 0.5 + 2 * 2)
     assert expected_s(reader, lasting(1000), done=900, starts=False) == pytest.approx(50 + 2)
+
+
+def test_slow_moments_of_a_long_run_count_in_full(store, reader) -> None:
+    """Half of the updates take 0.1 s, half 0.9 s: 0.5 s, where the mean rate says 0.18 s."""
+    config = lasting(20_000, validation={"every": "10000 updates"})
+    add_earlier(store, config, name="long", update_s=0.5, warmup_s=0.0)
+    with store.transaction() as connection:
+        connection.execute(
+            "UPDATE points SET value = iif(step % 2, 1 / 0.1, 1 / 0.9) WHERE series IN"
+            " (SELECT id FROM series WHERE name = 'updates_per_s')"
+        )
+    found = Measured.of(reader).update_time(config)
+    assert found.mean == pytest.approx(0.5, rel=1e-3)
+    assert found.slowest == pytest.approx(0.5, rel=1e-3)
