@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from jobs.sweeps.prepare import Sweep
 
 MARGIN = "margin: each part of a run at the slowest speed measured in earlier runs"
-# A recipe is judged by the spread between runs, which one seed does not have.
-_FEWEST_SEEDS = 2
+# As `jobs.comparison.inference` says, which is slow to import.
+FEWEST_SEEDS = 2
 _ENOUGH_SEEDS = 3
 
 
@@ -114,7 +114,7 @@ def _known(sweep: Sweep) -> list[str]:
         return [f"by then: {seeds}"]
     if night.rounds == 0:
         says = "not every variant has a run: those that do can be compared as trained models, not as recipes"
-    elif night.rounds < _FEWEST_SEEDS:
+    elif night.rounds < FEWEST_SEEDS:
         says = "trained models can be compared, not recipes"
     elif night.rounds < _ENOUGH_SEEDS:
         says = "enough for a verdict, with little power"

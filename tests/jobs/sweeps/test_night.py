@@ -9,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.config.loading import load_config
+from jobs.comparison import inference
 from jobs.sweeps.backlog import Ahead, Backlog, Moment, placed
 from jobs.sweeps.measured import Duration
 from jobs.sweeps.night import NightError, plan_night
 from jobs.sweeps.plan import PlannedRun
+from tui.reports import night as night_report
 
 CONFIG = load_config({"data": {"kind": "bandwidth", "train": "/x/a", "valid": "/x/v"}})
 NOW = 1_700_000_000.0
@@ -201,3 +203,7 @@ def test_workers_share_runs_as_they_become_free() -> None:
     free = [Moment(0, 0), Moment(5, 8)]
     ends = placed([Duration(10, 12), Duration(1, 2), Duration(1, 2)], free)
     assert [(end.expected, end.latest) for end in ends] == [(10, 12), (6, 10), (7, 12)]
+
+
+def test_a_night_promises_the_verdicts_that_a_comparison_gives() -> None:
+    assert night_report.FEWEST_SEEDS == inference.FEWEST_SEEDS
