@@ -70,7 +70,9 @@ def applied(
             continue
         target: Any = result
         for part in parts[:-1]:
-            target = target.setdefault(part, {}) if isinstance(target, dict) else None
+            if isinstance(target, dict) and target.get(part) in (None, EMPTY):
+                target[part] = {}  # a section that is absent or empty
+            target = target[part] if isinstance(target, dict) else None
         if not isinstance(target, dict):
             problems.append(
                 Problem(key, "can't be set: its parent is a plain value, not a section")

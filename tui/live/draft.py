@@ -112,8 +112,18 @@ class Draft:
             below: the values to extend; by default those of the edited preset.
             extends: the name of the preset that holds them.
         """
-        changed = difference(self._base if below is None else below, self._values)
+        base = self._base if below is None else below
+        changed = difference(base, self._with_empty(base))
         return (self.values, None) if changed is None else (changed, extends or self.preset)
+
+    def _with_empty(self, base: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values with the word for "empty" where `base` sets what was taken out here."""
+        result = self.values
+        for info in list_settings(_kinds(self._values)):
+            gone = _get(result, info.key) is _ABSENT and _get(base, info.key) is not _ABSENT
+            if info.optional and gone:
+                _put(result, info.key, value=EMPTY)
+        return result
 
     def _state(self, info: SettingInfo) -> FieldState:
         shown = _effective(info, self._values)
@@ -121,12 +131,7 @@ class Draft:
         return FieldState(info, write_text(info, shown), changed=shown != before)
 
     def _put(self, key: str, value: Any) -> None:
-        section, _, name = key.rpartition(".")
-        target = self._values.setdefault(section, {}) if section else self._values
-        if value is _ABSENT:
-            target.pop(name, None)
-        else:
-            target[name] = value
+        _put(self._values, key, value=value)
 
     def _sort(self, error: ConfigError) -> Verdict:
         keys = {state.info.key for state in self.fields()}
@@ -155,6 +160,8 @@ def _kinds(values: Mapping[str, Any]) -> dict[str, str]:
 def _effective(info: SettingInfo, values: Mapping[str, Any]) -> Any:
     """Return the value of a setting: that of the preset, or else the default."""
     value = _get(values, info.key)
+    if value == EMPTY and (info.optional or info.type_name == "list"):
+        return None if info.optional else []
     if value is not _ABSENT:
         return value
     section, _, name = info.key.rpartition(".")
@@ -208,6 +215,15 @@ def _as_plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_as_plain(item) for item in value]
     return value if isinstance(value, bool | int | float | str | None) else str(value)
+
+
+def _put(values: dict[str, Any], key: str, *, value: Any) -> None:
+    section, _, name = key.rpartition(".")
+    target = values.setdefault(section, {}) if section else values
+    if value is _ABSENT:
+        target.pop(name, None)
+    else:
+        target[name] = value
 
 
 def _get(values: Mapping[str, Any], key: str) -> Any:

@@ -81,9 +81,12 @@ answers = []
 for gate in ("none", {{"taps": "none"}}, {{"channels": 2}}):
     values = {{**base, "model": {{"kind": "gated", "gate": gate}}}}
     answers.append([load_config(values).to_dict()["model"]["gate"], check.is_valid(values)])
-answers.append(config_with(base, ["model.kind=gated", "model.gate=none"]).model.gate)
+gated = ["model.kind=gated", "model.gate=none"]
+answers.append(config_with(base, gated).model.gate)
+answers.append(config_with(base, [*gated, "model.gate.channels=3"]).model.gate.channels)
 print(json.dumps(answers))
 """
     assert json.loads(site.run(code)) == [
-        [None, True], [{"channels": 4, "taps": []}, True], [{"channels": 2, "taps": [1, 2]}, True], None,
+        [None, True], [{"channels": 4, "taps": []}, True], [{"channels": 2, "taps": [1, 2]}, True],
+        None, 3,
     ]  # fmt: skip

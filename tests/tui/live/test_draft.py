@@ -146,14 +146,42 @@ def test_what_is_saved_is_only_what_changed(draft: Draft) -> None:
     assert draft.to_save() == ({"optimizer": {"lr": 1e-4}, "seed": 7}, "denoise/small")
 
 
-def test_a_setting_taken_out_makes_the_saved_preset_stand_alone(draft: Draft) -> None:
+def test_a_setting_taken_out_is_saved_as_an_empty_one(draft: Draft) -> None:
     edit(draft, "ema.restart_at", "")
     config = draft.check().config
     assert config is not None
     assert config.ema.restart_at is None
+    assert draft.to_save() == ({"ema": {"restart_at": "none"}}, "denoise/small")
+
+
+def test_a_setting_that_is_never_empty_taken_out_makes_the_saved_preset_stand_alone(
+    draft: Draft,
+) -> None:
+    edit(draft, "optimizer.lr", "")
     values, extends = draft.to_save()
     assert extends is None
     assert values == draft.values
+
+
+def test_the_word_none_is_shown_as_an_empty_field_and_may_be_typed() -> None:
+    base = merge(
+        Catalogue().read("denoise/small"),
+        {"ema": {"restart_at": "none"}, "checkpoint": {"best": "none"}},
+    )
+    draft = Draft("mine", base)
+    assert (text(draft, "ema.restart_at"), text(draft, "checkpoint.best")) == ("", "")
+    assert draft.changes == []
+    edit(draft, "ema.restart_at", "40 updates")
+    edit(draft, "checkpoint.best", "si_sdr")
+    assert draft.to_save()[0] == {
+        "ema": {"restart_at": "40 updates"},
+        "checkpoint": {"best": ["si_sdr"]},
+    }
+    for key in ("ema.restart_at", "checkpoint.best", "batch.seconds"):
+        edit(draft, key, "none")
+    config = draft.check().config
+    assert config is not None
+    assert (config.ema.restart_at, config.checkpoint.best, config.batch.seconds) == (None, (), None)
 
 
 def test_edits_leave_the_values_given_alone() -> None:
