@@ -87,11 +87,10 @@ def of_tables(
     differences = [row.difference for rows in tables.values() for row in rows if row.difference]
     lines = []
     if any(item.of == "models" for item in differences):
-        known = any(spreads.values())
         lines.append(
-            f"fewer than {min_seeds} seeds a side: the trained models are compared, not the recipes; another seed may "
-            "turn the order round"
-            + ("" if known else f". Train {_RECOMMENDED_SEEDS} seeds of each variant for a verdict")
+            f"fewer than {min_seeds} seeds a side: the trained models are compared, not the variants; another seed "
+            f"may turn the order round. For a verdict, train {max(min_seeds, _RECOMMENDED_SEEDS)} seeds of each "
+            "variant (seeds = [0, 1, 2] in an experiment, --set seed=1 for a run)"
         )
     recipes = [item for item in differences if item.of == "recipes"]
     if any(min(item.num_runs) < _RECOMMENDED_SEEDS for item in recipes):
@@ -100,11 +99,11 @@ def of_tables(
         )
     if any(len(rows) > 2 for rows in tables.values()):
         lines.append(
-            "several variants: the 95 % intervals of a table hold for all of its variants at once"
+            "several variants: intervals are wider than for two, so that all of a table hold at once (95 %)"
         )
     if len(tables) > 1:
         lines.append(
-            f"{next(iter(tables))} decides; the other metrics are exploratory: of twenty of them one differs by chance"
+            f"{next(iter(tables))} decides; the other metrics are exploratory: one in twenty shows a difference by chance"
         )
     if any(metric_of(name).is_rate for name in tables):
         lines.append(

@@ -15,6 +15,7 @@ from click.shell_completion import CompletionItem
 
 from engine.config.old_names import current_setting
 from jobs.home import Home
+from tui.reports.formats import aligned
 
 if TYPE_CHECKING:
     from jobs.sweeps.origins import SettingOrigin
@@ -110,14 +111,8 @@ def plain(value: Any) -> Any:
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, right: str = "") -> None:
     """Print aligned columns; a header listed in `right` (space-separated) aligns its column right."""
-    aligned = {index for index, header in enumerate(headers) if header in right.split()}
-    widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
-    for row in [headers, *rows]:
-        cells = [
-            text.rjust(width) if index in aligned else text.ljust(width)
-            for index, (text, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        click.echo("  ".join(cells).rstrip())
+    for line in aligned(headers, rows, right=right.split()):
+        click.echo(line)
 
 
 def print_origins(settings: Sequence[SettingOrigin], *, as_json: bool) -> None:

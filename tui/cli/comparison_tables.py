@@ -1,51 +1,34 @@
-"""Renders a comparison as text, Markdown and CSV."""
+"""Writes a comparison as text, Markdown, CSV and JSON; the words are those of `tui.reports.comparison`."""
 
 from __future__ import annotations
 
 import csv
 import io
+import shutil
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from engine.metrics.registry import metric_of, variant_of
-from jobs.comparison.result import Comparison, Ordering, Row, Spread
-from tui.cli.common import print_table
+from tui.cli.common import plain
+from tui.reports import comparison as words
 from tui.reports import formats
 
-_CLOCKS = {
-    "updates": "updates",
-    "items": "items",
-    "epochs": "epochs",
-    "wall_clock": "of training time",
-}
-_RIGHT = "RUNS BEST FINAL AT DIFFERENCE"
+if TYPE_CHECKING:
+    from jobs.comparison.result import Comparison, Row, Spread
+
+# New columns come last: scripts may count.
 _COLUMNS = (
     "metric", "variant", "runs", "best", "best_deviation", "best_at", "final", "final_deviation",
-    "difference", "low", "high", "items", "verdict",
+    "difference", "low", "high", "items", "verdict", "role", "of", "seeds", "margin", "alpha", "paired",
+    "decider_seeds", "decider_runs", "decider_items", "decider_gpu_hours", "caveat", "notes",
 )  # fmt: skip
 
 
 def print_comparison(comparison: Comparison) -> None:
-    """Print the tables, the rankings and the notes."""
-    click.echo(_title(comparison))
-    for metric, rows in comparison.tables.items():
-        click.echo(f"\n{_heading(metric)}")
-        scale = metric_of(metric).scale
-        print_table(
-            _headers(comparison),
-            [_cells(comparison, row, scale=scale) for row in rows],
-            right=_RIGHT,
-        )
-    if comparison.orderings:
-        width = max(len(order.metric) for order in comparison.orderings)
-        click.echo(
-            f"\nrankings at the {comparison.when} evaluation: > significant, ≈ no significant difference"
-        )
-        for order in comparison.orderings:
-            click.echo(f"by {order.metric:<{width}}  {_ordering(order)}")
-    for note in comparison.notes:
-        click.echo(f"\nnote: {formats.clean(note)}")
+    """Print the table that decides, the exploratory ones and the notes."""
+    for line in words.lines(comparison, width=shutil.get_terminal_size().columns):
+        click.echo(line.text)
 
 
 def markdown_text(comparison: Comparison) -> str:
@@ -54,111 +37,94 @@ def markdown_text(comparison: Comparison) -> str:
 
 
 def csv_text(comparison: Comparison) -> str:
-    """Return one row per metric and variant, with values as stored: rates are fractions."""
+    """Return one row per metric and variant, with values as stored: rates are fractions.
+
+    Metrics that can't be compared have rows without values, with the reason as their caveat.
+    """
     stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(_COLUMNS)
+    writer = csv.DictWriter(stream, _COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    notes = " | ".join(map(formats.clean, comparison.notes))
     for metric, rows in comparison.tables.items():
         for row in rows:
-            gap = row.difference
-            interval = (gap.mean, gap.low, gap.high, gap.num_items) if gap else ("", "", "", "")
+            writer.writerow(_csv_row(comparison, metric, row=row) | {"notes": notes})
+    for metric, reason in comparison.refused.items():
+        for variant in dict.fromkeys(scores.variant for scores in comparison.runs):
             writer.writerow(
-                [
-                    metric, row.variant, _num_runs(comparison, row), *_numbers(row.best),
-                    "" if row.best_at is None else row.best_at, *_numbers(row.final), *interval,
-                    row.verdict,
-                ]
+                {
+                    "metric": metric, "variant": formats.clean(variant),
+                    "runs": _num_runs(comparison, variant), "verdict": "not comparable",
+                    "role": "refused", "caveat": formats.clean(reason), "notes": notes,
+                }
             )  # fmt: skip
     return stream.getvalue()
 
 
-def _markdown_lines(comparison: Comparison) -> Iterator[str]:
-    yield _title(comparison)
-    headers = _headers(comparison)
+def json_value(comparison: Comparison) -> dict[str, Any]:
+    """Return a comparison in JSON types: everything, and the values of each run beside its row.
+
+    Configs are left out: `sepdash show RUN --json` has them.
+    """
+    found: dict[str, Any] = plain(comparison)
+    for run in found["runs"]:
+        del run["config"]
     for metric, rows in comparison.tables.items():
-        yield f"\n### {_heading(metric)}\n"
-        yield "| " + " | ".join(headers) + " |"
-        yield "|" + "|".join("--:" if name in _RIGHT.split() else "---" for name in headers) + "|"
-        for row in rows:
-            cells = _cells(comparison, row, scale=metric_of(metric).scale)
+        for row, value in zip(rows, found["tables"][metric], strict=True):
+            value["limits"] = words.limits(comparison, metric, row=row)
+            value["runs"] = [
+                {"run": scores.run.name, "seed": scores.run.seed, "best": plain(best), "final": plain(final)}
+                for scores, best, final in words.values_of_runs(comparison, metric, row=row)
+            ]  # fmt: skip
+    return found
+
+
+def _csv_row(comparison: Comparison, metric: str, *, row: Row) -> dict[str, Any]:
+    best, final, gap, more = row.best, row.final, row.difference, row.decider
+    found: dict[str, Any] = {
+        "metric": metric, "variant": formats.clean(row.variant),
+        "runs": _num_runs(comparison, row.variant), **_numbers("best", best), "best_at": row.best_at,
+        **_numbers("final", final), "verdict": row.verdict,
+        "role": "headline" if metric == comparison.headline else "exploratory", "seeds": row.seeds,
+        "margin": comparison.margins[metric],
+        "caveat": "; ".join(words.limits(comparison, metric, row=row)),
+    }  # fmt: skip
+    if gap is not None:
+        found |= {
+            "difference": gap.mean, "low": gap.low, "high": gap.high, "items": gap.num_items,
+            "of": gap.of, "alpha": gap.alpha, "paired": "yes" if gap.paired else "no",
+        }  # fmt: skip
+    if more is not None:
+        found |= {
+            "decider_seeds": more.seeds, "decider_runs": more.more_runs,
+            "decider_items": more.items, "decider_gpu_hours": more.gpu_hours,
+        }  # fmt: skip
+    return {key: "" if value is None else value for key, value in found.items()}
+
+
+def _markdown_lines(comparison: Comparison) -> Iterator[str]:
+    yield words.title(comparison)
+    titles = words.headers(comparison)
+    for metric in comparison.tables:
+        if metric == words.first_exploratory(comparison):
+            yield f"\n{words.EXPLORATORY}"
+        yield f"\n### {words.heading(comparison, metric)}\n"
+        yield f"| {' | '.join(titles)} |"
+        yield "|" + "|".join("--:" if name in words.RIGHT else "---" for name in titles) + "|"
+        for cells in words.rows(comparison, metric):
             yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-    if comparison.orderings:
-        yield f"\nRankings at the {comparison.when} evaluation (≈: no significant difference):\n"
-        yield from (f"- by {order.metric}: {_ordering(order)}" for order in comparison.orderings)
+        if remarks := words.remarks(comparison, metric):
+            yield ""
+            yield from (f"- {text}" for text in remarks)
     if comparison.notes:
         yield "\nNotes:\n"
-        yield from (f"- {note}" for note in comparison.notes)
+        yield from (f"- {formats.clean(note)}" for note in comparison.notes)
 
 
-def _title(comparison: Comparison) -> str:
-    return (
-        f"{len(comparison.runs)} runs compared up to {_place(comparison, comparison.budget)} "
-        f"{_CLOCKS[comparison.by]}; differences from {formats.clean(comparison.reference)}, "
-        f"with 95 % intervals, at the {comparison.when} evaluation"
-    )
+def _num_runs(comparison: Comparison, variant: str) -> int:
+    return sum(scores.variant == variant for scores in comparison.runs)
 
 
-def _heading(metric: str) -> str:
-    what = variant_of(metric)
-    unit = what.metric.unit
-    lower = "" if what.metric.rises else ", lower is better"
-    return f"{metric}{f' in {unit}' if unit else ''}{f', {what.of}' if what.of else ''}{lower}"
-
-
-def _headers(comparison: Comparison) -> list[str]:
-    return ["VARIANT", "RUNS", "BEST", "AT", "FINAL", "DIFFERENCE", "INTERVAL", "VERDICT"]
-
-
-def _cells(comparison: Comparison, row: Row, *, scale: float) -> list[str]:
-    gap = row.difference
-    return [
-        formats.clean(row.variant),
-        str(_num_runs(comparison, row)),
-        _spread(row.best, scale),
-        formats.MISSING if row.best_at is None else _place(comparison, row.best_at),
-        _spread(row.final, scale),
-        "" if gap is None else _signed(gap.mean * scale),
-        "" if gap is None else f"{_signed(gap.low * scale)} to {_signed(gap.high * scale)}",
-        row.verdict or "reference",
-    ]
-
-
-def _num_runs(comparison: Comparison, row: Row) -> int:
-    return sum(scores.variant == row.variant for scores in comparison.runs)
-
-
-def _place(comparison: Comparison, at: float) -> str:
-    if comparison.by == "wall_clock":
-        return formats.duration(at)
-    return f"{at:.2f}" if comparison.by == "epochs" else str(round(at))
-
-
-def _spread(value: Spread | None, scale: float) -> str:
+def _numbers(name: str, value: Spread | None) -> dict[str, float | None]:
     if value is None:
-        return formats.MISSING
-    text = _number(value.mean * scale)
-    return text if value.deviation is None else f"{text} ± {_number(value.deviation * scale)}"
-
-
-def _numbers(value: Spread | None) -> tuple[float | str, float | str]:
-    if value is None:
-        return "", ""
-    return value.mean, "" if value.deviation is None else value.deviation
-
-
-def _number(value: float) -> str:
-    """Return three decimals; none for large values, two significant digits for tiny ones."""
-    if abs(value) >= 1000:
-        return f"{value:.0f}"
-    return f"{value:.3f}" if abs(value) >= 0.01 or value == 0 else f"{value:.2g}"
-
-
-def _signed(value: float) -> str:
-    return f"{'+' if value >= 0 else ''}{_number(value)}"
-
-
-def _ordering(order: Ordering) -> str:
-    text = formats.clean(order.variants[0])
-    for name, apart in zip(order.variants[1:], order.apart, strict=True):
-        text += f" {'>' if apart else '≈'} {formats.clean(name)}"
-    return text
+        return {}
+    return {name: value.mean, f"{name}_deviation": value.deviation}

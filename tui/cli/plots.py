@@ -1,19 +1,27 @@
-"""Plots the curves of a comparison to an image with matplotlib, an optional dependency."""
+"""Plots a comparison to an image with matplotlib, an optional dependency.
+
+The metric that decides has three charts: curves, the value of each run as a point, and differences with
+their intervals. The others have their curves. What limits the comparison stands below the charts.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from engine.metrics.registry import metric_of
 from models.user_paths import expanded
+from tui.reports import comparison as words
+from tui.reports import formats
 
 if TYPE_CHECKING:
     from jobs.comparison.evaluations import RunScores
-    from jobs.comparison.result import Comparison
+    from jobs.comparison.result import Comparison, Row
 
 _SUFFIXES = (".svg", ".png", ".pdf")
 _CLOCKS = {
@@ -22,6 +30,14 @@ _CLOCKS = {
     "epochs": "epochs",
     "wall_clock": "training time (s)",
 }
+_COLUMNS = 3
+_CHART = (5.0, 3.6)
+# Characters of the caption in the width of the figure, and its height in inches per line.
+_CAPTION = 200
+_LINE = 0.19
+# Points of one variant lie side by side within this share of the distance between variants.
+_SPREAD = 0.3
+_LONGEST_NAME = 24
 
 
 def check_plot(file: Path) -> None:
@@ -42,43 +58,60 @@ def check_plot(file: Path) -> None:
 
 
 def draw(comparison: Comparison, file: Path) -> None:
-    """Draw one chart per metric: a thin line per run with its best point marked, the budget dashed."""
+    """Draw the charts, the metric that decides first, and the caption."""
     from matplotlib.figure import Figure
 
-    count = len(comparison.tables)
-    columns = 1 if count == 1 else 2
-    rows = -(-count // columns)
-    figure = Figure(figsize=(6.4 * columns, 4.0 * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).flatten()
-    colours = {row.variant: f"C{i}" for i, row in enumerate(next(iter(comparison.tables.values())))}
-    for metric, chart in zip(comparison.tables, axes, strict=False):
-        _draw_metric(chart, comparison, metric=metric, colours=colours)
-    for chart in axes[count:]:
+    decides, *others = sorted(comparison.tables, key=lambda name: name != comparison.headline)
+    count = 3 + len(others)
+    rows = -(-count // _COLUMNS)
+    caption = list(_caption(comparison))
+    size = (_CHART[0] * _COLUMNS, _CHART[1] * rows + _LINE * len(caption))
+    figure = Figure(figsize=size, layout="constrained")
+    charts = figure.subplots(rows, _COLUMNS, squeeze=False).flatten()
+    # By the order of the variants, so that a variant has its colour in all charts.
+    colours = {row.variant: f"C{i}" for i, row in enumerate(comparison.tables[decides])}
+    _draw_curves(charts[0], comparison, metric=decides, colours=colours)
+    _draw_seeds(charts[1], comparison, metric=decides, colours=colours)
+    _draw_differences(charts[2], comparison, metric=decides, colours=colours)
+    for metric, chart in zip(others, charts[3:], strict=False):
+        _draw_curves(chart, comparison, metric=metric, colours=colours)
+    for chart in charts[count:]:
         chart.set_axis_off()
-    axes[0].legend(loc="best", fontsize="small")
+    charts[0].legend(loc="best", fontsize="small")
+    figure.supxlabel("\n".join(caption), x=0.01, ha="left", fontsize="small", parse_math=False)
     try:
         figure.savefig(expanded(file))
     except OSError as error:
         raise click.UsageError(f"{file} can't be written: {error.strerror}") from None
 
 
-def _draw_metric(
+def _caption(comparison: Comparison) -> Iterator[str]:
+    """Yield what limits the comparison, in lines that fit below the charts."""
+    texts = [words.title(comparison), *words.remarks(comparison, comparison.headline)]
+    texts += [formats.clean(note) for note in comparison.notes]
+    for text in texts:
+        yield from wrap(text, _CAPTION, subsequent_indent="    ")
+
+
+def _draw_curves(
     chart: Any, comparison: Comparison, *, metric: str, colours: dict[str, str]
 ) -> None:
+    """Draw a thin line per run, its best point marked, and the common progress dashed."""
     named: set[str] = set()
     scale = metric_of(metric).scale
     for scores in comparison.runs:
         points = scores.points.get(metric, [])
         if not points:
             continue
-        label = None if scores.variant in named else scores.variant
+        label = None if scores.variant in named else _name(scores.variant)
         named.add(scores.variant)
         colour = colours[scores.variant]
         x, y = [point.at for point in points], [point.value * scale for point in points]
         chart.plot(x, y, color=colour, linewidth=1.2, alpha=0.8, label=label)
         _mark_best(chart, comparison, scores=scores, metric=metric, colour=colour)
     chart.axvline(comparison.budget, color="0.6", linewidth=0.8, linestyle="--")
-    chart.set_title(metric)
+    role = "" if metric == comparison.headline else " (exploratory)"
+    chart.set_title(f"{metric}{role}")
     chart.set_xlabel(_CLOCKS[comparison.by])
     chart.set_ylabel(metric_of(metric).unit)
     chart.grid(visible=True, alpha=0.25)
@@ -91,3 +124,72 @@ def _mark_best(
     if best is not None:
         value = best.value * metric_of(metric).scale
         chart.plot([best.at], [value], color=colour, marker="o", markersize=4)
+
+
+def _draw_seeds(
+    chart: Any, comparison: Comparison, *, metric: str, colours: dict[str, str]
+) -> None:
+    """Draw one point per run, and the mean of each variant as a bar across its points."""
+    scale = metric_of(metric).scale
+    rows = comparison.tables[metric]
+    for place, row in enumerate(rows):
+        runs = words.values_of_runs(comparison, metric, row=row)
+        values = [best if comparison.when == "best" else final for _, best, final in runs]
+        known = [value * scale for value in values if value is not None]
+        if not known:
+            continue
+        middle = (len(known) - 1) / 2
+        x = [place + _SPREAD * (i - middle) / max(1.0, middle) / 2 for i in range(len(known))]
+        chart.plot(x, known, color=colours[row.variant], marker="o", linestyle="none", alpha=0.8)
+        mean = sum(known) / len(known)
+        chart.plot([place - 0.3, place + 0.3], [mean, mean], color=colours[row.variant])
+    chart.set_title(f"{metric}: each run, and means (bars)")
+    chart.set_xlim(-0.6, len(rows) - 0.4)
+    _name_variants(chart.set_xticks, rows, rotation=20 if len(rows) > 2 else 0)
+    chart.set_ylabel(metric_of(metric).unit)
+    chart.grid(visible=True, axis="y", alpha=0.25)
+
+
+def _draw_differences(
+    chart: Any, comparison: Comparison, *, metric: str, colours: dict[str, str]
+) -> None:
+    """Draw differences from the reference with their intervals, over the band that doesn't count."""
+    scale = metric_of(metric).scale
+    rows = [row for row in comparison.tables[metric] if row.difference]
+    margin = comparison.margins[metric] * scale
+    if margin:
+        chart.axvspan(-margin, margin, color="0.9", zorder=0)
+    chart.axvline(0.0, color="0.6", linewidth=0.8)
+    for place, row in enumerate(rows):
+        gap = row.difference
+        if gap is None:
+            continue
+        colour = colours[row.variant]
+        chart.plot([gap.low * scale, gap.high * scale], [place, place], color=colour, linewidth=2)
+        chart.plot([gap.mean * scale], [place], color=colour, marker="o")
+        label = {"xy": (gap.mean * scale, place), "xytext": (0, 7)}
+        chart.annotate(
+            row.verdict,
+            **label,
+            textcoords="offset points",
+            ha="center",
+            fontsize="small",
+        )
+    if not rows:
+        chart.text(0.5, 0.5, "nothing comparable", ha="center", transform=chart.transAxes)
+    chart.set_title(f"difference from {_name(comparison.reference)}, 95 % intervals")
+    chart.set_ylim(len(rows) - 0.4, -0.6)
+    _name_variants(chart.set_yticks, rows)
+    band = f"; grey: below {words.margin_text(comparison, metric)}" if margin else ""
+    chart.set_xlabel(f"{metric_of(metric).unit or metric}{band}")
+    chart.grid(visible=True, axis="x", alpha=0.25)
+
+
+def _name_variants(set_ticks: Any, rows: Sequence[Row], **options: Any) -> None:
+    names = [_name(row.variant) for row in rows]
+    set_ticks(range(len(rows)), names, fontsize="small", parse_math=False, **options)
+
+
+def _name(variant: str) -> str:
+    name = formats.clean(variant)
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 MISSING = "–"
@@ -122,6 +123,20 @@ def fit(text: str, width: int) -> str:
     if len(text) <= width:
         return text.ljust(width)
     return text[: max(0, width - 1)] + "…" if width > 0 else ""
+
+
+def aligned(
+    headers: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[str] = ()
+) -> list[str]:
+    """Return a table as lines, the headers first; columns whose header is in `right` align right."""
+    widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
+    return [
+        "  ".join(
+            text.rjust(width) if header in right else text.ljust(width)
+            for header, text, width in zip(headers, row, widths, strict=True)
+        ).rstrip()
+        for row in (headers, *rows)
+    ]
 
 
 def _trim(value: float, decimals: int) -> str:
