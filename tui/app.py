@@ -26,6 +26,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("Move run to the top", "Train the selected run next", "move('top')"),
     ("Move run to the bottom", "Train the selected run last", "move('bottom')"),
     ("Mark run", "Compare the selected run with the other marked runs", "mark"),
+    ("Compare", "Compare the marked runs, or the experiment of the selected run", "compare"),
     ("Clear marks", "Show only one run in the charts", "clear"),
     ("Follow", "Always select the active run", "follow"),
     ("Worker", "Start or stop the worker", "worker"),

@@ -36,7 +36,13 @@ def test_package_init_files_are_empty(package: str, repository: Path) -> None:
 
 @pytest.mark.parametrize(
     "code",
-    ["import tui.app", "import tui.main", "import tui.live.feed", "import jobs.store.reader"],
+    [
+        "import tui.app",
+        "import tui.main",
+        "import tui.live.feed",
+        "import jobs.store.reader",
+        "import tui.dialogs.comparison",
+    ],  # fmt: skip
 )
 def test_start_of_the_dashboard_loads_nothing_heavy(code: str) -> None:
     assert modules_after(code) & HEAVY == set()

@@ -174,6 +174,11 @@ def _runs(
     if bool(names) == bool(experiment):
         raise click.UsageError("give either the runs to compare or --experiment NAME")
     if names:
+        units = {metric.unit.casefold() for metric in BUILT_IN if metric.unit}
+        if unit := next((name for name in names if name.casefold() in units), ""):
+            raise click.UsageError(
+                f"--margin: quote the number with its unit, such as '0.1 {unit}'"
+            )
         # Naming a run twice must not count it twice.
         return list({run.id: run for run in map(reader.run, names)}.values())
     known = reader.runs()

@@ -27,6 +27,7 @@ KEYS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     )),
     ("Compare", (
         ("space", "mark the run: marked runs share the charts"),
+        ("C", "compare the marked runs, or the experiment of the selected run"),
         ("c", "clear the marks"),
         ("x", "horizontal axis: updates, items, epochs, audio time, train time"),
         ("y", "vertical axis of the loss: linear or logarithmic"),

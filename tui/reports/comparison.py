@@ -106,7 +106,9 @@ def margin_text(comparison: Comparison, metric: str) -> str:
     size = comparison.margins[metric] * known.scale
     # A share of the reference's value has any number of digits.
     text = f"{size:.6g}"
-    return f"{text if len(text) < 6 else f'{size:.2g}'} {known.unit}".rstrip()
+    text = f"{text if len(text) < 6 else f'{size:.2g}'} {known.unit}".rstrip()
+    # Of a rate of 5 %, not a share of it.
+    return f"{text} absolute" if known.is_rate else text
 
 
 def headers(comparison: Comparison) -> list[str]:
@@ -293,7 +295,7 @@ def _ordering(order: Ordering) -> str:
     for name, apart in zip(order.variants[1:], order.apart, strict=True):
         text += f" {'>' if apart else '≈'} {formats.clean(name)}"
     of = "" if order.of == "recipes" else " of these trained models"
-    return f"order{of}: {text}  (>: differ, ≈: no difference shown that counts)"
+    return f"order{of}: {text}  (neighbours: > differ, ≈ not shown to differ)"
 
 
 def _gpu_time(hours: float) -> str:

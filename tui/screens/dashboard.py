@@ -23,6 +23,7 @@ from jobs.home import Home
 from jobs.store.records import RunRecord
 from tui.live import actions
 from tui.live.feed import Feed, Reader, Watch
+from tui.live.marks import Marks
 from tui.live.messages import (
     ActionEnded,
     ChartsChanged,
@@ -39,8 +40,6 @@ from tui.widgets.log_tail import LogTail
 from tui.widgets.run_line import RunLine
 from tui.widgets.runs_table import RunsTable
 from tui.widgets.status_line import StatusLine
-
-MOST_MARKS = PALETTE_SIZE - 1
 
 
 class Dashboard(Screen[None]):
@@ -83,11 +82,12 @@ class Dashboard(Screen[None]):
         Binding("J,shift+down", "move('down')", "move down", show=False),
         Binding("space", "mark", "mark", key_display="space"),
         Binding("c", "clear", "clear marks", show=False),
+        Binding("C", "compare", "compare", key_display="C"),
         Binding("f", "follow", "follow", show=False),
         Binding("w", "worker", "worker"),
-        Binding("x", "clock", "axis"),
+        Binding("x", "clock", "axis", show=False),
         Binding("y", "log_scale", "log scale", show=False),
-        Binding("l", "log", "log"),
+        Binding("l", "log", "log", show=False),
         Binding("v", "events", "events", show=False),
         Binding("1", "alone(0)", "loss", show=False),
         Binding("2", "alone(1)", "score", show=False),
@@ -112,9 +112,7 @@ class Dashboard(Screen[None]):
         self._runs: tuple[RunRecord, ...] = ()
         self._data: tuple[RunData, ...] = ()
         self._selected: int | None = select[0] if select else None
-        self._marks = {
-            run: index for index, run in enumerate(select[:MOST_MARKS]) if len(select) > 1
-        }
+        self._marks = Marks(select if len(select) > 1 else (), most=PALETTE_SIZE - 1)
         self._follow = not select
         self._axis = charts.CLOCKS[0]
         self._log_scale = False
@@ -152,7 +150,7 @@ class Dashboard(Screen[None]):
         self._runs = message.runs
         known = {run.id for run in self._runs}
         running = next((run.id for run in self._runs if run.state == "running"), None)
-        self._marks = {run: colour for run, colour in self._marks.items() if run in known}
+        self._marks.keep(known)
         if self._follow and running is not None:
             self._selected = running
         elif self._selected not in known:
@@ -211,31 +209,25 @@ class Dashboard(Screen[None]):
     def _watched(self) -> Watch:
         if self._selected is None:
             return Watch()
-        return Watch((self._selected, *(run for run in self._marks if run != self._selected)))
+        return Watch((self._selected, *(run for run in self._marks.runs if run != self._selected)))
 
     def _show_choice(self) -> None:
         table = self.query_one(RunsTable)
-        table.runs, table.selected, table.marks = self._runs, self._selected, self._colours()
+        table.runs, table.selected = self._runs, self._selected
+        table.marks = self._marks.colours(self._selected)
         self.query_one(RunLine).run = self.chosen
         self.query_one(LogTail).empty = self._why_no_log()
-        self.query_one(RunLine).others = len(self._watched().runs) - 1 if self._marks else 0
+        self.query_one(RunLine).others = len(self._watched().runs) - 1 if self._marks.runs else 0
         self._feed.watch(self._watched())
-
-    def _colours(self) -> dict[int, int]:
-        """Return the colours of the runs in the charts; empty unless runs are compared."""
-        watched = self._watched().runs
-        colours = dict(self._marks) if len(watched) > 1 or self._marks else {}
-        if colours and self._selected is not None and self._selected not in colours:
-            colours[self._selected] = self._free_colour()
-        return colours
-
-    def _free_colour(self) -> int:
-        used = set(self._marks.values())
-        return next((index for index in range(MOST_MARKS) if index not in used), MOST_MARKS)
 
     def _draw(self) -> None:
         self.query_one(ChartsGrid).show(
-            charts.build(self._data, self._colours(), clock=self._axis, log=self._log_scale)
+            charts.build(
+                self._data,
+                self._marks.colours(self._selected),
+                clock=self._axis,
+                log=self._log_scale,
+            )
         )
         line = self.query_one(RunLine)
         line.latest = self._data[0].latest if self._data else {}
@@ -328,12 +320,8 @@ class Dashboard(Screen[None]):
         """Mark the selected run for comparison, or remove its mark."""
         if self._selected is None:
             return
-        if self._selected in self._marks:
-            del self._marks[self._selected]
-        elif len(self._marks) < MOST_MARKS:
-            self._marks[self._selected] = self._free_colour()
-        else:
-            self.notify(f"At most {MOST_MARKS} runs can be compared.", severity="warning")
+        if not self._marks.toggle(self._selected):
+            self.notify(f"At most {self._marks.most} runs can be compared.", severity="warning")
         self._follow = False
         self._show_choice()
         self._draw()
@@ -343,6 +331,18 @@ class Dashboard(Screen[None]):
         self._marks.clear()
         self._show_choice()
         self._draw()
+
+    def action_compare(self) -> None:
+        """Compare the marked runs, or the experiment of the selected run."""
+        from tui.dialogs.comparison import NOTHING, open_comparison
+
+        screen = open_comparison(
+            self._home, self._runs, marks=self._marks.runs, selected=self._selected
+        )
+        if screen is None:
+            self.notify(NOTHING, severity="warning")
+        else:
+            self.app.push_screen(screen)
 
     def action_follow(self) -> None:
         """Switch following the active run on or off."""
