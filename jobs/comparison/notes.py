@@ -61,11 +61,11 @@ def of_grid(scores: Sequence[RunScores], metric: str, *, when: When, budget: flo
     matched = matched_points(scores, metric, budget=budget)
     counts = {len(item.within(metric, budget)) for item in scores if item.run.id in matched}
     common = min((len(points) for points in matched.values()), default=0)
-    if not counts or counts == {common}:
-        return []
+    # One that has no partner, such as the first after a single update, is not worth a word.
+    if not counts or (len(counts) == 1 and common >= max(counts) - 1):
     return [
         f"the best evaluation of each run is chosen among the {common} that all runs have at the same progress: "
-        "runs that are evaluated more often would win by chance otherwise"
+        "a run that is evaluated more often would win by chance otherwise"
     ]
 
 

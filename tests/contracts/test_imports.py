@@ -42,7 +42,7 @@ def test_package_init_files_are_empty(package: str, repository: Path) -> None:
         "import tui.live.feed",
         "import jobs.store.reader",
         "import tui.dialogs.comparison",
-    ],  # fmt: skip
+    ],
 )
 def test_start_of_the_dashboard_loads_nothing_heavy(code: str) -> None:
     assert modules_after(code) & HEAVY == set()

@@ -60,7 +60,7 @@ class ComparisonScreen(BoxScreen[None]):
         """The comparison that was asked for, or why there is none."""
 
         def __init__(
-            self, asked: tuple[Clock, When], comparison: Comparison | None, problem: str
+            self, asked: tuple[Clock, When], comparison: Comparison | None, *, problem: str
         ) -> None:
             super().__init__()
             self.asked = asked
