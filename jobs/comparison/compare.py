@@ -73,8 +73,9 @@ def compare(
     names = tuple(metrics or compared_names())
     scores = read_scores(reader, runs, metrics=names, by=by)
     if not any(item.points for item in scores):
-        asked_of = ", ".join(run.name for run in runs) or "none"
-        raise ValueError(f"nothing to compare: no evaluation of {', '.join(names)} in {asked_of}")
+        where = ", ".join(run.name for run in runs) or "none"
+        what = f" of {', '.join(metrics)}" if metrics else ""
+        raise ValueError(f"nothing to compare: no evaluation{what} in {where}")
     comparer = _Comparer(reader, scores, when=when, margins=margins or {}, min_seeds=min_seeds)
     known = [name for name in names if any(item.points.get(name) for item in comparer.scores)]
     refused = {

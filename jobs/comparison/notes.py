@@ -63,6 +63,7 @@ def of_grid(scores: Sequence[RunScores], metric: str, *, when: When, budget: flo
     common = min((len(points) for points in matched.values()), default=0)
     # One that has no partner, such as the first after a single update, is not worth a word.
     if not counts or (len(counts) == 1 and common >= max(counts) - 1):
+        return []
     return [
         f"the best evaluation of each run is chosen among the {common} that all runs have at the same progress: "
         "a run that is evaluated more often would win by chance otherwise"
@@ -121,8 +122,9 @@ def of_verdict(difference: Difference, spread: SeedSpread | None, *, verdict: Ve
         return ""
     if spread is None:
         return "one seed a side: says nothing about other seeds"
-    chance = spread.chance_of_reversal(difference.mean, num_runs=difference.num_runs)
+    chance = 100 * spread.chance_of_reversal(difference.mean, num_runs=difference.num_runs)
+    share = f"about {chance:.0f} %" if chance >= 1 else "less than 1 %"
     return (
-        f"other seeds would turn the order round in about {100 * chance:.0f} % of repeats, by the "
-        f"{spread.num_runs} runs so far that differ in their seed alone"
+        f"other seeds would turn the order round in {share} of repeats, by the {spread.num_runs} runs so far "
+        "that differ in their seed alone"
     )

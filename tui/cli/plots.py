@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
+from math import isfinite
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
@@ -135,7 +136,7 @@ def _draw_seeds(
     for place, row in enumerate(rows):
         runs = words.values_of_runs(comparison, metric, row=row)
         values = [best if comparison.when == "best" else final for _, best, final in runs]
-        known = [value * scale for value in values if value is not None]
+        known = [value * scale for value in values if value is not None and isfinite(value)]
         if not known:
             continue
         middle = (len(known) - 1) / 2

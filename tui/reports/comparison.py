@@ -169,18 +169,15 @@ def values_of_runs(
     comparison: Comparison, metric: str, *, row: Row
 ) -> list[tuple[RunScores, float | None, float | None]]:
     """Return the runs of a row with the value of each at its best evaluation and at its last."""
-    best = iter(row.best.values if row.best else ())
-    final = iter(row.final.values if row.final else ())
     chosen = comparison.best_points.get(metric, {})
-    return [
-        (
-            scores,
-            next(best, None) if scores.run.id in chosen else None,
-            next(final, None) if scores.within(metric, comparison.budget) else None,
-        )
-        for scores in comparison.runs
-        if scores.variant == row.variant
-    ]
+    found = []
+    for scores in comparison.runs:
+        if scores.variant == row.variant:
+            best, points = chosen.get(scores.run.id), scores.within(metric, comparison.budget)
+            found.append(
+                (scores, best.value if best else None, points[-1].value if points else None)
+            )
+    return found
 
 
 def _table(comparison: Comparison, metric: str, *, width: int) -> Iterator[Line]:

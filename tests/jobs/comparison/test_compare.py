@@ -109,7 +109,7 @@ def test_one_seed_on_one_side_is_no_verdict(store, reader):
     assert [row.verdict for row in rows] == ["", "models differ", "better"]
     assert [row.seeds for row in rows] == [3, 1, 3]
     # Three seeds of each were 0 dB apart but for rounding: the order would stay.
-    assert "turn the order round in about 0 % of repeats, by the 6 runs" in rows[1].caveat
+    assert "turn the order round in less than 1 % of repeats, by the 6 runs" in rows[1].caveat
 
 
 def test_what_differs_by_less_than_the_margin_is_equivalent(store, reader):
@@ -288,7 +288,7 @@ def test_a_run_without_an_evaluation_is_left_out_by_name(store, reader):
 
     assert len(found.tables["si_sdr"]) == 1
     assert found.notes[0] == "empty (finished) has no evaluation and is ignored"
-    with pytest.raises(ValueError, match=r"nothing to compare: no evaluation of .* in empty"):
+    with pytest.raises(ValueError, match=r"nothing to compare: no evaluation in empty"):
         judge(reader, ids[1])
 
 
