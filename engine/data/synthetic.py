@@ -22,14 +22,21 @@ _FORMANTS_HZ = (
 
 
 def write_dataset(
-    folder: Path, *, seed: int = 0, tracks: int = 8, duration_s: float = 12.0, rate_hz: int = 8_000
+    folder: Path,
+    *,
+    seed: int = 0,
+    tracks: int = 8,
+    valid_tracks: int | None = None,
+    duration_s: float = 12.0,
+    rate_hz: int = 8_000,
 ) -> None:
     """Write `train/` and `valid/`, each with `track-NNN/{voice,percussion,noise}.flac`.
 
     Args:
         folder: where to write; existing files of the same names are replaced.
         seed: equal seeds give equal bytes.
-        tracks: number of training tracks; validation has a quarter as many, at least two.
+        tracks: number of training tracks.
+        valid_tracks: number of validation tracks; by default a quarter as many, at least two.
         duration_s: length of a track in seconds.
         rate_hz: sampling rate.
 
@@ -41,9 +48,8 @@ def write_dataset(
             f"tracks = {tracks}, duration_s = {duration_s}, rate_hz = {rate_hz}: expected at least one "
             "track, a duration above 0 s and at least 2000 Hz"
         )
-    for split_number, (split, count) in enumerate(
-        {"train": tracks, "valid": max(2, tracks // 4)}.items()
-    ):
+    valid_tracks = valid_tracks or max(2, tracks // 4)
+    for split_number, (split, count) in enumerate({"train": tracks, "valid": valid_tracks}.items()):
         for track in range(count):
             path = folder / split / f"track-{track:03d}"
             path.mkdir(parents=True, exist_ok=True)

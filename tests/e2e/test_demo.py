@@ -20,4 +20,6 @@ def test_demo_learns_and_compares(shell: Shell) -> None:
         assert row["STATE"] == "finished"
         assert row["ITEMS"] == "1280"
         assert float(row["SI-SDRi"]) > 5
-    assert "dB better than" in lines[header + 3]
+    compared = " ".join(lines[header + 3 :])
+    assert "models differ" in compared or "undecided" in compared or "models equivalent" in compared
+    assert "another seed may turn the order round" in compared

@@ -30,6 +30,8 @@ Examples:
 """
 _PRESETS = ("demo/baseline", "demo/batch2x")
 _TRACKS = 16
+# A comparison needs ten validation items.
+_VALID_TRACKS = 12
 _POLL_S = 0.25
 _STOP_S = 30.0
 
@@ -85,7 +87,7 @@ def prepare(home: Home, *, seed: int, keep: bool) -> list[int]:
         _clear(home)
     home.create()
     data = home.root / "data" / f"seed-{seed}"
-    write_dataset(data, seed=seed, tracks=_TRACKS)
+    write_dataset(data, seed=seed, tracks=_TRACKS, valid_tracks=_VALID_TRACKS)
     where = [f"data.train='{data / 'train'}'", f"data.valid='{data / 'valid'}'", f"seed={seed}"]
     catalogue = Catalogue()
     configs = [load_config(apply_overrides(catalogue.read(name), where)) for name in _PRESETS]
@@ -157,23 +159,16 @@ def report(home: Home, run_ids: list[int]) -> int:
     ]
     rows = [
         [
-            run.name,
-            run.state,
-            batch,
-            str(run.updates),
-            str(run.items),
-            formats.duration(run.train_seconds),
-            formats.level(run.input_score),
-            formats.level(run.best),
-            formats.level(run.best_ema),
+            run.name, run.state, batch, str(run.updates), str(run.items), formats.duration(run.train_seconds),
+            formats.level(run.input_score), formats.level(run.best), formats.level(run.best_ema),
             formats.gain(run.gain),
         ]
         for run, batch in zip(records, batches, strict=True)
-    ]
+    ]  # fmt: skip
     click.echo()
     print_table(headers, rows, right=" ".join(headers[2:]))
     if all(run.state == "finished" for run in records):
-        click.echo(_conclusion(records))
+        _compare(home, records)
         return 0
     click.echo(
         f"not all runs finished; continue with: sepdash --home {home.root} worker --drain", err=True
@@ -181,14 +176,18 @@ def report(home: Home, run_ids: list[int]) -> int:
     return 1
 
 
-def _conclusion(records: list[RunRecord]) -> str:
-    """Return which run is better, with a caution about the single seed."""
-    gains = {run.name: gain for run in records if (gain := run.gain) is not None}
-    if len(gains) < 2:
-        return ""
-    best, other = sorted(gains, key=lambda name: -gains[name])[:2]
-    apart = gains[best] - gains[other]
-    return f"{best} is {apart:.2f} dB better than {other}; with one seed, a few tenths of a dB are not significant"
+def _compare(home: Home, records: list[RunRecord]) -> None:
+    """Print the table that decides, with what limits it."""
+    from jobs.comparison.compare import compare
+    from jobs.store.reader import StoreReader
+    from tui.cli.comparison_tables import print_comparison
+
+    with StoreReader(home.store) as reader:
+        comparison = compare(reader, records, metrics=[records[0].metric])
+    click.echo()
+    print_comparison(comparison)
+    names = " ".join(run.name for run in records)
+    click.echo(f"\nall metrics: sepdash --home {home.root} compare {names}")
 
 
 @contextmanager

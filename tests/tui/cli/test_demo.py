@@ -18,6 +18,7 @@ from tui.cli.demo import prepare, report
 def _few_tracks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Write little audio: how much makes no difference here."""
     monkeypatch.setattr("tui.cli.demo._TRACKS", 1)
+    monkeypatch.setattr("tui.cli.demo._VALID_TRACKS", 1)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -80,7 +81,9 @@ def test_report_compares_and_warns_of_one_seed(lab, capsys: pytest.CaptureFixtur
     assert report(lab.home, ids) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].split()[:4] == ["baseline-1", "finished", "4", "1000"]
-    assert lines[4].startswith("baseline-1 is 1.00 dB better than batch2x-1; with one seed")
+    assert lines[5].startswith("2 runs compared up to 8000 items")
+    assert any(line.startswith("batch2x-1") and "not comparable" in line for line in lines)
+    assert lines[-1].endswith("compare baseline-1 batch2x-1")
 
 
 def test_report_of_an_unfinished_demo_says_how_to_go_on(lab, capsys) -> None:
