@@ -4,7 +4,7 @@
 
 Every experiment is drawn and compared by the product's own `compare` (`tests/jobs/comparison/simulation.py`).
 A rate is the share of experiments: its standard error is printed. Cells of the grid whose false verdicts exceed
-5.5 % are repeated with ten times as many experiments, since the worst of 200 noisy rates looks worse than it is.
+5.5 % are repeated with four times as many experiments, since the worst of 200 noisy rates looks worse than it is.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ def grid() -> list[tuple[str, Cell]]:
         if items == 40:
             cells.append((f"{name}, shared 0.9", replace(cell, correlation=0.9)))
             cells.append((f"{name}, interaction 1", replace(cell, interaction=1.0)))
+        if items == 200 and seeds > 2:
+            cells.append((f"{name}, 2 of the reference", replace(cell, seeds_of_first=2)))
     return cells
 
 
@@ -72,7 +74,7 @@ def show_grid(repeats: int, processes: int) -> int:
         first = pool.map(false_rates, [(cell, repeats, 1) for _, cell in cells], chunksize=1)
         again = [place for place, (false, _) in enumerate(first) if false / repeats > 0.055]
         # Other seeds than before: a cell is not judged by the draws it was chosen for.
-        jobs = [(cells[place][1], repeats, 100 + part) for place in again for part in range(10)]
+        jobs = [(cells[place][1], repeats, 100 + part) for place in again for part in range(4)]
         more = pool.map(false_rates, jobs, chunksize=1)
     print(
         f"{'SEEDS':>5} {'VARIANTS':>8} {'ITEMS':>5}  {'FALSE %':>7} {'COVER %':>7} {'ERROR':>5} {'OF':>6}  SPREADS"
@@ -81,8 +83,8 @@ def show_grid(repeats: int, processes: int) -> int:
     for place, (name, cell) in enumerate(cells):
         count, (false, missed) = repeats, first[place]
         if place in again:
-            own = more[again.index(place) * 10 : again.index(place) * 10 + 10]
-            count, false, missed = repeats * 10, sum(a for a, _ in own), sum(b for _, b in own)
+            own = more[again.index(place) * 4 : again.index(place) * 4 + 4]
+            count, false, missed = repeats * 4, sum(a for a, _ in own), sum(b for _, b in own)
         rate = false / count
         error = (max(rate, 1 / count) * (1 - rate) / count) ** 0.5
         beyond += rate > MOST

@@ -18,7 +18,6 @@ import numpy as np
 from scipy.special import stdtrit
 
 from jobs.comparison.compare import compare
-from jobs.comparison.inference import Sample
 from jobs.comparison.result import Comparison
 from jobs.store.records import Curve, EvaluationRecord, RunRecord
 
@@ -35,6 +34,7 @@ class Cell:
     """One kind of experiment.
 
     Attributes:
+        seeds: of each variant, but the first where `seeds_of_first` says otherwise.
         spreads: standard deviation of the effect of the seed in each variant, dB; their number is V.
         deltas: how much better each variant is than the first, dB; none by default.
         correlation: of the effects of one seed in different variants.
@@ -49,6 +49,7 @@ class Cell:
     correlation: float = 0.0
     interaction: float = 0.0
     noise: float = 1.0
+    seeds_of_first: int | None = None
 
     def draw(self, generator: np.random.Generator) -> np.ndarray:
         """Return (V, S, N) values."""
@@ -65,10 +66,6 @@ class Cell:
             item_N + delta_V[:, None, None] + seed_VS[:, :, None] + suits_VN[:, None] + noise_VSN
         )
         return values
-
-    def samples(self, generator: np.random.Generator) -> list[Sample]:
-        """Return the values as the comparison takes them; variants share their seeds."""
-        return [Sample(values_SN, tuple(range(self.seeds))) for values_SN in self.draw(generator)]
 
 
 @dataclass
@@ -116,8 +113,8 @@ class MemoryReader:
 
     def item_results(self, run_id: int, updates: int, *, metric: str) -> list[float]:
         """Values of one evaluation."""
-        assert metric == "si_sdr"
-        return self.values[run_id][updates].tolist()
+        values: list[float] = self.values[run_id][updates].tolist() if metric == "si_sdr" else []
+        return values
 
     def curves(self, run_id: int, names: Sequence[str], *, max_points: int) -> dict[str, Curve]:
         """Curves of the means."""
@@ -136,6 +133,8 @@ def experiment(cell: Cell, generator: np.random.Generator) -> MemoryReader:
     values_VSN = cell.draw(generator)
     for seed in range(cell.seeds):
         for variant, values_SN in enumerate(values_VSN):
+            if variant == 0 and seed >= (cell.seeds_of_first or cell.seeds):
+                continue
             reader.add(f"v{variant}", seed, values={100: values_SN[seed]})
     return reader
 

@@ -24,6 +24,7 @@ EQUAL = [
     Cell(seeds=3, items=40, spreads=(0.2,) * 5),
     Cell(seeds=3, items=200, spreads=(0.0, 0.5, 0.5, 0.5, 0.5)),
     Cell(seeds=5, items=800, spreads=(0.5, 0.0, 0.2)),
+    Cell(seeds=5, items=200, spreads=(0.5, 0.05), seeds_of_first=2),
 ]
 
 
