@@ -138,11 +138,15 @@ class Noticed:
 
 @dataclass(frozen=True, slots=True)
 class RunEnded:
-    """The run ended in an orderly way; `stopped` runs have a checkpoint to resume from."""
+    """The run ended in an orderly way; `stopped` runs have a checkpoint to resume from.
+
+    `early` runs have finished by a rule of `stop_when`, before their length.
+    """
 
     outcome: Literal["finished", "stopped"]
     counters: Counters
     reason: str
+    early: bool = False
 
 
 Event = (

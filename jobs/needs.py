@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,9 @@ from engine.config.references import (
     why_weights_do_not_fit,
 )
 from engine.config.schema import RunConfig
+from engine.config.stop_when import stop_metric
+from engine.metrics.registry import metric_of
+from engine.training.reference_rule import MIN_EVALUATIONS
 from jobs.home import Home
 from jobs.store.needs import circle, insert_needs
 from jobs.store.reader import StoreReader
@@ -35,6 +38,8 @@ from jobs.store.schema import NEEDS
 
 # The one reference whose weights are copied into the model; others are their recipe's to use.
 _WEIGHTS = "init_from"
+# More than any curve has: it is read point by point.
+_ALL_POINTS = 10**12
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +53,11 @@ class _Needed:
 
 
 def note_needs(
-    home: Home, connection: sqlite3.Connection, *, configs: Mapping[int, RunConfig]
+    home: Home,
+    connection: sqlite3.Connection,
+    *,
+    configs: Mapping[int, RunConfig],
+    keys: Collection[str] | None = None,
 ) -> None:
     """Note what runs just inserted need, inside the transaction that inserts them.
 
@@ -56,6 +65,7 @@ def note_needs(
         home: where the folders of runs are.
         connection: of the store.
         configs: config of each new run by its id; they may refer to each other.
+        keys: only those of these settings; None: all.
 
     Raises:
         ConfigError: with every reference that leads nowhere.
@@ -63,6 +73,8 @@ def note_needs(
     problems: dict[Problem, None] = {}
     for run_id, config in configs.items():
         for reference in references_of(config):
+            if keys is not None and reference.key not in keys:
+                continue
             try:
                 need = _resolved(
                     home, connection, run_id=run_id, config=config, reference=reference
@@ -133,6 +145,9 @@ def _resolved(
     needed = _find(connection, reference)
     if needed.id == run_id:
         raise _refusal(reference, f"run {needed.name} can't wait for itself; name another run")
+    if reference.of_curve:
+        _check_curve(home, needed, config=config, reference=reference)
+        return _record(run_id, reference, needed=needed)
     _check_which(needed, reference)
     if needed.state == "finished":
         _check_saved(home.run_folder(needed.id), needed, reference=reference)
@@ -160,7 +175,8 @@ def _find(connection: sqlite3.Connection, reference: Reference) -> _Needed:
     if row is None:
         names = [name for (name,) in connection.execute("SELECT name FROM runs ORDER BY id DESC")]
         hint = nearest(text, names) or "; `sepdash runs` lists them"
-        raise _refusal(reference, f"no run {text!r}{hint} (write a folder with a slash: ./{text})")
+        folder = "" if reference.of_curve else f" (write a folder with a slash: ./{text})"
+        raise _refusal(reference, f"no run {text!r}{hint}{folder}")
     run_id, name, state, config = row
     return _Needed(run_id, name, state=state, config=upgraded(json.loads(config)))
 
@@ -189,6 +205,28 @@ def _check_which(needed: _Needed, reference: Reference) -> None:
         f"run {needed.name} keeps no checkpoint {reference.which!r}; expected "
         f"{', '.join([BEST, LAST, *kept])}{nearest(reference.which, [BEST, LAST, *kept])}",
     )
+
+
+def _check_curve(home: Home, needed: _Needed, *, config: RunConfig, reference: Reference) -> None:
+    """Refuse a run whose curve can't be compared: other metrics, another loss, too few evaluations."""
+    name = stop_metric(config.stop_when, recipe=config.recipe, ema=config.ema)
+    if metric_of(name).family == "loss" and needed.config.get("loss") != config.to_dict()["loss"]:
+        raise _refusal(
+            reference,
+            f"run {needed.name} minimises another loss, so its {name} can't be compared; set "
+            "stop_when.metric to a metric that both measure",
+        )
+    if needed.state != "finished":
+        return
+    with StoreReader(home.store) as reader:
+        values = reader.curve(needed.id, name, max_points=_ALL_POINTS).last
+    count = sum(value is not None for value in values)
+    if count < MIN_EVALUATIONS:
+        raise _refusal(
+            reference,
+            f"run {needed.name} has {count} evaluations of {name}; expected at least "
+            f"{MIN_EVALUATIONS} to compare with: choose another run or stop_when.metric",
+        )
 
 
 def _check_saved(folder: Path, needed: _Needed, *, reference: Reference) -> None:

@@ -27,6 +27,7 @@ from jobs.home import Home
 from jobs.machine.processes import is_alive
 from jobs.needs import note_needs
 from jobs.queue import RunQueue
+from jobs.stop_rules import change_rules
 from jobs.store.errors import StateError, StoreError, UnknownRun
 from jobs.store.needs import dependents
 from jobs.store.records import RunState
@@ -132,23 +133,36 @@ def stop(home: Home, run_id: int) -> None:
             )
 
 
-def resume(home: Home, run_id: int, *, devices: int | None = None) -> None:
+def resume(
+    home: Home, run_id: int, *, devices: int | None = None, assignments: Sequence[str] = ()
+) -> None:
     """Add a stopped or failed run to the end of the queue; it resumes from its last checkpoint.
+
+    So does a finished run that `stop_when` ended early, once its rules are changed.
 
     Args:
         home: where the store and the queue are.
         run_id: the run.
         devices: new number of processes; None leaves `precision.devices` unchanged.
+        assignments: `key=value` for settings of `stop_when`, the only ones that may change.
 
     Raises:
-        StateError: when the run is finished, queued or running, or `devices` would change the data
-            of its updates.
+        ConfigError: when an assignment is invalid, or its reference can't be had.
+        StateError: when the run has completed its length, is queued or running, or `devices` or an
+            assignment would change what it learns.
     """
     with StoreWriter(home.store) as store, store.transaction() as connection:
         state, living = _state(connection, run_id)
-        if state in ("finished", "queued") or living:
+        early = state == "finished" and _ended_early(connection, run_id)
+        if state == "queued" or living or (state == "finished" and not early):
             reason = f"it is {state}" + ("; stop it first" if living else "")
             raise StateError(f"run {run_id} can't be resumed: {reason}")
+        changed = change_rules(home, store, run_id=run_id, assignments=assignments)
+        if early and not changed:
+            raise StateError(
+                f"run {run_id} can't be resumed: stop_when ended it early, and would again; change the "
+                f"rule, for example `sepdash resume {run_id} --set stop_when.patience=none`"
+            )
         if devices is not None:
             _replan(store, connection, run_id=run_id, devices=devices)
         store.move(
@@ -156,6 +170,11 @@ def resume(home: Home, run_id: int, *, devices: int | None = None) -> None:
             stopping=0, attempts=0, pid=None, ended_at=None, message="", position=store.last_position() + 1.0,
         )  # fmt: skip
     _push(home, run_id)
+
+
+def _ended_early(connection: sqlite3.Connection, run_id: int) -> bool:
+    sql = "SELECT updates < total_updates FROM runs WHERE id = ?"
+    return bool(connection.execute(sql, (run_id,)).fetchone()[0])
 
 
 def _replan(

@@ -30,7 +30,9 @@ def setting(default: Any, help: str, *, unit: str = "", **bounds: Any) -> Any:
     return Field(default, description=help, json_schema_extra={"unit": unit}, **bounds)
 
 
-def run_reference(default: Any, help: str, *, only_at_start: bool = False) -> Any:
+def run_reference(
+    default: Any, help: str, *, only_at_start: bool = False, curve: bool = False
+) -> Any:
     """Declare a field that names another run, or a checkpoint folder: a base, a codec, a teacher.
 
     Its type is `str`, or `str | None` where it may be left out. What may be written in it is said in
@@ -41,6 +43,9 @@ def run_reference(default: Any, help: str, *, only_at_start: bool = False) -> An
         help: one sentence for the form, the docs and the command line.
         only_at_start: the checkpoint is read by a fresh run only; one that resumes from a checkpoint
             of its own does without it.
+        curve: what is taken of the run is a validation curve, not a checkpoint; a folder has none.
     """
     extra: dict[str, Any] = {"unit": "", "refers_to": "run", "only_at_start": only_at_start}
+    if curve:
+        extra["takes"] = "curve"
     return Field(default, description=help, json_schema_extra=extra, min_length=1)

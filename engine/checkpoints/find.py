@@ -17,6 +17,8 @@ from engine.config.schema import RunConfig
 from models.registry import build_model
 
 _DEVICES = "precision.devices"
+# When a run ends changes nothing of what it has learnt so far.
+_STOP_RULES = "stop_when."
 # The command that applies a checkpoint of a recipe; those of installed packages have none.
 _COMMANDS = {"separation": "sepdash separate", "transducer": "sepdash transcribe"}
 
@@ -126,7 +128,8 @@ def require_same_run(manifest: Manifest, *, config: RunConfig, plan_hash: str) -
     """Check that a checkpoint belongs to this config and this data.
 
     A setting added since the checkpoint was saved counts as saved with its default. The number of
-    processes may differ in mode exact, where the data of an update don't depend on it.
+    processes may differ in mode exact, where the data of an update don't depend on it, and so may the
+    rules that end a run early.
 
     Returns:
         Notes on allowed differences.
@@ -146,6 +149,9 @@ def require_same_run(manifest: Manifest, *, config: RunConfig, plan_hash: str) -
             f"continues with {new} process(es) instead of {old}: each update uses the same items, but "
             "sums gradients in another order, so weights agree only up to rounding"
         )
+    for key in [key for key in differing if key.startswith(_STOP_RULES)]:
+        old, new = differing.pop(key)
+        notes.append(f"continues with {key} = {_shown(new)} instead of {_shown(old)}")
     if differing:
         named = "; ".join(f"{key} (saved {a!r}, now {b!r})" for key, (a, b) in differing.items())
         raise ResumeError(
@@ -158,6 +164,10 @@ def require_same_run(manifest: Manifest, *, config: RunConfig, plan_hash: str) -
             f"started (plan {manifest.values['plan']}, now {plan_hash}). Restore them or enqueue a new run"
         )
     return notes
+
+
+def _shown(value: Any) -> str:
+    return "none" if value is None else str(value)
 
 
 def _differences(old: Any, new: Any, *, key: str) -> Iterator[tuple[str, tuple[Any, Any]]]:

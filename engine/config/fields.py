@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from engine.config.quantity import Quantity
 from engine.config.schema import RunConfig
 from engine.config.span import Span
 
@@ -21,6 +22,7 @@ from engine.config.span import Span
 RUN_REFERENCE = "a run's name or id, or a checkpoint folder"
 # The word for "empty" in files and options: TOML has no null.
 EMPTY = "none"
+CURVE_REFERENCE = "a run's name or id"
 # How pydantic names a bound, and the sign of it.
 BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 
@@ -30,7 +32,7 @@ class SettingInfo:
     """One setting of a run.
 
     Attributes:
-        type_name: bool, int, float, text, path, span, choice or list.
+        type_name: bool, int, float, text, path, span, quantity, choice or list.
         refers_to_run: the text names another run or a checkpoint folder (`engine.config.references`).
     """
 
@@ -166,9 +168,13 @@ def _describe(key: str, field: FieldInfo) -> SettingInfo:
         unit=str(extra.get("unit", "")),
         help=field.description or "",
         choices=choices,
-        bounds=RUN_REFERENCE if refers_to_run else ", ".join(choices) or _bounds(field),
+        bounds=_run_bounds(extra) if refers_to_run else ", ".join(choices) or _bounds(field),
         refers_to_run=refers_to_run,
     )
+
+
+def _run_bounds(extra: Mapping[str, Any]) -> str:
+    return CURVE_REFERENCE if extra.get("takes") == "curve" else RUN_REFERENCE
 
 
 def _unwrap_optional(annotation: Any) -> tuple[Any, bool]:
@@ -187,6 +193,8 @@ def _type_name(annotation: Any) -> str:
         return "list"
     if annotation is Span:
         return "span"
+    if annotation is Quantity:
+        return "quantity"
     names = {bool: "bool", int: "int", float: "float", str: "text"}
     return names.get(annotation, "path")
 

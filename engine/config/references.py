@@ -14,12 +14,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from engine.config.fields import RUN_REFERENCE
+from engine.config.fields import CURVE_REFERENCE, RUN_REFERENCE
 from engine.config.loading import load_config
 from engine.config.schema import RunConfig
 from models.user_paths import expanded
 
-BEST, LAST = "best", "last"
+BEST, LAST, CURVE = "best", "last", "curve"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +30,13 @@ class Reference:
         key: dotted, of the setting.
         text: as it is written.
         only_at_start: a run that resumes from a checkpoint of its own does without it.
+        of_curve: a validation curve of the run is meant, not a checkpoint.
     """
 
     key: str
     text: str
     only_at_start: bool
+    of_curve: bool = False
 
     @property
     def folder(self) -> Path | None:
@@ -50,8 +52,8 @@ class Reference:
 
     @property
     def which(self) -> str:
-        """Which checkpoint of the run is meant: best, last, or a metric."""
-        return self.text.partition("@")[2] or BEST
+        """What of the run is meant: best, last, or a metric for a checkpoint; curve."""
+        return CURVE if self.of_curve else self.text.partition("@")[2] or BEST
 
 
 def references_of(config: RunConfig) -> list[Reference]:
@@ -64,6 +66,9 @@ def with_absolute_folders(config: RunConfig) -> RunConfig:
     values = config.to_dict()
     changed = False
     for reference in references_of(config):
+        # A curve has no folder: such a text is refused when the run is queued, as it was written.
+        if reference.of_curve:
+            continue
         if reference.folder is not None and str(reference.folder) != reference.text:
             _put(values, reference.key, value=str(reference.folder))
             changed = True
@@ -72,6 +77,8 @@ def with_absolute_folders(config: RunConfig) -> RunConfig:
 
 def mistake(reference: Reference) -> str:
     """Return the problem in the syntax of a reference; empty if valid."""
+    if reference.of_curve and (reference.folder is not None or "@" in reference.text):
+        return f"expected {CURVE_REFERENCE}, found {reference.text!r}"
     if reference.folder is None and (
         not reference.run or reference.text.endswith("@") or reference.text.count("@") > 1
     ):
@@ -107,7 +114,12 @@ def _walk(section: BaseModel, prefix: str) -> Iterator[Reference]:
         if isinstance(value, BaseModel):
             yield from _walk(value, f"{key}.")
         elif isinstance(extra, dict) and extra.get("refers_to") == "run" and value is not None:
-            yield Reference(key, str(value), only_at_start=bool(extra.get("only_at_start")))
+            yield Reference(
+                key,
+                str(value),
+                only_at_start=bool(extra.get("only_at_start")),
+                of_curve=extra.get("takes") == CURVE,
+            )
 
 
 def _put(values: dict[str, Any], key: str, *, value: Any) -> None:

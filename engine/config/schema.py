@@ -26,6 +26,7 @@ from engine.config.sections import (
     ScheduleConfig,
     ValidationConfig,
 )
+from engine.config.stop_when import StopConfig, stop_misfits
 from models.configs import AudioUNetConfig
 from models.settings import Section, run_reference, setting
 
@@ -42,6 +43,7 @@ class RunConfig(Section):
     ema: EmaConfig = setting(EmaConfig(), "Exponential moving average of the weights.")
     precision: PrecisionConfig = setting(PrecisionConfig(), "Number formats and device.")
     validation: ValidationConfig = setting(ValidationConfig(), "Evaluation.")
+    stop_when: StopConfig = setting(StopConfig(), "Early stopping.")
     checkpoint: CheckpointConfig = setting(CheckpointConfig(), "Checkpoints.")
     logging: LoggingConfig = setting(LoggingConfig(), "Logging.")
     init_from: str | None = run_reference(
@@ -88,6 +90,15 @@ class RunConfig(Section):
                 f"validation.full_every = {str(validation.full_every)!r}, but validation.full_files = "
                 "false: no whole files would be evaluated; set it to true, or set full_every to none"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _stop_rules_suit_run(self) -> RunConfig:
+        problems = stop_misfits(
+            self.stop_when, recipe=self.recipe, ema=self.ema, validation=self.validation
+        )
+        if lines := "; ".join(problems):
+            raise ValueError(lines)
         return self
 
     @model_validator(mode="after")

@@ -51,6 +51,7 @@ class Metric:
         relative_margin: the same as a fraction of the reference's value, for metrics without a scale.
         same: dotted settings, or sections, that runs must share for their values to mean the same: a
             loss, a set of labels, a mask. A comparison of others is refused.
+        measured_by: the built-in recipes whose evaluations measure it; empty: not known, or any.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Metric:
     margin: float = 0.0
     relative_margin: float = 0.0
     same: tuple[str, ...] = ()
+    measured_by: tuple[str, ...] = ()
 
     def text(self, value: float | None) -> str:
         """Write a value: two decimals; percent with its sign and about three digits."""
@@ -113,24 +115,30 @@ class Metric:
         return self.unit if self.scale == 1 else ""
 
 
+_AUDIO, _SPEECH = ("separation",), ("transducer",)
+
 # In order of preference: the headline of each task first, the loss last.
 BUILT_IN = (
     Metric(
         "si_sdr", "SI-SDR", unit="dB", whole_files=True, is_main=True, is_target=True,
-        headline_of=("separation",), worst=-100.0, margin=0.1,
+        headline_of=_AUDIO, measured_by=_AUDIO, worst=-100.0, margin=0.1,
     ),
     Metric("wer", "WER", unit="%", scale=100, rises=False, is_main=True, is_target=True,
-           headline_of=("transducer",), worst=1.0, margin=0.002),
+           headline_of=_SPEECH, measured_by=_SPEECH, worst=1.0, margin=0.002),
     Metric("cer", "CER", unit="%", scale=100, rises=False, is_main=True, is_target=True, worst=1.0,
-           margin=0.001),
+           measured_by=_SPEECH, margin=0.001),
     Metric("val_loss", "val_loss", rises=False, family="loss", whole_files=True, is_main=True,
            is_target=True, relative_margin=0.01,
            same=("loss", "data.tokens", "data.vocabulary", "data.vocab_size")),
-    Metric("si_sdri", "SI-SDRi", unit="dB", whole_files=True, worst=-100.0, margin=0.1),
-    Metric("sdr", "SDR", unit="dB", whole_files=True, worst=-100.0, margin=0.1),
-    Metric("lsd", "LSD", unit="dB", rises=False, whole_files=True, worst=100.0, margin=0.05),
-    Metric("spectral", "spectral", rises=False, whole_files=True, relative_margin=0.01),
-    Metric("input_si_sdr", "input SI-SDR", unit="dB", of_input=True, whole_files=True),
+    Metric("si_sdri", "SI-SDRi", unit="dB", whole_files=True, measured_by=_AUDIO, worst=-100.0,
+           margin=0.1),
+    Metric("sdr", "SDR", unit="dB", whole_files=True, measured_by=_AUDIO, worst=-100.0, margin=0.1),
+    Metric("lsd", "LSD", unit="dB", rises=False, whole_files=True, measured_by=_AUDIO, worst=100.0,
+           margin=0.05),
+    Metric("spectral", "spectral", rises=False, whole_files=True, measured_by=_AUDIO,
+           relative_margin=0.01),
+    Metric("input_si_sdr", "input SI-SDR", unit="dB", of_input=True, whole_files=True,
+           measured_by=_AUDIO),
 )  # fmt: skip
 
 LOSS = "val_loss"
@@ -194,6 +202,25 @@ def variants(name: str) -> tuple[str, ...]:
     )
 
 
+def measured_names(recipe: str, *, ema: bool, full: bool) -> tuple[str, ...]:
+    """Return the stored names that the evaluations of a recipe may measure, those of the input left out.
+
+    Args:
+        recipe: its name.
+        ema: the averaged weights are evaluated, too.
+        full: and so are whole files.
+    """
+    metrics = [*BUILT_IN, *_installed().values()] if recipe not in _RECIPES else BUILT_IN
+    return tuple(
+        name
+        for metric in metrics
+        if not (metric.of_input or metric.of_training)
+        and (not metric.measured_by or recipe in metric.measured_by or recipe not in _RECIPES)
+        for name in variants(metric.name)
+        if (ema or not variant_of(name).ema) and (full or not variant_of(name).full)
+    )
+
+
 def training_names(series: Iterable[str]) -> tuple[str, ...]:
     """Return which of a run's series its recipe measures in training, in the order of the alphabet.
 
@@ -232,7 +259,7 @@ def headline(recipe: str) -> str:
     """Return the metric by which the runs of a recipe are listed; the loss where none is declared."""
     built_in = _headline(recipe, BUILT_IN)
     # Packages are looked for only where no built-in metric is meant.
-    return built_in or _headline(recipe, _installed().values()) or LOSS
+    return built_in or _headline(recipe, _installed().values()) or _headlines().get(recipe, LOSS)
 
 
 def headlines() -> tuple[Metric, ...]:
@@ -293,16 +320,28 @@ def _installed() -> dict[str, Metric]:
     Read when a name is not built in, so that the dashboard starts without a search.
     """
     metrics: dict[str, Metric] = {}
-    for declared in find_plugins("sepdash.recipes", _declared).parts.values():
+    for _, declared in _declarations().values():
         for metric in declared:
             if metric.name not in _BY_NAME:
                 metrics.setdefault(metric.name, metric)
     return metrics
 
 
-def _declared(point: EntryPoint, spec: Any) -> tuple[Metric, ...]:
-    """Return the metrics of a recipe; what is wrong with it is `engine.recipes.specs`' to say."""
-    return tuple(metric for metric in spec.metrics if isinstance(metric, Metric))
+@cache
+def _headlines() -> dict[str, str]:
+    """Return the headline metric that each recipe of an installed package names."""
+    return {recipe: name for recipe, (name, _) in _declarations().items()}
+
+
+@cache
+def _declarations() -> Mapping[str, tuple[str, tuple[Metric, ...]]]:
+    return find_plugins("sepdash.recipes", _declared).parts
+
+
+def _declared(point: EntryPoint, spec: Any) -> tuple[str, tuple[Metric, ...]]:
+    """Return headline and metrics of a recipe; `engine.recipes.specs` says what is wrong with it."""
+    return str(spec.headline), tuple(item for item in spec.metrics if isinstance(item, Metric))
 
 
 _BY_NAME = {metric.name: metric for metric in BUILT_IN}
+_RECIPES = {recipe for metric in BUILT_IN for recipe in metric.measured_by}

@@ -36,9 +36,11 @@ from engine.training.initial_weights import load_initial_weights
 from engine.training.optimizer import FusedAdamW
 from engine.training.ranks import Ranks, require_no_batch_norm, state_hash
 from engine.training.recipe_parts import OwnParts
+from engine.training.reference_rule import ReferenceCurve
 from engine.training.schedules import total_updates
 from engine.training.stages import Stages
 from engine.training.state import StateSaver, TrainingState
+from engine.training.stopping import StopRules
 from engine.training.updates import Updater
 from engine.training.validator import Validator
 from models.registry import count_parameters
@@ -161,6 +163,7 @@ def prepared(
     *,
     results: Mapping[str, RecipeState],
     init_from: Path | None,
+    reference: ReferenceCurve | None = None,
 ) -> Iterator[Parts]:
     """Build everything, resume and emit `RunStarted`; stop readers and writer on exit.
 
@@ -169,6 +172,7 @@ def prepared(
         newest: the checkpoint to resume from.
         results: those of the stages.
         init_from: the checkpoint that `config.init_from` leads to; a resumed run does without.
+        reference: the curve that `config.stop_when.reference` leads to.
 
     Raises:
         InitError: when the weights of `init_from` do not fit the model.
@@ -184,7 +188,8 @@ def prepared(
     size = plan.mean_size
     total = total_updates(config.schedule.length, size)
     model = _build_model(setup, newest, init_from=init_from)
-    updater, state = _build_state(setup, model, size=size, results=results)
+    rules = StopRules(config, size, reference=reference)
+    updater, state = _build_state(setup, model, size=size, results=results, stop_rules=rules)
     validator = Validator(recipe, config, device=setup.device, ema=state.ema)
     saver = _new_saver(setup, plan, state=state)
     start = Start(Counters(), {})
@@ -224,7 +229,12 @@ def _build_model(setup: Setup, newest: Manifest | None, *, init_from: Path | Non
 
 
 def _build_state(
-    setup: Setup, model: nn.Module, *, size: UpdateSize, results: Mapping[str, RecipeState]
+    setup: Setup,
+    model: nn.Module,
+    *,
+    size: UpdateSize,
+    results: Mapping[str, RecipeState],
+    stop_rules: StopRules,
 ) -> tuple[Updater, TrainingState]:
     """Return the updater of the model, and the state of a run that has just begun."""
     config, recipe, device = setup.config, setup.recipe, setup.device
@@ -241,6 +251,7 @@ def _build_state(
     state = TrainingState(
         model, optimizer, ema=ema, loss_scale=updater.loss_scale, telemetry=telemetry,
         best=BestMetrics(config.checkpoint.best), limits=updater.limits, own=OwnParts(recipe, results),
+        stop_rules=stop_rules,
     )  # fmt: skip
     return updater, state
 
@@ -250,7 +261,7 @@ def _resume(
 ) -> Start:
     """Restore the state from a checkpoint; return where it was saved."""
     notes = require_same_run(newest, config=setup.config, plan_hash=plan.hash)
-    state.restore(newest)
+    notes += state.restore(newest)
     counters = Counters.of(newest.values["counters"])
     # Checkpoints of earlier versions don't count epochs, which follow from the updates.
     counters = replace(counters, epochs=size.epochs_in(counters.updates))

@@ -13,10 +13,13 @@ from engine.config.counters import EpochsUnknown, UpdateSize
 from engine.config.schema import RunConfig
 from engine.config.sections import ScheduleConfig
 from engine.training.schedules import lr_factor, total_updates
+from engine.training.stopping import earliest_stop
 
 # Below this fraction of its peak the learning rate has no effect.
 _SPENT = 1e-3
 _MOST_OF_THE_RUN = 0.9
+# A decay of the learning rate by less than this matters little to the result.
+_DECAYED = 0.5
 _ROUNDING = 1e-9
 
 
@@ -91,5 +94,38 @@ def schedule_warnings(config: RunConfig, *, size: UpdateSize | None = None) -> l
             f"schedule.kind = {config.schedule.kind}: the learning rate is below {_SPENT:g} of its "
             f"peak from update {spent} of {total} onwards, so the last {1 - spent / total:.0%} of the "
             "run have almost no effect"
+        )
+    return warnings + _stop_warnings(config, size=size, curve=curve)
+
+
+def _stop_warnings(config: RunConfig, *, size: UpdateSize, curve: ScheduleCurve) -> list[str]:
+    """Warn where `stop_when` has no effect, or would cut the decay of the learning rate."""
+    settings, total = config.stop_when, curve.updates[-1]
+    if not settings.is_active:
+        idle = settings != type(settings)()
+        return ["stop_when has no effect: set its patience, target or reference"] if idle else []
+    try:
+        first = earliest_stop(settings, size)
+        interval = size.updates_in(config.validation.every)
+    except EpochsUnknown:
+        return []
+    if first >= total:
+        return [
+            f"stop_when has no effect: it may stop from update {first:.0f} on, but the run ends after {total}"
+        ]
+    warnings = []
+    patience = settings.patience
+    if patience is not None and size.updates_in(patience) < interval:
+        warnings.append(
+            f"stop_when.patience = {patience} is shorter than validation.every = "
+            f"{config.validation.every}: one evaluation without improvement ends the run"
+        )
+    factor = lr_factor(config.schedule, size.after(int(first)), size=size)
+    last = curve.lr[-1] / config.optimizer.lr
+    if last < _DECAYED * factor:
+        warnings.append(
+            f"stop_when may end the run before its learning rate has decayed ({factor:.0%} of its peak after "
+            f"{first:.0f} updates, {last:.0%} at the end), and so lose what the decay gains; give "
+            "stop_when.after a later point, or choose a schedule that does not decay"
         )
     return warnings

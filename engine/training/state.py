@@ -24,6 +24,7 @@ from engine.training.ema import Ema
 from engine.training.optimizer import FusedAdamW
 from engine.training.out_of_memory import MemoryLimits
 from engine.training.recipe_parts import OwnParts
+from engine.training.stopping import StopRules
 
 
 @dataclass(slots=True)
@@ -38,6 +39,7 @@ class TrainingState:
     best: BestMetrics
     limits: MemoryLimits
     own: OwnParts
+    stop_rules: StopRules
 
     def tensors(self) -> dict[str, Tensor]:
         """Return every tensor of the state except the model's (no copies)."""
@@ -62,10 +64,11 @@ class TrainingState:
             "best": self.best.state_dict(),
             "rng": rng_state().values,
             "memory_limits": self.limits.state_dict(),
+            "stop_rules": self.stop_rules.state_dict(),
         }
 
-    def restore(self, manifest: Manifest) -> None:
-        """Restore the state from a checkpoint.
+    def restore(self, manifest: Manifest) -> list[str]:
+        """Restore the state from a checkpoint; return notes for the user.
 
         Raises:
             CheckpointError: when state is missing, or this run does not use all of it.
@@ -81,8 +84,9 @@ class TrainingState:
             if self.loss_scale is not None:
                 self.loss_scale.load_state_dict(_pop_group(tensors, "loss_scale"))
             self.best.load_state_dict(state["best"])
-            # Checkpoints of earlier versions have no limits.
+            # Checkpoints of earlier versions have no limits and no evaluations.
             self.limits.load_state_dict(state.get("memory_limits", {}))
+            note = self.stop_rules.load_state_dict(state.get("stop_rules", {}))
             self.own.restore(manifest)
             set_rng_state(RngState(_pop_group(tensors, "rng"), state["rng"]))
         except (KeyError, RuntimeError, ValueError) as error:
@@ -92,6 +96,7 @@ class TrainingState:
             raise CheckpointError(
                 f"{manifest.folder} contains state that this run does not use: {odd}"
             )
+        return [note] if note else []
 
 
 class StateSaver:

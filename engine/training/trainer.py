@@ -9,6 +9,7 @@ an update runs in `engine.training.updates`, curves in `engine.training.curves`,
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -37,8 +38,10 @@ from engine.recipes.base import Recipe
 from engine.training.out_of_memory import Shortage
 from engine.training.prepared import Parts, Setup, newest_checkpoint, prepared, run_stages
 from engine.training.ranks import Alone, Ranks
+from engine.training.reference_rule import ReferenceCurve
 from engine.training.schedules import is_due, lr_factor
 from engine.training.state import TrainingState
+from engine.training.stopping import Stop
 from engine.training.validator import metric_unit
 
 _LOG = logging.getLogger(__name__)
@@ -85,11 +88,14 @@ class Trainer:
         # The model and all that moves with it, to look into afterwards; None until training begins.
         self._state: TrainingState | None = None
 
-    def fit(self, *, init_from: Path | None = None) -> RunEnded:
+    def fit(
+        self, *, init_from: Path | None = None, reference: ReferenceCurve | None = None
+    ) -> RunEnded:
         """Train, and return how the run ended.
 
         Args:
             init_from: the checkpoint that `config.init_from` leads to; a resumed run does without.
+            reference: the curve that `config.stop_when.reference` leads to; the first rank needs it.
 
         Raises:
             InitError: when the weights of `init_from` do not fit the model.
@@ -105,7 +111,9 @@ class Trainer:
             results, reason = run_stages(setup, newest)
             if reason is not None:
                 return _ended(setup, Counters(), reason=reason)
-            with prepared(setup, newest, results=results, init_from=init_from) as parts:
+            with prepared(
+                setup, newest, results=results, init_from=init_from, reference=reference
+            ) as parts:
                 self._state = parts.state
                 return _Loop(setup, parts).run()
 
@@ -131,12 +139,16 @@ class _Loop:
         self._metrics: Mapping[str, float] = parts.start.metrics
         self._saved_at = parts.start.counters.updates
         self._new_best: list[str] = []
+        self._stop: Stop | None = None
 
     def run(self) -> RunEnded:
-        """Train until the last update, or until asked to stop."""
+        """Train until the last update, until a rule of `stop_when` says so, or until asked to stop."""
         reason = None
         self._evaluate_initial()
-        while self._counters.updates < self._parts.total:
+        self._apply_rules()
+        if self._stop is not None and self._config.validation.full_files and self._setup.leads:
+            self._measure(whole=True)
+        while not self._is_last:
             reason = self._setup.ranks.stop_reason(self._setup.control.stop_reason())
             if reason is not None:
                 break
@@ -179,6 +191,17 @@ class _Loop:
         due = first or whole or self._is_last or self._is_due(settings.every)
         if due and self._setup.leads:
             self._measure(whole=whole)
+        if due:
+            self._apply_rules()
+        if self._stop is not None and settings.full_files and not whole and self._setup.leads:
+            self._measure(whole=True)
+
+    def _apply_rules(self) -> None:
+        """Decide whether the run ends here; the first rank has the evaluations, and the others hear it."""
+        rules, update = self._parts.state.stop_rules, self._counters.updates
+        if rules.is_active and 0 < update < self._parts.total:
+            own = rules.stop(update) if self._setup.leads else None
+            self._stop = self._setup.ranks.gather(own)[0]
 
     def _measure(self, *, whole: bool) -> None:
         parts = self._parts
@@ -187,7 +210,10 @@ class _Loop:
         evaluation = parts.validator.run(parts.state.model, whole=whole)
         parts.updater.extras.require_other_names(evaluation.metrics)
         self._metrics = evaluation.metrics
-        self._new_best = parts.state.best.update(evaluation.metrics)
+        # Of two evaluations of one update the second one repeats the first.
+        better = parts.state.best.update(evaluation.metrics)
+        self._new_best = list(dict.fromkeys([*self._new_best, *better]))
+        parts.state.stop_rules.add(self._counters, evaluation.metrics)
         loss_unit = self._setup.recipe.loss_unit
         units = {name: metric_unit(name, loss_unit) for name in evaluation.metrics}
         self._emit(
@@ -240,10 +266,13 @@ class _Loop:
 
     def _end(self, reason: str | None) -> RunEnded:
         self._telemetry.flush()
-        if self._setup.leads and self._saved_at < self._counters.updates:
-            self._save_now(last=True)
+        unsaved = self._saved_at < self._counters.updates
+        if self._setup.leads and (unsaved or self._new_best):
+            self._save_now(last=unsaved)
         self._report_saved(self._parts.writer.wait())
-        return _ended(self._setup, self._counters, reason=reason)
+        if self._stop is not None:
+            self._report_stop(self._stop)
+        return _ended(self._setup, self._counters, reason=reason, stop=self._stop)
 
     def _is_due(self, interval: Span | None) -> bool:
         update, size = self._counters.updates, self._parts.size
@@ -251,7 +280,20 @@ class _Loop:
 
     @property
     def _is_last(self) -> bool:
-        return self._counters.updates == self._parts.total
+        return self._stop is not None or self._counters.updates == self._parts.total
+
+    def _report_stop(self, stop: Stop) -> None:
+        name = self._parts.state.stop_rules.name
+        details: dict[str, float | int | str] = {"rule": stop.rule, "metric": name}
+        if math.isfinite(stop.value):
+            details["value"] = stop.value
+        text = (
+            f"stopped early at update {self._counters.updates} of {self._parts.total}: {stop.text}"
+        )
+        counters = self._counters
+        self._emit(
+            Noticed("info", "stopped-early", message=text, counters=counters, details=details)
+        )
 
     def _report_shortage(self, shortage: Shortage) -> None:
         counters, text, details = self._counters, shortage.message, shortage.details
@@ -270,9 +312,13 @@ class _Loop:
             )  # fmt: skip
 
 
-def _ended(setup: Setup, counters: Counters, *, reason: str | None) -> RunEnded:
+def _ended(
+    setup: Setup, counters: Counters, *, reason: str | None, stop: Stop | None = None
+) -> RunEnded:
     """Report that the run is over, and return how; without a reason it has completed all updates."""
-    if reason is None:
+    if stop is not None:
+        ended = RunEnded("finished", counters, reason=f"stopped early: {stop.text}", early=True)
+    elif reason is None:
         ended = RunEnded("finished", counters, reason="all updates completed")
     else:
         ended = RunEnded("stopped", counters, reason=reason)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from engine.checkpoints.layout import CHECKPOINTS, content_of, list_checkpoints
+from engine.config.references import CURVE
 from jobs.home import Home
 from jobs.store.needs import note_checkpoint
 from jobs.store.reader import StoreReader
@@ -23,6 +24,8 @@ class NeedError(ValueError):
 def checkpoints_needed(home: Home, run_id: int, *, note: bool) -> dict[str, Path]:
     """Return the checkpoint that each reference of a run leads to, by the key of its setting.
 
+    Of a run whose curve is meant no checkpoint is needed (`jobs.child.reference`).
+
     Args:
         home: where the store and the runs are.
         run_id: the run.
@@ -33,7 +36,7 @@ def checkpoints_needed(home: Home, run_id: int, *, note: bool) -> dict[str, Path
         CheckpointError: when there is none.
     """
     with StoreReader(home.store) as reader:
-        needs = reader.needs(run_id)
+        needs = [need for need in reader.needs(run_id) if need.which != CURVE]
     folders: dict[str, Path] = {}
     for need in needs:
         if need.checkpoint:

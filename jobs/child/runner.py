@@ -20,8 +20,10 @@ from engine.config.loading import load_config
 from engine.config.schema import RunConfig
 from engine.events import Control, Observer, RunEnded
 from engine.training.interruption import Interrupted
+from engine.training.reference_rule import ReferenceCurve
 from jobs.child.control import RunControl, die_with_parent
 from jobs.child.needs import checkpoints_needed
+from jobs.child.reference import reference_needed
 from jobs.home import Home
 from jobs.machine.lease import FileLock, LeaseError
 from jobs.sinks.lines import LogSink
@@ -42,6 +44,7 @@ class Job:
     Attributes:
         fingerprint: of the config as it was queued, maybe by an earlier version of sepdash.
         needs: key of a setting that refers to another run -> the checkpoint it leads to.
+        reference: the curve of the run that `stop_when.reference` names; for the first process only.
     """
 
     home: Home
@@ -50,6 +53,7 @@ class Job:
     fingerprint: str
     config: RunConfig
     needs: Mapping[str, Path] = field(default_factory=dict)
+    reference: ReferenceCurve | None = None
 
     @property
     def folder(self) -> Path:
@@ -72,7 +76,7 @@ def train_run(job: Job, observers: Sequence[Observer], control: Control) -> RunE
         recipe = open_recipe(config, opening=Opening(folder, job.needs))
         return Trainer(
             config, recipe, folder=folder, observers=observers, control=control, ranks=ranks
-        ).fit(init_from=job.needs.get("init_from"))
+        ).fit(init_from=job.needs.get("init_from"), reference=job.reference)
 
 
 def main(arguments: Sequence[str] | None = None, *, train: Train = train_run) -> int:
@@ -130,14 +134,17 @@ def _make(job: Job, train: Train, *, control: RunControl) -> int:
         )
         try:
             needs = checkpoints_needed(job.home, job.run_id, note=True)
-            ended = train(replace(job, needs=needs), [lines, sink, wandb], control)
+            curve = reference_needed(job.home, job.run_id, config=job.config)
+            job = replace(job, needs=needs, reference=curve)
+            ended = train(job, [lines, sink, wandb], control)
         finally:
             wandb.close()
     finally:
         sink.close()
     with StoreWriter(job.home.store) as store:
         if ended.outcome == "finished":
-            end(store, job.run_id, to="finished")
+            message = ended.reason if ended.early else ""
+            end(store, job.run_id, to="finished", message=message)
         else:
             requeue(store, job.run_id, message=ended.reason, counts=False)
     return 0

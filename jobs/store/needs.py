@@ -32,6 +32,11 @@ def insert_needs(connection: sqlite3.Connection, needs: Iterable[NeedRecord]) ->
     connection.executemany(f"INSERT INTO run_needs ({_COLUMNS}) VALUES ({marks})", rows)
 
 
+def delete_need(connection: sqlite3.Connection, run_id: int, *, key: str) -> None:
+    """Remove what a setting of a run needs."""
+    connection.execute("DELETE FROM run_needs WHERE run = ? AND key = ?", (run_id, key))
+
+
 def note_checkpoint(
     connection: sqlite3.Connection, need: NeedRecord, *, checkpoint: str, content: str
 ) -> None:

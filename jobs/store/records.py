@@ -99,9 +99,9 @@ class NeedRecord:
     Attributes:
         key: dotted, of the setting; `reference` is what it says.
         needed, needed_name: the run as it was when this one was queued; None and "" for a folder.
-        which: the checkpoint of it: best, last, or a metric.
+        which: the checkpoint of it: best, last, or a metric; curve, where its validation curve is meant.
         only_at_start: a run that has a checkpoint of its own does without.
-        checkpoint, content: folder and content of what the run began with; empty until then.
+        checkpoint, content: folder (file of a curve) and content of what the run began with; empty until then.
     """
 
     run: int

@@ -21,7 +21,14 @@ from engine.training.schedules import total_updates
 from jobs.sweeps.expand import Variant, put
 from jobs.sweeps.experiment import Match
 
-INTERVALS = ("validation.every", "validation.full_every", "checkpoint.every", "logging.every")
+INTERVALS = (
+    "validation.every",
+    "validation.full_every",
+    "checkpoint.every",
+    "logging.every",
+    "stop_when.patience",
+    "stop_when.after",
+)
 SCHEDULES = (
     "schedule.warmup",
     "schedule.per",

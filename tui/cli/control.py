@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from jobs.home import Home
-from tui.cli.common import run_argument, runs_argument, with_home
+from tui.cli.common import run_argument, runs_argument, set_option, with_home
 
 if TYPE_CHECKING:
     from jobs.store.records import RunRecord
@@ -22,6 +22,7 @@ _RESUME = """\b
 Examples:
   sepdash resume baseline-1
   sepdash resume baseline-1 --devices 2     continue with two processes
+  sepdash resume baseline-1 --set stop_when.patience=none     go on with a run that stopped early
 """
 _MOVE = """\b
 Examples:
@@ -65,13 +66,20 @@ def stop(*, runs: tuple[str, ...], home: Home) -> None:
     help="Continue with N processes. Requires batch.mode = exact (other modes assign data by process "
     "count).",
 )  # fmt: skip
+@set_option
 @with_home
-def resume(*, runs: tuple[str, ...], devices: int | None, home: Home) -> None:
-    """Queue stopped or failed runs again; they continue from their last checkpoint."""
+def resume(
+    *, runs: tuple[str, ...], devices: int | None, assignments: tuple[str, ...], home: Home
+) -> None:
+    """Queue stopped or failed runs again; they continue from their last checkpoint.
+
+    --set changes settings of stop_when only. A run that stop_when ended early continues once its rules
+    are changed.
+    """
     from jobs import submit
 
     for run in _find(home, runs):
-        submit.resume(home, run.id, devices=devices)
+        submit.resume(home, run.id, devices=devices, assignments=assignments)
         (queued,) = _find(home, (str(run.id),))
         waiting = f", {queued.waiting}" if queued.waiting else ""
         click.echo(

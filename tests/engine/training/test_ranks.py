@@ -109,6 +109,17 @@ def test_the_items_are_those_of_one_process_each_once(made: Made, name: str) -> 
 
 
 @pytest.mark.slow
+def test_a_rule_of_stop_when_ends_all_processes_at_the_update_where_it_ends_one(made: Made) -> None:
+    one, (first, second) = made[0]["early"], (ranks["early"] for ranks in made[1])
+    assert first["updates"] == second["updates"] == one["updates"] == 6
+    assert one["outcome"] == first["outcome"] == second["outcome"] == "finished"
+    assert first["reason"] == second["reason"] == one["reason"]
+    assert one["reason"].startswith("stopped early: val_loss")
+    assert_equal(first["state"], second["state"])
+    assert_close(one["state"], first["state"])
+
+
+@pytest.mark.slow
 def test_only_the_first_process_tells(made: Made) -> None:
     first, second = (ranks["ragged"] for ranks in made[1])
     assert first["num_events"] > 3

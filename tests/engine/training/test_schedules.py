@@ -198,3 +198,27 @@ def test_a_schedule_in_epochs_is_looked_at_once_their_length_is_known() -> None:
     assert schedule_curve(config, size=size).lr[39] == pytest.approx(config.optimizer.lr)
     (warning,) = schedule_warnings(config, size=replace(size, epochs=0.01))
     assert warning == "schedule.warmup takes 200 updates, but the run ends after 100"
+
+
+@pytest.mark.parametrize(
+    ("rules", "schedule", "words"),
+    [
+        ({}, {"kind": "cosine"}, None),
+        ({"target": 3}, {"kind": "constant"}, None),
+        ({"target": 3}, {"kind": "cosine"}, "100% of its peak after 0 updates, 0% at the end"),
+        (
+            {"patience": "3200 items"},
+            {"kind": "linear"},
+            "80% of its peak after 200 updates, 0% at",
+        ),
+        ({"target": 3, "after": "900 updates"}, {"kind": "linear", "final_ratio": 0.1}, None),
+        ({"target": 3, "after": "2000 updates"}, {}, "no effect: it may stop from update 2000 on"),
+        ({"metric": "sdr"}, {}, "stop_when has no effect: set its patience, target or reference"),
+        ({"patience": "99 updates"}, {}, "one evaluation without improvement ends the run"),
+    ],
+)
+def test_a_rule_that_would_cut_the_decay_or_does_nothing_is_warned_about(rules, schedule, words):
+    config = _run_of(1000, **schedule)
+    values = {**config.to_dict(), "stop_when": rules, "validation": {"every": "100 updates"}}
+    warnings = schedule_warnings(load_config(values))
+    assert [words in warning for warning in warnings] == ([True] if words else [])

@@ -266,6 +266,12 @@ class Bench:
         first = self.fit("stopped", self.config(), RaggedRecipe(), stop_at=6 if last else None)
         return {"first": first, "second": self.fit("stopped", self.config(), RaggedRecipe())}
 
+    def early(self) -> Any:
+        """The metric never improves after the first evaluation; only the first rank evaluates."""
+        rules = {"metric": "val_loss", "patience": "20 items", "min_delta": 1e6}
+        config = self.config(stop_when=rules, validation={"every": "3 updates"})
+        return self.fit("early", config, RaggedRecipe())
+
     def separation(self) -> Any:
         """With the loss that rounds least: magnitudes of the spectral one cost three digits."""
         data = {
@@ -331,7 +337,7 @@ class Bench:
 
 SCENARIOS = (
     "ragged", "epochs", "ragged_seconds", "capped", "poisoned", "short_of_memory", "plenty_of_memory",
-    "followed", "stopped", "separation", "transducer", "without_data", "errors",
+    "followed", "stopped", "early", "separation", "transducer", "without_data", "errors",
 )  # fmt: skip
 
 

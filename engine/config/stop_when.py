@@ -1,0 +1,98 @@
+"""When a run ends early: the settings, and which of them fit the run.
+
+The rules themselves are in `engine.training.stopping`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from engine.config.errors import nearest
+from engine.config.quantity import Quantity
+from engine.config.sections import EmaConfig, ValidationConfig
+from engine.config.span import PositiveSpan, Span
+from engine.metrics.registry import MetricVariant, headline, measured_names, stored_name, variant_of
+from models.settings import Section, run_reference, setting
+
+
+class StopConfig(Section):
+    """Rules that end a run before its length; a run without any is trained to its end."""
+
+    metric: str | None = setting(
+        None,
+        "Validation metric that the rules read, like si_sdr_ema; empty: the headline metric of the task, "
+        "of the averaged weights if ema.enabled.",
+        min_length=1,
+    )
+    patience: PositiveSpan | None = setting(
+        None,
+        "Stop when the metric has not improved by more than min_delta for this long; empty: never.",
+        unit="span",
+    )
+    min_delta: Quantity = setting(
+        Quantity(0.0), "Smallest improvement that counts for patience, like '0.05 dB' or '0.1 %'."
+    )
+    target: Quantity | None = setting(
+        None,
+        "Stop when the metric reaches this value, like '12 dB', 0.05 or '5 %' (rates are fractions); "
+        "empty: never.",
+    )
+    reference: str | None = run_reference(
+        None,
+        "Stop when the run can't reach this finished run (name or id) any more, by its validation curve; "
+        "empty: never.",
+        only_at_start=True,
+        curve=True,
+    )
+    tolerance: Quantity = setting(
+        Quantity(0.0), "How much worse than the reference the run may end, like '0.1 dB'."
+    )
+    after: Span | None = setting(
+        None, "Never stop before this point; empty: no such limit.", unit="span"
+    )
+
+    @property
+    def is_active(self) -> bool:
+        """Whether any rule is set."""
+        return not (self.patience is None and self.target is None and self.reference is None)
+
+
+def stop_metric(settings: StopConfig, *, recipe: str, ema: EmaConfig) -> str:
+    """Return the stored name of the metric that the rules read."""
+    return settings.metric or stored_name(headline(recipe), ema=ema.enabled)
+
+
+def stop_misfits(
+    settings: StopConfig, *, recipe: str, ema: EmaConfig, validation: ValidationConfig
+) -> Iterator[str]:
+    """Yield what of `stop_when` does not fit the run, each with its key and what to do."""
+    name = stop_metric(settings, recipe=recipe, ema=ema)
+    variant = variant_of(name)
+    known = measured_names(recipe, ema=ema.enabled, full=validation.full_files)
+    if name not in known:
+        yield f"stop_when.metric = {name!r}: {_why_unmeasured(variant, known, ema=ema)}"
+        return
+    if variant.full and validation.full_every is None and settings.is_active:
+        yield (
+            f"stop_when.metric = {name!r} is measured at the end of the run only; set "
+            "validation.full_every, or choose a metric of excerpts"
+        )
+    for key, quantity, difference in (
+        ("target", settings.target, False),
+        ("min_delta", settings.min_delta, True),
+        ("tolerance", settings.tolerance, True),
+    ):
+        if quantity is not None and (
+            problem := quantity.problem(variant.metric, difference=difference)
+        ):
+            yield f"stop_when.{key} = {str(quantity)!r}: {problem}"
+
+
+def _why_unmeasured(variant: MetricVariant, known: tuple[str, ...], *, ema: EmaConfig) -> str:
+    if variant.ema and not ema.enabled:
+        return "the averaged weights need ema.enabled = true"
+    if variant.full and stored_name(variant.metric.name) in known:
+        return "whole files are evaluated with validation.full_files = true only"
+    return f"this run will not measure it; expected one of {', '.join(known)}" + nearest(
+        variant.name, known
+    )
