@@ -100,7 +100,7 @@ def tune(
     home.create()
     with device_reserved(home, device, purpose="sepdash tune"):
         measurer = ChildMeasurer(cancel=cancel, environment=child_environment(device))
-        result = search(config, options, measurer=measurer, emit=emit)
+        result = search(config, options, measurer=measurer, emit=emit, sizes=sizes)
     keep_result(folder, key, result=result)
     return Found(result, kept=False)
 

@@ -11,9 +11,10 @@ import json
 import os
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import asdict
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from engine.tuning.machine import (
     cpu_name,
@@ -21,12 +22,16 @@ from engine.tuning.machine import (
     memory_of_machine,
     resident_bytes,
 )
-from engine.tuning.trials import Case, Facts, Job, Measured
+from engine.tuning.race import Race, run_race
+from engine.tuning.trials import Case, Facts, Job, Measured, Part
 
 if TYPE_CHECKING:
     import torch
 
     from engine.tuning.measuring import Subject, Timed
+
+T = TypeVar("T")
+_PACKING = {"micro_batch", "cap_s", "accumulation", "quadratic_s", "joint_tokens", "bin_items"}
 
 
 def main() -> int:
@@ -47,11 +52,13 @@ def main() -> int:
 def read_job(line: str) -> Job:
     """Return the job of a line of JSON."""
     raw = json.loads(line)
-    cases = tuple(Case(**{**case, "shape": tuple(case["shape"])}) for case in raw.pop("cases"))
+    cases = tuple(_read_case(case) for case in raw.pop("cases"))
     return Job(cases=cases, **raw)
 
 
-_FEWEST_ROUNDS = 2
+def _read_case(raw: dict[str, Any]) -> Case:
+    mix = tuple(Part(**{**part, "shape": tuple(part["shape"])}) for part in raw["mix"])
+    return Case(**{**raw, "shape": tuple(raw["shape"]), "mix": mix})
 
 
 class _Trial:
@@ -107,45 +114,42 @@ class _Trial:
         return Timed(self._subject(case), case)
 
     def _time(self, timed: dict[int, Timed]) -> None:
+        """Race the cases whose memory suffices; report every round."""
+        job = self._job
+        race = Race(len(job.cases), reference=job.reference, may_keep=job.may_keep)
+        for index in range(len(job.cases)):
+            if index not in timed or not self._attempt(index, timed[index].warm_up):
+                race.leave(index)
+        run_race(
+            race,
+            measure=lambda index: self._attempt(index, timed[index].run),
+            clock=perf_counter,
+            limit_s=job.timing_s,
+            report=lambda times: _say(self._answers, round=times),
+        )
+
+    def _attempt(self, index: int, work: Callable[[], T]) -> T | None:
+        """Run a part of a case; None, and its answer, when memory ran out."""
         from engine.training.out_of_memory import first_line, is_out_of_memory
-        from engine.tuning.measuring import rounds_of
 
-        rounds, seconds = rounds_of(self._job.timing_s)
-        started, most_s = perf_counter(), 3 * self._job.timing_s * len(timed)
-        for number in range(rounds + 1):
-            for index, one in list(timed.items()):
-                _say(self._answers, started=index)
-                problem = ""
-                try:
-                    if number == 0:
-                        one.warm_up()
-                    else:
-                        one.run(seconds)
-                except Exception as error:
-                    if not is_out_of_memory(error):
-                        raise
-                    problem = first_line(error)
-                if problem:
-                    del timed[index]
-                    one.subject.clear()
-                    _say(
-                        self._answers, case=index, measured=asdict(Measured("oom", message=problem))
-                    )
-            if number:
-                self._tell_times(timed)
-            # Slow cases get fewer rounds, to leave time for other trials.
-            if number >= _FEWEST_ROUNDS and perf_counter() - started > most_s:
-                return
-
-    def _tell_times(self, timed: dict[int, Timed]) -> None:
-        for index, one in timed.items():
-            _say(self._answers, times=index, update_s=one.update_s, optimizer_s=one.optimizer_s)
+        _say(self._answers, started=index)
+        try:
+            return work()
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            problem = first_line(error)
+        self._subject(self._job.cases[index]).clear()
+        _say(self._answers, case=index, measured=asdict(Measured("oom", message=problem)))
+        return None
 
     def _subject(self, case: Case) -> Subject:
         from engine.config.loading import load_config
         from engine.tuning.measuring import Subject
 
-        key = json.dumps(case.values, sort_keys=True)
+        # How items are packed changes no network: cases that differ in nothing else share one.
+        batch = {key: value for key, value in case.values["batch"].items() if key not in _PACKING}
+        key = json.dumps({**case.values, "batch": batch}, sort_keys=True)
         if key not in self._subjects:
             self._subjects[key] = Subject(load_config(case.values), self._device)
         return self._subjects[key]

@@ -7,17 +7,52 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+from engine.config.errors import counted
 from engine.tuning.law import Probe, memory_cap
-from engine.tuning.setups import Options, Row, Setup, TuningError, speed_ratio
+from engine.tuning.race import UNIT, WORTH, Race, Ratio, replay
+from engine.tuning.setups import Options, Row, Setup, TuningError
 from engine.tuning.trials import Answer, Facts, Job, Measured, Measurer
 
 Emit = Callable[[Row], None]
-# Speed-up below which a difference is ignored: a smaller batch this close to the fastest is preferred.
-WORTH = 1.02
-_TIMING_S = 1.5
 _SHORTEST_TRIAL_S = 20.0
+# Shares of the budget: of the race between batch sizes, and of the last comparison with the preset.
+FIRST_SHARE, CONFIRMATION = 0.6, 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Setups that were raced, each with its measurements.
+
+    Attributes:
+        entries: setups and measurements.
+        race: their times.
+        reference: index of the setup that the others were compared with.
+        known: it was measured before, too.
+    """
+
+    entries: tuple[tuple[Setup, Measured], ...]
+    race: Race
+    reference: int
+    known: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the race between batch sizes chose.
+
+    Attributes:
+        best: the setup.
+        measured: its measurements.
+        preset: the unchanged preset; None: it can't run here.
+        preset_measured: its measurements.
+    """
+
+    best: Setup
+    measured: Measured
+    preset: Setup | None
+    preset_measured: Measured
 
 
 class Bench:
@@ -28,13 +63,23 @@ class Bench:
         measurer: measures jobs.
         emit: called with each row as soon as it is measured.
         item_s: seconds of one item, for speeds in seconds of audio.
+        clock: seconds.
     """
 
-    def __init__(self, options: Options, *, measurer: Measurer, emit: Emit, item_s: float) -> None:
+    def __init__(
+        self,
+        options: Options,
+        *,
+        measurer: Measurer,
+        emit: Emit,
+        item_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.options = options
         self._measurer = measurer
         self._emit = emit
-        self._started = time.monotonic()
+        self._clock = clock
+        self._started = clock()
         self.rows: list[Row] = []
         self.notes: list[str] = []
         self.cap_bytes = self.budget_bytes = 0
@@ -74,23 +119,17 @@ class Bench:
         return probes
 
     def take_faster(
-        self, best: Setup, measured: Measured, *, variants: Sequence[Setup]
+        self, best: Setup, measured: Measured, *, variants: Sequence[Setup], limit_s: float
     ) -> tuple[Setup, Measured]:
-        """Time variants against the best so far, and return the fastest; small gains are ignored."""
-        compared = self.compare([best, *variants], reference=best, known=True)
-        times = compared[0][0].update_s(compared[0][1])
-        kept = compared[0] if times else (best, measured)
-        gain = WORTH
-        for setup, its in compared[1:]:
-            ratio = speed_ratio(setup.update_s(its), times)
-            if its.update_s and (ratio > gain or not times):
-                kept, gain = (setup, its), ratio
-            elif its.update_s:
-                reason = "gain below 2%" if ratio <= WORTH else "another variant is faster"
-                self.decide(setup, f"rejected: {ratio:.2f}x, {'slower' if ratio < 1 else reason}")
-        if kept[0] is not best:
-            self.decide(kept[0], f"selected: {gain:.2f}x the previous best")
-        return kept
+        """Time variants against the best so far; return one that is shown to be faster, or the best."""
+        compared = self.compare([best, *variants], reference=0, limit_s=limit_s, known=True)
+        if not compared.race.times[0]:
+            # Both configs together may need more memory than one alone.
+            for setup in variants:
+                self.decide(setup, "rejected: could not be timed beside the best so far")
+            return best, measured
+        chosen, its = self.choose(compared)[0]
+        return (best, measured) if chosen is best else (chosen, its)
 
     @property
     def late(self) -> bool:
@@ -100,12 +139,16 @@ class Bench:
     @property
     def spent_s(self) -> float:
         """Seconds since the search began."""
-        return time.monotonic() - self._started
+        return self._clock() - self._started
 
     @property
     def left_s(self) -> float:
         """Remaining seconds of the budget."""
         return self.options.budget_s - self.spent_s
+
+    def share_s(self, share: float, *, reserve: float = 0.0) -> float:
+        """Return a share of the remaining seconds, less a reserve in parts of the whole budget."""
+        return max(0.0, share * (self.left_s - reserve * self.options.budget_s))
 
     def ask(
         self,
@@ -115,6 +158,8 @@ class Bench:
         survey: bool = False,
         lengths: bool = False,
         least_s: float = _SHORTEST_TRIAL_S,
+        reference: int | None = None,
+        may_keep: bool = True,
     ) -> Answer:
         """Measure setups in one child; with `survey`, also set the memory budget.
 
@@ -126,7 +171,7 @@ class Bench:
         """
         limit = self.cap_bytes or self.options.memory_bytes
         job = Job(
-            tuple(setup.case for setup in setups), self.options.device, timing_s,
+            tuple(setup.case for setup in setups), self.options.device, timing_s, reference, may_keep,
             self.budget_bytes or None, limit, survey, lengths,
         )  # fmt: skip
         answer = self._measurer.measure(job, timeout_s=max(self.left_s, least_s))
@@ -146,46 +191,79 @@ class Bench:
         self.budget_bytes = int(self.cap_bytes * (1 - options.free))
 
     def compare(
-        self, setups: Sequence[Setup], *, reference: Setup, known: bool = False
-    ) -> list[tuple[Setup, Measured]]:
-        """Time setups in turn, add a row for each, and return them with their measurements.
+        self,
+        setups: Sequence[Setup],
+        *,
+        reference: int,
+        limit_s: float,
+        known: bool = False,
+        may_keep: bool = True,
+    ) -> Compared:
+        """Race setups, and add a row for each.
 
         Args:
-            setups: the setups to time.
-            reference: one of them; the others are compared with it round by round.
+            setups: the setups to time, preferred ones first.
+            reference: index of the one that the others are compared with, preferred above all.
+            limit_s: time limit of the race.
             known: the reference has a row already; otherwise it is the unchanged preset.
+            may_keep: the reference can be chosen.
         """
-        timing_s = min(_TIMING_S, 0.05 * self.options.budget_s)
-        answer = self.ask(setups, timing_s=timing_s)
-        compared = list(zip(setups, answer.cases, strict=True))
-        times = next(s.update_s(m) for s, m in compared if s is reference)
-        base = self.ratio_of(reference) if known else 1.0
-        for setup, measured in compared:
-            if not (known and setup is reference):
-                self.add_row(
-                    setup, measured, ratio=base * speed_ratio(setup.update_s(measured), times)
-                )
-        return compared
+        answer = self.ask(setups, timing_s=limit_s, reference=reference, may_keep=may_keep)
+        times = [measured.update_s for measured in answer.cases]
+        race = replay(times, reference=reference, may_keep=may_keep)
+        base = self.ratio_of(setups[reference]) if known else UNIT
+        for index, (setup, measured) in enumerate(zip(setups, answer.cases, strict=True)):
+            if not (known and index == reference):
+                ratio = race.ratio(index, reference)
+                of_preset = base.times(ratio) if base is not None and ratio.rounds else None
+                self.add_row(setup, measured, ratio=of_preset)
+        return Compared(tuple(zip(setups, answer.cases, strict=True)), race, reference, known)
 
-    def smallest(self, compared: Sequence[tuple[Setup, Measured]]) -> tuple[Setup, Measured]:
-        """Return the first of the setups, in order of size, within 2 % of the fastest.
+    def choose(self, compared: Compared) -> tuple[tuple[Setup, Measured], bool]:
+        """Return what a race chooses, and whether it is settled; write down why.
 
         Raises:
             TuningError: when none was timed.
         """
-        timed = [(s, m) for s, m in compared if m.update_s]
-        if not timed:
-            raise TuningError(
-                f"no batch could be timed: {compared[0][1].message or 'time budget used up'}"
+        race, entries = compared.race, compared.entries
+        choice = race.choice()
+        if choice is None:
+            message = entries[0][1].message or "time budget used up"
+            raise TuningError(f"no batch could be timed: {message}")
+        for index, (setup, measured) in enumerate(entries):
+            is_earlier = compared.known and index == compared.reference
+            if measured.update_s and index != choice.index and not is_earlier:
+                self.decide(setup, _reason(race.ratio(index, choice.index)))
+        rounds = counted(race.rounds, "round")
+        if choice.index != compared.reference:
+            what = "shown to be faster" if race.times[compared.reference] else "fastest"
+            verdict = f"selected: {what}"
+            if not choice.settled:
+                verdict += f", undecided between several after {rounds}"
+            self.decide(entries[choice.index][0], verdict)
+        elif not compared.known:
+            verdict = (
+                "nothing is 2% faster" if choice.settled else f"no difference found in {rounds}"
             )
-        # Rounds are interleaved, so that other load on the machine affects all setups alike.
-        last, its = timed[-1]
-        speeds = [speed_ratio(s.update_s(m), last.update_s(its)) for s, m in timed]
-        place = next(i for i, speed in enumerate(speeds) if speed * WORTH >= max(speeds))
-        self.decide(timed[place][0], "selected: smallest within 2% of the fastest")
-        return timed[place]
+            self.decide(entries[choice.index][0], f"kept: {verdict}")
+        return entries[choice.index], choice.settled
 
-    def add_row(self, setup: Setup, measured: Measured, *, ratio: float = 0.0) -> None:
+    def found(self, compared: Compared, *, may_keep: bool = True) -> Found:
+        """Return what the race between batch sizes chose, and the preset if it may be kept.
+
+        Raises:
+            TuningError: when none was timed.
+        """
+        (best, measured), settled = self.choose(compared)
+        preset, its = compared.entries[compared.reference]
+        if not settled:
+            self.notes.append(
+                "not all batch sizes could be told apart in this time; --budget-s measures longer"
+            )
+        runs = may_keep and bool(its.update_s)
+        return Found(best, measured, preset if runs else None, its)
+
+    def add_row(self, setup: Setup, measured: Measured, *, ratio: Ratio | None = None) -> None:
         """Add the measurements of a setup to the table, and report them."""
         words = {
             "measured": "measured", "over": "rejected: exceeds the memory budget",
@@ -200,10 +278,10 @@ class Bench:
         self.rows.append(row)
         self._emit(row)
 
-    def ratio_of(self, setup: Setup) -> float:
-        """Return the speed of a setup relative to the unchanged preset; 0: unknown."""
+    def ratio_of(self, setup: Setup) -> Ratio | None:
+        """Return the speed of a setup relative to the unchanged preset; None: unknown, or it is that."""
         place = self._place(setup)
-        return 0.0 if place is None else self.rows[place].ratio
+        return None if place is None else self.rows[place].ratio
 
     def decide(self, setup: Setup, verdict: str) -> None:
         """Set the verdict of the newest row of a setup."""
@@ -215,6 +293,15 @@ class Bench:
         places = range(len(self.rows) - 1, -1, -1)
         same = (setup.label, setup.count)
         return next((i for i in places if (self.rows[i].label, self.rows[i].count) == same), None)
+
+
+def _reason(ratio: Ratio) -> str:
+    """Return why a setup of this speed relative to the chosen one is not chosen."""
+    if ratio.high < 1:
+        return f"rejected: {ratio.middle:.2f}x, slower"
+    if ratio.high < WORTH:
+        return "rejected: gain below 2%"
+    return "rejected: no gain shown"
 
 
 def slices_of(setup: Setup) -> int:

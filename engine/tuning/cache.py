@@ -14,11 +14,13 @@ from dataclasses import asdict, dataclass
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from engine.config.schema import RunConfig
 from engine.tuning.law import memory_cap
+from engine.tuning.race import Ratio
 from engine.tuning.setups import Options, Row, Tuning
 
 # Packages whose versions affect the results.
@@ -98,10 +100,19 @@ def read_result(folder: Path, key: str) -> Tuning | None:
     """Return a cached result; None when there is none or it can't be read."""
     try:
         raw = json.loads((folder / f"{key}.json").read_text(encoding="utf-8"))
-        rows = tuple(Row(**{**row, "shape": tuple(row["shape"])}) for row in raw["rows"])
-        return Tuning(**{**raw, "rows": rows, "notes": tuple(raw["notes"])})
+        rows = tuple(
+            Row(**{**row, "shape": tuple(row["shape"]), "ratio": _ratio(row["ratio"])})
+            for row in raw["rows"]
+        )
+        return Tuning(
+            **{**raw, "rows": rows, "notes": tuple(raw["notes"]), "ratio": _ratio(raw["ratio"])}
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _ratio(raw: dict[str, Any] | None) -> Ratio | None:
+    return None if raw is None else Ratio(**raw)
 
 
 def keep_result(folder: Path, key: str, *, result: Tuning) -> None:

@@ -59,7 +59,10 @@ class ChildMeasurer:
         answers: dict[int, Measured] = {}
         facts: Facts | None = None
         while len(left := [i for i in range(len(job.cases)) if i not in answers]) or not facts:
-            part = replace(job, cases=tuple(job.cases[i] for i in left))
+            first = job.reference
+            reference = left.index(first) if first is not None and first in left else None
+            cases = tuple(job.cases[i] for i in left)
+            part = replace(job, cases=cases, reference=reference)
             child = _Child(part, self._command, environment=self._environment)
             child.follow(deadline, self._cancel)
             facts = facts or child.facts
@@ -147,12 +150,10 @@ class _Child:
             self._measured[said["case"]] = Measured(
                 **{**measured, "update_s": tuple(measured["update_s"])}
             )
-        elif "times" in said:
-            self._measured[said["times"]] = replace(
-                self._measured[said["times"]],
-                update_s=tuple(said["update_s"]),
-                optimizer_s=sorted(said["optimizer_s"])[len(said["optimizer_s"]) // 2],
-            )
+        elif "round" in said:
+            for index, seconds in said["round"]:
+                before = self._measured[index]
+                self._measured[index] = replace(before, update_s=(*before.update_s, seconds))
         self._done = self._done or "done" in said
         self.problem = said.get("problem", self.problem)
 

@@ -11,8 +11,10 @@ from dataclasses import replace
 from math import ceil, inf
 from typing import Any
 
+import numpy as np
+
 from engine.config.schema import RunConfig
-from engine.tuning.bench import Bench
+from engine.tuning.bench import CONFIRMATION, FIRST_SHARE, Bench, Found
 from engine.tuning.law import MemoryLaw, fit_law, quadratic_length
 from engine.tuning.setups import Setup, TuningError, write_value
 from engine.tuning.trials import Measured
@@ -31,9 +33,10 @@ _LABEL = "unchanged preset"
 class LengthSearch:
     """Finds the padded seconds (or the items of each bucket) that fit in memory and are fast."""
 
-    def __init__(self, bench: Bench, config: RunConfig) -> None:
+    def __init__(self, bench: Bench, config: RunConfig, sizes: np.ndarray | None = None) -> None:
         self._bench = bench
         self._config = config
+        self._sizes = sizes
         self._lengths: tuple[float, ...] = ()
         self._tokens: tuple[float, ...] = ()
         self.law_error: float | None = None
@@ -41,24 +44,30 @@ class LengthSearch:
         self._goal_items = 1.0
         self._middle: tuple[float, ...] = ()
 
-    def run(self) -> tuple[Setup, Measured]:
-        """Fit the law, time three batch sizes and the preset, then try more slices.
+    def run(self) -> Found:
+        """Fit the law, race three batch sizes and the preset, then try more slices.
 
         Raises:
             TuningError: when not even one item of maximum length fits.
             ValueError: when the data can't be read, or the options don't apply to it.
         """
-        preset = self._look()
-        self._law = fit_law(self._bench.measure_probes(self._probes(preset)))
-        tried = self._tried(preset)
-        compared = self._bench.compare([*tried, preset], reference=preset)
-        if self._is_safe(preset):
-            # The preset comes first: an unchanged preset is preferred to a change that is only as fast.
-            best, measured = self._bench.smallest([compared[-1], *compared[:-1]])
-        else:
-            best, measured = self._bench.smallest(compared[:-1])
-        if self._law.joint > 0 and "batch.split" not in self._bench.options.keep:
-            best, measured = self._try_slices(best, measured)
+        bench, preset = self._bench, self._look()
+        self._law = fit_law(bench.measure_probes(self._probes(preset)))
+        may_keep = self._is_safe(preset)
+        compared = bench.compare(
+            [preset, *self._tried(preset)],
+            reference=0,
+            limit_s=bench.share_s(FIRST_SHARE),
+            may_keep=may_keep,
+        )
+        found = bench.found(compared, may_keep=may_keep)
+        if self._law.joint > 0 and "batch.split" not in bench.options.keep:
+            best, measured = self._try_slices(found.best, found.measured)
+            found = replace(found, best=best, measured=measured)
+        return found
+
+    def extend(self, best: Setup, measured: Measured) -> tuple[Setup, Measured]:
+        """Return both as they are: every batch is as full as its memory allows."""
         return best, measured
 
     def _tried(self, preset: Setup) -> list[Setup]:
@@ -82,7 +91,7 @@ class LengthSearch:
             for both in map(_both, self._grid())
         )
 
-    def finish(self, best: Setup, measured: Measured) -> tuple[Setup, Measured]:
+    def check(self, best: Setup, measured: Measured) -> tuple[Setup, Measured]:
         """Measure the selected setup at the longest, the highest-memory and the shortest edge.
 
         A setup that exceeds the budget is reduced in proportion, at most twice.
@@ -178,11 +187,11 @@ class LengthSearch:
         """Return B = 1 and 2 at each length, and one probe with half the tokens."""
         shapes = [self._shape(length) for length in self._lengths]
         probes = [
-            preset.changed("", {}, count=count).at(shape) for shape in shapes for count in (1, 2)
+            replace(preset, label="", count=count).at(shape) for shape in shapes for count in (1, 2)
         ]
         if len(shapes[-1]) > 1 and shapes[-1][1] >= 2:
             fewer = (shapes[-1][0], float(int(shapes[-1][1] / 2)))
-            probes.append(preset.changed("", {}, count=2).at(fewer))
+            probes.append(replace(preset, label="", count=2).at(fewer))
         return probes
 
     def _shape(self, length_s: float) -> tuple[float, ...]:
@@ -270,17 +279,22 @@ class LengthSearch:
 
     def _edges(self, best: Setup) -> list[tuple[Setup, float]]:
         """Return the selected setup at three edges, with the predicted peaks."""
-        slices, batch, law = _slices(best), best.values["batch"], self._law
+        slices, batch, law, grid = _slices(best), best.values["batch"], self._law, self._grid()
 
-        def at(name: str, shape: tuple[float, ...]) -> tuple[Setup, float]:
+        def peak(shape: tuple[float, ...]) -> float:
             length, tokens = _both(shape)
-            count = count_at(batch, length, tokens)
-            setup = best.changed(f"check: {name} items", {}, count=count).at(shape)
-            return setup, law.peak(count, length, tokens=tokens, slices=slices)
+            return law.peak(count_at(batch, length, tokens), length, tokens=tokens, slices=slices)
 
-        grid = self._grid()
-        fullest = max((at("highest-memory", shape) for shape in grid), key=lambda edge: edge[1])
-        return [at("longest", grid[-1]), fullest, at("shortest", grid[0])]
+        edges = {"longest": grid[-1], "highest-memory": max(grid, key=peak), "shortest": grid[0]}
+        return [
+            (
+                replace(
+                    best, label=f"check: {name} items", count=count_at(batch, *_both(shape))
+                ).at(shape),
+                peak(shape),
+            )
+            for name, shape in edges.items()
+        ]
 
     def _try_slices(self, best: Setup, measured: Measured) -> tuple[Setup, Measured]:
         """Try more slices of the joint network, each with the maximum number of items that then fit."""
@@ -289,7 +303,8 @@ class LengthSearch:
             for slices in _SLICES
             if slices > _slices(best)
         ]
-        return self._bench.take_faster(best, measured, variants=variants)
+        limit_s = self._bench.share_s(0.4, reserve=CONFIRMATION)
+        return self._bench.take_faster(best, measured, variants=variants, limit_s=limit_s)
 
 
 def cost(

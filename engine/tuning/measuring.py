@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
+from statistics import median
 from time import perf_counter
 from typing import Any
 
@@ -43,11 +44,15 @@ from engine.tuning.machine import (
     peak_resident_bytes,
     reset_peak,
 )
-from engine.tuning.trials import Case
+from engine.tuning.trials import Case, Part
 
 _MARK = "sepdash optimizer phase"
 _WARM_UP = 2
-_ROUNDS = 5
+# Short rounds keep neighbours close in time, and a race may have hundreds.
+_ROUND_S = 0.1
+_LONG_S = 0.25
+# More micro-batches add no information: the rest of an update repeats the second one.
+_MOST_MEASURED = 2
 # The quadratic law needs three distinct lengths. A median within this fraction of either end hardly
 # constrains the curvature, and dividing by a short distance amplifies noise of the peaks. The midpoint
 # of the range is probed instead.
@@ -113,12 +118,12 @@ class Subject:
         )
         self._made = 0
 
-    def batches(self, case: Case) -> list[Batch]:
-        """Return the synthetic batches of one update, in pinned memory for a GPU."""
-        batch = self._recipe.worst_batch(case.count, case.shape)
+    def batches(self, count: int, shape: tuple[float, ...]) -> list[Batch]:
+        """Return a synthetic micro-batch, in pinned memory for a GPU; a list, to be repeated."""
+        batch = self._recipe.worst_batch(count, shape)
         if self.device.type == "cuda":
             batch = Batch({name: tensor.pin_memory() for name, tensor in batch.tensors.items()})
-        return [batch] * case.micro_batches
+        return [batch]
 
     def update(self, batches: Sequence[Batch], watcher: Watcher | None = None) -> None:
         """Run one update with learning rate 0.
@@ -181,7 +186,7 @@ def measure_peaks(
         others_bytes: memory of other subjects; subtracted.
         own_bytes: memory of the process before it built anything.
     """
-    batches = subject.batches(case)
+    batches = subject.batches(case.count, case.shape) * min(case.micro_batches, _MOST_MEASURED)
     with subject.settings():
         if subject.device.type == "cuda":
             peaks = _cuda_peaks(subject, batches)
@@ -281,41 +286,70 @@ class _Clock(Watcher):
 
 
 class Timed:
-    """A timed case: seconds per update in each round, and of its optimizer phase."""
+    """A timed case: an update is extrapolated from one or two micro-batches of each of its parts."""
 
     def __init__(self, subject: Subject, case: Case) -> None:
         self.subject = subject
-        self._batches = subject.batches(case)
-        self.update_s: list[float] = []
-        self.optimizer_s: list[float] = []
+        self._parts = [
+            _TimedPart(subject, part, is_only=len(case.parts) == 1) for part in case.parts
+        ]
 
-    def warm_up(self) -> None:
+    def warm_up(self) -> bool:
         """Run untimed updates, in which kernels are selected and compiled."""
         with self.subject.settings():
-            for _ in range(_WARM_UP):
-                self.subject.update(self._batches)
-            _synchronise(self.subject.device)
+            for part in self._parts:
+                for _ in range(_WARM_UP):
+                    part.time_once()
+        return True
 
-    def run(self, seconds: float) -> None:
-        """Time one round of about `seconds`, at least one update."""
-        device = self.subject.device
+    def run(self) -> float:
+        """Time one round; return the seconds of a whole update."""
         with self.subject.settings():
-            clock = _Clock(device)
-            self.subject.update(self._batches, clock)
-            _synchronise(device)
-            started = perf_counter()
-            self.optimizer_s.append(started - clock.at)
-            updates = 0
-            while not updates or perf_counter() - started < seconds:
-                self.subject.update(self._batches)
-                _synchronise(device)
-                updates += 1
-            self.update_s.append((perf_counter() - started) / updates)
+            rounds = [part.run(_ROUND_S / len(self._parts)) for part in self._parts]
+        # The optimizer runs once an update, whatever its parts.
+        optimizer_s = median(optimizer for _, optimizer in rounds)
+        passes_s = sum(
+            part.times * max(update - optimizer, 0.0)
+            for part, (update, optimizer) in zip(self._parts, rounds, strict=True)
+        )
+        return passes_s + optimizer_s
 
 
-def rounds_of(timing_s: float) -> tuple[int, float]:
-    """Return the number of timing rounds of a case, and the seconds of each."""
-    return _ROUNDS, timing_s / _ROUNDS
+class _TimedPart:
+    def __init__(self, subject: Subject, part: Part, *, is_only: bool) -> None:
+        self._subject = subject
+        measured = min(_MOST_MEASURED, max(1, round(part.micro_batches))) if is_only else 1
+        self.times = part.micro_batches / measured
+        self._batches = subject.batches(part.count, part.shape) * measured
+        self._is_slow = False
+
+    def time_once(self) -> tuple[float, float]:
+        """Run an update; return its seconds, and those after its last backward pass."""
+        device = self._subject.device
+        clock = _Clock(device)
+        _synchronise(device)
+        started = perf_counter()
+        self._subject.update(self._batches, clock)
+        _synchronise(device)
+        ended = perf_counter()
+        return ended - started, ended - clock.at
+
+    def run(self, seconds: float) -> tuple[float, float]:
+        """Return the means over about `seconds`, at least one update.
+
+        Another case ran before: the first update, which also shows the optimizer's share, is not counted
+        unless it is so long that what the other left behind does not matter (never so on a GPU, whose
+        memory may have to be divided anew, and which waits for the clock).
+        """
+        update_s, optimizer_s = self.time_once()
+        if self._subject.device.type == "cpu" and update_s >= _LONG_S:
+            return update_s, optimizer_s
+        updates, started = 0, perf_counter()
+        while not updates or perf_counter() - started < seconds:
+            self._subject.update(self._batches)
+            _synchronise(self._subject.device)
+            updates += 1
+        return (perf_counter() - started) / updates, optimizer_s
 
 
 def _synchronise(device: torch.device) -> None:

@@ -1,18 +1,26 @@
 """The search for the fastest settings of a config within a memory budget.
 
-Batch sizes first: the memory law predicts how many items fit, timing shows which size is fastest.
-Then one switch at a time, each against the best so far, interleaved in one process. Only measured
-settings are selected. Free of torch. Letters as in `setups`.
+Batch sizes first: the memory law predicts how many items fit, a race (`race`) shows which size is
+fastest. Then one switch at a time, each against the best so far, interleaved in one process. In the end
+the preset and what was selected are timed once more, since the best of several looks better than it is;
+the preset is changed only if that shows a gain. Only measured settings are selected. Free of torch.
+Letters as in `setups`.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from engine.config.schema import RunConfig
-from engine.tuning.bench import Bench, Emit
+from engine.tuning.bench import CONFIRMATION, FIRST_SHARE, Bench, Emit, Found
 from engine.tuning.law import MemoryLaw, Probe, fit_law
 from engine.tuning.lengths import LengthSearch
+from engine.tuning.race import Ratio
 from engine.tuning.setups import Options, Setup, Tuning, TuningError
 from engine.tuning.switches import switches
 from engine.tuning.trials import Measured, Measurer
@@ -20,9 +28,18 @@ from engine.tuning.trials import Measured, Measurer
 _MOST_SIZES = 5
 _MOST_ITEMS = 4_096
 _MIB = 2**20
+_AGAIN = "selected settings, timed once more"
 
 
-def search(config: RunConfig, options: Options, *, measurer: Measurer, emit: Emit) -> Tuning:
+def search(
+    config: RunConfig,
+    options: Options,
+    *,
+    measurer: Measurer,
+    emit: Emit,
+    sizes: np.ndarray | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Tuning:
     """Search, and return the result.
 
     Args:
@@ -30,6 +47,8 @@ def search(config: RunConfig, options: Options, *, measurer: Measurer, emit: Emi
         options: the user's options.
         measurer: measures jobs.
         emit: called with each row as soon as it is measured.
+        sizes: (N, D) sizes of the training items, where they differ.
+        clock: seconds.
 
     Raises:
         TuningError: when not even one item fits, or the measurement failed.
@@ -37,28 +56,75 @@ def search(config: RunConfig, options: Options, *, measurer: Measurer, emit: Emi
     """
     of_one_size = has_one_size(config)
     item_s = config.segment_s if of_one_size else 0.0
-    bench = Bench(options, measurer=measurer, emit=emit, item_s=item_s)
+    bench = Bench(options, measurer=measurer, emit=emit, item_s=item_s, clock=clock)
     sizes_: SizeSearch | LengthSearch = (
-        SizeSearch(bench, config) if of_one_size else LengthSearch(bench, config)
+        SizeSearch(bench, config) if of_one_size else LengthSearch(bench, config, sizes)
     )
-    best, measured = sizes_.run()
-    for key, value in switches(config, bench.facts, options=options):
-        if bench.late:
-            bench.notes.append(f"{key} was not tried (time budget used up); raise --budget-s")
-            continue
-        try:
-            variant = best.changed(f"{key} = {value}".lower(), {key: value})
-        except ValueError:
-            continue
-        best, measured = bench.take_faster(best, measured, variants=[variant])
-    best, measured = sizes_.finish(best, measured)
-    ratio = bench.ratio_of(best)
+    found = sizes_.run()
+    best, measured = _switched(bench, config, found.best, measured=found.measured)
+    best, measured = sizes_.extend(best, measured)
+    best, measured, ratio = _confirmed(bench, found, best, measured=measured)
+    best, measured = sizes_.check(best, measured)
     speed = best.items_per_s(measured)
     return Tuning(
         bench.facts.device_name, bench.cap_bytes, budget_bytes=bench.budget_bytes, goal_items=best.goal,
         micro_batches=best.micro_batches, rows=tuple(bench.rows), settings=dict(best.changes), peak_bytes=measured.peak_bytes, items_per_s=speed,
         audio_s_per_s=speed * bench.item_s, ratio=ratio, law_error=sizes_.law_error, seconds=bench.spent_s, notes=tuple(bench.notes),
     )  # fmt: skip
+
+
+def _switched(
+    bench: Bench, config: RunConfig, best: Setup, *, measured: Measured
+) -> tuple[Setup, Measured]:
+    """Try one switch after another, each against the best so far."""
+    left = list(switches(config, bench.facts, options=bench.options))
+    while left:
+        key, value = left.pop(0)
+        limit_s = bench.share_s(1 / (len(left) + 1), reserve=CONFIRMATION)
+        if bench.late or not limit_s:
+            bench.notes.append(f"{key} was not tried (time budget used up); raise --budget-s")
+            continue
+        try:
+            variant = best.changed(f"{key} = {value}".lower(), {key: value})
+        except ValueError:
+            continue
+        best, measured = bench.take_faster(best, measured, variants=[variant], limit_s=limit_s)
+    return best, measured
+
+
+def _confirmed(
+    bench: Bench, found: Found, best: Setup, *, measured: Measured
+) -> tuple[Setup, Measured, Ratio | None]:
+    """Time the preset and what was selected once more; return what it shows, and the ratio.
+
+    The preset stays where no gain is shown. Without time left, the ratio of before is returned.
+    """
+    if best is found.preset or found.preset is None:
+        return best, measured, None
+    preset, before = found.preset, bench.ratio_of(best)
+    if bench.late:
+        bench.notes.append(
+            "the selected settings were not timed once more (time budget used up); raise --budget-s"
+        )
+        return best, measured, before
+    again = replace(best, label=_AGAIN)
+    compared = bench.compare(
+        [preset, again], reference=0, limit_s=bench.share_s(1.0), known=True, may_keep=True
+    )
+    race = compared.race
+    if not race.times[0] or not race.times[1]:
+        bench.notes.append("the selected settings could not be timed beside the preset once more")
+        return best, measured, before
+    ratio = race.ratio(1, 0)
+    if ratio.low > 1:
+        bench.decide(again, "confirmed")
+        return best, replace(compared.entries[1][1], peak_bytes=measured.peak_bytes), ratio
+    bench.decide(again, "rejected: no gain over the preset shown")
+    bench.notes.append(
+        f"no difference found: timed once more, the selected settings ran at {ratio.middle:.2f}x the "
+        f"speed of the preset ({ratio.low:.2f} to {ratio.high:.2f}); the preset stays as it is"
+    )
+    return preset, found.preset_measured, None
 
 
 def has_one_size(config: RunConfig) -> bool:
@@ -75,8 +141,8 @@ class SizeSearch:
         self.law_error: float | None = None
         self._limited = False
 
-    def run(self) -> tuple[Setup, Measured]:
-        """Time several batch sizes and the preset's; return the smallest close to the fastest.
+    def run(self) -> Found:
+        """Time several batch sizes and the preset's; choose one.
 
         Raises:
             TuningError: when nothing fits or nothing could be timed.
@@ -84,27 +150,27 @@ class SizeSearch:
         """
         bench, preset = self._bench, self._preset()
         law = fit_law(
-            bench.measure_probes([preset.changed("", {}, count=b) for b in _probes(preset)])
+            bench.measure_probes([replace(preset, label="", count=b) for b in _probes(preset)])
         )
         most = self._most_items(law, preset)
         self._limited = most < min(preset.goal, _MOST_ITEMS)
         counts = sizes(int(preset.goal), most)
         tried = [self._sized(preset, count) for count in counts if count != preset.count]
+        setups = sorted([*tried, preset], key=lambda setup: setup.count)
         compared = bench.compare(
-            sorted([*tried, preset], key=lambda setup: setup.count), reference=preset
+            setups, reference=setups.index(preset), limit_s=bench.share_s(FIRST_SHARE)
         )
-        best = bench.smallest(compared)
-        largest, its = [(s, m) for s, m in compared if m.peak_bytes][-1]
+        largest, its = [(s, m) for s, m in compared.entries if m.peak_bytes][-1]
         self.law_error = law.peak(largest.count, bench.item_s) / its.peak_bytes - 1
-        return best
+        return bench.found(compared)
 
-    def finish(self, best: Setup, measured: Measured) -> tuple[Setup, Measured]:
+    def extend(self, best: Setup, measured: Measured) -> tuple[Setup, Measured]:
         """Try larger batches where memory limited them and the switches have freed some."""
         bench = self._bench
         if not self._limited or bench.late or measured.peak_bytes > 0.9 * bench.budget_bytes:
             return best, measured
         counts = _probes(best)
-        answer = bench.ask([best.changed("", {}, count=b) for b in counts], timing_s=0.0)
+        answer = bench.ask([replace(best, label="", count=b) for b in counts], timing_s=0.0)
         peaks = [one.peak_bytes for one in answer.cases]
         if not all(peaks):
             return best, measured
@@ -114,7 +180,14 @@ class SizeSearch:
         timed = {row.count for row in bench.rows}
         more = [b for b in sizes(int(best.goal), self._most_items(law, best)) if b > best.count]
         larger = [self._sized(best, count) for count in more if count not in timed]
-        return bench.take_faster(best, measured, variants=larger) if larger else (best, measured)
+        if not larger:
+            return best, measured
+        limit_s = bench.share_s(1.0, reserve=CONFIRMATION)
+        return bench.take_faster(best, measured, variants=larger, limit_s=limit_s)
+
+    def check(self, best: Setup, measured: Measured) -> tuple[Setup, Measured]:
+        """Return both as they are: what was timed was as large as any batch."""
+        return best, measured
 
     def _preset(self) -> Setup:
         """Return the preset, changed only in the requested items per update."""

@@ -12,10 +12,8 @@ from statistics import median
 from typing import Any
 
 from engine.config.overrides import config_with
-from engine.tuning.trials import Case, Measured
-
-# More micro-batches add no information: the rest of an update repeats the second one.
-_MOST_MEASURED = 2
+from engine.tuning.race import Ratio
+from engine.tuning.trials import Case, Measured, Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +36,7 @@ class Options:
     seconds: float | None = None
     tokens: float | None = None
     free: float = 0.08
-    budget_s: float = 120.0
+    budget_s: float = 300.0
     memory_bytes: int | None = None
     compile: bool | None = None
     keep: tuple[str, ...] = ()
@@ -56,6 +54,7 @@ class Setup:
         goal: G, items of an update on one device.
         shape: padded size of each item; empty where all have the same size.
         changes: its settings that differ from the preset, by dotted key.
+        mix: what its updates are made of where items differ in length; empty: of `count` items of `shape`.
     """
 
     label: str
@@ -64,6 +63,7 @@ class Setup:
     goal: float
     shape: tuple[float, ...] = ()
     changes: Mapping[str, Any] = field(default_factory=dict)
+    mix: tuple[Part, ...] = ()
 
     @property
     def micro_batches(self) -> int:
@@ -77,23 +77,17 @@ class Setup:
             self.values,
             self.count,
             shape=self.shape,
-            micro_batches=min(self.micro_batches, _MOST_MEASURED),
+            micro_batches=self.micro_batches,
+            mix=self.mix,
         )
-
-    def update_s(self, measured: Measured) -> tuple[float, ...]:
-        """Return the seconds of a whole update in each round of timing."""
-        n, m = self.micro_batches, self.case.micro_batches
-        optimizer = measured.optimizer_s
-        return tuple(max(s - optimizer, 0.0) * n / m + optimizer for s in measured.update_s)
 
     def items_per_s(self, measured: Measured) -> float:
         """Return items per second, from the median time of an update; 0 where it was not timed."""
-        times = self.update_s(measured)
-        return self.goal / median(times) if times else 0.0
+        return self.goal / median(measured.update_s) if measured.update_s else 0.0
 
     def at(self, shape: tuple[float, ...]) -> Setup:
-        """Return the setup with items of another size."""
-        return replace(self, shape=shape)
+        """Return the setup with items of another size, to measure memory."""
+        return replace(self, shape=shape, mix=())
 
     def changed(self, label: str, changes: Mapping[str, Any], *, count: int | None = None) -> Setup:
         """Return the setup with some settings changed.
@@ -120,7 +114,7 @@ class Row:
         peak_bytes: peak memory; 0: unknown.
         items_per_s: items per second; 0: not timed.
         audio_s_per_s: seconds of audio per second.
-        ratio: speed relative to the unchanged preset; 0: unknown.
+        ratio: speed relative to the unchanged preset; None: unknown.
         verdict: the decision and its reason.
     """
 
@@ -131,7 +125,7 @@ class Row:
     peak_bytes: int
     items_per_s: float
     audio_s_per_s: float
-    ratio: float
+    ratio: Ratio | None
     verdict: str
 
 
@@ -150,7 +144,7 @@ class Tuning:
         peak_bytes: peak memory of the selected setup.
         items_per_s: its speed.
         audio_s_per_s: its speed in seconds of audio per second.
-        ratio: its speed relative to the unchanged preset; 0: the preset could not run.
+        ratio: its speed relative to the unchanged preset; None: the preset can't run, or is unchanged.
         law_error: predicted over measured peak, minus 1, of the largest checked batch; None where it ran
             in another number format than the probes.
         seconds: duration of the search.
@@ -167,7 +161,7 @@ class Tuning:
     peak_bytes: int
     items_per_s: float
     audio_s_per_s: float
-    ratio: float
+    ratio: Ratio | None
     law_error: float | None
     seconds: float
     notes: tuple[str, ...] = ()
@@ -186,9 +180,3 @@ def write_value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(write_value(item) for item in value)}]"
     return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
-
-
-def speed_ratio(one: tuple[float, ...], other: tuple[float, ...]) -> float:
-    """Return the speed of `one` over `other`: the median over interleaved rounds; 0: unknown."""
-    pairs = list(zip(one, other, strict=False))
-    return median(b / a for a, b in pairs) if pairs else 0.0

@@ -13,20 +13,42 @@ Outcome = Literal["measured", "over", "oom", "failed", "timeout"]
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """Micro-batches of one size in an update.
+
+    Attributes:
+        count: B, items of a micro-batch.
+        shape: padded size of every item, as in `MicroBatch`; empty where all have the same size.
+        micro_batches: how many an update has of them, on average.
+    """
+
+    count: int
+    shape: tuple[float, ...] = ()
+    micro_batches: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """One measurement: a config with micro-batches of `count` items of `shape`.
 
     Attributes:
         values: the config, as in a preset.
-        count: B, items of a micro-batch.
-        shape: padded size of every item, as in `MicroBatch`; empty where all have the same size.
-        micro_batches: number of micro-batches per update.
+        count: B, items of the micro-batches whose memory is measured.
+        shape: padded size of every item, as in `Part`.
+        micro_batches: number of micro-batches per update; two show the peak of any more.
+        mix: what an update is made of, for its time; empty: of `micro_batches` of the above.
     """
 
     values: Mapping[str, Any]
     count: int
     shape: tuple[float, ...] = ()
     micro_batches: int = 1
+    mix: tuple[Part, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """What an update is made of."""
+        return self.mix or (Part(self.count, self.shape, self.micro_batches),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +58,9 @@ class Job:
     Attributes:
         cases: each alone for its memory, then all in turn, round by round, for their time.
         device: auto, cpu, cuda or cuda:N.
-        timing_s: total timing of each case; 0: memory only.
+        timing_s: time limit of the race of all cases; 0: memory only.
+        reference: index of the case that the others are compared with; None: there is none.
+        may_keep: the reference can be chosen; otherwise it is only timed.
         budget_bytes: a case that needs more is not timed.
         limit_bytes: allocation limit of the child on a CPU.
         survey: also report facts about the network.
@@ -46,6 +70,8 @@ class Job:
     cases: tuple[Case, ...]
     device: str
     timing_s: float = 0.0
+    reference: int | None = None
+    may_keep: bool = True
     budget_bytes: int | None = None
     limit_bytes: int | None = None
     survey: bool = False
@@ -59,15 +85,13 @@ class Measured:
     Attributes:
         outcome: measured; over the budget (not timed); out of memory; failed; or timed out.
         peak_bytes: peak over forward, backward and optimizer, including weights and all state.
-        update_s: seconds of an update in each round of timing.
-        optimizer_s: the part of it after the last backward pass.
+        update_s: seconds of a whole update in each round of timing.
         message: the error.
     """
 
     outcome: Outcome
     peak_bytes: int = 0
     update_s: tuple[float, ...] = ()
-    optimizer_s: float = 0.0
     message: str = ""
 
 

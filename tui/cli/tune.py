@@ -48,8 +48,9 @@ _GIB = 2**30
     help="Memory limit in GiB [default: available memory minus a safety reserve].",
 )  # fmt: skip
 @click.option(
-    "--budget-s", type=click.FloatRange(5, 86_400), default=120.0, show_default=True,
-    help="Time limit of the search in seconds; the current trial and the final check may exceed it.",
+    "--budget-s", type=click.FloatRange(5, 86_400), default=300.0, show_default=True,
+    help="Time limit of the search in seconds; it ends earlier once everything is decided. The current "
+    "trial and the final check may exceed it.",
 )  # fmt: skip
 @click.option(
     "--compile/--no-compile", default=None, help="Also try torch.compile [default: on GPUs only]."

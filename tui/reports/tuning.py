@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from engine.tuning.setups import write_value
 
 if TYPE_CHECKING:
+    from engine.tuning.race import Ratio
     from engine.tuning.setups import Row, Tuning
 
 HEADERS = ("TRIAL", "B x N", "MEMORY", "ITEMS/S", "AUDIO/S", "RATIO", "VERDICT")
@@ -33,7 +34,7 @@ def cells(row: Row) -> list[str]:
         memory(row.peak_bytes) if row.peak_bytes else "-",
         f"{row.items_per_s:.4g}" if row.items_per_s else "-",
         f"{row.audio_s_per_s:.4g}" if row.audio_s_per_s else "-",
-        f"{row.ratio:.2f}" if row.ratio else "-",
+        interval(row.ratio) if row.ratio else "-",
         row.verdict,
     ]
 
@@ -43,6 +44,13 @@ def memory(num_bytes: int) -> str:
     return f"{num_bytes / _MIB:.0f} MiB" if num_bytes < 10 * _GIB else f"{num_bytes / _GIB:.1f} GiB"
 
 
+def interval(ratio: Ratio) -> str:
+    """Return a ratio with its interval, as far as that is known: "1.18 [1.15, 1.21]"."""
+    if ratio.low == ratio.high or not ratio.low:
+        return f"{ratio.middle:.2f}"
+    return f"{ratio.middle:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]"
+
+
 def set_lines(result: Tuning) -> list[str]:
     """Return the chosen settings in the format of `--set`."""
     return [f"{key}={write_value(value)}" for key, value in result.settings.items()]
@@ -50,7 +58,7 @@ def set_lines(result: Tuning) -> list[str]:
 
 def summary(result: Tuning) -> list[str]:
     """Return the result and the measurements behind it, line by line."""
-    ratio = f", {result.ratio:.2f} x the speed of the preset" if result.ratio else ""
+    ratio = f", {interval(result.ratio)} x the speed of the preset" if result.ratio else ""
     law = "memory of the largest batches was measured"
     if result.law_error is not None:
         law = f"memory prediction error at the largest batch: {result.law_error:+.1%}"

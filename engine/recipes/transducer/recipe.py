@@ -146,9 +146,10 @@ class TransducerRecipe:
 
     def worst_batch(self, count: int, shape: tuple[float, ...] = ()) -> Batch:
         """Return `count` utterances of noise of `shape` (seconds, tokens), or of both maxima."""
-        sizes = self.sizes("train")
-        seconds = shape[0] if shape else float(sizes[:, 0].max())
-        num_tokens = ceil(shape[1]) if len(shape) > 1 else int(sizes[:, 1].max())
+        if len(shape) < 2:
+            longest_s, most_tokens = self.sizes("train").max(axis=0).tolist()
+            shape = (*shape, most_tokens) if shape else (longest_s, most_tokens)
+        seconds, num_tokens = shape[0], ceil(shape[1])
         generator = torch.Generator().manual_seed(0)
         frames = self._log_mel.frames_in(seconds)
         noise_BLF = torch.randn(count, frames, self._data.num_mels, generator=generator)

@@ -2,16 +2,46 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import exp
+from random import Random
 from typing import Any
 
 import pytest
 
+from engine.tuning.race import Race, run_race
 from engine.tuning.setups import Options
 from engine.tuning.trials import Answer, Case, Facts, Job, Measured
 
 MIB = 2**20
 GIB = 2**30
+
+
+@dataclass
+class Noise:
+    """Disturbs times by independent noise, drift that neighbours share, and occasional spikes.
+
+    Attributes:
+        seed: of its random numbers.
+        spread: standard deviation of the logarithm of each time.
+        drift: the same of the step of a slow random walk, from one timing to the next.
+        spikes: probability that a timing takes 1.5 to 3 times as long.
+    """
+
+    seed: int
+    spread: float = 0.1
+    drift: float = 0.01
+    spikes: float = 0.03
+
+    def __post_init__(self) -> None:
+        self._random = Random(self.seed)
+        self._level = 0.0
+
+    def factor(self) -> float:
+        """Return by what the next timing is multiplied."""
+        self._level = 0.98 * self._level + self._random.gauss(0, self.drift)
+        spike = self._random.uniform(1.5, 3) if self._random.random() < self.spikes else 1.0
+        return spike * exp(self._level + self._random.gauss(0, self.spread))
 
 
 @dataclass
@@ -38,6 +68,8 @@ class Device:
     dies_at: tuple[str, Any] | None = None
     late: bool = False
     jobs: list[Job] = field(default_factory=list)
+    noise: Noise | None = None
+    now: float = 0.0
 
     def measure(self, job: Job, *, timeout_s: float) -> Answer:
         """Answer every case."""
@@ -50,7 +82,47 @@ class Device:
             own_bytes=0,
             **self.facts,
         )
-        return Answer(tuple(self._answer(case, job) for case in job.cases), facts)
+        answers = [self._answer(case, job) for case in job.cases]
+        if job.timing_s:
+            answers = self._raced(job, answers)
+        return Answer(tuple(answers), facts)
+
+    def clock(self) -> float:
+        """Return the seconds that measuring has taken so far."""
+        return self.now
+
+    def _raced(self, job: Job, answers: list[Measured]) -> list[Measured]:
+        """Time the cases that fit, as a child does, on the clock of this device."""
+        race = Race(len(job.cases), reference=job.reference, may_keep=job.may_keep)
+        for index, answer in enumerate(answers):
+            if answer.outcome != "measured":
+                race.leave(index)
+
+        def measure(index: int) -> float:
+            case = job.cases[index]
+            factor = self.noise.factor() if self.noise else 1.0
+            passes = min(case.micro_batches, 2)
+            once = self.seconds(case, passes)
+            # As on a CPU: short updates are repeated for 0.1 s, after one that is not counted.
+            self.now += once if once >= 0.25 else once + max(0.1, once)
+            return factor * self.update_s(case)
+
+        run_race(
+            race, measure=measure, clock=self.clock, limit_s=job.timing_s, report=lambda times: None
+        )
+        return [replace(one, update_s=tuple(race.times[i])) for i, one in enumerate(answers)]
+
+    def update_s(self, case: Case) -> float:
+        """Return the seconds of a whole update."""
+        return (
+            self.step_s
+            + sum(
+                self.seconds(replace(case, count=part.count, shape=part.shape), 1)
+                * part.micro_batches
+                for part in case.parts
+            )
+            - self.step_s * sum(part.micro_batches for part in case.parts)
+        )
 
     def peak(self, case: Case) -> float:
         """Return the bytes of a case."""
@@ -76,8 +148,7 @@ class Device:
             return Measured("oom", message="out of memory")
         if job.budget_bytes is not None and peak > job.budget_bytes:
             return Measured("over", peak)
-        times = (self.seconds(case, case.micro_batches),) * 5 if job.timing_s else ()
-        return Measured("measured", peak, times, self.step_s)
+        return Measured("measured", peak)
 
     def _product(self, case: Case, factors: dict[tuple[str, Any], float]) -> float:
         found = 1.0

@@ -121,7 +121,7 @@ def test_running_out_of_memory_is_one_answer_of_a_real_child(make_config) -> Non
     assert outcomes == ["measured", "oom", "measured", "measured"]
     one, _, two, four = answer.cases
     assert one.peak_bytes < two.peak_bytes < four.peak_bytes
-    assert all(len(found.update_s) >= 2 and min(found.update_s) > 0 for found in (one, two, four))
+    assert all(len(found.update_s) >= 1 and min(found.update_s) > 0 for found in (one, two, four))
     assert answer.facts is not None
     assert not answer.facts.has_2d
 

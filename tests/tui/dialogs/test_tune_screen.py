@@ -9,6 +9,7 @@ from textual.app import App
 from textual.widgets import Static
 
 from engine.tuning.children import Cancelled
+from engine.tuning.race import Ratio
 from engine.tuning.setups import Row, Tuning
 from jobs.home import Home
 from jobs.tuning import Found
@@ -18,15 +19,15 @@ from tui.dialogs.tune import TuneScreen
 
 GIB = 2**30
 ROWS = (
-    Row("batch.micro_batch = 4", 4, 4, (), 3 * GIB, 310.0, 155.0, 0.81, "measured"),
-    Row("batch.micro_batch = 8", 8, 2, (), 5 * GIB, 452.2, 226.1, 1.18, "taken: the smallest within 2 %"),
-    Row("the preset as it is", 16, 1, (), 9 * GIB, 383.1, 191.6, 1.0, "measured"),
-    Row("precision.dtype = bf16", 8, 2, (), 4 * GIB, 330.4, 165.2, 0.86, "left: 0.73 x, slower"),
-    Row("precision.compile = true", 8, 2, (), 0, 0.0, 0.0, 0.0, "left: failed, SIGSEGV"),
+    Row("batch.micro_batch = 4", 4, 4, (), 3 * GIB, 310.0, 155.0, Ratio(0.81, 0.78, 0.85, 9), "rejected: 0.69x, slower"),
+    Row("batch.micro_batch = 8", 8, 2, (), 5 * GIB, 452.2, 226.1, Ratio(1.18, 1.15, 1.21, 60), "selected: shown to be faster"),
+    Row("unchanged preset", 16, 1, (), 9 * GIB, 383.1, 191.6, Ratio(1.0, 1.0, 1.0, 40), "rejected: 0.85x, slower"),
+    Row("precision.dtype = bf16", 8, 2, (), 4 * GIB, 330.4, 165.2, Ratio(0.86, 0.82, 0.9, 5), "rejected: 0.73x, slower"),
+    Row("precision.compile = true", 8, 2, (), 0, 0.0, 0.0, None, "rejected: failed, SIGSEGV"),
 )  # fmt: skip
 RESULT = Tuning(
     "Some GPU", 20 * GIB, budget_bytes=18 * GIB, goal_items=16, micro_batches=2, rows=ROWS, settings={"batch.micro_batch": 8, "precision.tf32": True},
-    peak_bytes=5 * GIB, items_per_s=452.2, audio_s_per_s=226.1, ratio=1.18, law_error=0.004, seconds=41.0, notes=("no time was left to try one more thing",),
+    peak_bytes=5 * GIB, items_per_s=452.2, audio_s_per_s=226.1, ratio=Ratio(1.17, 1.13, 1.21, 50), law_error=0.004, seconds=41.0, notes=("precision.channels_last was not tried (time budget used up); raise --budget-s",),
 )  # fmt: skip
 
 
