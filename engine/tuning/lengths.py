@@ -33,7 +33,7 @@ _LABEL = "unchanged preset"
 class LengthSearch:
     """Finds the padded seconds (or the items of each bucket) that fit in memory and are fast."""
 
-    def __init__(self, bench: Bench, config: RunConfig, sizes: np.ndarray | None = None) -> None:
+    def __init__(self, bench: Bench, config: RunConfig, *, sizes: np.ndarray | None = None) -> None:
         self._bench = bench
         self._config = config
         self._sizes = sizes

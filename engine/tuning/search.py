@@ -58,12 +58,12 @@ def search(
     item_s = config.segment_s if of_one_size else 0.0
     bench = Bench(options, measurer=measurer, emit=emit, item_s=item_s, clock=clock)
     sizes_: SizeSearch | LengthSearch = (
-        SizeSearch(bench, config) if of_one_size else LengthSearch(bench, config, sizes)
+        SizeSearch(bench, config) if of_one_size else LengthSearch(bench, config, sizes=sizes)
     )
     found = sizes_.run()
-    best, measured = _switched(bench, config, found.best, measured=found.measured)
+    best, measured = _switched(bench, config, best=found.best, measured=found.measured)
     best, measured = sizes_.extend(best, measured)
-    best, measured, ratio = _confirmed(bench, found, best, measured=measured)
+    best, measured, ratio = _confirmed(bench, found, best=best, measured=measured)
     best, measured = sizes_.check(best, measured)
     speed = best.items_per_s(measured)
     return Tuning(
@@ -74,7 +74,7 @@ def search(
 
 
 def _switched(
-    bench: Bench, config: RunConfig, best: Setup, *, measured: Measured
+    bench: Bench, config: RunConfig, *, best: Setup, measured: Measured
 ) -> tuple[Setup, Measured]:
     """Try one switch after another, each against the best so far."""
     left = list(switches(config, bench.facts, options=bench.options))
@@ -93,7 +93,7 @@ def _switched(
 
 
 def _confirmed(
-    bench: Bench, found: Found, best: Setup, *, measured: Measured
+    bench: Bench, found: Found, *, best: Setup, measured: Measured
 ) -> tuple[Setup, Measured, Ratio | None]:
     """Time the preset and what was selected once more; return what it shows, and the ratio.
 
