@@ -53,6 +53,8 @@ class PlanReport:
         histogram: (minimum, maximum, number of micro-batches with that many items).
         left_out: skipped items.
         notes: warnings and hints.
+        recommended: what is recommended for the size of an update, and where this one stands; may be
+            empty.
     """
 
     mode: str
@@ -76,6 +78,7 @@ class PlanReport:
     histogram: tuple[tuple[int, int, int], ...]
     left_out: tuple[LeftOut, ...]
     notes: tuple[str, ...]
+    recommended: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -34,11 +34,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _report(values: dict[str, object], world: int) -> dict[str, object]:
+    from engine.batching.advice import batch_advice
     from engine.batching.open_plan import open_plan
     from engine.batching.report import report_on
     from engine.config.loading import load_config
     from engine.data.kinds import data_warnings
     from engine.recipes.registry import open_recipe
+    from engine.recipes.specs import spec_of
 
     config = load_config(values)
     if "cache" in type(config.data).model_fields:
@@ -48,7 +50,10 @@ def _report(values: dict[str, object], world: int) -> dict[str, object]:
     sizes = recipe.sizes("train")
     plan = open_plan(config, sizes, manifest=recipe.manifest("train"), world=world)
     report = report_on(plan, sizes)
-    return asdict(replace(report, notes=(*report.notes, *data_warnings(config.data))))
+    usual = spec_of(config.loss.recipe).large_update
+    advice = batch_advice(report, usual) if usual else ""
+    notes = (*report.notes, *data_warnings(config.data))
+    return asdict(replace(report, notes=notes, recommended=advice))
 
 
 if __name__ == "__main__":

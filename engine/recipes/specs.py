@@ -37,6 +37,8 @@ class RecipeSpec:
             module may import torch: it is imported when a run is trained.
         metrics: what its evaluations and updates measure beside the built-in metrics.
         headline: name of the metric that its runs are listed by.
+        large_update: items and audio seconds of an update that published results exceed, in one or the
+            other; None: no size is recommended.
     """
 
     name: str
@@ -44,6 +46,7 @@ class RecipeSpec:
     opens: str
     metrics: tuple[Metric, ...] = ()
     headline: str = LOSS
+    large_update: tuple[int, float] | None = None
 
     def open(self, config: Any, *, opening: Any) -> Any:
         """Import the recipe and open it for a config."""
@@ -62,6 +65,8 @@ BUILT_IN = (
         title="speech recognition by transducers",
         opens="engine.recipes.transducer.recipe:open_transducer",
         headline=headline("transducer"),
+        # CAIMAN-ASR 1.14, on batch sizes: more than 1024 utterances or 5 hours for good WER.
+        large_update=(1024, 5 * 3600.0),
     ),
 )
 

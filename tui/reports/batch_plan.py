@@ -62,6 +62,7 @@ def report_lines(report: PlanReport) -> list[str]:
         ("mode", f"{report.mode}{devices}"),
         ("data", f"{report.num_items:,} items, {report.audio_s / 3600:,.2f} h"),
         ("global batch", f"{report.mean_items:,.1f} items, {_time(report.mean_s)}{tokens}"),
+        *([("recommended", report.recommended)] if report.recommended else []),
         ("epoch", f"{report.updates_per_epoch:,.1f} updates"),
         ("update", f"{each:,.1f} micro-batches per device"),
         ("padding", f"{report.padding_share:.2%}{joint}, {counted(report.shapes, 'shape')}"),

@@ -65,6 +65,8 @@ def test_utterances_out_of_range_are_told(sepdash, tmp_path) -> None:
     answer = sepdash("plan", "transducer/digits", *data, "--set", "batch.items=1")
     assert answer.code == 0, answer.err
     assert "1 items" in answer.out
+    assert "recommended   more than 1,024 items or 5 h per update, as published" in answer.out
+    assert "a smaller update is right" in answer.out
     assert "1 of 2 utterances (3.0 s) skipped" in answer.out
     assert "with data.train" in answer.out
 
