@@ -104,14 +104,7 @@ def report_on(plan: Plan, sizes: np.ndarray) -> PlanReport:
         plan: what `open_plan` returned.
         sizes: (N, D) sizes of the items, those the plan was opened with.
     """
-    if isinstance(plan, ExactPlan):
-        table, per_epoch, mode = _of_exact(plan), plan.updates_per_epoch, "exact"
-    elif isinstance(plan, CappedPlan):
-        table, per_epoch, mode = _of_capped(plan), float(plan.epochs.updates), plan.mode
-    else:
-        assert isinstance(plan, FixedPlan), plan
-        table, mode = _of_fixed(plan, sizes), "exact"
-        per_epoch = plan.num_items / plan.items_per_update
+    table, per_epoch, mode = _tabulated(plan, sizes)
     seen = len(np.unique(table.update))
     padded = float((table.counts * table.shapes[:, 0]).sum())
     tokens = sizes.shape[1] > 1
@@ -141,6 +134,28 @@ def report_on(plan: Plan, sizes: np.ndarray) -> PlanReport:
         left_out=_left_out(plan),
         notes=_notes(table, sizes),
     )
+
+
+def micro_batches(plan: Plan, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return (B,) items and (B, D) padded sizes of the micro-batches of an epoch, of all devices.
+
+    Args:
+        plan: what `open_plan` returned.
+        sizes: (N, D) sizes of the items.
+    """
+    table, _, _ = _tabulated(plan, sizes)
+    filled = table.counts > 0
+    return table.counts[filled], table.shapes[filled]
+
+
+def _tabulated(plan: Plan, sizes: np.ndarray) -> tuple[_Table, float, str]:
+    """Return the table of a plan, its updates per epoch, and its mode."""
+    if isinstance(plan, ExactPlan):
+        return _of_exact(plan), plan.updates_per_epoch, "exact"
+    if isinstance(plan, CappedPlan):
+        return _of_capped(plan), float(plan.epochs.updates), plan.mode
+    assert isinstance(plan, FixedPlan), plan
+    return _of_fixed(plan, sizes), plan.num_items / plan.items_per_update, "exact"
 
 
 def _of_exact(plan: ExactPlan) -> _Table:

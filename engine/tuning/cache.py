@@ -26,7 +26,7 @@ from engine.tuning.setups import Options, Row, Tuning
 # Packages whose versions affect the results.
 _PACKAGES = ("sepdash", "torch", "torchaudio")
 # Version of the file format.
-_FORMAT = 2
+_FORMAT = 3
 # Memory that others have freed since a search; beyond it, a larger batch may be faster.
 _MORE = 1.25
 

@@ -16,6 +16,7 @@ import numpy as np
 from engine.config.schema import RunConfig
 from engine.tuning.bench import CONFIRMATION, FIRST_SHARE, Bench, Found
 from engine.tuning.law import MemoryLaw, fit_law, quadratic_length
+from engine.tuning.mix import describe_lengths, mix_of
 from engine.tuning.setups import Setup, TuningError, write_value
 from engine.tuning.trials import Measured
 
@@ -54,8 +55,10 @@ class LengthSearch:
         bench, preset = self._bench, self._look()
         self._law = fit_law(bench.measure_probes(self._probes(preset)))
         may_keep = self._is_safe(preset)
+        preset = self._mixed(preset)
+        tried = [self._mixed(setup) for setup in self._tried(preset)]
         compared = bench.compare(
-            [preset, *self._tried(preset)],
+            [preset, *tried],
             reference=0,
             limit_s=bench.share_s(FIRST_SHARE),
             may_keep=may_keep,
@@ -66,9 +69,20 @@ class LengthSearch:
             found = replace(found, best=best, measured=measured)
         return found
 
+    @property
+    def data(self) -> str:
+        """What was timed, in words."""
+        if self._sizes is None:
+            return f"timed on items of {self._middle[0]:.1f} s"
+        return f"timed on batches as they are made of {describe_lengths(self._sizes)}"
+
     def extend(self, best: Setup, measured: Measured) -> tuple[Setup, Measured]:
         """Return both as they are: every batch is as full as its memory allows."""
         return best, measured
+
+    def _mixed(self, setup: Setup) -> Setup:
+        """Return the setup with updates as the batch plan makes them of the training items."""
+        return setup if self._sizes is None else replace(setup, mix=mix_of(setup, self._sizes))
 
     def _tried(self, preset: Setup) -> list[Setup]:
         """Return setups with increasing numbers of items."""
@@ -299,7 +313,7 @@ class LengthSearch:
     def _try_slices(self, best: Setup, measured: Measured) -> tuple[Setup, Measured]:
         """Try more slices of the joint network, each with the maximum number of items that then fit."""
         variants = [
-            self._filled(best, self._law, share=1.0, slices=slices)
+            self._mixed(self._filled(best, self._law, share=1.0, slices=slices))
             for slices in _SLICES
             if slices > _slices(best)
         ]

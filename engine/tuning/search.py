@@ -69,7 +69,7 @@ def search(
     return Tuning(
         bench.facts.device_name, bench.cap_bytes, budget_bytes=bench.budget_bytes, goal_items=best.goal,
         micro_batches=best.micro_batches, rows=tuple(bench.rows), settings=dict(best.changes), peak_bytes=measured.peak_bytes, items_per_s=speed,
-        audio_s_per_s=speed * bench.item_s, ratio=ratio, law_error=sizes_.law_error, seconds=bench.spent_s, notes=tuple(bench.notes),
+        audio_s_per_s=speed * bench.item_s, ratio=ratio, law_error=sizes_.law_error, seconds=bench.spent_s, data=sizes_.data, notes=tuple(bench.notes),
     )  # fmt: skip
 
 
@@ -163,6 +163,11 @@ class SizeSearch:
         largest, its = [(s, m) for s, m in compared.entries if m.peak_bytes][-1]
         self.law_error = law.peak(largest.count, bench.item_s) / its.peak_bytes - 1
         return bench.found(compared)
+
+    @property
+    def data(self) -> str:
+        """What was timed, in words."""
+        return f"timed on segments of {self._bench.item_s:g} s, which all training items are"
 
     def extend(self, best: Setup, measured: Measured) -> tuple[Setup, Measured]:
         """Try larger batches where memory limited them and the switches have freed some."""

@@ -148,6 +148,7 @@ class Tuning:
         law_error: predicted over measured peak, minus 1, of the largest checked batch; None where it ran
             in another number format than the probes.
         seconds: duration of the search.
+        data: what was timed: the distribution of lengths, in words.
         notes: messages for the user.
     """
 
@@ -164,6 +165,7 @@ class Tuning:
     ratio: Ratio | None
     law_error: float | None
     seconds: float
+    data: str = ""
     notes: tuple[str, ...] = ()
 
 

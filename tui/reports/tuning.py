@@ -68,5 +68,6 @@ def summary(result: Tuning) -> list[str]:
         f"{result.items_per_s:.4g} items/s, {result.audio_s_per_s:.4g} audio s/s{ratio}; "
         f"peak memory {memory(result.peak_bytes)}; {result.goal_items:g} items per update, micro-batches: "
         f"{result.micro_batches}; search time {result.seconds:.0f} s",
+        *([result.data] if result.data else []),
         *(f"note: {note}" for note in result.notes),
     ]
