@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from threading import Event
@@ -25,12 +25,25 @@ from engine.data.kinds import train_sizes
 from engine.tuning.bench import Emit
 from engine.tuning.cache import Place, cache_key, keep_result, read_result, still_fits
 from engine.tuning.children import ChildMeasurer
+from engine.tuning.law import memory_cap
 from engine.tuning.machine import cpu_name, memory_of_machine
+from engine.tuning.scaling import PROGRAM, ScalingJob, measure_scaling
 from engine.tuning.search import search
-from engine.tuning.setups import Options, Tuning
+from engine.tuning.setups import Options, Tuning, write_value
 from jobs.home import Home
-from jobs.machine.devices import child_environment, open_gpu, resolve_device
+from jobs.machine.devices import (
+    TORCHRUN,
+    child_environment,
+    devices_taken,
+    num_gpus,
+    open_gpu,
+    ranks_environment,
+    resolve_device,
+)
 from jobs.machine.lease import DeviceUse
+
+# Time for several devices beside the search, as a share of its budget; and for the start of their processes.
+_SCALING, _START_S = 0.2, 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +102,15 @@ def tune(
         OSError: when the result can't be saved.
     """
     device = resolve_device(options.device if options.device != "auto" else config.precision.device)
-    options = replace(options, device=device.partition(":")[0])
+    count = config.precision.devices
     folder = home.root / "tuning"
-    place = place_of(device, config)
+    names = _devices(device, count)
+    place = place_of(names, config)
+    if count > 1 and device == "cpu" and options.memory_bytes is None:
+        # The processes share the memory of the machine.
+        available = memory_cap(place.total_bytes, place.free_bytes, own=0)
+        options = replace(options, memory_bytes=available // count)
+    options = replace(options, device=device.partition(":")[0])
     sizes = train_sizes(config.data) if config.data.items_differ else None
     key = cache_key(config, options, place=place, sizes=sizes)
     kept = None if fresh else read_result(folder, key)
@@ -99,10 +118,72 @@ def tune(
         return Found(kept, kept=True)
     home.create()
     with device_reserved(home, device, purpose="sepdash tune"):
-        measurer = ChildMeasurer(cancel=cancel, environment=child_environment(device))
+        environment = child_environment(device)
+        if count > 1 and device == "cpu":
+            environment = ranks_environment([device], count)
+        measurer = ChildMeasurer(cancel=cancel, environment=environment)
         result = search(config, options, measurer=measurer, emit=emit, sizes=sizes)
+        if count > 1:
+            with devices_taken(device, count, locks=home.locks) as taken:
+                result = _with_scaling(
+                    result, config, devices=taken, budget_s=options.budget_s, cancel=cancel
+                )
+    result = replace(result, notes=(*result.notes, *_unequal(names)))
     keep_result(folder, key, result=result)
     return Found(result, kept=False)
+
+
+def _with_scaling(
+    result: Tuning,
+    config: RunConfig,
+    *,
+    devices: Sequence[str],
+    budget_s: float,
+    cancel: Event | None,
+) -> Tuning:
+    """Return the result with what several devices gain over one."""
+    count = config.precision.devices
+    lines = [f"{key}={write_value(value)}" for key, value in result.settings.items()]
+    values = config_with(config.to_dict(), lines).to_dict()
+    on_cpu = devices[0] == "cpu"
+    values["precision"]["device"] = "cpu" if on_cpu else "cuda"
+    job = ScalingJob(
+        values, result.count, result.shape, result.micro_batches,
+        limit_s=_SCALING * budget_s, threads=_num_threads() if on_cpu else 0,
+    )  # fmt: skip
+    command = (
+        *TORCHRUN, f"--nproc-per-node={count}", "--no-python", "--",
+        sys.executable, "-P", "-m", PROGRAM,
+    )  # fmt: skip
+    scaling = measure_scaling(
+        job, command, environment=ranks_environment(devices, count), cancel=cancel,
+        timeout_s=job.limit_s + _START_S,
+    )  # fmt: skip
+    return replace(result, scaling=scaling.rows, notes=(*result.notes, *scaling.notes))
+
+
+def _devices(device: str, count: int) -> list[str]:
+    """Return the devices that a run of so many processes would have, if all are free."""
+    if count == 1 or device == "cpu":
+        return [device]
+    others = [f"cuda:{index}" for index in range(num_gpus()) if f"cuda:{index}" != device]
+    return [device, *others[: count - 1]]
+
+
+def _unequal(names: Sequence[str]) -> list[str]:
+    """Warn of GPUs that differ in name or memory."""
+    gpus = {name: gpu.sample() for name in names if (gpu := open_gpu(name)) is not None}
+    about = {(one.name, round((one.total_bytes or 0) / 2**30)) for one in gpus.values()}
+    if len(about) < 2:
+        return []
+    listed = ", ".join(
+        f"{name} is a {one.name} with {(one.total_bytes or 0) / 2**30:.0f} GiB"
+        for name, one in gpus.items()
+    )
+    return [
+        f"unequal devices: {listed}; batches that fit the first may not fit the others, and every update waits "
+        "for the slowest one"
+    ]
 
 
 @contextmanager
@@ -122,16 +203,16 @@ def device_reserved(home: Home, device: str, *, purpose: str) -> Iterator[None]:
         yield
 
 
-def place_of(device: str, config: RunConfig) -> Place:
-    """Return what a device is like now."""
-    gpu = open_gpu(device)
+def place_of(devices: Sequence[str], config: RunConfig) -> Place:
+    """Return what devices are like now; memory is that of the first."""
     threads = config.precision.threads or _num_threads()
-    if gpu is None:
+    samples = [gpu.sample() for device in devices if (gpu := open_gpu(device)) is not None]
+    if not samples:
         free, total = memory_of_machine()
         return Place((cpu_name(),), total, free_bytes=free, threads=threads)
-    sample = gpu.sample()
-    total, used = sample.total_bytes or 0, sample.used_bytes or 0
-    return Place((sample.name,), total, free_bytes=total - used, threads=threads)
+    total, used = samples[0].total_bytes or 0, samples[0].used_bytes or 0
+    names = tuple(sample.name for sample in samples)
+    return Place(names, total, free_bytes=total - used, threads=threads)
 
 
 def _num_threads() -> int:

@@ -21,7 +21,7 @@ import numpy as np
 from engine.config.schema import RunConfig
 from engine.tuning.law import memory_cap
 from engine.tuning.race import Ratio
-from engine.tuning.setups import Options, Row, Tuning
+from engine.tuning.setups import Options, Row, Scaled, Tuning
 
 # Packages whose versions affect the results.
 _PACKAGES = ("sepdash", "torch", "torchaudio")
@@ -104,9 +104,9 @@ def read_result(folder: Path, key: str) -> Tuning | None:
             Row(**{**row, "shape": tuple(row["shape"]), "ratio": _ratio(row["ratio"])})
             for row in raw["rows"]
         )
-        return Tuning(
-            **{**raw, "rows": rows, "notes": tuple(raw["notes"]), "ratio": _ratio(raw["ratio"])}
-        )
+        scaling = tuple(Scaled(**{**one, "ratio": _ratio(one["ratio"])}) for one in raw["scaling"])
+        more = {"rows": rows, "scaling": scaling, "ratio": _ratio(raw["ratio"])}
+        return Tuning(**{**raw, **more, "notes": tuple(raw["notes"]), "shape": tuple(raw["shape"])})
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

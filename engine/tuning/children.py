@@ -107,7 +107,7 @@ class _Child:
                 with contextlib.suppress(BrokenPipeError):
                     process.stdin.write(json.dumps(asdict(self._job)).encode() + b"\n")
                     process.stdin.flush()
-                for line in _lines(process, deadline, cancel=cancel):
+                for line in lines_of(process, deadline, cancel=cancel):
                     self._take(line)
                 self.late = not self._done and time.monotonic() >= deadline
             finally:
@@ -118,7 +118,7 @@ class _Child:
                     with contextlib.suppress(BrokenPipeError):
                         if pipe is not None:
                             pipe.close()
-            self.ending = "timed out" if self.late else _how_it_ended(code, errors)
+            self.ending = "timed out" if self.late else how_it_ended(code, errors)
 
     def answers(self) -> dict[int, Measured]:
         """Return the answers so far; an interrupted timing counts as an answer."""
@@ -158,7 +158,9 @@ class _Child:
         self.problem = said.get("problem", self.problem)
 
 
-def _lines(process: subprocess.Popen[bytes], deadline: float, *, cancel: Event) -> Iterator[bytes]:
+def lines_of(
+    process: subprocess.Popen[bytes], deadline: float, *, cancel: Event
+) -> Iterator[bytes]:
     """Yield the child's output, line by line, until it ends or the deadline passes.
 
     Raises:
@@ -179,7 +181,7 @@ def _lines(process: subprocess.Popen[bytes], deadline: float, *, cancel: Event) 
         yield from lines
 
 
-def _how_it_ended(code: int, errors: IO[bytes]) -> str:
+def how_it_ended(code: int, errors: IO[bytes]) -> str:
     """Return the signal that ended the child, or the last line of its stderr."""
     errors.seek(0)
     lines = [line.strip() for line in errors.read().decode(errors="replace").splitlines()]

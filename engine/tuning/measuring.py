@@ -37,6 +37,7 @@ from engine.training.out_of_memory import (
     UpdateTorn,
     release_memory,
 )
+from engine.training.ranks import Ranks
 from engine.training.updates import Updater
 from engine.tuning.machine import (
     can_reset_peak,
@@ -91,9 +92,17 @@ class _OneTry(MemoryLimits):
 
 
 class Subject:
-    """One config with its network, optimizer and EMA, ready to run updates."""
+    """One config with its network, optimizer and EMA, ready to run updates.
 
-    def __init__(self, config: RunConfig, device: torch.device) -> None:
+    Args:
+        config: the config.
+        device: where its network is.
+        ranks: processes that can update together.
+    """
+
+    def __init__(
+        self, config: RunConfig, device: torch.device, *, ranks: Ranks | None = None
+    ) -> None:
         self.config = config
         self.device = device
         before = _allocated(device)
@@ -106,10 +115,17 @@ class Subject:
         size = UpdateSize(1, 1, audio_seconds=1.0, epochs=1.0)
         ema = Ema(self.model, config.ema, size) if config.ema.enabled else None
         self._optimizer = _WatchedAdamW(self.model, config.optimizer)
-        self._updater = Updater(
-            self._recipe, self.model, self._optimizer, config=config, device=device, ema=ema
-        )
-        self._updater.limits = _OneTry()
+
+        def updater(some: Ranks | None) -> Updater:
+            made = Updater(
+                self._recipe, self.model, self._optimizer,
+                config=config, device=device, ema=ema, ranks=some,
+            )  # fmt: skip
+            made.limits = _OneTry()
+            return made
+
+        self._updater = updater(None)
+        self._together = self._updater if ranks is None else updater(ranks)
         state = [*self.model.state_dict().values(), *self._optimizer.state_dict().values()]
         averages = list(ema.state_dict().values()) if ema is not None else []
         on_cpu = device.type == "cpu"
@@ -125,8 +141,10 @@ class Subject:
             batch = Batch({name: tensor.pin_memory() for name, tensor in batch.tensors.items()})
         return [batch]
 
-    def update(self, batches: Sequence[Batch], watcher: Watcher | None = None) -> None:
-        """Run one update with learning rate 0.
+    def update(
+        self, batches: Sequence[Batch], watcher: Watcher | None = None, *, together: bool = False
+    ) -> None:
+        """Run one update with learning rate 0, of this process or of all ranks together.
 
         Raises:
             MemoryError: when memory ran out.
@@ -134,7 +152,8 @@ class Subject:
         self._optimizer.watcher = watcher
         self._made += 1
         try:
-            shortages = self._updater.run(self._made, batches, lr=0.0).shortages
+            updater = self._together if together else self._updater
+            shortages = updater.run(self._made, batches, lr=0.0).shortages
             short = shortages[0].error if shortages else ""
         except (DoesNotFit, UpdateTorn) as error:
             short = str(error)
@@ -325,14 +344,7 @@ class _TimedPart:
 
     def time_once(self) -> tuple[float, float]:
         """Run an update; return its seconds, and those after its last backward pass."""
-        device = self._subject.device
-        clock = _Clock(device)
-        _synchronise(device)
-        started = perf_counter()
-        self._subject.update(self._batches, clock)
-        _synchronise(device)
-        ended = perf_counter()
-        return ended - started, ended - clock.at
+        return time_update(self._subject, self._batches)
 
     def run(self, seconds: float) -> tuple[float, float]:
         """Return the means over about `seconds`, at least one update.
@@ -350,6 +362,19 @@ class _TimedPart:
             _synchronise(self._subject.device)
             updates += 1
         return (perf_counter() - started) / updates, optimizer_s
+
+
+def time_update(
+    subject: Subject, batches: Sequence[Batch], *, together: bool = False
+) -> tuple[float, float]:
+    """Run an update; return its seconds, and those after its last backward pass (and sum over ranks)."""
+    clock = _Clock(subject.device)
+    _synchronise(subject.device)
+    started = perf_counter()
+    subject.update(batches, clock, together=together)
+    _synchronise(subject.device)
+    ended = perf_counter()
+    return ended - started, ended - clock.at
 
 
 def _synchronise(device: torch.device) -> None:

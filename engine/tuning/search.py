@@ -69,7 +69,7 @@ def search(
     return Tuning(
         bench.facts.device_name, bench.cap_bytes, budget_bytes=bench.budget_bytes, goal_items=best.goal,
         micro_batches=best.micro_batches, rows=tuple(bench.rows), settings=dict(best.changes), peak_bytes=measured.peak_bytes, items_per_s=speed,
-        audio_s_per_s=speed * bench.item_s, ratio=ratio, law_error=sizes_.law_error, seconds=bench.spent_s, data=sizes_.data, notes=tuple(bench.notes),
+        audio_s_per_s=speed * bench.item_s, ratio=ratio, law_error=sizes_.law_error, seconds=bench.spent_s, data=sizes_.data, count=best.count, shape=best.shape, notes=tuple(bench.notes),
     )  # fmt: skip
 
 

@@ -130,6 +130,25 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Scaled:
+    """One way to share updates among devices.
+
+    Attributes:
+        devices: how many.
+        micro_batches: k, accumulated on each before gradients are summed.
+        items: items of an update, over all devices.
+        items_per_s: items per second.
+        ratio: speed relative to one device; None: unknown.
+    """
+
+    devices: int
+    micro_batches: int
+    items: int
+    items_per_s: float
+    ratio: Ratio | None
+
+
+@dataclass(frozen=True, slots=True)
 class Tuning:
     """The result of a search.
 
@@ -149,6 +168,9 @@ class Tuning:
             in another number format than the probes.
         seconds: duration of the search.
         data: what was timed: the distribution of lengths, in words.
+        count: B of the selected setup.
+        shape: size of its items; empty where all have the same size.
+        scaling: how fast several devices are; empty for one.
         notes: messages for the user.
     """
 
@@ -166,6 +188,9 @@ class Tuning:
     law_error: float | None
     seconds: float
     data: str = ""
+    count: int = 0
+    shape: tuple[float, ...] = ()
+    scaling: tuple[Scaled, ...] = ()
     notes: tuple[str, ...] = ()
 
 

@@ -16,6 +16,11 @@ import pynvml
 
 from jobs.machine.lease import DeviceLease, DeviceUse, LeaseError
 
+# Without --no-python torchrun would put the current folder on the path of modules.
+TORCHRUN = (
+    sys.executable, "-P", "-m", "torch.distributed.run", "--standalone", "--max-restarts=0",
+    "--local-addr=127.0.0.1",
+)  # fmt: skip
 _OF_TORCHRUN = (
     "RANK",
     "LOCAL_RANK",
@@ -167,6 +172,9 @@ def child_environment(*devices: str) -> dict[str, str]:
     # These variables belong to a torchrun or Slurm job that may have started the worker.
     environment = {name: value for name, value in os.environ.items() if name not in _OF_TORCHRUN}
     environment |= {"PYTHONUNBUFFERED": "1", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    # By default, threads that wait for each other spin. With other load on the cores, they then keep each
+    # other from running: 2.9 s instead of 0.3 s for an update of two threads, at a load of 7 a core.
+    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if devices[0] == "cpu":
         environment["CUDA_VISIBLE_DEVICES"] = ""
     else:

@@ -15,7 +15,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -24,7 +23,13 @@ from pathlib import Path
 
 from jobs.child.command import RUNNER
 from jobs.home import Home
-from jobs.machine.devices import DeviceError, child_environment, devices_taken, ranks_environment
+from jobs.machine.devices import (
+    TORCHRUN,
+    DeviceError,
+    child_environment,
+    devices_taken,
+    ranks_environment,
+)
 from jobs.machine.processes import process_token
 from jobs.store.errors import StoreError, UnknownRun
 from jobs.store.outcomes import MAX_ATTEMPTS, TRY_AGAIN, attempts_of, end, requeue
@@ -35,11 +40,6 @@ from jobs.worker.system_sampler import SystemProbe, SystemSampler
 
 logger = logging.getLogger(__name__)
 
-# Without --no-python torchrun would put the run's folder on the path of modules.
-TORCHRUN = (
-    sys.executable, "-P", "-m", "torch.distributed.run", "--standalone", "--max-restarts=0",
-    "--local-addr=127.0.0.1",
-)  # fmt: skip
 # Time for a child to save a checkpoint when it is asked to stop.
 GRACE_S = 60.0
 # A child without a heartbeat for this long is hung: the heartbeat has its own thread.

@@ -71,12 +71,16 @@ def test_more_gpus_than_there_are_is_a_clear_error(home, three_gpus):
 
 def test_processes_share_the_cores_and_stay_on_this_machine(monkeypatch):
     monkeypatch.setenv("RANK", "7")
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 9)
     environment = ranks_environment(["cpu"], 4)
     assert environment["OMP_NUM_THREADS"] == "2"
     assert environment["CUDA_VISIBLE_DEVICES"] == ""
     assert "RANK" not in environment
+    assert environment["OMP_WAIT_POLICY"] == "PASSIVE"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    assert ranks_environment(["cpu"], 4)["OMP_WAIT_POLICY"] == "ACTIVE"
     assert environment["GLOO_SOCKET_IFNAME"].startswith("lo")
 
 

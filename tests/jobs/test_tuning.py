@@ -30,7 +30,7 @@ def searches(monkeypatch):
     """Count the searches; each finds the same at once."""
     made = []
 
-    def search(config, options, *, measurer, emit):
+    def search(config, options, *, measurer, emit, sizes):
         made.append(config)
         return RESULT
 
@@ -110,11 +110,11 @@ def test_a_kept_result_is_found_again_only_where_it_holds(
     home, make_config, searches, monkeypatch
 ) -> None:
     place = Place(("cpu",), 16 * GIB, free_bytes=9 * GIB, threads=2)
-    monkeypatch.setattr(tuning, "place_of", lambda device, config: place)
+    monkeypatch.setattr(tuning, "place_of", lambda devices, config: place)
     config = make_config()
 
     def is_kept(**changes: object) -> bool:
-        monkeypatch.setattr(tuning, "place_of", lambda device, config: replace(place, **changes))
+        monkeypatch.setattr(tuning, "place_of", lambda devices, config: replace(place, **changes))
         return tune(home, config, options=Options(device="cpu"), emit=str).kept
 
     assert not is_kept()
@@ -130,7 +130,7 @@ def test_a_kept_result_is_found_again_only_where_it_holds(
 
 def test_a_kept_result_knows_its_data(home, write_speech, searches, monkeypatch) -> None:
     place = Place(("cpu",), 16 * GIB, free_bytes=9 * GIB, threads=2)
-    monkeypatch.setattr(tuning, "place_of", lambda device, config: place)
+    monkeypatch.setattr(tuning, "place_of", lambda devices, config: place)
     config, add = write_speech
     options = Options(device="cpu")
     assert not tune(home, config, options=options, emit=str).kept
@@ -170,8 +170,8 @@ def write_speech(tmp_path):
 
 
 def test_the_place_is_this_machine(make_config) -> None:
-    place = place_of("cpu", make_config(precision={"threads": 3}))
+    place = place_of(["cpu"], make_config(precision={"threads": 3}))
     assert 0 < place.free_bytes < place.total_bytes
     assert place.threads == 3
-    assert place_of("cpu", make_config()).threads >= 1
+    assert place_of(["cpu"], make_config()).threads >= 1
     assert place.devices[0]

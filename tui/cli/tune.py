@@ -26,6 +26,7 @@ Examples:
   sepdash tune denoise/small                            suggest settings, with a table of trials
   sepdash tune bandwidth/audio-unet --items 256 --free 0.1
   sepdash tune transducer/librispeech --seconds 3600 --set data.train=~/LibriSpeech
+  sepdash tune denoise/small --devices 2                also measure two devices that train together
   sepdash tune denoise/audio-unet --keep precision.dtype --save denoise/tuned
 """
 _GIB = 2**30
@@ -59,13 +60,17 @@ _GIB = 2**30
     "--keep", multiple=True, metavar="KEY", help="Keep this setting unchanged. Can be repeated."
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--devices", "num_devices", type=click.IntRange(1, 64),
+    help="Measure several devices that train together, too [default: precision.devices].",
+)  # fmt: skip
 @click.option("--fresh", is_flag=True, help="Measure again, ignoring stored results.")
 @click.option("--save", metavar="NAME", help="Save the result as a user preset.")
 @json_option
 @with_home
 def tune(
-    preset: str, *, assignments: tuple[str, ...], fresh: bool, save: str | None, as_json: bool,
-    home: Home, **asked: Any,
+    preset: str, *, assignments: tuple[str, ...], num_devices: int | None, fresh: bool,
+    save: str | None, as_json: bool, home: Home, **asked: Any,
 ) -> None:  # fmt: skip
     """Benchmark a preset on this machine and suggest faster settings.
 
@@ -80,6 +85,8 @@ def tune(
     options = _options(**asked)
     catalogue = Catalogue(home.presets)
     values = catalogue.read(preset)
+    if num_devices is not None:
+        assignments = (*assignments, f"precision.devices={num_devices}")
     config = tunable_config(values, assignments)
     if save is not None:
         catalogue.check_new(save)
@@ -121,12 +128,26 @@ def _options(*, memory_gib: float | None, keep: tuple[str, ...], **asked: Any) -
 
 
 def _print(outcome: Found) -> None:
-    from tui.reports.tuning import HEADERS, cells, set_lines, summary
+    from tui.reports.tuning import (
+        HEADERS,
+        SCALING_HEADERS,
+        cells,
+        scaling_cells,
+        set_lines,
+        summary,
+    )
 
     result = outcome.result
     if outcome.kept:
         click.echo("stored result of an earlier search; use --fresh to measure again", err=True)
     print_table(HEADERS, list(map(cells, result.rows)), right=" ".join(HEADERS[2:6]))
+    if result.scaling:
+        click.echo()
+        print_table(
+            SCALING_HEADERS,
+            list(map(scaling_cells, result.scaling)),
+            right=" ".join(SCALING_HEADERS),
+        )
     click.echo("\n" + "\n".join(summary(result)))
     if result.settings:
         click.echo(" ".join(f"--set {text!r}" if " " in text else f"--set {text}"

@@ -8,9 +8,10 @@ from engine.tuning.setups import write_value
 
 if TYPE_CHECKING:
     from engine.tuning.race import Ratio
-    from engine.tuning.setups import Row, Tuning
+    from engine.tuning.setups import Row, Scaled, Tuning
 
 HEADERS = ("TRIAL", "B x N", "MEMORY", "ITEMS/S", "AUDIO/S", "RATIO", "VERDICT")
+SCALING_HEADERS = ("DEVICES", "MICRO-BATCHES", "ITEMS", "ITEMS/S", "RATIO")
 _MIB, _GIB = 2**20, 2**30
 
 
@@ -36,6 +37,17 @@ def cells(row: Row) -> list[str]:
         f"{row.audio_s_per_s:.4g}" if row.audio_s_per_s else "-",
         interval(row.ratio) if row.ratio else "-",
         row.verdict,
+    ]
+
+
+def scaling_cells(row: Scaled) -> list[str]:
+    """Return one row of the table of several devices."""
+    return [
+        str(row.devices),
+        str(row.micro_batches),
+        str(row.items),
+        f"{row.items_per_s:.4g}" if row.items_per_s else "-",
+        interval(row.ratio) if row.ratio else "-",
     ]
 
 
