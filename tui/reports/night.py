@@ -13,7 +13,7 @@ from tui.reports.seeds import caveat
 if TYPE_CHECKING:
     from jobs.sweeps.prepare import Sweep
 
-MARGIN = "margin: each part of a run at the slowest speed measured in earlier runs"
+MARGIN = "latest: every part of a run as slow as the slowest measured in earlier runs"
 # As `jobs.comparison.inference` says, which is slow to import.
 FEWEST_SEEDS = 2
 _ENOUGH_SEEDS = 3
@@ -56,15 +56,15 @@ def nothing_fits(sweep: Sweep) -> str:
     """Return why no run of a night can be queued."""
     night, backlog = sweep.night, sweep.backlog
     if night is None or night.needed is None:
-        return "every run of the experiment exists already; nothing to queue"
+        return "every run of this experiment already exists; nothing to queue"
     assert backlog.free is not None
     deadline = formats.clock(night.deadline, backlog.now)
     start = min(moment.latest for moment in backlog.free)
     rest = formats.duration(max(0.0, night.deadline - start))
     need = formats.duration(night.needed)
     text = (
-        f"no complete round fits until {deadline}: all variants of one seed take up to {need}, {rest} "
-        "is left"
+        f"no complete round fits until {deadline}: all variants of one seed take up to {need}, but only "
+        f"{rest} is left"
     )
     if night.cut:
         names = ", ".join(run.variant for run in night.cut)
@@ -76,19 +76,21 @@ def _before(sweep: Sweep) -> list[str]:
     backlog = sweep.backlog
     found = []
     if sweep.runs and not backlog.num_alive:
-        found.append("no worker is running: times are as if one started now (sepdash worker)")
+        found.append("no worker is running; times assume that one starts now (`sepdash worker`)")
     if backlog.num_alive > 1:
         found.append(f"{backlog.num_alive} workers share the runs")
     if backlog.ahead and backlog.free is not None:
         first = min(backlog.free, key=lambda moment: moment.latest)
         found.append(
-            f"{counted(len(backlog.ahead), 'run')} before: a worker is free about "
+            f"{counted(len(backlog.ahead), 'run')} ahead in the queue: a worker is free at about "
             f"{formats.clock(first.expected, backlog.now)}, at the latest "
             f"{formats.clock(first.latest, backlog.now)}"
         )
     elif backlog.ahead:
         names = ", ".join(run.name for run in backlog.unknown)
-        found.append(f"{counted(len(backlog.ahead), 'run')} before, of unknown duration: {names}")
+        found.append(
+            f"{counted(len(backlog.ahead), 'run')} ahead in the queue; duration unknown for {names}"
+        )
     return found
 
 
@@ -99,7 +101,7 @@ def _end(sweep: Sweep) -> list[str]:
     now = sweep.backlog.now
     expected = formats.clock(max(moment.expected for moment in moments), now)
     last = formats.clock(max(moment.latest for moment in moments), now)
-    return [f"ends about {expected}, at the latest {last} ({MARGIN})"]
+    return [f"expected end {expected}, latest {last} ({MARGIN})"]
 
 
 def _known(sweep: Sweep) -> list[str]:
@@ -132,7 +134,7 @@ def _left(sweep: Sweep, command: Sequence[str]) -> list[str]:
         if night.cut:
             fits = ", ".join(run.variant for run in night.cut)
             found.append(f"of the next round, {fits} would fit: --partial adds them")
-        found.append(f"queue them later: {shlex.join(command)}")
+        found.append(f"queue them later with: {shlex.join(command)}")
     if sweep.there:
         number = counted(len(sweep.there), "run")
         verb = "exists" if len(sweep.there) == 1 else "exist"

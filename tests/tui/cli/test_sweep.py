@@ -229,7 +229,9 @@ def test_a_night_queues_whole_rounds_and_the_rest_follows(sepdash, timed, file, 
     assert "by then: 1 of 2 seeds complete: trained models can be compared, not recipes" in lines
     assert "left out: night-baseline-s1, night-batch2x-s1" in lines
     assert "of the next round" not in answer.out
-    (later,) = [line.partition(": ")[2] for line in lines if line.startswith("queue them later")]
+    (later,) = [
+        line.partition(": ")[2] for line in lines if line.startswith("queue them later with")
+    ]
 
     assert sepdash("sweep", str(file), *folders, "--budget", "90 s").code == 0
     assert names_of(timed) == ["night-baseline-s0", "night-batch2x-s0"]
@@ -242,7 +244,7 @@ def test_a_night_queues_whole_rounds_and_the_rest_follows(sepdash, timed, file, 
     assert names_of(timed) == [f"night-{v}-s{s}" for s in (0, 1) for v in ("baseline", "batch2x")]
     answer = sepdash(*words)
     assert answer.code == 2
-    assert "every run of the experiment exists already" in answer.err
+    assert "every run of this experiment already exists" in answer.err
 
 
 def test_what_is_queued_before_counts(sepdash, timed, file, folders) -> None:
