@@ -13,6 +13,9 @@ import pytest
 from engine.config.loading import load_config
 from jobs.store.reader import StoreReader
 from jobs.store.writer import StoreWriter
+from jobs.submit import absolute
+from jobs.sweeps import prepare
+from jobs.sweeps.trial import read_measured
 from presets.merging import merge
 from tests.earlier import add_earlier
 
@@ -374,3 +377,47 @@ def test_the_rest_of_a_wall_clock_sweep_is_as_long_as_what_is_there(
         for name in there:
             store.delete_run(reader_id(home, name))
     assert lengths()["night-batch2x-s0"] < first["night-batch2x-s0"]
+
+
+def test_lengths_matched_in_wall_clock_can_be_measured_first(
+    sepdash, home, file, folders, monkeypatch
+) -> None:
+    """Both variants are timed, those that are queued before as well; then the plan is made."""
+    sepdash("enqueue", "denoise/small", *folders, "--name", "before", "--set", "batch.items=4",
+            "--set", "schedule.length=100 updates")  # fmt: skip
+    file.write_text(file.read_text().replace('"items"', '"wall_clock"'))
+    answer = sepdash("sweep", str(file), *folders, "--budget", "1h")
+    assert answer.code == 2
+    assert "speed unknown" in answer.err
+    seconds = {4: 0.25, 8: 0.5, 16: 1.0}
+    seen: list[str] = []
+
+    def timed(home, configs, *, echo):
+        with StoreWriter(home.store) as store:
+            for name, config in configs:
+                if config.seed == 0:
+                    echo(name)
+                    seen.append(name)
+                    short = load_config(
+                        merge(config.to_dict(), {"schedule": {"length": "20 updates"}})
+                    )
+                    update_s = seconds[config.batch.items]
+                    add_earlier(
+                        store,
+                        absolute(short),
+                        name=f"timed-{name}",
+                        update_s=update_s,
+                        evaluation_s=0.0,
+                        warmup_s=0.0,
+                    )
+        return read_measured(home)
+
+    monkeypatch.setattr(prepare, "time_configs", timed)
+    answer = sepdash(
+        "sweep", str(file), *folders, "--budget", "1h", "--measure", "--json", "--dry-run"
+    )
+    assert answer.code == 0, answer.err
+    assert seen == ["baseline", "batch2x", "before"]
+    found = json.loads(answer.out)
+    assert [run["updates"] for run in found["runs"]][:2] == [40, 20]
+    assert found["runs_before"] == ["before"]
