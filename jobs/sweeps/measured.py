@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -94,7 +94,8 @@ class Measured:
 
         Args:
             reader: the store.
-            timed: one of runs that were made to be timed, so of their updates alone.
+            timed: one of runs that were made to be timed: they count where no other run tells, and in
+                the mean speed with their updates alone.
             gpus: names of the GPUs of runs that count, "" for the CPU; None: all.
         """
         # Runs of which no sample is left count.
@@ -104,20 +105,15 @@ class Measured:
             if gpus is None or (name := reader.gpu_name(one.run.id)) is None or name in gpus
         ]
         seconds = {_of_update(one.config): one.run.train_seconds / one.run.updates for one in runs}
-        sizes: dict[str, int] = {}
-        timings = _Timings()
-        runs = sorted([*(_earlier(timed) if timed is not None else []), *runs], key=_length)
-        equal: dict[str, list[_Earlier]] = {}
-        for one in runs:
-            equal.setdefault(_of_update(one.config), []).append(one)
-            files = one.reader.checkpoints(one.run.id)
-            if size := sum(item.size_bytes for item in files):
-                sizes[_key(one.config, _OF_SIZE)] = size
-        for some in equal.values():
-            for one in some[-_MOST_RUNS:]:
-                timings.add(one)
+        short = _earlier(timed) if timed is not None else []
+        timings = _timings(short).replaced_by(_timings(runs))
         of_updates = {key: known.mean for key, known in timings.update.items()}
-        return cls({**of_updates, **seconds}, sizes, timings, turnaround_s=_turnaround_s(reader))
+        return cls(
+            {**of_updates, **seconds},
+            sizes=_sizes(short) | _sizes(runs),
+            timings=timings,
+            turnaround_s=_turnaround_s(reader),
+        )
 
     def seconds_per_update(self, config: RunConfig) -> float | None:
         """Return the seconds per update, including evaluations and saving; None when unknown."""
@@ -207,6 +203,15 @@ class _Timings:
     whole: dict[str, Seconds] = field(default_factory=dict)
     startup: dict[str, Seconds] = field(default_factory=dict)
 
+    def replaced_by(self, other: _Timings) -> _Timings:
+        """Return these times, and those of `other` in place of them where it has them."""
+        return _Timings(
+            self.update | other.update,
+            self.excerpts | other.excerpts,
+            whole=self.whole | other.whole,
+            startup=self.startup | other.startup,
+        )
+
     def add(self, earlier: _Earlier) -> None:
         """Add what one run tells."""
         run = earlier.run
@@ -231,6 +236,27 @@ class _Timings:
         ):
             if seconds is not None:
                 known[key] = known[key] + seconds if key in known else seconds
+
+
+def _timings(runs: Sequence[_Earlier]) -> _Timings:
+    """Return the times of runs, given the shortest first."""
+    equal: dict[str, list[_Earlier]] = {}
+    for one in runs:
+        equal.setdefault(_of_update(one.config), []).append(one)
+    timings = _Timings()
+    for some in equal.values():
+        for one in some[-_MOST_RUNS:]:
+            timings.add(one)
+    return timings
+
+
+def _sizes(runs: Sequence[_Earlier]) -> dict[str, int]:
+    """Return the bytes of checkpoints of runs; of equal ones that of the longest."""
+    sizes = {}
+    for one in runs:
+        if size := sum(item.size_bytes for item in one.reader.checkpoints(one.run.id)):
+            sizes[_key(one.config, _OF_SIZE)] = size
+    return sizes
 
 
 def _of_update(config: Mapping[str, Any]) -> str:

@@ -12,7 +12,9 @@ from engine.config.loading import load_config
 from engine.config.schema import RunConfig
 from engine.config.span import Span
 from engine.data.update_size import planned_size
+from jobs.store.reader import StoreReader
 from jobs.store.records import SystemRecord
+from jobs.store.writer import StoreWriter
 from jobs.sweeps.measured import Measured
 from jobs.sweeps.timing import evaluations_of
 from tests.earlier import add_earlier, evaluated_at
@@ -209,3 +211,20 @@ def test_slow_moments_of_a_long_run_count_in_full(store, reader) -> None:
     found = Measured.of(reader).update_time(config)
     assert found.mean == pytest.approx(0.5, rel=1e-3)
     assert found.slowest == pytest.approx(0.5, rel=1e-3)
+
+
+def test_a_run_made_to_be_timed_counts_where_no_other_run_tells(store, reader, tmp_path) -> None:
+    short, other = lasting(40), lasting(40, batch={"items": 3})
+    with (
+        StoreWriter(tmp_path / "timing.db") as timing,
+        StoreReader(tmp_path / "timing.db") as timed,
+    ):
+        for name, config in (("short", short), ("other", other)):
+            add_earlier(timing, config, name=name, update_s=9.0)
+        add_earlier(store, lasting(200), update_s=0.5)
+        measured = Measured.of(reader, timed=timed)
+    assert measured.update_time(short).mean == pytest.approx(0.5)
+    assert measured.update_time(other).mean == pytest.approx(9.0)
+    # The mean speed of a short run is mostly its evaluations.
+    assert measured.seconds_per_update(other) == pytest.approx(9.0)
+    assert measured.seconds_per_update(short) == pytest.approx((200 * 0.5 + 3 + 2 * 2) / 200)
