@@ -48,6 +48,11 @@ class Home:
         """One lock file for each device in use by a worker."""
         return self.root / "locks"
 
+    @property
+    def listening(self) -> Path:
+        """Listening tests: their answers, and outputs of models that were made for them."""
+        return self.root / "listening"
+
     def run_folder(self, run_id: int) -> Path:
         """The folder of a run: its log and its checkpoints."""
         return self.root / "runs" / f"{run_id:06d}"

@@ -28,6 +28,10 @@ VERBS: dict[str, tuple[str, str]] = {
         "Compare runs: which is better, and is the difference significant?",
     ),
     "clips": ("tui.cli.clips", "List or export the clips of a run: audio kept of its evaluations."),
+    "listen": (
+        "tui.cli.listen",
+        "Find out by a blind test whether a person hears a difference.",
+    ),
     "logs": ("tui.cli.logs", "Print the log of a run."),
     "stop": ("tui.cli.control", "Stop runs; they save a checkpoint and can be resumed."),
     "resume": ("tui.cli.control", "Queue stopped or failed runs again."),
