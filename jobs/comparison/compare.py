@@ -29,6 +29,7 @@ from jobs.comparison.inference import (
     FEWEST_SEEDS,
     Difference,
     Estimate,
+    Of,
     Sample,
     common_items,
     compared,
@@ -185,22 +186,28 @@ class _Comparer:
         if len(levels) < 2:
             return None
         ranked = sorted(levels, key=lambda name: levels[name], reverse=metric_of(metric).rises)
-        samples = {name: self._sample(name, metric) for name in ranked}
-        usable = [value for value in samples.values() if isinstance(value, Sample)]
+        enough = [name for name in ranked if self._seeds(name) >= self._min_seeds]
+        # Recipes are ordered where there are two; models only where there is nothing better.
+        left_out = [name for name in ranked if name not in enough] if len(enough) > 1 else []
+        ranked = [name for name in ranked if name not in left_out]
+        samples = [self._sample(name, metric) for name in ranked]
+        usable = [value for value in samples if isinstance(value, Sample)]
         recipes = len(usable) == len(ranked) and self._are_recipes(usable)
         if (
             len(usable) < len(ranked)
             or self._unpaired(ranked, metric)
             or common_items(usable)[0].values_SN.shape[1] < 2
         ):
-            return Ordering(metric, "models", variants=ranked, apart=[False] * (len(ranked) - 1))
+            apart = [False] * (len(ranked) - 1)
+            return Ordering(metric, "models", variants=ranked, apart=apart, left_out=left_out)
         pairs = list(combinations(range(len(usable)), 2))
         differences = dict(
             zip(pairs, compared(usable, pairs, of="recipes" if recipes else "models"), strict=True)
         )
         shown = [differences[pair][1] for pair in pairwise(range(len(usable)))]
         apart = [item.is_shown and not _inside(item, self.margin(metric)) for item in shown]
-        return Ordering(metric, "recipes" if recipes else "models", variants=ranked, apart=apart)
+        of: Of = "recipes" if recipes else "models"
+        return Ordering(metric, of, variants=ranked, apart=apart, left_out=left_out)
 
     def _differences(self, metric: str) -> dict[str, tuple[Estimate, Difference] | str]:
         """Compare every variant with the reference; all intervals of a kind hold at once."""

@@ -12,6 +12,7 @@ from jobs.comparison.seed_spread import SeedSpread
 from jobs.comparison.verdicts import Verdict
 
 _RECOMMENDED_SEEDS = 3
+_MOST_NAMES = 3
 
 
 def different_meaning(scores: Sequence[RunScores], metric: str) -> str:
@@ -27,11 +28,15 @@ def different_meaning(scores: Sequence[RunScores], metric: str) -> str:
 
 def of_runs(scores: Sequence[RunScores], budget: float) -> list[str]:
     """Say which runs don't count, and where the comparison ends."""
-    lines = [
-        f"{item.run.name} ({item.run.state}) has no evaluation and is ignored"
-        for item in scores
-        if not item.points
-    ]
+    lines = []
+    for state in dict.fromkeys(item.run.state for item in scores):
+        names = [item.run.name for item in scores if item.run.state == state and not item.points]
+        if names:
+            shown = ", ".join(names[:_MOST_NAMES])
+            rest = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+            verb = "has" if len(names) == 1 else "have"
+            ignored = "is" if len(names) == 1 else "are"
+            lines.append(f"{shown}{rest} ({state}) {verb} no evaluation and {ignored} ignored")
     measured = [item for item in scores if item.points]
     slowest = min(measured, key=lambda item: item.reach)
     if max(item.reach for item in measured) > budget * 1.001:

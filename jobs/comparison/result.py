@@ -53,13 +53,15 @@ class Ordering:
     """Variants from best to worst; `apart[i]`: variants i and i + 1 differ, all pairs taken together.
 
     Attributes:
-        of: what is ordered; models where any variant has too few seeds.
+        of: what is ordered; models where fewer than two variants have enough seeds.
+        left_out: variants with too few seeds, where recipes are ordered.
     """
 
     metric: str
     of: Literal["recipes", "models"]
     variants: list[str]
     apart: list[bool]
+    left_out: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

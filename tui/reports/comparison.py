@@ -292,7 +292,9 @@ def _ordering(order: Ordering) -> str:
     for name, apart in zip(order.variants[1:], order.apart, strict=True):
         text += f" {'>' if apart else '≈'} {formats.clean(name)}"
     of = "" if order.of == "recipes" else " of these trained models"
-    return f"order{of}: {text}  (neighbours: > differ, ≈ not shown to differ)"
+    few = ", ".join(formats.clean(name) for name in order.left_out)
+    left_out = f"; left out for too few seeds: {few}" if few else ""
+    return f"order{of}: {text}  (neighbours: > differ, ≈ not shown to differ){left_out}"
 
 
 def _gpu_time(hours: float) -> str:

@@ -112,6 +112,21 @@ def test_one_seed_on_one_side_is_no_verdict(store, reader):
     assert "turn the order round in less than 1 % of repeats, by the 6 runs" in rows[1].caveat
 
 
+def test_recipes_are_ordered_without_those_of_too_few_seeds(store, reader):
+    """A model of one seed that is best by far says nothing about its recipe."""
+    ids = [
+        *seeds(store, "a", 0.0), *seeds(store, "b", 2.0), *seeds(store, "c", 9.0, count=1),
+        *seeds(store, "d", 1.0, count=2),
+    ]  # fmt: skip
+
+    order = judge(reader, *ids).orderings[0]
+
+    assert (order.of, order.variants, order.left_out) == ("recipes", ["b0", "d0", "a0"], ["c0"])
+    assert order.apart == [True, True]
+    models = judge(reader, *ids, min_seeds=4).orderings[0]
+    assert (models.of, models.left_out) == ("models", [])
+
+
 def test_what_differs_by_less_than_the_margin_is_equivalent(store, reader):
     """Equal but for rounding: significant, and of no interest."""
     ids = [*seeds(store, "a", 0.0, noise=0.001), *seeds(store, "b", 3e-5, noise=0.001)]
@@ -287,6 +302,10 @@ def test_a_run_without_an_evaluation_is_left_out_by_name(store, reader):
     found = judge(reader, *ids)
 
     assert len(found.tables["si_sdr"]) == 1
+    many = [add_run(store, f"none{number}", {}) for number in range(5)]
+    assert judge(reader, ids[0], *many).notes[0] == (
+        "none0, none1, none2 and 2 more (finished) have no evaluation and are ignored"
+    )
     assert found.notes[0] == "empty (finished) has no evaluation and is ignored"
     with pytest.raises(ValueError, match=r"nothing to compare: no evaluation in empty"):
         judge(reader, ids[1])
