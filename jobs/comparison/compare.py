@@ -97,7 +97,7 @@ def compare(
             *notes.of_seeds(comparer.scores),
             *notes.of_grid(comparer.scores, decisive, when=when, budget=comparer.budget),
             *comparer.bad_notes(shown),
-            *notes.of_tables(tables, comparer.spreads, min_seeds=min_seeds),
+            *notes.of_tables(tables, min_seeds=min_seeds),
             *(f"{name} is not compared: {reason}" for name, reason in refused.items()),
         ],
     )  # fmt: skip
@@ -125,7 +125,7 @@ class _Comparer:
         self.scores = [item for item in scores if item.points]
         self.variants = list(dict.fromkeys(item.variant for item in self.scores))
         self.budget = min(item.reach for item in self.scores)
-        self.spreads: dict[str, SeedSpread | None] = {}
+        self._spreads: dict[str, SeedSpread | None] = {}
         self._chosen_points: dict[tuple[str, When], dict[int, Point]] = {}
         self._samples: dict[tuple[str, str], Sample | str] = {}
 
@@ -332,9 +332,9 @@ class _Comparer:
         """Return what seeds did in earlier runs, where a comparison has too few of its own."""
         if difference.of != "models":
             return None
-        if metric not in self.spreads:
-            self.spreads[metric] = seed_spread(self._reader, self.scores, metric=metric)
-        return self.spreads[metric]
+        if metric not in self._spreads:
+            self._spreads[metric] = seed_spread(self._reader, self.scores, metric=metric)
+        return self._spreads[metric]
 
 
 def _inside(difference: Difference, margin: float) -> bool:

@@ -83,18 +83,18 @@ def of_bad_items(scores: RunScores, bad: int, *, count: int) -> str:
     )
 
 
-def of_tables(
-    tables: Mapping[str, Sequence[Row]],
-    spreads: Mapping[str, SeedSpread | None],
-    *,
-    min_seeds: int,
-) -> list[str]:
+def of_tables(tables: Mapping[str, Sequence[Row]], *, min_seeds: int) -> list[str]:
     """Say what all tables have in common."""
-    differences = [row.difference for rows in tables.values() for row in rows if row.difference]
+    compared = [row for rows in tables.values() for row in rows if row.difference]
+    differences = [row.difference for row in compared if row.difference]
+    models = dict.fromkeys(
+        row.variant for row in compared if row.difference and row.difference.of == "models"
+    )
     lines = []
-    if any(item.of == "models" for item in differences):
+    if models:
+        some = any(item.of == "recipes" for item in differences)
         lines.append(
-            f"fewer than {min_seeds} seeds a side: the trained models are compared, not the variants; another seed "
+            f"{', '.join(models) + ': ' if some else ''}fewer than {min_seeds} seeds a side: the trained models are compared, not the variants; another seed "
             f"may turn the order round. For a verdict, train {max(min_seeds, _RECOMMENDED_SEEDS)} seeds of each "
             "variant (seeds = [0, 1, 2] in an experiment, --set seed=1 for a run)"
         )
@@ -126,7 +126,7 @@ def of_verdict(difference: Difference, spread: SeedSpread | None, *, verdict: Ve
     if difference.of == "recipes" or verdict == "undecided":
         return ""
     if spread is None:
-        return "one seed a side: says nothing about other seeds"
+        return "too few seeds: this says nothing about other seeds"
     chance = 100 * spread.chance_of_reversal(difference.mean, num_runs=difference.num_runs)
     share = f"about {chance:.0f} %" if chance >= 1 else "less than 1 %"
     return (

@@ -66,7 +66,7 @@ def test_best_final_and_difference_by_hand(store, reader):
     assert other.difference.mean == pytest.approx(0.5, abs=1e-5)
     assert 0.4 < other.difference.low < 0.5 < other.difference.high < 0.6
     assert other.verdict == "models differ"
-    assert other.caveat == "one seed a side: says nothing about other seeds"
+    assert other.caveat == "too few seeds: this says nothing about other seeds"
     assert found.orderings[0].variants == ["second", "first"]
     assert (found.orderings[0].of, found.orderings[0].apart) == ("models", [True])
     assert any("another seed may turn the order round" in note for note in found.notes)
