@@ -130,6 +130,6 @@ def of_verdict(difference: Difference, spread: SeedSpread | None, *, verdict: Ve
     chance = 100 * spread.chance_of_reversal(difference.mean, num_runs=difference.num_runs)
     share = f"about {chance:.0f} %" if chance >= 1 else "less than 1 %"
     return (
-        f"other seeds would turn the order round in {share} of repeats, by the {spread.num_runs} runs so far "
-        "that differ in their seed alone"
+        f"with other seeds, the order would turn round in {share} of cases (from {spread.num_runs} runs that "
+        "differ only in their seed)"
     )

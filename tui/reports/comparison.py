@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 Role = Literal["title", "heading", "header", "row", "remark", "note"]
 
-EXPLORATORY = "Exploratory: differences below are hints to test with new runs."
+EXPLORATORY = (
+    "Exploratory: differences below are hints to test with new runs. Remarks above hold here, too."
+)
 RIGHT = ("SEEDS", "BEST", "FINAL", "AT", "DIFFERENCE", "INTERVAL")
 _UNITS = {
     "updates": "updates",
@@ -52,14 +54,17 @@ def of_experiment(runs: Sequence[RunRecord], name: str) -> tuple[list[RunRecord]
 def lines(comparison: Comparison, *, width: int) -> list[Line]:
     """Return a comparison line by line, for a screen of `width` columns."""
     found = _wrapped(title(comparison), width, role="title")
+    said: set[str] = set()
     for metric in comparison.tables:
         found.append(Line("", "row"))
         if metric == first_exploratory(comparison):
             found += [*_wrapped(EXPLORATORY, width, role="title"), Line("", "row")]
         found += _wrapped(heading(comparison, metric), width, role="heading")
         found += _table(comparison, metric, width=width)
-        for text in remarks(comparison, metric):
-            found += _wrapped(text, width, role="remark", indent="  ")
+        # A remark that stands above holds here, too.
+        for text in (text for text in remarks(comparison, metric) if text not in said):
+            said.add(text)
+            found += _wrapped(text, width, role="remark", indent="    ", first="  ")
     for note in comparison.notes:
         found.append(Line("", "row"))
         found += _wrapped(f"note: {formats.clean(note)}", width, role="note", indent="  ", first="")
@@ -75,7 +80,7 @@ def title(comparison: Comparison) -> str:
     spread = "; ± is the standard deviation of runs" if any(x is not None for x in several) else ""
     return (
         f"{counted(len(comparison.runs), 'run')} compared up to {_place(comparison, comparison.budget)} "
-        f"{_UNITS[comparison.by]}, at {place} of each. Differences are from "
+        f"{_UNITS[comparison.by]}, at {place} of each. Differences are relative to "
         f"{formats.clean(comparison.reference)}, with 95 % intervals{spread}."
     )
 
@@ -299,5 +304,5 @@ def _ordering(order: Ordering) -> str:
 
 def _gpu_time(hours: float) -> str:
     if hours < 1:
-        return f"{max(1, round(hours * 60))} GPU minutes"
+        return counted(max(1, round(hours * 60)), "GPU minute")
     return f"{hours:.0f} GPU hours" if hours >= 9.95 else f"{hours:.1f} GPU hours"

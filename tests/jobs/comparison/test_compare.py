@@ -109,7 +109,7 @@ def test_one_seed_on_one_side_is_no_verdict(store, reader):
     assert [row.verdict for row in rows] == ["", "models differ", "better"]
     assert [row.seeds for row in rows] == [3, 1, 3]
     # Three seeds of each were 0 dB apart but for rounding: the order would stay.
-    assert "turn the order round in less than 1 % of repeats, by the 6 runs" in rows[1].caveat
+    assert "the order would turn round in less than 1 % of cases (from 6 runs" in rows[1].caveat
 
 
 def test_recipes_are_ordered_without_those_of_too_few_seeds(store, reader):

@@ -12,6 +12,7 @@ import pytest
 
 from jobs.home import Home
 from tests.tui.experiments import BATCH, HARD, ONE_SEED, add_experiment
+from tui.reports.comparison import EXPLORATORY
 
 OLD_COLUMNS = "metric,variant,runs,best,best_deviation,best_at,final,final_deviation,difference,low,high,items,verdict"
 
@@ -40,7 +41,7 @@ def test_the_table_that_decides_comes_first_with_its_margin(sepdash):
     assert answer.code == 0, answer.err
     blocks = [block.splitlines() for block in answer.out.split("\n\n")]
     assert " ".join(blocks[0]) == (
-        "12 runs compared up to 80 items, at the best evaluation of each. Differences are from base, "
+        "12 runs compared up to 80 items, at the best evaluation of each. Differences are relative to base, "
         "with 95 % intervals; ± is the standard deviation of runs."
     )
     assert " ".join(blocks[1][:2]) == (
@@ -93,6 +94,15 @@ def test_the_tables_fit_the_terminal(sepdash, monkeypatch, experiment, columns):
     assert {"FINAL" in line for line in headers} == {columns == 120 or experiment == "alone"}
 
 
+def test_a_remark_is_made_once(sepdash):
+    lines = sepdash("compare", "--experiment", "batch").out.splitlines()
+    assert [line.split(":")[0] for line in lines if line.startswith("  ") and ":" in line] == [
+        "  noisy", "  order",
+    ]  # fmt: skip
+    markdown = sepdash("compare", "--experiment", "batch", "--markdown", "-").out
+    assert markdown.count("- order: ") == 2
+
+
 def test_long_names_stand_on_lines_of_their_own(sepdash, experiments, monkeypatch):
     names = [f"{word}-and-a-name-that-takes-the-whole-width" for word in ("first", "second")]
     add_experiment(experiments, "long", {names[0]: BATCH["base"], names[1]: BATCH["twice"]})
@@ -125,7 +135,7 @@ def test_named_runs_and_another_clock(sepdash):
     answer = sepdash("compare", *words)
 
     assert answer.out.startswith("2 runs compared up to 2h00m of training time, at the last")
-    assert "Differences are from twice, with 95 % intervals." in " ".join(answer.out.split())
+    assert "Differences are relative to twice, with 95 % intervals." in " ".join(answer.out.split())
     assert answer.out.count("models differ") == 1
 
 
@@ -181,7 +191,7 @@ def test_markdown_is_a_table(sepdash):
     start = lines.index(header)
     assert {line.count("|") for line in lines[start : start + 6]} == {9}
     assert lines[start + 3].endswith("| better |")
-    assert lines.index(header) < lines.index("Exploratory: differences below are hints to test with new runs.")  # fmt: skip
+    assert lines.index(header) < lines.index(EXPLORATORY)  # fmt: skip
 
 
 @pytest.mark.parametrize("form", ["text", "markdown", "csv", "json", "plot"])
@@ -195,7 +205,7 @@ def test_every_output_carries_what_limits_the_verdicts(sepdash, tmp_path, form):
     text = " ".join((path.read_text() if form == "plot" else answer.out).split())
     text = text.replace("--> ", "").replace("<!-- ", "")
 
-    assert "other seeds would turn the order round in about" in text
+    assert "with other seeds, the order would turn round in about" in text
     for words in ("fewer than 2 seeds a side", "several variants: intervals are wider"):
         assert words in text, words
     # Every item of this fixture has the same gap, so the interval has no width at all.

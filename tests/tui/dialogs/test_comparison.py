@@ -78,7 +78,7 @@ async def test_marked_runs_are_compared_with_the_first_marked_one(opened):
         await choose(pilot, "alone-base-0")
         await pilot.press("space", "C")
         await until(pilot, lambda: is_compared(app))
-        assert "Differences are from twice" in " ".join(text_of(app).split())
+        assert "Differences are relative to twice" in " ".join(text_of(app).split())
         assert "models differ" in text_of(app)
 
 
@@ -89,7 +89,7 @@ async def test_one_marked_run_is_compared_with_the_selected_one(opened):
         await pilot.press("C")
         await until(pilot, lambda: is_compared(app))
         assert "2 runs compared" in text_of(app)
-        assert "Differences are from base" in " ".join(text_of(app).split())
+        assert "Differences are relative to base" in " ".join(text_of(app).split())
 
 
 async def test_without_marks_and_experiment_the_keys_are_named(opened):
