@@ -1,4 +1,4 @@
-"""`sepdash compare`: which variant is better, by how much, and whether the difference is significant."""
+"""`sepdash compare`: which variant is better, by how much, and what limits the answer."""
 
 from __future__ import annotations
 

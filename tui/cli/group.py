@@ -25,7 +25,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "show": ("tui.cli.show", "Show one run: state, metrics, checkpoints, config."),
     "compare": (
         "tui.cli.compare",
-        "Compare runs: which is better, and is the difference significant?",
+        "Compare runs: which is better, by how much, and is that reliable?",
     ),
     "clips": ("tui.cli.clips", "List or export the clips of a run: audio kept of its evaluations."),
     "listen": (
