@@ -101,7 +101,9 @@ def _end(sweep: Sweep) -> list[str]:
     now = sweep.backlog.now
     expected = formats.clock(max(moment.expected for moment in moments), now)
     last = formats.clock(max(moment.latest for moment in moments), now)
-    return [f"expected end {expected}, latest {last} ({MARGIN})"]
+    early = [item for item in sweep.runs if item.run.config.stop_when.is_active]
+    may_stop = "; stop_when may end runs earlier" if early else ""
+    return [f"expected end {expected}, latest {last} ({MARGIN}){may_stop}"]
 
 
 def _known(sweep: Sweep) -> list[str]:

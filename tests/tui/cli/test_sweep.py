@@ -421,3 +421,13 @@ def test_lengths_matched_in_wall_clock_can_be_measured_first(
     found = json.loads(answer.out)
     assert [run["updates"] for run in found["runs"]][:2] == [40, 20]
     assert found["runs_before"] == ["before"]
+
+
+def test_runs_that_may_stop_early_are_planned_at_full_length(sepdash, timed, file, folders) -> None:
+    words = ["sweep", str(file), *folders, "--budget", "1h", "--dry-run"]
+    assert "stop_when" not in sepdash(*words).out
+    answer = sepdash(*words, "--set", "stop_when.target=30 dB")
+    assert answer.code == 0
+    assert "; stop_when may end runs earlier\n" in answer.out
+    runs = json.loads(sepdash(*words, "--json", "--set", "stop_when.target=30 dB").out)["runs"]
+    assert [run["seconds"] for run in runs] == pytest.approx([30, 20, 30, 20])
