@@ -26,7 +26,7 @@ Examples:
   sepdash tune denoise/small                            suggest settings, with a table of trials
   sepdash tune bandwidth/audio-unet --items 256 --free 0.1
   sepdash tune transducer/librispeech --seconds 3600 --set data.train=~/LibriSpeech
-  sepdash tune denoise/small --devices 2                also measure two devices that train together
+  sepdash tune denoise/small --devices 2                also two devices that train together
   sepdash tune denoise/audio-unet --keep precision.dtype --save denoise/tuned
 """
 _GIB = 2**30
