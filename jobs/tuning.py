@@ -99,6 +99,7 @@ def tune(
         ValueError: when the device does not exist, a single item does not fit, or data can't be read.
         Cancelled: when the search was cancelled.
         LeaseError: when a run or another search is using the device.
+        DeviceError: when there are fewer devices than `precision.devices`, or others are in use.
         OSError: when the result can't be saved.
     """
     device = resolve_device(options.device if options.device != "auto" else config.precision.device)
@@ -117,17 +118,19 @@ def tune(
     if kept is not None and still_fits(kept, place, options=options):
         return Found(kept, kept=True)
     home.create()
-    with device_reserved(home, device, purpose="sepdash tune"):
+    with (
+        device_reserved(home, device, purpose="sepdash tune"),
+        devices_taken(device, count, locks=home.locks) as taken,
+    ):
         environment = child_environment(device)
         if count > 1 and device == "cpu":
             environment = ranks_environment([device], count)
         measurer = ChildMeasurer(cancel=cancel, environment=environment)
         result = search(config, options, measurer=measurer, emit=emit, sizes=sizes)
         if count > 1:
-            with devices_taken(device, count, locks=home.locks) as taken:
-                result = _with_scaling(
-                    result, config, devices=taken, budget_s=options.budget_s, cancel=cancel
-                )
+            result = _with_scaling(
+                result, config, devices=taken, budget_s=options.budget_s, cancel=cancel
+            )
     result = replace(result, notes=(*result.notes, *_unequal(names)))
     keep_result(folder, key, result=result)
     return Found(result, kept=False)

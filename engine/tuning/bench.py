@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 
 from engine.config.errors import counted
 from engine.tuning.law import Probe, memory_cap
@@ -297,8 +298,10 @@ class Bench:
 
 def _reason(ratio: Ratio) -> str:
     """Return why a setup of this speed relative to the chosen one is not chosen."""
+    if ratio.high == inf:
+        return f"undecided: only {counted(ratio.rounds, 'round')} in the time left"
     if ratio.high < 1:
-        return f"rejected: {ratio.middle:.2f}x, slower"
+        return "rejected: slower"
     if ratio.high < WORTH:
         return "rejected: gain below 2%"
     return "rejected: no gain shown"

@@ -131,6 +131,20 @@ def test_whoever_has_the_times_comes_to_the_same_choice(seed: int) -> None:
     assert again.active == race.active
 
 
+def test_without_time_for_rounds_the_preset_stays_and_that_is_said(new_device, make_config) -> None:
+    # An update takes 8 s: no two sizes can be timed four times in 20 s.
+    device = new_device(call_s=1.0, noise=Noise(1))
+    config = make_config(batch={"items": 8, "micro_batch": 1})
+    result = search(
+        config, Options(budget_s=20), measurer=device, emit=lambda row: None, clock=device.clock
+    )
+    assert (result.settings, result.ratio) == ({}, None)
+    assert {row.verdict for row in result.rows if row.count > 1} == {
+        "undecided: only 2 rounds in the time left"
+    }
+    assert [note for note in result.notes if "told apart" in note]
+
+
 @pytest.mark.slow
 def test_a_search_on_a_noisy_device_chooses_no_slow_size(new_device, make_config) -> None:
     """10 % noise, drift, spikes: more than 3 % slower than the preset, or the fastest, in under 5 %.

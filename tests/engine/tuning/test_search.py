@@ -188,7 +188,7 @@ def test_what_is_taken_fits_and_is_nearly_the_fastest(
     )  # fmt: skip
     config = make_config(batch={"items": goal, "micro_batch": goal})
     try:
-        result = found_by(device, config, Options(free=free))
+        result = found_by(device, config, Options(free=free, budget_s=86_400.0))
     except TuningError:
         assert device.fixed + device.per_item > result_budget(device, free)
         return

@@ -19,10 +19,10 @@ from tui.dialogs.tune import TuneScreen
 
 GIB = 2**30
 ROWS = (
-    Row("batch.micro_batch = 4", 4, 4, (), 3 * GIB, 310.0, 155.0, Ratio(0.81, 0.78, 0.85, 9), "rejected: 0.69x, slower"),
+    Row("batch.micro_batch = 4", 4, 4, (), 3 * GIB, 310.0, 155.0, Ratio(0.81, 0.78, 0.85, 9), "rejected: slower"),
     Row("batch.micro_batch = 8", 8, 2, (), 5 * GIB, 452.2, 226.1, Ratio(1.18, 1.15, 1.21, 60), "selected: shown to be faster"),
-    Row("unchanged preset", 16, 1, (), 9 * GIB, 383.1, 191.6, Ratio(1.0, 1.0, 1.0, 40), "rejected: 0.85x, slower"),
-    Row("precision.dtype = bf16", 8, 2, (), 4 * GIB, 330.4, 165.2, Ratio(0.86, 0.82, 0.9, 5), "rejected: 0.73x, slower"),
+    Row("unchanged preset", 16, 1, (), 9 * GIB, 383.1, 191.6, Ratio(1.0, 1.0, 1.0, 40), "rejected: slower"),
+    Row("precision.dtype = bf16", 8, 2, (), 4 * GIB, 330.4, 165.2, Ratio(0.86, 0.82, 0.9, 5), "rejected: slower"),
     Row("precision.compile = true", 8, 2, (), 0, 0.0, 0.0, None, "rejected: failed, SIGSEGV"),
 )  # fmt: skip
 RESULT = Tuning(
