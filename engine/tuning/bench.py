@@ -126,8 +126,9 @@ class Bench:
         compared = self.compare([best, *variants], reference=0, limit_s=limit_s, known=True)
         if not compared.race.times[0]:
             # Both configs together may need more memory than one alone.
-            for setup in variants:
-                self.decide(setup, "rejected: could not be timed beside the best so far")
+            for setup, its in compared.entries[1:]:
+                if its.outcome == "measured":
+                    self.decide(setup, "rejected: could not be timed beside the best so far")
             return best, measured
         chosen, its = self.choose(compared)[0]
         return (best, measured) if chosen is best else (chosen, its)
@@ -274,7 +275,7 @@ class Bench:
         speed = setup.items_per_s(measured)
         row = Row(
             setup.label, setup.count, setup.micro_batches, setup.shape, measured.peak_bytes, speed,
-            speed * (setup.shape[0] if setup.shape else self.item_s), ratio, words[measured.outcome],
+            speed * (setup.shape[0] if setup.shape and not setup.mix else self.item_s), ratio, words[measured.outcome],
         )  # fmt: skip
         self.rows.append(row)
         self._emit(row)
