@@ -120,7 +120,9 @@ def _stop_warnings(config: RunConfig, *, size: UpdateSize, curve: ScheduleCurve)
             f"stop_when.patience = {patience} is shorter than validation.every = "
             f"{config.validation.every}: one evaluation without improvement ends the run"
         )
-    factor = lr_factor(config.schedule, size.after(int(first)), size=size)
+    # From there on: a warm-up that goes on is no decay.
+    left = [lr for at, lr in zip(curve.updates, curve.lr, strict=True) if at > first]
+    factor = max(left, default=curve.lr[-1]) / config.optimizer.lr
     last = curve.lr[-1] / config.optimizer.lr
     if last < _DECAYED * factor:
         warnings.append(

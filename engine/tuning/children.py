@@ -159,7 +159,7 @@ class _Child:
 
 
 def lines_of(
-    process: subprocess.Popen[bytes], deadline: float, *, cancel: Event
+    process: subprocess.Popen[bytes], deadline: float, *, cancel: Event | None = None
 ) -> Iterator[bytes]:
     """Yield the child's output, line by line, until it ends or the deadline passes.
 
@@ -170,7 +170,7 @@ def lines_of(
     descriptor = process.stdout.fileno()
     rest = b""
     while time.monotonic() < deadline:
-        if cancel.is_set():
+        if cancel is not None and cancel.is_set():
             raise Cancelled
         if not select.select([descriptor], [], [], _LOOK_S)[0]:
             continue

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-# Name of the verb -> (module, what it does). The module holds the command under the name of the verb.
+# Name of the verb -> (module, what it does). The module holds the command under the name of the verb, `_` for `-`.
 VERBS: dict[str, tuple[str, str]] = {
     "demo": ("tui.cli.demo", "Train two small models on synthetic audio and compare them."),
     "presets": ("tui.cli.presets", "List presets, show one, or list all settings."),
@@ -19,6 +19,7 @@ VERBS: dict[str, tuple[str, str]] = {
     ),
     "enqueue": ("tui.cli.enqueue", "Queue a run of a preset."),
     "tune": ("tui.cli.tune", "Benchmark a preset on this machine and suggest faster settings."),
+    "lr-find": ("tui.cli.lr_find", "Suggest a learning rate for a preset, by a short range test."),
     "sweep": ("tui.cli.sweep", "Queue the runs of an experiment, with matched lengths."),
     "worker": ("tui.cli.worker", "Train the queued runs one after another."),
     "runs": ("tui.cli.runs", "List runs: queued, running and ended."),
@@ -67,7 +68,7 @@ class LazyGroup(click.Group):
         verb = OLD_VERBS.get(cmd_name, cmd_name)
         if verb not in VERBS:
             return None
-        command = getattr(importlib.import_module(VERBS[verb][0]), verb)
+        command = getattr(importlib.import_module(VERBS[verb][0]), verb.replace("-", "_"))
         assert isinstance(command, click.Command)
         return command
 

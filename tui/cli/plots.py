@@ -80,6 +80,15 @@ def draw(comparison: Comparison, file: Path) -> None:
         chart.set_axis_off()
     charts[0].legend(loc="best", fontsize="small")
     figure.supxlabel("\n".join(caption), x=0.01, ha="left", fontsize="small", parse_math=False)
+    save(figure, file)
+
+
+def save(figure: Any, file: Path) -> None:
+    """Write a figure.
+
+    Raises:
+        click.UsageError: when the file can't be written.
+    """
     try:
         figure.savefig(expanded(file))
     except OSError as error:

@@ -21,6 +21,8 @@ from tui.widgets.charts.braille import BitArray, FloatArray
 TEXT, DIM, GRID, CURSOR, TITLE = range(5)
 LINE, FAINT = 16, 32  # plus the index of a colour
 PALETTE_SIZE = 8
+# The unit of an x axis whose values are the decimal logarithm of what it shows.
+LEARNING_RATE = "learning rate"
 
 Run = tuple[str, int]
 
@@ -296,7 +298,7 @@ def _x_labels(area: Area, unit: str) -> str:
     name = f" {unit}"
     free = area.width - len(name)
     for value in values:
-        label = duration(value) if unit.endswith("time") else count(value)
+        label = _x_tick(value, unit)
         start = min(max(0, area.cell_of(value) - len(label) // 2), area.width - len(label))
         if (
             start >= 0
@@ -306,6 +308,12 @@ def _x_labels(area: Area, unit: str) -> str:
             text[start : start + len(label)] = label
     text[free:] = name
     return "".join(text)
+
+
+def _x_tick(value: float, unit: str) -> str:
+    if unit == LEARNING_RATE:
+        return f"{10.0**value:.0e}" if float(value).is_integer() else ""
+    return duration(value) if unit.endswith("time") else count(value)
 
 
 def _time_ticks(area: Area) -> list[float]:

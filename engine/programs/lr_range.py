@@ -1,0 +1,81 @@
+"""`python -P -m engine.programs.lr_range`: trains the updates of a learning-rate range test.
+
+The job is a line of JSON on stdin, answers are lines of JSON on stdout: what is being prepared, the
+measurement of each update, the end. A user error is an answer. The process exits when its standard
+input closes, because nothing reads its answers any more.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from engine.events import Event
+
+
+def main() -> int:
+    """Run one test; return 0, or 2 for a user error."""
+    # Stdout is reserved for answers; output of libraries goes to stderr.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    job = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_stdin, daemon=True).start()
+    try:
+        _run(job, answers)
+    except (ValueError, OSError) as error:
+        _say(answers, problem=str(error))
+        return 2
+    return 0
+
+
+def _run(job: dict[str, Any], answers: TextIO) -> None:
+    from engine.checkpoints.find import find_checkpoint
+    from engine.checkpoints.referenced import checkpoint_of
+    from engine.config.loading import load_config
+    from engine.events import Noticed, RunStarted, StageProgressed
+    from engine.tuning.lr_sweep import config_of_test, sweep
+
+    def emit(event: Event) -> None:
+        match event:
+            case StageProgressed():
+                _say(answers, note=event.text)
+            case RunStarted():
+                _say(answers, device=event.device)
+            case Noticed(level="warning"):
+                _say(answers, warning=event.message)
+
+    needs = {
+        key: checkpoint_of(Path(need["folder"]), need["which"])
+        if need["which"]
+        else find_checkpoint(Path(need["folder"]))
+        for key, need in job["needs"].items()
+    }
+    config = config_of_test(load_config(job["config"]))
+    points = sweep(
+        config, job["lrs"], device=job["device"], folder=Path(job["folder"]), needs=needs, emit=emit
+    )
+    for point in points:
+        finite = math.isfinite(point.loss)
+        norm = point.grad_norm if math.isfinite(point.grad_norm) else None
+        _say(answers, lr=point.lr, loss=point.loss if finite else None, grad_norm=norm)
+    _say(answers, done=True)
+
+
+def _say(answers: TextIO, **values: object) -> None:
+    answers.write(json.dumps(values) + "\n")
+    answers.flush()
+
+
+def _end_with_stdin() -> None:
+    sys.stdin.read()
+    os._exit(3)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,171 @@
+"""A learning-rate range test of a config on a device of this machine, in a child process.
+
+Owns the device, the references to runs, and the child; `engine.tuning.lr_curve` says what the points
+mean. Nothing of it is queued or stored. Free of torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+from engine.config.errors import ConfigError, Problem
+from engine.config.references import mistake, references_of
+from engine.config.schema import RunConfig
+from engine.tuning.children import how_it_ended, lines_of
+from engine.tuning.lr_curve import LrFinding, LrPoint, find, range_of
+from jobs.home import Home
+from jobs.machine.devices import child_environment, resolve_device
+from jobs.store.errors import UnknownRun
+from jobs.store.reader import StoreReader
+from jobs.tuning import device_reserved
+
+_COMMAND = (sys.executable, "-P", "-m", "engine.programs.lr_range")
+
+
+@dataclass(frozen=True, slots=True)
+class LrTest:
+    """What to test: from which learning rate to which, in how many updates."""
+
+    low: float = 1e-6
+    high: float = 1.0
+    updates: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class LrResult:
+    """The points of a test, and what they say; `device` is where it ran."""
+
+    device: str
+    points: tuple[LrPoint, ...]
+    finding: LrFinding
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What happens in the child: a measured point, or text about the preparation."""
+
+    point: LrPoint | None = None
+    text: str = ""
+    is_warning: bool = False
+
+
+def find_lr(
+    home: Home,
+    config: RunConfig,
+    *,
+    test: LrTest,
+    device: str,
+    emit: Callable[[Progress], None],
+) -> LrResult:
+    """Run a test on a device that no run is using.
+
+    Args:
+        home: where the runs are that the config refers to.
+        config: the run; its own learning rate and schedule do not matter.
+        test: what to test.
+        device: auto, cpu, cuda or cuda:N; auto: what the config says.
+        emit: called with each point as soon as it is measured.
+
+    Raises:
+        ConfigError: when a run that the config refers to has no checkpoint to start from.
+        ValueError: when the device does not exist, the data can't be read, or the child failed.
+        LeaseError: when a run or another measurement is using the device.
+    """
+    name = resolve_device(device if device != "auto" else config.precision.device)
+    needs = _needs(home, config)
+    home.create()
+    points: list[LrPoint] = []
+    with (
+        device_reserved(home, name, purpose="sepdash lr-find"),
+        tempfile.TemporaryDirectory(prefix="sepdash-lr-") as folder,
+    ):
+        job = {
+            "config": config.to_dict(), "needs": needs, "folder": folder,
+            "lrs": range_of(test.low, test.high, updates=test.updates),
+            "device": name.partition(":")[0],
+        }  # fmt: skip
+        for answer in _answers(job, child_environment(name)):
+            if "problem" in answer:
+                raise ValueError(answer["problem"])
+            if "lr" in answer:
+                points.append(_point(answer))
+                emit(Progress(points[-1]))
+            elif text := answer.get("warning") or answer.get("note"):
+                emit(Progress(text=str(text), is_warning="warning" in answer))
+    return LrResult(name, tuple(points), find(points))
+
+
+def _point(answer: Mapping[str, Any]) -> LrPoint:
+    loss, norm = (
+        float("nan") if answer[key] is None else float(answer[key]) for key in ("loss", "grad_norm")
+    )
+    return LrPoint(float(answer["lr"]), loss, grad_norm=norm)
+
+
+def _needs(home: Home, config: RunConfig) -> dict[str, dict[str, str]]:
+    """Return where the checkpoints of other runs are, by the keys of the settings that name them."""
+    found: dict[str, dict[str, str]] = {}
+    problems = []
+    with StoreReader(home.store) as reader:
+        for reference in references_of(config):
+            if reference.of_curve:
+                continue
+            if wrong := mistake(reference):
+                problems.append(Problem(reference.key, wrong))
+            elif reference.folder is not None:
+                found[reference.key] = {"folder": str(reference.folder), "which": ""}
+            else:
+                try:
+                    run = reader.run(reference.run)
+                except UnknownRun as error:
+                    problems.append(Problem(reference.key, str(error)))
+                else:
+                    folder = str(home.run_folder(run.id))
+                    found[reference.key] = {"folder": folder, "which": reference.which}
+    if problems:
+        raise ConfigError(problems)
+    return found
+
+
+def _answers(job: Mapping[str, Any], environment: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """Yield the answers of a child; it is killed when this ends in any way.
+
+    Raises:
+        ValueError: when it ends without an answer.
+    """
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            _COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
+            env=dict(environment), start_new_session=True,
+        )  # fmt: skip
+        ended = False
+        try:
+            assert process.stdin is not None
+            # Its stdin stays open: the child exits when this pipe closes.
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.write(json.dumps(job).encode() + b"\n")
+                process.stdin.flush()
+            for line in lines_of(process, inf):
+                answer: dict[str, Any] = json.loads(line)
+                ended = ended or "done" in answer or "problem" in answer
+                yield answer
+        finally:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            code = process.wait()
+            for pipe in (process.stdin, process.stdout):
+                with contextlib.suppress(BrokenPipeError):
+                    if pipe is not None:
+                        pipe.close()
+        if not ended:
+            raise ValueError(f"the test ended early: {how_it_ended(code, errors)}")
