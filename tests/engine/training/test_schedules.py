@@ -207,7 +207,7 @@ def test_a_schedule_in_epochs_is_looked_at_once_their_length_is_known() -> None:
         ({"target": 3}, {"kind": "constant"}, None),
         ({"target": 3}, {"kind": "cosine"}, "100% of its peak after 0 updates, 0% at the end"),
         (
-            {"patience": "3200 items"},
+            {"patience": "6400 items"},
             {"kind": "linear"},
             "80% of its peak after 200 updates, 0% at",
         ),
