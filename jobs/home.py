@@ -53,6 +53,11 @@ class Home:
         """Listening tests: their answers, and outputs of models that were made for them."""
         return self.root / "listening"
 
+    @property
+    def searches(self) -> Path:
+        """The searches: a file for each of them, and the storage of their trials."""
+        return self.root / "searches"
+
     def run_folder(self, run_id: int) -> Path:
         """The folder of a run: its log and its checkpoints."""
         return self.root / "runs" / f"{run_id:06d}"

@@ -18,7 +18,7 @@ from typing import Literal
 from engine.config.loading import load_config
 from engine.config.references import with_absolute_folders
 from engine.config.schema import RunConfig
-from engine.data.checks.before_queue import with_absolute_paths
+from engine.data.checks import before_queue
 from engine.data.kinds import check_data
 from engine.data.update_size import counts_items, mean_update_size
 from engine.recipes.specs import spec_of
@@ -32,6 +32,9 @@ from jobs.store.errors import StateError, StoreError, UnknownRun
 from jobs.store.needs import dependents
 from jobs.store.records import RunState
 from jobs.store.writer import StoreWriter
+
+# The kind of event of a run that a search has ended early.
+PRUNED = "pruned"
 
 Place = Literal["up", "down", "top", "bottom"]
 
@@ -89,8 +92,7 @@ def enqueue_all(
         if run.name is not None:
             check_name(run.name)
     headlines = {config.recipe: spec_of(config.recipe).headline for config in configs}
-    for data in dict.fromkeys(config.data for config in configs):
-        check_data(data)
+    check_data_of(configs)
     home.create()
     ids: list[int] = []
     with StoreWriter(home.store) as store, store.transaction() as connection:
@@ -115,8 +117,13 @@ def enqueue_all(
     return ids
 
 
-def stop(home: Home, run_id: int) -> None:
+def stop(home: Home, run_id: int, *, pruned: str = "") -> None:
     """Stop a run: a queued one leaves the queue, a running one saves a checkpoint and exits.
+
+    Args:
+        home: where the store and the queue are.
+        run_id: the run.
+        pruned: why a search ends it early; recorded as an event.
 
     Raises:
         StateError: when the run has ended already.
@@ -125,12 +132,15 @@ def stop(home: Home, run_id: int) -> None:
         state, living = _state(connection, run_id)
         if state not in ("queued", "running"):
             raise StateError(f"run {run_id} can't be stopped: it is {state}")
+        if pruned:
+            store.add_event(run_id, "info", kind=PRUNED, message=pruned)
         if living:
             store.update_run(run_id, stopping=1)
         else:
             store.move(
-                run_id, "stopped", (state,), stopping=0, pid=None, message="stopped by request"
-            )
+                run_id, "stopped", (state,),
+                stopping=0, pid=None, message=pruned or "stopped by request",
+            )  # fmt: skip
 
 
 def resume(
@@ -307,10 +317,20 @@ def _free_name(connection: sqlite3.Connection, stem: str) -> str:
     return f"{stem}-{max((int(end) for end in ends if end.isdecimal()), default=0) + 1}"
 
 
+def check_data_of(configs: Sequence[RunConfig]) -> None:
+    """Check the data folders of runs.
+
+    Raises:
+        DataError: with every problem of a data folder.
+    """
+    for data in dict.fromkeys(config.data for config in configs):
+        check_data(data)
+
+
 def absolute(config: RunConfig) -> RunConfig:
     """Return the config as it is queued: with the folders it names written in full."""
     config = with_absolute_folders(config)
-    return config.model_copy(update={"data": with_absolute_paths(config.data)})
+    return config.model_copy(update={"data": before_queue.with_absolute_paths(config.data)})
 
 
 def _total_updates(config: RunConfig) -> int:

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 from engine.config.errors import ConfigError, Problem, nearest
 from engine.config.loading import expectation
 from engine.config.old_names import upgraded_experiment
+from jobs.sweeps.search_settings import SearchSettings
 from models.settings import Section, setting
 
 Match = Literal["none", "updates", "items", "audio_seconds", "epochs", "wall_clock"]
@@ -39,6 +40,9 @@ class Experiment(Section):
     )
     variants: dict[str, dict[str, Any]] = setting({}, "Named variants and their settings.")
     grid: dict[str, Any] = setting({}, "Lists of setting values; all combinations are run.")
+    search: SearchSettings | None = setting(
+        None, "Settings to search: trials propose them, in place of variants and grid."
+    )
 
 
 def load_experiment(values: Mapping[str, Any]) -> Experiment:
@@ -54,12 +58,13 @@ def load_experiment(values: Mapping[str, Any]) -> Experiment:
             [Problem("", f"contains a value that JSON can't represent: {error}")]
         ) from None
     except ValidationError as error:
-        names = [field.alias or name for name, field in Experiment.model_fields.items()]
         problems = []
         for detail in error.errors(include_url=False):
             key = ".".join(str(part) for part in detail["loc"])
             if detail["type"] == "extra_forbidden":
-                hint = nearest(key, names) or f"; expected {', '.join(names)}"
+                section = SearchSettings if detail["loc"][0] == "search" else Experiment
+                names = [field.alias or name for name, field in section.model_fields.items()]
+                hint = nearest(str(detail["loc"][-1]), names) or f"; expected {', '.join(names)}"
                 problems.append(Problem(key, f"unknown key in experiment file{hint}"))
             elif detail["type"] == "missing":
                 problems.append(Problem(key, "is required"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from engine.config.json_schema import (
     DIALECT,
     REFERENCE,
@@ -12,19 +14,25 @@ from engine.config.json_schema import (
     settings_definitions,
 )
 from jobs.sweeps.experiment import Experiment
+from jobs.sweeps.search_settings import SearchSettings
+from jobs.sweeps.search_space import ParameterSettings
 
-_GRID = "run-grid"
+_GRID, _SPACE = "run-grid", "run-space"
 
 
 def experiment_schema() -> Schema:
     """Return the schema of experiment files."""
     definitions = settings_definitions()
     whole = for_files(Experiment.model_json_schema())
+    search = whole.pop("$defs")[SearchSettings.__name__]
+    search["properties"]["space"] |= {"$ref": REFERENCE + _SPACE}
+    search["properties"]["space"].pop("additionalProperties")
     settings = {"$ref": REFERENCE + SETTINGS}
     properties = whole["properties"]
     properties["set"] |= settings
     properties["variants"] |= {"additionalProperties": settings}
     properties["grid"] |= {"$ref": REFERENCE + _GRID}
+    properties["search"] |= {"$ref": REFERENCE + SearchSettings.__name__}
     for name in ("set", "grid"):
         properties[name].pop("additionalProperties")
     return {
@@ -33,15 +41,22 @@ def experiment_schema() -> Schema:
         "title": "sepdash experiment",
         "description": "Runs to compare: a base preset, variants, seeds and the matched quantity.",
         "required": ["base"],
-        "$defs": {**definitions, _GRID: _of_lists(definitions[SETTINGS], definitions)},
+        "$defs": {
+            **definitions,
+            SearchSettings.__name__: search,
+            _GRID: _with_each(definitions[SETTINGS], definitions, make=_list_of),
+            _SPACE: _with_each(definitions[SETTINGS], definitions, make=_parameter_of),
+        },
     }
 
 
-def _of_lists(node: Schema, definitions: dict[str, Schema]) -> Schema:
-    """Return a section, with a list of values in place of each value."""
+def _with_each(
+    node: Schema, definitions: dict[str, Schema], *, make: Callable[[Schema], Schema]
+) -> Schema:
+    """Return a section, with what `make` makes of it in place of each value."""
     sections = sections_of(node, definitions) or ([node] if "properties" in node else [])
     if not sections:
-        return _list_of(node)
+        return make(node)
     choices: dict[str, list[Schema]] = {}
     for section in sections:
         for name, inner in section["properties"].items():
@@ -53,12 +68,31 @@ def _of_lists(node: Schema, definitions: dict[str, Schema]) -> Schema:
         "additionalProperties": False,
         "properties": {
             # A grid over the kinds of a section has settings of all of them.
-            name: _of_lists(inner[0], definitions)
+            name: _with_each(inner[0], definitions, make=make)
             if len(inner) == 1
-            else _list_of({"anyOf": inner})
+            else make({"anyOf": inner})
             for name, inner in choices.items()
         },
     }
+
+
+def _parameter_of(node: Schema) -> Schema:
+    """Return the schema of a setting to vary: a range where it is a number, or choices."""
+    described = {"description": node["description"]} if "description" in node else {}
+    entry = for_files(ParameterSettings.model_json_schema())
+    properties = entry["properties"]
+    properties["choices"]["items"] = node
+    kinds = {part.get("type") for part in (node, *node.get("anyOf", ()))}
+    ways: list[Schema] = [{"required": ["choices"]}]
+    if kinds & {"integer", "number"}:
+        ways.append({"required": ["low", "high"]})
+        if "number" not in kinds:
+            for name in ("low", "high", "step"):
+                properties[name]["type"] = "integer"
+    return {
+        **described, "type": "object", "additionalProperties": False, "properties": properties,
+        "oneOf": ways,
+    }  # fmt: skip
 
 
 def _list_of(node: Schema) -> Schema:

@@ -20,6 +20,7 @@ from jobs.sweeps.expand import Variant, expand, put
 from jobs.sweeps.experiment import Experiment, load_experiment
 from jobs.sweeps.matching import match_lengths
 from jobs.sweeps.measured import Duration, Measured
+from jobs.sweeps.search_space import for_trials
 from presets.catalogue import Catalogue
 from presets.merging import merge
 
@@ -48,7 +49,10 @@ class PlannedRun:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A sweep: its runs in training order, all variants of one seed before the next seed."""
+    """A sweep: its runs in training order, all variants of one seed before the next seed.
+
+    That of a search has one run, its first trial: the base itself.
+    """
 
     name: str
     experiment: Experiment
@@ -79,6 +83,8 @@ def plan_sweep(
     """
     experiment = load_experiment(values)
     base = merge(catalogue.read(experiment.base), experiment.settings)
+    if experiment.search is not None:
+        experiment = for_trials(experiment, applied(base, assignments)[0])
     known = measured or Measured({}, {})
     variants = match_lengths(
         _expanded(experiment, base, assignments=assignments),
@@ -88,7 +94,7 @@ def plan_sweep(
     )
     runs = [
         _planned(
-            _run_name(experiment, name, variant=variant.name, seed=seed),
+            run_name(experiment, name, variant=variant.name, seed=seed),
             variant.name,
             config=load_config(put(variant.values, "seed", value=seed)),
             measured=known,
@@ -97,8 +103,8 @@ def plan_sweep(
         for variant in variants
     ]
     names = [run.name for run in runs]
-    for run_name in names:
-        check_name(run_name)
+    for text in names:
+        check_name(text)
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigError(
             [Problem("name", f"gives several runs the same name: {', '.join(twice)}")]
@@ -170,7 +176,12 @@ def _planned(name: str, variant: str, *, config: RunConfig, measured: Measured) 
     )
 
 
-def _run_name(experiment: Experiment, name: str, *, variant: str, seed: int) -> str:
+def run_name(experiment: Experiment, name: str, *, variant: str, seed: int) -> str:
+    """Return the name of a run by the pattern of its experiment.
+
+    Raises:
+        ConfigError: when the pattern has an unknown placeholder.
+    """
     words = {"experiment": name.replace("/", "-"), "variant": variant, "seed": str(seed)}
     text = experiment.name
     for word, value in words.items():

@@ -22,6 +22,7 @@ from jobs.machine.devices import resolve_device
 from jobs.machine.lease import DeviceLease, DeviceUse, LeaseError
 from jobs.machine.processes import own_token
 from jobs.queue import RunQueue
+from jobs.searches.serving import Searches
 from jobs.store.errors import StoreError
 from jobs.store.needs import in_vain
 from jobs.store.outcomes import end
@@ -92,6 +93,7 @@ class Worker:
         self._stop = stop
         self._child = child
         self._supervisor = Supervisor(home, device, shutdown=stop, child=child)
+        self._searches = Searches(home, echo=echo)
         self._id = 0
         # Held by the consumer's thread while it handles a ticket.
         self._busy = threading.Lock()
@@ -126,6 +128,7 @@ class Worker:
                 consumer.end()
                 store.remove_worker(self._id)
                 queue.close()
+                self._searches.close()
         self._echo("worker stopped")
         return self._num_failed + self._num_left
 
@@ -158,14 +161,18 @@ class Worker:
         On a beat, requeue orphaned runs, and repeat what could not be written.
         """
         with self._if_idle() as idle:
-            ready = self._ready() if idle else []
+            ready, settled = self._ready() if idle else [], True
+            # With nothing to train, a search proposes the next run.
+            if beat or (idle and not ready):
+                settled = self._searches.tend(propose=idle and not ready)
+                ready = self._ready() if idle else []
             if ready:
                 queue.top_up(ready)
             if idle and beat:
                 self._recover(store)
             if beat:
                 self._note_run(store)
-            return idle and not ready
+            return idle and settled and not ready
 
     def _is_drained(self) -> bool:
         """Return whether no queued run can ever start; print what the remaining runs wait for."""

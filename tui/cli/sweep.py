@@ -20,6 +20,7 @@ from tui.cli.common import (
     print_table,
     with_home,
 )
+from tui.cli.search import start_search
 from tui.reports import night, sweep_records
 from tui.reports import sweep as sweep_plan
 
@@ -35,6 +36,8 @@ Examples:
   sepdash sweep mine.toml --until 07:30              queue the rounds that end by then
   sepdash sweep mine.toml --rest                     queue the runs that don't exist yet
 """
+
+_OF_NIGHTS = ("until", "budget", "partial", "measure", "rest")
 
 
 def _complete(ctx: click.Context, param: click.Parameter, text: str) -> list[CompletionItem]:
@@ -84,7 +87,7 @@ def sweep(
 ) -> None:  # fmt: skip
     """Queue the runs of an experiment, given by name or file; without one, list the experiments.
 
-    Shows the plan first.
+    Shows the plan first. An experiment with a section [search] starts a search, or continues it.
     """
     from jobs.sweeps.plan import queue_sweep
     from jobs.sweeps.prepare import prepare_sweep, taken
@@ -104,6 +107,17 @@ def sweep(
         return
     wish = _wish(**asked)
     name, values = files.read(experiment)
+    if "search" in values:
+        if ignored := [f"--{word}" for word in _OF_NIGHTS if asked[word]]:
+            raise click.UsageError(
+                f"{ignored[0]} plans a sweep, and {experiment} is a search, whose runs are not known yet; "
+                f"end it when you like with `sepdash search {name} --stop`"
+            )
+        start_search(
+            home, name, values=values, assignments=wish.assignments,
+            dry_run=dry_run, yes=yes, as_json=as_json,
+        )  # fmt: skip
+        return
     found = prepare_sweep(
         home, name, values=values, wish=wish, echo=lambda text: click.echo(text, err=True)
     )

@@ -31,6 +31,7 @@ from tui.dialogs.confirm import ConfirmScreen
 from tui.live.actions import perform
 from tui.live.messages import ActionEnded
 from tui.reports import night
+from tui.reports import search as search_report
 from tui.reports import sweep as sweep_plan
 
 if TYPE_CHECKING:
@@ -133,6 +134,8 @@ class SweepScreen(Screen[bool]):
             name, values = self._files.read(asked.experiment)
             words = tuple(shlex.split(asked.settings))
             until = asked.until.strip()
+            if until and "search" in values:
+                raise ValueError("a search has no end time; clear the second field")
             deadline = parse_deadline(until, now=time.time()) if until else None
             wish = Wish(assignments=words, deadline=deadline, rest=True)
             plans.append(
@@ -151,6 +154,9 @@ class SweepScreen(Screen[bool]):
         shown = self.query_one("#plan", Static)
         if plan is None:
             shown.update(Text(message.problem))
+            return
+        if plan.whole.experiment.search is not None:
+            shown.update(Text("\n".join(search_report.plan_lines(plan.whole))))
             return
         table = Table(*sweep_plan.HEADERS, box=None, pad_edge=False)
         for column in table.columns[1:]:
@@ -172,23 +178,30 @@ class SweepScreen(Screen[bool]):
         if plan is None:
             self.notify("No plan to queue yet.", severity="warning")
             return
-        if not plan.runs:
+        search = plan.whole.experiment.search
+        if not plan.runs and search is None:
             self.notify(night.nothing_fits(plan), severity="warning", markup=False)
             return
         runs = counted(len(plan.runs), "run")
+        question = f"Queue {runs} of {plan.whole.name}?"
+        verb = "Queue"
+        if search is not None:
+            question = f"Search {plan.whole.name} in {counted(search.trials, 'trial')}?"
+            verb = "Search"
 
         def answered(yes: bool | None) -> None:
             if yes:
                 self.run_worker(partial(self._queue, plan), thread=True, group="actions")
 
-        self.app.push_screen(
-            ConfirmScreen(f"Queue {runs} of {plan.whole.name}?", verb="Queue"), answered
-        )
+        self.app.push_screen(ConfirmScreen(question, verb=verb), answered)
 
     def _queue(self, sweep: Sweep) -> None:
+        from jobs.searches.control import start
         from jobs.sweeps.plan import queue_sweep
 
         def queue() -> str:
+            if sweep.whole.experiment.search is not None:
+                return start(self._home, sweep.whole)
             ids = queue_sweep(self._home, sweep.plan)
             return f"{counted(len(ids), 'run')} queued: {ids[0]} to {ids[-1]}"
 

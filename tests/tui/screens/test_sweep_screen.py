@@ -13,6 +13,7 @@ from textual.app import App
 from textual.widgets import Input, OptionList
 
 from jobs.home import Home
+from jobs.searches.definition import find
 from jobs.store.reader import StoreReader
 from jobs.store.writer import StoreWriter
 from jobs.submit import absolute
@@ -80,6 +81,33 @@ async def test_plan_settings_and_queue(home, folder):
         ("baseline", "queued"), ("batch2x", "queued")
     ]  # fmt: skip
     assert {run.experiment for run in runs} == {"aa-mine"}
+
+
+async def test_a_search_is_shown_and_started(home, folder):
+    text = (
+        EXPERIMENT.partition("[variants")[0]
+        + f"""
+    data.train = "{folder}"
+    data.valid = "{folder}"
+    data.rate_hz = 16000
+    data.input_rates_hz = [8000]
+    [search]
+    trials = 7
+    space.optimizer.lr = {{low = 1e-4, high = 1e-2, log = true}}
+    """
+    )
+    (home.presets / "experiments" / "aa-mine.toml").write_text(text)
+    async with opened(home) as (screen, returned, pilot):
+        await until(pilot, lambda: screen._plan is not None)
+        shown = str(screen.query_one("#plan").render())
+        assert "aa-mine: search in 7 trials of bandwidth/small, matched in items" in shown
+        assert "optimizer.lr  0.0001 to 0.01, log" in shown
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmScreen))
+        await pilot.press("y")
+        await until(pilot, lambda: returned == [True])
+    definition = find(home, "aa-mine")
+    assert (definition.state, definition.search.trials) == ("running", 7)
 
 
 async def test_a_small_terminal_shows_the_whole_plan(home, folder):

@@ -1,0 +1,146 @@
+"""A search with real workers: killed anywhere, and two of them at once, it loses and doubles no trial."""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobs.home import Home
+from jobs.searches.control import start
+from jobs.searches.definition import find
+from jobs.searches.trials import open_trials
+from jobs.store.reader import StoreReader
+from jobs.sweeps.plan import plan_sweep
+from presets.catalogue import Catalogue
+from tests.jobs.searches.fakes.training import true_value
+from tests.jobs.searches.simulated import PRESET
+
+WORKER = Path(__file__).parent / "fakes" / "worker.py"
+LR = {"optimizer": {"lr": {"low": 1e-5, "high": 0.1, "log": True}}}
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def begin(home: Home, tmp_path: Path, write_tone):
+    """Return a function that starts a search of real workers on `lr`."""
+    for name in ("train", "valid"):
+        write_tone(tmp_path / "data" / name / "tone.wav")
+
+    def make(**search) -> Home:
+        (home.presets / "tiny.toml").write_text(PRESET.format(folder=tmp_path / "data"))
+        values = {
+            "base": "tiny",
+            "search": {"space": LR, "confirm_seeds": 1, "confirm": 1, **search},
+        }
+        start(home, plan_sweep("lr", values, Catalogue(home.presets)))
+        return home
+
+    return make
+
+
+def worker(
+    home: Home, *kill: str, device: str = "cpu", **environment: str
+) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-P", str(WORKER), str(home.root), device, *kill]
+    return subprocess.Popen(
+        command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def assert_whole(home: Home, trials: int) -> None:
+    """Check that every trial has one run and one end, that both agree, and that the best was confirmed."""
+    definition = find(home, "lr")
+    assert (definition.state, definition.message) == ("finished", "")
+    opened = open_trials(home, definition)
+    try:
+        found = opened.list()
+    finally:
+        opened.close()
+    assert [trial.variant for trial in found] == [f"t{number:03d}" for number in range(trials)]
+    with StoreReader(home.store) as reader:
+        runs = reader.runs()
+        mine = {run.variant: run for run in runs if run.experiment == "lr:trials"}
+        assert len(mine) == sum(run.experiment == "lr:trials" for run in runs) == trials
+        for trial in found:
+            run = mine[trial.variant]
+            pruned = run.state == "stopped" and run.message.startswith("pruned at")
+            assert trial.state == ("pruned" if pruned else "finished"), (run.state, run.message)
+            events = [event for event in reader.events(run.id) if event.kind == "pruned"]
+            assert len(events) == (trial.state == "pruned")
+            lr = reader.config(run.id)["optimizer"]["lr"]
+            assert trial.settings == {"optimizer.lr": lr}
+            if trial.state == "finished":
+                assert trial.value == pytest.approx(true_value(lr))
+                assert sorted(trial.reported) == list(range(1, 11))
+        confirming = collections.Counter(
+            (run.variant, run.seed) for run in runs if run.experiment == "lr"
+        )
+        best = max((t for t in found[1:] if t.value is not None), key=lambda t: t.value)
+        assert confirming == {("baseline", 1): 1, (best.variant, 1): 1}
+        assert {run.state for run in runs if run.experiment == "lr"} == {"finished"}
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("place", ["ask", "settle", "enqueue", "note", "tell", "report", "move"])
+def test_a_worker_killed_within_a_step_loses_and_doubles_nothing(begin, when, place):
+    home = begin(trials=3, pruner="none")
+    # The second trial: the first one is the base, which is not drawn.
+    number = {"move": 1, "report": 13}.get(place, 2)
+    killed = worker(home, f"{when}:{place}", str(number))
+    assert killed.wait(120) == -signal.SIGKILL
+    assert worker(home).wait(120) == 0
+    assert_whole(home, 3)
+
+
+@pytest.mark.parametrize("place", ["before:note", "after:note", "before:stop", "after:stop"])
+def test_a_worker_killed_while_it_gives_a_run_up_prunes_it_once(begin, place):
+    home = begin(trials=6, startup=1, sampler="random", prune_from=0.1)
+    environment = {"FAKE_UPDATE_S": "0.06"}
+    # Notes: one for each queued run, so the fourth at the earliest is about pruning.
+    killed = worker(home, place, "1" if place.endswith("stop") else "4", **environment)
+    assert killed.wait(200) == -signal.SIGKILL
+    assert worker(home, **environment).wait(200) == 0
+    assert_whole(home, 6)
+    with StoreReader(home.store) as reader:
+        assert any(run.message.startswith("pruned at") for run in reader.runs())
+
+
+def test_workers_killed_at_random_times_lose_and_double_nothing(begin):
+    home = begin(trials=10, startup=2)
+    draw = random.Random(5)
+    kills = 0
+    while kills < 12:
+        process = worker(home, FAKE_UPDATE_S="0.01")
+        try:
+            process.wait(draw.uniform(1.0, 5.0))
+            break
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            kills += 1
+    assert kills >= 5
+    assert worker(home).wait(200) == 0
+    assert_whole(home, 10)
+
+
+def test_two_workers_share_a_search(begin):
+    home = begin(trials=8, pruner="none")
+    both = [worker(home, device=name, FAKE_UPDATE_S="0.02") for name in ("cuda:0", "cuda:1")]
+    assert [process.wait(200) for process in both] == [0, 0]
+    assert_whole(home, 8)
+    with StoreReader(home.store) as reader:
+        spans = sorted(
+            (run.started_at, run.ended_at) for run in reader.runs() if run.experiment == "lr:trials"
+        )
+    overlaps = sum(later[0] < earlier[1] for earlier, later in itertools.pairwise(spans))
+    assert overlaps >= 4
