@@ -60,7 +60,7 @@ def decide(difference: Difference, *, margin: float, rises: bool) -> Verdict:
 def decider(
     estimate: Estimate, alpha: float, *, margin: float, hours: float | None
 ) -> Decider | None:
-    """Return what would decide a comparison of recipes; None if nothing affordable would.
+    """Return what would decide a comparison of recipes; None if nothing affordable would, or items are too few.
 
     Args:
         estimate: of a comparison that is undecided.
@@ -69,7 +69,7 @@ def decider(
         hours: GPU hours of one run of each side, together.
     """
     room = max(abs(estimate.mean), margin - abs(estimate.mean))
-    if room <= 0 or estimate.num_items < 2:
+    if room <= 0 or estimate.num_items < FEWEST_ITEMS:
         return None
     have = max(estimate.num_runs)
     for seeds in range(have + 1, MOST_SEEDS + 1):
