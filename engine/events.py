@@ -71,7 +71,8 @@ class Evaluated:
 
     `items` holds the value of each item, (N,) float64 by name, NaN where an item has none;
     evaluations with equal `items_key` used the same items in the same order. Items whose estimate is
-    not finite are not excluded: `non_finite` in `items` is 1 for them.
+    not finite are not excluded: `non_finite` in `items` is 1 for them. A `late` one brings metrics that
+    took long, of weights of an earlier update: that of its counters.
     """
 
     counters: Counters
@@ -82,6 +83,7 @@ class Evaluated:
     num_excluded: int
     items: dict[str, np.ndarray] = field(default_factory=dict)
     items_key: str = ""
+    late: bool = False
 
     @property
     def num_bad(self) -> int:

@@ -21,6 +21,7 @@ from engine.config.schema import RunConfig
 from engine.data.checks import before_queue
 from engine.data.kinds import check_data
 from engine.data.update_size import counts_items, mean_update_size
+from engine.measuring.required import require_packages
 from engine.recipes.specs import spec_of
 from engine.training.schedules import total_updates
 from jobs.home import Home
@@ -67,7 +68,7 @@ def enqueue(
     to another one waits in the queue until that has finished.
 
     Raises:
-        ConfigError: when no installed package has the recipe, or a run it refers to can't be had.
+        ConfigError: when no installed package has the recipe or the metrics, or a run it refers to can't be had.
         DataError: with every problem of the data folders.
         StoreError: when the name is taken or invalid, or the store can't be written.
     """
@@ -83,7 +84,7 @@ def enqueue_all(
     They may refer to each other by the names that they are given.
 
     Raises:
-        ConfigError: when no installed package has the recipe, or a run it refers to can't be had.
+        ConfigError: when no installed package has the recipe or the metrics, or a run it refers to can't be had.
         DataError: with every problem of the data folders.
         StoreError: when a name is taken or invalid, or the store can't be written.
     """
@@ -93,6 +94,8 @@ def enqueue_all(
             check_name(run.name)
     headlines = {config.recipe: spec_of(config.recipe).headline for config in configs}
     check_data_of(configs)
+    for config in configs:
+        require_packages(config.validation.metrics)
     home.create()
     ids: list[int] = []
     with StoreWriter(home.store) as store, store.transaction() as connection:

@@ -27,6 +27,8 @@ from engine.config.sections import (
     ValidationConfig,
 )
 from engine.config.stop_when import StopConfig, stop_misfits
+from engine.metrics.measures import rate_problem
+from engine.metrics.registry import metric_of
 from models.configs import AudioUNetConfig
 from models.settings import Section, run_reference, setting
 
@@ -99,6 +101,36 @@ class RunConfig(Section):
         )
         if lines := "; ".join(problems):
             raise ValueError(lines)
+        return self
+
+    @model_validator(mode="after")
+    def _metrics_can_be_measured(self) -> RunConfig:
+        validation = self.validation
+        asked = validation.metrics
+        if asked and not self.data.whole_files:
+            raise ValueError(
+                f"validation.metrics = {list(asked)}, but data.kind = {self.data.kind!r} produces no audio to "
+                "measure; remove this setting"
+            )
+        if asked and not validation.full_files:
+            raise ValueError(
+                f"validation.metrics = {list(asked)} are measured on whole files, but validation.full_files = "
+                "false; set it to true"
+            )
+        if validation.metrics_every is not None and not asked:
+            raise ValueError(
+                f"validation.metrics_every = {str(validation.metrics_every)!r}, but validation.metrics is "
+                "empty; name the metrics, or set metrics_every to none"
+            )
+        if problem := rate_problem(asked, self.data.rate_hz):
+            raise ValueError(problem)
+        for name in self.checkpoint.best:
+            measure = metric_of(name).measure
+            if measure and measure not in asked:
+                raise ValueError(
+                    f"checkpoint.best has {name!r}, which is not measured: add {measure!r} to "
+                    "validation.metrics"
+                )
         return self
 
     @model_validator(mode="after")

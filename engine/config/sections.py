@@ -8,7 +8,7 @@ from pydantic import AfterValidator, WithJsonSchema, model_validator
 
 from engine.config.errors import nearest
 from engine.config.span import PositiveSpan, Span
-from engine.metrics.registry import default_targets, target_names
+from engine.metrics.registry import default_targets, measures, target_names
 from models.settings import Section, setting
 
 
@@ -23,6 +23,20 @@ TargetMetric = Annotated[
     str,
     AfterValidator(_is_target),
     WithJsonSchema({"type": "string", "enum": list(target_names())}),
+]
+
+
+def _is_measure(name: str) -> str:
+    names = measures()
+    if name not in names:
+        raise ValueError(f"{name!r} is not one of {', '.join(names)}{nearest(name, names)}")
+    return name
+
+
+MeasureName = Annotated[
+    str,
+    AfterValidator(_is_measure),
+    WithJsonSchema({"type": "string", "enum": list(measures())}),
 ]
 
 
@@ -170,6 +184,24 @@ class ValidationConfig(Section):
     full_every: PositiveSpan | None = setting(
         None, "Interval between evaluations of whole files; empty: at the end only.", unit="span"
     )
+    metrics: tuple[MeasureName, ...] = setting(
+        (),
+        "Perceptual metrics of whole files (pesq_full, ...), measured by other processes while training "
+        "goes on; requires full_files. See the page on metrics.",
+        max_length=16,
+    )
+    metrics_every: PositiveSpan | None = setting(
+        None, "Interval between measurements of these metrics; empty: at the end only.", unit="span"
+    )
+    metrics_max_s: float = setting(
+        1800.0,
+        "Maximum audio of one such measurement: the first validation files up to this length, at least "
+        "one; 0: all.",
+        unit="s", ge=0, le=1e7,
+    )  # fmt: skip
+    metrics_workers: int = setting(
+        1, "Number of processes that measure these metrics.", ge=1, le=64
+    )
     batch_items: int = setting(
         8, "Batch size of the evaluation, in excerpts.", unit="items", ge=1, le=1024
     )
@@ -192,7 +224,8 @@ class CheckpointConfig(Section):
     best: tuple[TargetMetric, ...] = setting(
         default_targets(),
         "Metrics for which the best checkpoint is kept; metrics of other tasks are ignored. Names with "
-        "_ema require ema.enabled, names with _full require validation.full_files.",
+        "_ema require ema.enabled, names with _full require validation.full_files, perceptual ones "
+        "validation.metrics.",
         max_length=64,
     )
 

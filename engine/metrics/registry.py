@@ -52,6 +52,9 @@ class Metric:
         same: dotted settings, or sections, that runs must share for their values to mean the same: a
             loss, a set of labels, a mask. A comparison of others is refused.
         measured_by: the built-in recipes whose evaluations measure it; empty: not known, or any.
+        measure: the entry of `validation.metrics` that asks for it (`engine.metrics.measures`), then on
+            whole files only; empty for what every evaluation has.
+        summary: how the value of a run follows from those of its items.
     """
 
     name: str
@@ -71,6 +74,8 @@ class Metric:
     relative_margin: float = 0.0
     same: tuple[str, ...] = ()
     measured_by: tuple[str, ...] = ()
+    measure: str = ""
+    summary: Literal["mean", "median"] = "mean"
 
     def text(self, value: float | None) -> str:
         """Write a value: two decimals; percent with its sign and about three digits."""
@@ -117,6 +122,9 @@ class Metric:
 
 _AUDIO, _SPEECH = ("separation",), ("transducer",)
 
+# Runs that measure perceptual metrics on more or fewer files have other means.
+_MEASURED = ("validation.metrics_max_s",)
+
 # In order of preference: the headline of each task first, the loss last.
 BUILT_IN = (
     Metric(
@@ -139,6 +147,24 @@ BUILT_IN = (
            relative_margin=0.01),
     Metric("input_si_sdr", "input SI-SDR", unit="dB", of_input=True, whole_files=True,
            measured_by=_AUDIO),
+    Metric("pesq", "PESQ", whole_files=True, is_main=True, is_target=True, worst=1.0, measure="pesq",
+           margin=0.05, same=_MEASURED),
+    Metric("pesq_nb", "PESQ-NB", whole_files=True, is_main=True, is_target=True, worst=1.0,
+           measure="pesq_nb", margin=0.05, same=_MEASURED),
+    Metric("stoi", "STOI", whole_files=True, is_main=True, is_target=True, worst=0.0, measure="stoi",
+           margin=0.005, same=_MEASURED),
+    Metric("estoi", "ESTOI", whole_files=True, is_main=True, is_target=True, worst=0.0,
+           measure="estoi", margin=0.005, same=_MEASURED),
+    Metric("dnsmos_ovrl", "DNSMOS OVRL", whole_files=True, is_main=True, is_target=True, worst=1.0,
+           measure="dnsmos", margin=0.05, same=_MEASURED),
+    Metric("dnsmos_sig", "DNSMOS SIG", whole_files=True, is_target=True, worst=1.0, measure="dnsmos",
+           margin=0.05, same=_MEASURED),
+    Metric("dnsmos_bak", "DNSMOS BAK", whole_files=True, is_target=True, worst=1.0, measure="dnsmos",
+           margin=0.05, same=_MEASURED),
+    Metric("dnsmos_p808", "DNSMOS P.808", whole_files=True, is_target=True, worst=1.0,
+           measure="dnsmos", margin=0.05, same=_MEASURED),
+    Metric("bss_sdr", "BSS SDR", unit="dB", whole_files=True, is_main=True, is_target=True,
+           worst=-100.0, measure="bss_sdr", summary="median", margin=0.1, same=_MEASURED),
 )  # fmt: skip
 
 LOSS = "val_loss"
@@ -198,12 +224,16 @@ def variants(name: str) -> tuple[str, ...]:
     return tuple(
         stored_name(metric.name, full=full, ema=ema)
         for full, ema in product((False, True), (False, True))
-        if not (full and not metric.whole_files) and not (ema and metric.of_input)
+        if not (full and not metric.whole_files)
+        and not (metric.measure and not full)
+        and not (ema and metric.of_input)
     )
 
 
 def measured_names(recipe: str, *, ema: bool, full: bool) -> tuple[str, ...]:
     """Return the stored names that the evaluations of a recipe may measure, those of the input left out.
+
+    Left out, too, are those of `validation.metrics`, whose values come later.
 
     Args:
         recipe: its name.
@@ -214,11 +244,21 @@ def measured_names(recipe: str, *, ema: bool, full: bool) -> tuple[str, ...]:
     return tuple(
         name
         for metric in metrics
-        if not (metric.of_input or metric.of_training)
+        if not (metric.of_input or metric.of_training or metric.measure)
         and (not metric.measured_by or recipe in metric.measured_by or recipe not in _RECIPES)
         for name in variants(metric.name)
         if (ema or not variant_of(name).ema) and (full or not variant_of(name).full)
     )
+
+
+def measures() -> tuple[str, ...]:
+    """Return what `validation.metrics` can ask for."""
+    return tuple(dict.fromkeys(metric.measure for metric in BUILT_IN if metric.measure))
+
+
+def given_by(measure: str) -> tuple[Metric, ...]:
+    """Return the metrics that an entry of `validation.metrics` gives."""
+    return tuple(metric for metric in BUILT_IN if metric.measure == measure)
 
 
 def training_names(series: Iterable[str]) -> tuple[str, ...]:
@@ -290,6 +330,7 @@ def compared_names() -> tuple[str, ...]:
         stored_name(metric.name, full=full, ema=ema)
         for metrics, full in ((main, False), (whole, True))
         for metric in metrics
+        if full or not metric.measure
         for ema in (False, True)
     )
 

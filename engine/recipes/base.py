@@ -132,6 +132,33 @@ class JudgesWholeFiles(Protocol):
         """Judge whole validation files, in the order and by the metrics of `evaluate`."""
 
 
+class TakesItem(Protocol):
+    """Takes the signals of one item, block by block."""
+
+    def add(self, est_SCT: np.ndarray, ref_SCT: np.ndarray) -> None:
+        """Add the next block of the estimates and of the references."""
+
+    def close(self, order: Sequence[int] = ()) -> None:
+        """End the item; `order` is the estimate of each reference, where estimates have no order."""
+
+
+class TakesEstimates(Protocol):
+    """Takes the estimates of whole files, for metrics that are measured by other processes."""
+
+    def open(self, item: int, shape: tuple[int, int, int]) -> TakesItem | None:
+        """Return what takes the item of `shape` (S, C, T); None: it is not wanted."""
+
+
+@runtime_checkable
+class GivesEstimates(Protocol):
+    """A recipe whose estimates are audio, so that `validation.metrics` can be measured on them."""
+
+    def evaluate_and_keep(
+        self, model: nn.Module, device: torch.device, *, taker: TakesEstimates
+    ) -> Evaluation:
+        """Do as `evaluate_whole`, and give the estimates of each file to `taker`, in order."""
+
+
 @runtime_checkable
 class MeasuresTraining(Protocol):
     """A recipe whose steps measure more than the loss: each metric is a curve of the run."""

@@ -7,7 +7,7 @@ readers and writer. `engine.training.trainer` owns what happens between them and
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -38,6 +38,7 @@ from engine.training.ranks import Ranks, require_no_batch_norm, state_hash
 from engine.training.recipe_parts import OwnParts
 from engine.training.reference_rule import ReferenceCurve
 from engine.training.schedules import total_updates
+from engine.training.slow_metrics import SlowMetrics
 from engine.training.stages import Stages
 from engine.training.state import StateSaver, TrainingState
 from engine.training.stopping import StopRules
@@ -110,6 +111,7 @@ class Parts:
         saver: builds the saves.
         loader: the batches, from the first update of the loop on.
         writer: writes the saves.
+        slow: the metrics that other processes measure.
     """
 
     plan: Plan
@@ -122,6 +124,7 @@ class Parts:
     saver: StateSaver
     loader: Loader
     writer: CheckpointWriter
+    slow: SlowMetrics
 
 
 def newest_checkpoint(setup: Setup) -> Manifest | None:
@@ -199,7 +202,12 @@ def prepared(
     ranks.require_equal("the recipe's state", partial(state_hash, state.own.tensors()))
     parameters = count_parameters(state.model)
     first = start.counters.updates
-    with _open_loader(setup, plan, first=first) as loader, _open_writer(setup) as writer:
+    slow = _open_slow_metrics(setup, saver=_new_saver(setup, plan, state=state))
+    with (
+        closing(slow),
+        _open_loader(setup, plan, first=first) as loader,
+        _open_writer(setup) as writer,
+    ):
         setup.emit(
             RunStarted(
                 start.counters, total, resumed_from=first, device=setup.where, num_parameters=parameters,
@@ -208,10 +216,12 @@ def prepared(
         )  # fmt: skip
         for text in plan_warnings(plan, sizes):
             setup.emit(Noticed("warning", "batch-plan", message=text, counters=start.counters))
+        if setup.leads:
+            slow.resume(first)
         state.telemetry.restart_clock()
         yield Parts(
             plan, size, total=total, start=start, state=state, updater=updater, validator=validator,
-            saver=saver, loader=loader, writer=writer,
+            saver=saver, loader=loader, writer=writer, slow=slow,
         )  # fmt: skip
 
 
@@ -287,6 +297,16 @@ def _open_loader(setup: Setup, plan: Plan, *, first: int) -> Loader:
         start_update=first,
         background=on_gpu,
         pin_memory=on_gpu,
+    )
+
+
+def _open_slow_metrics(setup: Setup, *, saver: StateSaver) -> SlowMetrics:
+    return SlowMetrics(
+        setup.config,
+        setup.recipe,
+        folder=setup.folder,
+        saver=saver,
+        notice=lambda kind, text: setup.emit(Noticed("warning", kind, message=text)),
     )
 
 

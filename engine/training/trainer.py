@@ -22,7 +22,7 @@ from engine.config.counters import Counters
 from engine.config.schema import RunConfig
 from engine.config.span import Span
 from engine.evaluation.clips import write_clips
-from engine.evaluation.result import Clip, bad_items_notice
+from engine.evaluation.result import Clip, Evaluation, bad_items_notice
 from engine.events import (
     CheckpointSaved,
     ClipsWritten,
@@ -146,8 +146,8 @@ class _Loop:
         reason = None
         self._evaluate_initial()
         self._apply_rules()
-        if self._stop is not None and self._config.validation.full_files and self._setup.leads:
-            self._measure(whole=True)
+        if self._stop is not None:
+            self._measure_end(whole=False)
         while not self._is_last:
             reason = self._setup.ranks.stop_reason(self._setup.control.stop_reason())
             if reason is not None:
@@ -156,7 +156,7 @@ class _Loop:
             self._log()
             self._evaluate()
             self._save()
-        return self._end(reason)
+        return self._end(self._finish_slow_metrics() if reason is None else reason)
 
     def _step(self) -> None:
         parts, before = self._parts, self._counters
@@ -176,6 +176,7 @@ class _Loop:
         if self._telemetry.is_full():
             self._telemetry.flush()
             self._report_saved(self._parts.writer.poll())
+            self._take_slow_metrics()
 
     def _evaluate_initial(self) -> None:
         """Measure trained weights before the first update changes them."""
@@ -187,14 +188,23 @@ class _Loop:
     def _evaluate(self) -> None:
         settings, is_first = self._config.validation, self._counters.updates == 1
         first = settings.at_start and is_first and self._config.init_from is None
+        slow = bool(settings.metrics) and (self._is_last or self._is_due(settings.metrics_every))
         whole = settings.full_files and (self._is_last or self._is_due(settings.full_every))
-        due = first or whole or self._is_last or self._is_due(settings.every)
+        due = first or whole or slow or self._is_last or self._is_due(settings.every)
         if due and self._setup.leads:
-            self._measure(whole=whole)
+            self._measure(whole=whole, slow=slow)
         if due:
             self._apply_rules()
-        if self._stop is not None and settings.full_files and not whole and self._setup.leads:
-            self._measure(whole=True)
+        if self._stop is not None:
+            self._measure_end(whole=whole)
+
+    def _measure_end(self, *, whole: bool) -> None:
+        """Measure what an end before the last update left out: whole files, slow metrics."""
+        slow = bool(self._config.validation.metrics)
+        slow = slow and not self._parts.slow.has_job(self._counters.updates)
+        wanted = self._config.validation.full_files and (slow or not whole)
+        if wanted and self._setup.leads:
+            self._measure(whole=True, slow=slow)
 
     def _apply_rules(self) -> None:
         """Decide whether the run ends here; the first rank has the evaluations, and the others hear it."""
@@ -203,11 +213,12 @@ class _Loop:
             own = rules.stop(update) if self._setup.leads else None
             self._stop = self._setup.ranks.gather(own)[0]
 
-    def _measure(self, *, whole: bool) -> None:
+    def _measure(self, *, whole: bool, slow: bool = False) -> None:
         parts = self._parts
         self._telemetry.flush()
+        self._take_slow_metrics()
         started = perf_counter()
-        evaluation = parts.validator.run(parts.state.model, whole=whole)
+        evaluation = self._evaluated(whole, slow)
         parts.updater.extras.require_other_names(evaluation.metrics)
         self._metrics = evaluation.metrics
         # Of two evaluations of one update the second one repeats the first.
@@ -226,6 +237,48 @@ class _Loop:
             self._notice("non-finite-items", text)
         self._write_clips(evaluation.clips)
         self._telemetry.restart_clock()
+
+    def _evaluated(self, whole: bool, slow: bool) -> Evaluation:
+        """Evaluate, and leave the estimates to the processes that measure slow metrics."""
+        parts = self._parts
+        taker = parts.slow.begin(self._counters, is_last=self._is_last) if slow else None
+        if taker is None:
+            return parts.validator.run(parts.state.model, whole=whole)
+        try:
+            evaluation = parts.validator.run(parts.state.model, whole=True, taker=taker)
+        except OSError as error:
+            parts.slow.give_up(taker, error)
+            return parts.validator.run(parts.state.model, whole=whole)
+        parts.slow.submit(taker, evaluation)
+        return evaluation
+
+    def _take_slow_metrics(self) -> None:
+        """Report the slow metrics that have arrived; keep the weights they were measured on if they are best."""
+        parts = self._parts
+        measured = parts.slow.poll(self._counters.updates) if self._setup.leads else None
+        if measured is None:
+            return
+        found = measured.found
+        units = {name: metric_unit(name, self._setup.recipe.loss_unit) for name in found.metrics}
+        self._emit(
+            Evaluated(
+                measured.counters, found.metrics, units=units, duration_s=measured.duration_s,
+                num_items=found.num_measured, num_excluded=found.num_absent, items=found.items,
+                items_key=measured.info.items_key, late=True,
+            )
+        )  # fmt: skip
+        if best := parts.state.best.update(found.metrics):
+            self._report_saved(parts.writer.wait())
+            parts.writer.submit([measured.save(name) for name in best])
+
+    def _finish_slow_metrics(self) -> str | None:
+        """Wait for what is still being measured; return why the run stops before that, or None."""
+        slow, control = self._parts.slow, self._setup.control
+        while self._setup.leads and slow.is_busy:
+            if (reason := slow.wait(control.stop_reason)) is not None:
+                return reason
+            self._take_slow_metrics()
+        return None
 
     def _notice(self, kind: str, text: str) -> None:
         self._emit(Noticed("warning", kind, message=text, counters=self._counters))
@@ -270,6 +323,8 @@ class _Loop:
         if self._setup.leads and (unsaved or self._new_best):
             self._save_now(last=unsaved)
         self._report_saved(self._parts.writer.wait())
+        if self._setup.leads and reason is None:
+            self._parts.slow.forget()
         if self._stop is not None:
             self._report_stop(self._stop)
         return _ended(self._setup, self._counters, reason=reason, stop=self._stop)
@@ -303,6 +358,7 @@ class _Loop:
 
     def _report_saved(self, manifests: Sequence[Manifest]) -> None:
         for manifest in manifests:
+            self._parts.slow.saved(manifest)
             values = manifest.values
             self._emit(
                 CheckpointSaved(

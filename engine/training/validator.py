@@ -15,9 +15,10 @@ from torch import nn
 
 from engine.config.schema import RunConfig
 from engine.evaluation.result import Evaluation
+from engine.measuring.jobs import JobWriter
 from engine.metrics.registry import metric_of, of_average, of_whole_files
 from engine.precision import autocast, eagerly, without_benchmark
-from engine.recipes.base import JudgesWholeFiles, Recipe
+from engine.recipes.base import GivesEstimates, JudgesWholeFiles, Recipe
 from engine.torch_random import rng_state, seed_torch, set_rng_state
 from engine.training.ema import Ema
 
@@ -33,18 +34,20 @@ class Validator:
         self._device = device
         self._ema = ema
 
-    def run(self, model: nn.Module, *, whole: bool = False) -> Evaluation:
+    def run(
+        self, model: nn.Module, *, whole: bool = False, taker: JobWriter | None = None
+    ) -> Evaluation:
         """Return the metrics of the weights by name, and those of the average as `<name>_ema`.
 
-        With `whole`, whole files are evaluated, too: `<name>_full`. Clips are come from the average,
-        if there is one.
+        With `whole`, whole files are evaluated, too: `<name>_full`; `taker` gets their estimates. Clips
+        come from the average, if there is one.
         """
         with evaluation_mode(model, seed=self._config.seed), without_benchmark():
-            raw = self._measure(model, whole=whole)
+            raw = self._measure(model, whole=whole, taker=taker)
             if self._ema is None:
                 return raw
             with self._ema.swapped():
-                average = self._measure(model, whole=whole)
+                average = self._measure(model, whole=whole, taker=taker, average=True)
         return replace(
             raw,
             metrics=raw.metrics | of_average(average.metrics),
@@ -52,13 +55,19 @@ class Validator:
             clips=average.clips,
         )
 
-    def _measure(self, model: nn.Module, *, whole: bool) -> Evaluation:
+    def _measure(
+        self, model: nn.Module, *, whole: bool, taker: JobWriter | None, average: bool = False
+    ) -> Evaluation:
         precision = self._config.precision
         with autocast(precision, self._device), eagerly(precision):
             evaluation = self._recipe.evaluate(model, self._device)
             if not (whole and isinstance(self._recipe, JudgesWholeFiles)):
                 return evaluation
-            full = self._recipe.evaluate_whole(model, self._device)
+            if taker is not None and isinstance(self._recipe, GivesEstimates):
+                taker.start(average=average)
+                full = self._recipe.evaluate_and_keep(model, self._device, taker=taker)
+            else:
+                full = self._recipe.evaluate_whole(model, self._device)
         return replace(
             evaluation,
             metrics=evaluation.metrics | of_whole_files(full.metrics),

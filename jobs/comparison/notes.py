@@ -116,6 +116,13 @@ def of_tables(tables: Mapping[str, Sequence[Row]], *, min_seeds: int) -> list[st
             "error rates are total errors over total reference length, so differences weight items "
             "by their length"
         )
+    medians = dict.fromkeys(
+        metric_of(name).title for name in tables if metric_of(name).summary == "median"
+    )
+    if medians:
+        lines.append(
+            f"{', '.join(medians)} of a run is a median over files; differences and intervals are of the mean over files"
+        )
     return lines
 
 

@@ -61,8 +61,9 @@ class LogSink:
                 )
                 if event.num_bad:
                     left_out += f", {event.num_bad} with non-finite output"
+                word = "measured" if event.late else "evaluated"
                 self.say(
-                    f"update {event.counters.updates}: evaluated {event.num_items} items"
+                    f"update {event.counters.updates}: {word} {event.num_items} items"
                     f"{left_out} in {event.duration_s:.1f} s: {_list(_main(event.metrics), event.units)}"
                 )
             case CheckpointSaved():

@@ -133,7 +133,8 @@ class StoreSink:
             case Evaluated():
                 self._add_block(_to_block(event))
                 self._note_best(event.metrics)
-                self._progress.advance(stamp, event.counters)
+                if not event.late:
+                    self._progress.advance(stamp, event.counters)
                 self._add_items(event)
             case ClipsWritten():
                 store.add_clips(

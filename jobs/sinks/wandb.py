@@ -74,7 +74,13 @@ class WandbSink:
                 row = {f"train/{name}": _mean(values) for name, values in event.series.items()}
             else:
                 continue
-            self._run.log(row, step=event.counters.updates)
+            if isinstance(event, Evaluated) and event.late:
+                # W&B drops rows of earlier steps: this one joins the next row, with its update beside it.
+                self._run.log(
+                    {**row, "valid/measured_update": event.counters.updates}, commit=False
+                )
+            else:
+                self._run.log(row, step=event.counters.updates)
 
 
 def _mean(values: np.ndarray) -> float:

@@ -11,6 +11,8 @@ from engine.metrics.registry import BUILT_IN
 PACKAGES = ["tui", "jobs", "engine", "models", "presets"]
 # Where values are computed, and so named; and columns of released versions of the store.
 COMPUTED = {
+    "engine/measuring/values.py",
+    "engine/metrics/measures.py",
     "engine/metrics/registry.py",
     "engine/programs/transcribe.py",
     "engine/recipes/separation/file_scores.py",

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from engine.batching.open_plan import PlanError
-from engine.config.errors import DataError
+from engine.config.errors import ConfigError, DataError
 from engine.config.loading import load_config
 from jobs import submit
 from jobs.home import Home
@@ -212,3 +212,17 @@ def test_a_run_on_speech_is_as_long_as_its_utterances_say(home, tmp_path, write_
     with pytest.raises(PlanError, match=r"batch\.seconds = 0\.1 is too small"):
         enqueue("3 updates", seconds=0.1)
     assert len(names(home)) == 2
+
+
+def test_metrics_whose_package_is_missing_are_refused_before_anything_is_queued(
+    home, make_config, monkeypatch
+):
+    config = make_config(validation={"full_files": True, "metrics": ["stoi", "bss_sdr"]})
+    monkeypatch.setattr("engine.metrics.measures.find_spec", lambda name: None)
+    with pytest.raises(ConfigError) as error:
+        submit.enqueue(home, config)
+    assert str(error.value) == (
+        "validation.metrics: stoi can't be measured: pystoi not installed; run pip install "
+        "'sepdash[speech-metrics]', or remove it from validation.metrics"
+    )
+    assert not home.store.exists()

@@ -46,6 +46,7 @@ def examine(home: Home) -> Iterator[Check]:
     yield from _devices()
     yield from _paths(home)
     yield from _packages()
+    yield from _extras()
     yield from _presets(home)
     yield from _store(home)
 
@@ -166,6 +167,22 @@ def _packages() -> Iterator[Check]:
         for name, reason in plugins.broken.items():
             text = f"skipped {name}: {reason}"
             yield Check("packages", group, verdict="problem", text=text)
+
+
+def _extras() -> Iterator[Check]:
+    """Say what the optional dependencies would add."""
+    from engine.metrics.measures import MEASURES, missing_modules
+
+    for extra in dict.fromkeys(measure.extra for measure in MEASURES.values() if measure.modules):
+        names = [
+            name for name, measure in MEASURES.items() if measure.modules and measure.extra == extra
+        ]
+        lacking = [name for name in names if missing_modules(name)]
+        known = ", ".join(name for name in names if name not in lacking) or "none"
+        text = f"metrics: {known}"
+        if lacking:
+            text += f"; not available: {', '.join(lacking)} (pip install 'sepdash[{extra}]')"
+        yield Check("extras", extra, verdict="note" if lacking else "ok", text=text)
 
 
 def _presets(home: Home) -> Iterator[Check]:

@@ -122,6 +122,11 @@ class FileScores:
         """Return whether any sample of an estimate is not finite, (1,)."""
         return torch.stack(self._bad).any()[None]
 
+    def order(self) -> list[int]:
+        """Return the estimate of each reference where they are interchangeable, else nothing."""
+        order: list[int] = self._best_order()[0].tolist() if self._interchangeable else []
+        return order
+
     def losses(self) -> dict[str, Tensor]:
         """Return each loss, (1,)."""
         return {name: self._loss(name, item) for name, item in self._losses.items()}

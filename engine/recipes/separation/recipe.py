@@ -35,7 +35,7 @@ from engine.data.separation.remix import mix_stems
 from engine.data.separation.stems import StemsDataset, fetch_unmixed
 from engine.evaluation.result import Clip, Evaluation
 from engine.metrics.signal import si_sdr
-from engine.recipes.base import Opening, StepContext, StepOutput
+from engine.recipes.base import Opening, StepContext, StepOutput, TakesEstimates, TakesItem
 from engine.recipes.separation.file_scores import BlockLoss, FileScores
 from engine.recipes.separation.item_scores import ItemScores
 from engine.recipes.separation.losses import Loss, build_loss
@@ -164,9 +164,18 @@ class SeparationRecipe:
 
     def evaluate_whole(self, model: nn.Module, device: torch.device) -> Evaluation:
         """Evaluate whole files by the same metrics; only one chunk of a file is in memory."""
+        return self.evaluate_and_keep(model, device)
+
+    def evaluate_and_keep(
+        self, model: nn.Module, device: torch.device, *, taker: TakesEstimates | None = None
+    ) -> Evaluation:
+        """Evaluate whole files, and give their estimates to `taker`."""
         scores = ItemScores()
         for index in range(self._num_valid):
-            file_scores = self._judged(model, self._dataset("valid").whole(index), device=device)
+            item = self._dataset("valid").whole(index)
+            shape = (self._config.num_sources, self._config.audio_data.channels, item.frames)
+            into = taker.open(index, shape) if taker is not None else None
+            file_scores = self._judged(model, item, device=device, into=into)
             losses = file_scores.losses()
             scores.note(
                 {**losses, "spectral": losses.get("spectral", losses["val_loss"])},
@@ -175,7 +184,9 @@ class SeparationRecipe:
             )
         return scores.evaluation(self._items_key)
 
-    def _judged(self, model: nn.Module, item: WholeItem, *, device: torch.device) -> FileScores:
+    def _judged(
+        self, model: nn.Module, item: WholeItem, *, device: torch.device, into: TakesItem | None
+    ) -> FileScores:
         """Process a file in chunks as `sepdash separate` does, one chunk on the device at a time."""
         data = self._config.audio_data
         length = max(64, round(self._config.validation.segment_s * data.rate_hz))
@@ -201,6 +212,10 @@ class SeparationRecipe:
             part, frames = waiting.popleft(), block_SCT.shape[-1]
             signals = (block_SCT, part.target_SCT[..., :frames], part.mix_CT[..., :frames])
             scores.add(*(torch.from_numpy(x).to(device) for x in signals))
+            if into is not None:
+                into.add(block_SCT, signals[1])
+        if into is not None:
+            into.close(scores.order())
         return scores
 
     def worst_batch(self, count: int, shape: tuple[float, ...] = ()) -> Batch:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 
+import pytest
+
 from tui.cli import health
 
 
@@ -15,3 +17,20 @@ def test_a_store_from_a_newer_program_is_named_once(home) -> None:
     assert len(found) == 1
     assert "written by a newer sepdash" in found[0].text
     assert found[0].text.count(str(home.store)) == 1
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_optional_metrics_are_listed(monkeypatch, installed):
+    monkeypatch.setattr(
+        "engine.metrics.measures.find_spec",
+        lambda name: object() if installed or name == "pystoi" else None,
+    )
+    (check,) = health._extras()
+    assert (check.area, check.name) == ("extras", "speech-metrics")
+    if installed:
+        assert (check.verdict, check.text) == ("ok", "metrics: pesq, pesq_nb, stoi, estoi, dnsmos")
+    else:
+        assert check.verdict == "note"
+        assert check.text == (
+            "metrics: stoi, estoi; not available: pesq, pesq_nb, dnsmos (pip install 'sepdash[speech-metrics]')"
+        )

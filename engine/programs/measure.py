@@ -1,0 +1,39 @@
+"""`python -P -m engine.programs.measure FOLDER SHARE`: measures one share of a job of perceptual metrics.
+
+Started by the training process, which keeps its standard input open: when that ends, so does this one.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+# The lowest priority: the training process and its readers must not wait for this.
+_NICENESS = 19
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, and return the exit status."""
+    folder, share = arguments if arguments is not None else sys.argv[1:]
+    threading.Thread(target=_end_with_stdin, daemon=True).start()
+    os.nice(_NICENESS)
+    os.umask(0o077)
+    import torch
+
+    from engine.measuring.jobs import compute
+
+    torch.set_num_threads(1)
+    compute(Path(folder), int(share))
+    return 0
+
+
+def _end_with_stdin() -> None:
+    sys.stdin.read()
+    os._exit(3)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
