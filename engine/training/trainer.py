@@ -274,6 +274,8 @@ class _Loop:
     def _finish_slow_metrics(self) -> str | None:
         """Wait for what is still being measured; return why the run stops before that, or None."""
         slow, control = self._parts.slow, self._setup.control
+        if self._setup.leads and slow.is_busy:
+            self._report_saved(self._parts.writer.wait())
         while self._setup.leads and slow.is_busy:
             if (reason := slow.wait(control.stop_reason)) is not None:
                 return reason

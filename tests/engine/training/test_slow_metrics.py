@@ -362,5 +362,5 @@ def test_run_that_a_rule_ends_early_is_measured_at_its_end(slow_config, recorder
     ended = train(config, tmp_path, recorder, Waits(tmp_path))
     assert (ended.outcome, ended.early, ended.counters.updates) == ("finished", True, 2)
     assert [event.counters.updates for event in late(recorder)] == [2]
-    with pytest.raises(ConfigError, match="stop_when.metric"):
+    with pytest.raises(ConfigError, match=r"stop_when\.metric"):
         slow_config(stop_when={"metric": "stoi_full", "target": 0.5})
