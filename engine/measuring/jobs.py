@@ -193,7 +193,7 @@ def compute(folder: Path, share: int) -> None:
             values: dict[str, list[float | None]] = {}
             for measure in info.measures:
                 for name, value_S in values_of(
-                    measure, est_SCT, ref_SCT, rate_hz=info.rate_hz
+                    measure, est_SCT, ref_SCT=ref_SCT, rate_hz=info.rate_hz
                 ).items():
                     values[name] = [None if np.isnan(value) else float(value) for value in value_S]
             found[weights][item] = values

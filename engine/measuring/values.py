@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -19,9 +19,15 @@ from engine.metrics.measures import MEASURES
 from engine.metrics.registry import given_by, metric_of
 from engine.metrics.signal import LIMIT_DB, SILENT_RMS
 
-# Of one channel: estimate (T,), reference (T,), rate -> values by name. NaN: the reference has no such
-# value; None: the estimate has none, so it counts as worst.
-_OfChannel = Callable[[np.ndarray, np.ndarray, int], Mapping[str, float | None]]
+
+class _OfChannel(Protocol):
+    """The values of one channel, by name. NaN: the reference has none; None: the estimate has none."""
+
+    def __call__(
+        self, est_T: np.ndarray, ref_T: np.ndarray, *, rate_hz: int
+    ) -> Mapping[str, float | None]:
+        """Measure (T,) at a rate that the measure takes."""
+
 
 # The package has room for 50 utterances, of 0.2 s and as much silence at least, and crashes beyond.
 _PESQ_MOST_S = 20
@@ -30,7 +36,7 @@ _STOI_RATE_HZ, _STOI_FRAMES = 10_000, 256 + 29 * 128
 
 
 def values_of(
-    measure: str, est_SCT: np.ndarray, ref_SCT: np.ndarray, *, rate_hz: int
+    measure: str, est_SCT: np.ndarray, *, ref_SCT: np.ndarray, rate_hz: int
 ) -> dict[str, np.ndarray]:
     """Return the value of each source by each metric of a measure, (S,) float64.
 
@@ -61,7 +67,7 @@ def values_of(
         for est_T, ref_T in zip(est_CT, ref_CT, strict=True):
             if np.sqrt(np.mean(np.square(ref_T, dtype=np.float64))) <= SILENT_RMS:
                 continue
-            values = of_channel(est_T, ref_T, to_hz)
+            values = of_channel(est_T, ref_T, rate_hz=to_hz)
             for name, row in rows.items():
                 value = values[name]
                 is_bad = value is None or not (finite or math.isnan(value))
@@ -143,11 +149,11 @@ def _pesq_of_piece(
     return math.nan
 
 
-def _wide_band(est_T: np.ndarray, ref_T: np.ndarray, rate_hz: int) -> dict[str, float | None]:
+def _wide_band(est_T: np.ndarray, ref_T: np.ndarray, *, rate_hz: int) -> dict[str, float | None]:
     return _pesq(est_T, ref_T, rate_hz=rate_hz, mode="wb", name="pesq")
 
 
-def _narrow_band(est_T: np.ndarray, ref_T: np.ndarray, rate_hz: int) -> dict[str, float | None]:
+def _narrow_band(est_T: np.ndarray, ref_T: np.ndarray, *, rate_hz: int) -> dict[str, float | None]:
     return _pesq(est_T, ref_T, rate_hz=rate_hz, mode="nb", name="pesq_nb")
 
 
@@ -166,15 +172,15 @@ def _intelligibility(
             return math.nan
 
 
-def _stoi(est_T: np.ndarray, ref_T: np.ndarray, rate_hz: int) -> dict[str, float | None]:
+def _stoi(est_T: np.ndarray, ref_T: np.ndarray, *, rate_hz: int) -> dict[str, float | None]:
     return {"stoi": _intelligibility(est_T, ref_T, rate_hz=rate_hz, extended=False)}
 
 
-def _estoi(est_T: np.ndarray, ref_T: np.ndarray, rate_hz: int) -> dict[str, float | None]:
+def _estoi(est_T: np.ndarray, ref_T: np.ndarray, *, rate_hz: int) -> dict[str, float | None]:
     return {"estoi": _intelligibility(est_T, ref_T, rate_hz=rate_hz, extended=True)}
 
 
-def _dnsmos(est_T: np.ndarray, ref_T: np.ndarray, rate_hz: int) -> dict[str, float | None]:
+def _dnsmos(est_T: np.ndarray, ref_T: np.ndarray, *, rate_hz: int) -> dict[str, float | None]:
     """Clipped to [-1, 1], as a sound file would; the package repeats what is shorter than 9.01 s."""
     package = _module("speechmos.dnsmos")
     found: Mapping[str, Any] = package.run(est_T.clip(-1, 1), rate_hz)

@@ -203,11 +203,7 @@ def prepared(
     parameters = count_parameters(state.model)
     first = start.counters.updates
     slow = _open_slow_metrics(setup, saver=_new_saver(setup, plan, state=state))
-    with (
-        closing(slow),
-        _open_loader(setup, plan, first=first) as loader,
-        _open_writer(setup) as writer,
-    ):
+    with closing(slow), _loader_and_writer(setup, plan, first=first) as (loader, writer):
         setup.emit(
             RunStarted(
                 start.counters, total, resumed_from=first, device=setup.where, num_parameters=parameters,
@@ -308,6 +304,14 @@ def _open_slow_metrics(setup: Setup, *, saver: StateSaver) -> SlowMetrics:
         saver=saver,
         notice=lambda kind, text: setup.emit(Noticed("warning", kind, message=text)),
     )
+
+
+@contextmanager
+def _loader_and_writer(
+    setup: Setup, plan: Plan, *, first: int
+) -> Iterator[tuple[Loader, CheckpointWriter]]:
+    with _open_loader(setup, plan, first=first) as loader, _open_writer(setup) as writer:
+        yield loader, writer
 
 
 def _open_writer(setup: Setup) -> CheckpointWriter:

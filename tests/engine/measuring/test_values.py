@@ -57,7 +57,7 @@ def noisy(ref_CT: np.ndarray, level: float = 0.01) -> np.ndarray:
 
 
 def of(measure: str, est_SCT: np.ndarray, ref_SCT: np.ndarray, *, rate_hz: int = RATE):
-    return {name: x_S.tolist() for name, x_S in values_of(measure, est_SCT, ref_SCT, rate_hz=rate_hz).items()}  # fmt: skip
+    return {name: x_S.tolist() for name, x_S in values_of(measure, est_SCT, ref_SCT=ref_SCT, rate_hz=rate_hz).items()}  # fmt: skip
 
 
 @pytest.mark.parametrize(

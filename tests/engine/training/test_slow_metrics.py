@@ -132,7 +132,7 @@ def test_values_equal_those_measured_in_line(slow_config, recorder, stop_after, 
                 est, ref = (
                     np.concatenate(x, axis=-1) for x in zip(*kept[weights, item], strict=True)
                 )
-                rows.append(values_of(name, est, ref, rate_hz=8_000)[name])
+                rows.append(values_of(name, est, ref_SCT=ref, rate_hz=8_000)[name])
             value, item_N = summary_of(name, np.stack(rows))
             assert found.metrics[f"{name}_full{end}"] == value, (name, end)
             assert found.items[f"{name}_full{end}"].tolist() == item_N.tolist()
