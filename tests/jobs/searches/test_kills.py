@@ -143,4 +143,5 @@ def test_two_workers_share_a_search(begin):
             (run.started_at, run.ended_at) for run in reader.runs() if run.experiment == "lr:trials"
         )
     overlaps = sum(later[0] < earlier[1] for earlier, later in itertools.pairwise(spans))
-    assert overlaps >= 4
+    # How many depends on how fast processes start; a worker that leaves, or waits for the other, has none.
+    assert overlaps >= 1
