@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -21,7 +19,7 @@ from typing import Any
 from engine.config.errors import ConfigError, Problem
 from engine.config.references import mistake, references_of
 from engine.config.schema import RunConfig
-from engine.tuning.children import how_it_ended, lines_of
+from engine.tuning.children import how_it_ended, killed, lines_of
 from engine.tuning.lr_curve import LrFinding, LrPoint, find, range_of
 from jobs.home import Home
 from jobs.machine.devices import child_environment, resolve_device
@@ -160,12 +158,6 @@ def _answers(job: Mapping[str, Any], environment: Mapping[str, str]) -> Iterator
                 ended = ended or "done" in answer or "problem" in answer
                 yield answer
         finally:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
-            code = process.wait()
-            for pipe in (process.stdin, process.stdout):
-                with contextlib.suppress(BrokenPipeError):
-                    if pipe is not None:
-                        pipe.close()
+            code = killed(process)
         if not ended:
             raise ValueError(f"the test ended early: {how_it_ended(code, errors)}")

@@ -11,9 +11,10 @@ import json
 import math
 import os
 import sys
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
+
+from engine.programs.pipes import end_with_stdin, say
 
 if TYPE_CHECKING:
     from engine.events import Event
@@ -25,11 +26,11 @@ def main() -> int:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     job = json.loads(sys.stdin.readline())
-    threading.Thread(target=_end_with_stdin, daemon=True).start()
+    end_with_stdin()
     try:
         _run(job, answers)
     except (ValueError, OSError) as error:
-        _say(answers, problem=str(error))
+        say(answers, problem=str(error))
         return 2
     return 0
 
@@ -44,11 +45,11 @@ def _run(job: dict[str, Any], answers: TextIO) -> None:
     def emit(event: Event) -> None:
         match event:
             case StageProgressed():
-                _say(answers, note=event.text)
+                say(answers, note=event.text)
             case RunStarted():
-                _say(answers, device=event.device)
+                say(answers, device=event.device)
             case Noticed(level="warning"):
-                _say(answers, warning=event.message)
+                say(answers, warning=event.message)
 
     needs = {
         key: checkpoint_of(Path(need["folder"]), need["which"])
@@ -63,18 +64,8 @@ def _run(job: dict[str, Any], answers: TextIO) -> None:
     for point in points:
         finite = math.isfinite(point.loss)
         norm = point.grad_norm if math.isfinite(point.grad_norm) else None
-        _say(answers, lr=point.lr, loss=point.loss if finite else None, grad_norm=norm)
-    _say(answers, done=True)
-
-
-def _say(answers: TextIO, **values: object) -> None:
-    answers.write(json.dumps(values) + "\n")
-    answers.flush()
-
-
-def _end_with_stdin() -> None:
-    sys.stdin.read()
-    os._exit(3)
+        say(answers, lr=point.lr, loss=point.loss if finite else None, grad_norm=norm)
+    say(answers, done=True)
 
 
 if __name__ == "__main__":

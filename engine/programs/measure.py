@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
+
+from engine.programs.pipes import end_with_stdin
 
 # The lowest priority: the training process and its readers must not wait for this.
 _NICENESS = 19
@@ -18,7 +19,7 @@ _NICENESS = 19
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, and return the exit status."""
     folder, share = arguments if arguments is not None else sys.argv[1:]
-    threading.Thread(target=_end_with_stdin, daemon=True).start()
+    end_with_stdin()
     os.nice(_NICENESS)
     os.umask(0o077)
     import torch
@@ -28,11 +29,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     compute(Path(folder), int(share))
     return 0
-
-
-def _end_with_stdin() -> None:
-    sys.stdin.read()
-    os._exit(3)
 
 
 if __name__ == "__main__":

@@ -11,12 +11,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
+from engine.programs.pipes import end_with_stdin, say
 from engine.tuning.race import Race, run_race
 from engine.tuning.scaling import ScalingJob, ways
 
@@ -34,18 +34,18 @@ def main() -> int:
     os.dup2(2, 1)
     raw = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     job = ScalingJob(**{**raw, "shape": tuple(raw["shape"])})
-    threading.Thread(target=_end_with_stdin, daemon=True).start()
+    end_with_stdin()
     # torch is imported only here, once the thread that watches stdin runs.
     from engine.config.loading import load_config
     from engine.training.ranks import open_ranks
 
     config = load_config(job.values)
     with open_ranks(config.precision) as ranks:
-        say = answers if ranks.rank == 0 else None
+        own = answers if ranks.rank == 0 else None
         try:
-            _Rank(job, ranks, answers=say).run()
+            _Rank(job, ranks, answers=own).run()
         except (ValueError, OSError) as error:
-            _say(say, problem=str(error))
+            say(own, problem=str(error))
             return 2
     return 0
 
@@ -81,7 +81,7 @@ class _Rank:
             measure=self._measure,
             clock=lambda: float(self._ranks.gather(perf_counter())[0]),
             limit_s=self._job.limit_s,
-            report=lambda times: _say(self._answers, round=times),
+            report=lambda times: say(self._answers, round=times),
         )
         for _ in range(max(6, min(20, race.rounds))):
             seconds = self._together(
@@ -89,8 +89,8 @@ class _Rank:
             )
             if seconds is None:
                 break
-            _say(self._answers, own=seconds)
-        _say(self._answers, done=True)
+            say(self._answers, own=seconds)
+        say(self._answers, done=True)
 
     def _measure(self, index: int) -> float | None:
         """Return the seconds that a way takes for the items of one device's update; None: out of memory."""
@@ -162,17 +162,6 @@ class _Rank:
             if known is None:
                 self._repeats[key, alone] = max(1, min(50, round(_ROUND_S / max(taken, 1e-4))))
         return [float(value) for value in values]
-
-
-def _say(answers: TextIO | None, **values: Any) -> None:
-    if answers is not None:
-        answers.write(json.dumps(values) + "\n")
-        answers.flush()
-
-
-def _end_with_stdin() -> None:
-    sys.stdin.read()
-    os._exit(3)
 
 
 if __name__ == "__main__":

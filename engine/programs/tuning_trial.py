@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-import threading
 from collections.abc import Callable
 from dataclasses import asdict
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
+from engine.programs.pipes import end_with_stdin, say
 from engine.tuning.machine import (
     cpu_name,
     limit_allocations,
@@ -40,11 +40,11 @@ def main() -> int:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     job = read_job(sys.stdin.readline())
-    threading.Thread(target=_end_with_stdin, daemon=True).start()
+    end_with_stdin()
     try:
         _Trial(job, answers).run()
     except (ValueError, OSError) as error:
-        _say(answers, problem=str(error))
+        say(answers, problem=str(error))
         return 2
     return 0
 
@@ -73,18 +73,18 @@ class _Trial:
 
     def run(self) -> None:
         facts = self._facts()
-        _say(self._answers, facts=asdict(facts))
+        say(self._answers, facts=asdict(facts))
         if self._job.limit_bytes is not None and self._device.type == "cpu":
             limit_allocations(self._job.limit_bytes - facts.own_bytes)
         timed: dict[int, Timed] = {}
         for index, case in enumerate(self._job.cases):
-            _say(self._answers, started=index)
+            say(self._answers, started=index)
             measured = self._measure(case, own_bytes=facts.own_bytes)
-            _say(self._answers, case=index, measured=asdict(measured))
+            say(self._answers, case=index, measured=asdict(measured))
             if measured.outcome == "measured" and self._job.timing_s:
                 timed[index] = self._prepare(case)
         self._time(timed)
-        _say(self._answers, done=True)
+        say(self._answers, done=True)
 
     def _measure(self, case: Case, *, own_bytes: int) -> Measured:
         from engine.training.out_of_memory import first_line, is_out_of_memory
@@ -125,14 +125,14 @@ class _Trial:
             measure=lambda index: self._attempt(index, timed[index].run),
             clock=perf_counter,
             limit_s=job.timing_s,
-            report=lambda times: _say(self._answers, round=times),
+            report=lambda times: say(self._answers, round=times),
         )
 
     def _attempt(self, index: int, work: Callable[[], T]) -> T | None:
         """Run a part of a case; None, and its answer, when memory ran out."""
         from engine.training.out_of_memory import first_line, is_out_of_memory
 
-        _say(self._answers, started=index)
+        say(self._answers, started=index)
         try:
             return work()
         except Exception as error:
@@ -140,7 +140,7 @@ class _Trial:
                 raise
             problem = first_line(error)
         self._subject(self._job.cases[index]).clear()
-        _say(self._answers, case=index, measured=asdict(Measured("oom", message=problem)))
+        say(self._answers, case=index, measured=asdict(Measured("oom", message=problem)))
         return None
 
     def _subject(self, case: Case) -> Subject:
@@ -200,16 +200,6 @@ def has_compiler(device: torch.device) -> bool:
     if device.type == "cuda":
         return find_spec("triton") is not None
     return any(which(name) for name in ("g++", "clang++", "c++"))
-
-
-def _say(answers: TextIO, **values: object) -> None:
-    answers.write(json.dumps(values) + "\n")
-    answers.flush()
-
-
-def _end_with_stdin() -> None:
-    sys.stdin.read()
-    os._exit(3)
 
 
 if __name__ == "__main__":

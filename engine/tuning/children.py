@@ -111,13 +111,7 @@ class _Child:
                     self._take(line)
                 self.late = not self._done and time.monotonic() >= deadline
             finally:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                code = process.wait()
-                for pipe in (process.stdin, process.stdout):
-                    with contextlib.suppress(BrokenPipeError):
-                        if pipe is not None:
-                            pipe.close()
+                code = killed(process)
             self.ending = "timed out" if self.late else how_it_ended(code, errors)
 
     def answers(self) -> dict[int, Measured]:
@@ -179,6 +173,18 @@ def lines_of(
             return
         *lines, rest = (rest + chunk).split(b"\n")
         yield from lines
+
+
+def killed(process: subprocess.Popen[bytes]) -> int:
+    """Kill a child that leads its process group, with all of it; close its pipes and return its exit code."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    code = process.wait()
+    for pipe in (process.stdin, process.stdout):
+        with contextlib.suppress(BrokenPipeError):
+            if pipe is not None:
+                pipe.close()
+    return code
 
 
 def how_it_ended(code: int, errors: IO[bytes]) -> str:

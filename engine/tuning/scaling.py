@@ -7,18 +7,16 @@ a micro-batch, k micro-batches of an update on each device.
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from threading import Event
 from typing import Any
 
-from engine.tuning.children import how_it_ended, lines_of
+from engine.tuning.children import how_it_ended, killed, lines_of
 from engine.tuning.race import compare_times, replay
 from engine.tuning.setups import Scaled
 
@@ -106,14 +104,8 @@ def measure_scaling(
                 done = done or "done" in said
                 problem = said.get("problem", problem)
         finally:
-            with suppress(ProcessLookupError, PermissionError):
-                # The processes end with their standard input.
-                os.killpg(process.pid, signal.SIGKILL)
-            code = process.wait()
-            for pipe in (process.stdin, process.stdout):
-                with suppress(BrokenPipeError):
-                    if pipe is not None:
-                        pipe.close()
+            # The processes that it started end with their standard input.
+            code = killed(process)
         ending = problem or ("timed out" if code == -signal.SIGKILL else how_it_ended(code, errors))
     notes = () if done else (f"several devices could not be timed to the end: {ending}",)
     return scaling_of(job, times, own=own, notes=notes)

@@ -7,11 +7,9 @@ tells how many more make a measurement.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
-import signal
 import subprocess
 from collections.abc import Callable, Iterable
 from math import ceil
@@ -21,6 +19,7 @@ from engine.config.references import references_of
 from engine.config.schema import RunConfig
 from engine.data.update_size import planned_size
 from engine.training.schedules import total_updates
+from engine.tuning.children import killed
 from engine.tuning.machine import cpu_name
 from jobs.child.command import RUNNER
 from jobs.home import Home
@@ -185,11 +184,7 @@ def _run_child(scratch: Home, store: StoreWriter, *, run_id: int, device: str) -
         store.update_run(run_id, pid=process.pid, pid_token=process_token(process.pid))
         process.wait()
     finally:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        code = process.wait()
-        if process.stdin is not None:
-            process.stdin.close()
+        code = killed(process)
         end(store, run_id, to="failed", message=f"its process exited with status {code}")
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from engine.tuning.race import Ratio
 from engine.tuning.setups import Options, Tuning
 from jobs import submit, tuning
 from jobs.machine.lease import DeviceUse, LeaseError
@@ -21,7 +22,7 @@ from tests.waiting import until
 GIB = 2**30
 RESULT = Tuning(
     "cpu", 8 * GIB, budget_bytes=7 * GIB, goal_items=2, micro_batches=1, rows=(), settings={}, peak_bytes=GIB,
-    items_per_s=1.0, audio_s_per_s=1.0, ratio=1.0, law_error=None, seconds=1.0,
+    items_per_s=1.0, audio_s_per_s=1.0, ratio=Ratio(1.2, 1.1, 1.3, 9), law_error=None, seconds=1.0,
 )  # fmt: skip
 
 
