@@ -31,7 +31,7 @@ from jobs.store.records import RunRecord
 from tests.jobs.small_training import WORKER
 
 EQUAL, DIFFERENT = 30, 10
-METRICS = ("si_sdr", "lsd")
+METRICS = ("si_sdr", "lsd", "val_loss")
 
 
 def config(folder: Path, *, seed: int, lr: float) -> RunConfig:
