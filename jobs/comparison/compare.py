@@ -20,7 +20,6 @@ from jobs.comparison.evaluations import (
     When,
     bad_items,
     best_point,
-    final_point,
     matched_points,
     read_scores,
     sample,
@@ -92,6 +91,7 @@ def compare(
         min_seeds=min_seeds, runs=comparer.scores, tables=tables, orderings=orderings,
         margins={name: comparer.margin(name) for name in shown}, refused=refused,
         best_points={name: comparer.points(name, when="best") for name in shown},
+        final_points={name: comparer.points(name, when="final") for name in shown},
         notes=[
             *notes.of_runs(scores, comparer.budget),
             *notes.of_seeds(comparer.scores),
@@ -99,6 +99,7 @@ def compare(
             *comparer.bad_notes(shown),
             *notes.of_tables(tables, min_seeds=min_seeds),
             *(f"{name} is not compared: {reason}" for name, reason in refused.items()),
+            *notes.of_settings(comparer.scores),
         ],
     )  # fmt: skip
 
@@ -150,7 +151,7 @@ class _Comparer:
         best, final = (self._spread(variant, metric, when=when) for when in ("best", "final"))
         chosen = self._chosen(variant, metric, when="best")
         at = float(np.mean([point.at for _, point in chosen])) if chosen else None
-        seeds = self._seeds(variant)
+        seeds = self._seeds(variant, metric)
         if variant == self.variants[0] or compared is None:
             return Row(variant, seeds, best=best, best_at=at, final=final)
         if isinstance(compared, str):
@@ -186,7 +187,7 @@ class _Comparer:
         if len(levels) < 2:
             return None
         ranked = sorted(levels, key=lambda name: levels[name], reverse=metric_of(metric).rises)
-        enough = [name for name in ranked if self._seeds(name) >= self._min_seeds]
+        enough = [name for name in ranked if self._seeds(name, metric) >= self._min_seeds]
         # Recipes are ordered where there are two; models only where there is nothing better.
         left_out = [name for name in ranked if name not in enough] if len(enough) > 1 else []
         ranked = [name for name in ranked if name not in left_out]
@@ -258,14 +259,12 @@ class _Comparer:
     def points(self, metric: str, *, when: When) -> dict[int, Point]:
         """Return the evaluation of each run that counts, by run id."""
         if (metric, when) not in self._chosen_points:
-            if when == "final":
-                points = {
-                    item.run.id: final_point(item, metric, budget=self.budget)
-                    for item in self.scores
-                }
-            else:
-                matched = matched_points(self.scores, metric, budget=self.budget)
-                points = {run: best_point(some, metric) for run, some in matched.items()}
+            matched = matched_points(self.scores, metric, budget=self.budget)
+            points = {}
+            for run, some in matched.items():
+                last = some[-1] if some else None
+                # Where none is finite, the last one says so: a run that diverged is bad, not absent.
+                points[run] = last if when == "final" else best_point(some, metric) or last
             self._chosen_points[metric, when] = {
                 run: point for run, point in points.items() if point is not None
             }
@@ -277,10 +276,11 @@ class _Comparer:
         if key not in self._samples:
             chosen = self._chosen(variant, metric, when=self._when)
             if not chosen:
+                measured = any(
+                    item.points.get(metric) for item in self.scores if item.variant == variant
+                )
                 self._samples[key] = (
-                    "no evaluation at the same progress"
-                    if self._when == "best"
-                    else "no evaluation"
+                    "no evaluation at the same progress" if measured else f"has no {metric}"
                 )
             else:
                 self._samples[key] = sample(self._reader, chosen, metric=metric)
@@ -317,16 +317,18 @@ class _Comparer:
                         lines[notes.of_bad_items(item, sum(bad), count=len(bad))] = None
         return list(lines)
 
-    def _seeds(self, variant: str) -> int:
-        return len({item.run.seed for item in self.scores if item.variant == variant})
+    def _seeds(self, variant: str, metric: str) -> int:
+        chosen = self._chosen(variant, metric, when=self._when)
+        return len({item.run.seed for item, _ in chosen})
 
-    def _hours(self, variant: str) -> float | None:
-        """GPU hours of one run of the variant and one of the reference, together."""
-        hours = []
-        for name in (self.variants[0], variant):
-            seconds = [item.run.train_seconds for item in self.scores if item.variant == name]
-            hours.append(float(np.mean(seconds)) / 3600)
-        return sum(hours) if all(hours) else None
+    def _hours(self, variant: str) -> tuple[float, float] | None:
+        """GPU hours of one run of the reference, and of one of the variant."""
+        first, second = (
+            float(np.mean([item.run.train_seconds for item in self.scores if item.variant == name]))
+            / 3600
+            for name in (self.variants[0], variant)
+        )
+        return (first, second) if first and second else None
 
     def _spread_of_seeds(self, metric: str, difference: Difference) -> SeedSpread | None:
         """Return what seeds did in earlier runs, where a comparison has too few of its own."""

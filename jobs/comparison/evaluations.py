@@ -73,11 +73,6 @@ class RunScores:
         }
 
 
-def final_point(scores: RunScores, metric: str, *, budget: float) -> Point | None:
-    """Return the last evaluation within the budget; None when there is none."""
-    return next(reversed(scores.within(metric, budget)), None)
-
-
 def best_point(points: Sequence[Point], metric: str) -> Point | None:
     """Return the best of some evaluations, the first of equal ones; None when there is none."""
     best: Point | None = None
@@ -170,8 +165,10 @@ def sample(
     if unknown := [scores.run.name for scores, at in chosen if not math.isfinite(at.value)]:
         return f"no finite value in {', '.join(unknown)}"
     rows = [reader.item_results(scores.run.id, at.updates, metric=metric) for scores, at in chosen]
-    if not rows or len({len(row) for row in rows}) != 1 or not rows[0]:
+    if not all(rows):
         return "no per-item results stored"
+    if len({len(row) for row in rows}) > 1:
+        return "evaluated on different items"
     for (scores, _), row, bad in zip(
         chosen, rows, bad_items(reader, chosen, metric=metric), strict=True
     ):

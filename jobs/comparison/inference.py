@@ -41,6 +41,8 @@ _STRICTER_WITH_TWO = 0.85
 # overestimated just where the two happen to agree. With at most so many, below 7 %.
 _MOST_FREEDOM_WITH_TWO = 1.5
 _REPETITIONS = 4_000
+# Means of runs that vary this much less than the noise of their items are tied: one in 1000 by chance.
+_TIED = 1e-6
 _TINY = np.finfo(float).tiny
 _LEAST_T = 1.28
 
@@ -272,10 +274,15 @@ def _estimate(
     paired: bool,
     num_runs: tuple[int, int],
 ) -> Estimate:
-    """Add the part of the items: what their gaps vary beyond the noise that the runs hold already."""
+    """Add the part of the items: what their gaps vary beyond the noise that the runs hold already.
+
+    Error counts are discrete, so runs whose items differ may tie in their means; their variance is
+    that of the noise then, not 0.
+    """
     count = len(gap_N)
+    tied = runs[0] < _TIED * noise / count
     return Estimate(
-        float(gap_N.mean()), runs[0], runs_freedom=runs[1],
+        float(gap_N.mean()), noise / count if tied else runs[0], runs_freedom=runs[1],
         items_variance=max(0.0, _variance(gap_N) - noise) / count, items_freedom=count - 1,
         paired=paired, num_items=count, num_runs=num_runs,
     )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from engine.metrics.registry import metric_of
-from jobs.comparison.evaluations import RunScores, When, matched_points
+from jobs.comparison.evaluations import RunScores, When, matched_points, settings_key
 from jobs.comparison.inference import FEWEST_ITEMS, Difference
 from jobs.comparison.result import Row
 from jobs.comparison.seed_spread import SeedSpread
@@ -13,6 +13,8 @@ from jobs.comparison.verdicts import Verdict
 
 _RECOMMENDED_SEEDS = 3
 _MOST_NAMES = 3
+# Evaluations whose progress differs by less than this are taken as equal without a word.
+_ABOUT_EQUAL = 1.02
 
 
 def different_meaning(scores: Sequence[RunScores], metric: str) -> str:
@@ -59,20 +61,44 @@ def of_seeds(scores: Sequence[RunScores]) -> list[str]:
     return lines
 
 
+def of_settings(scores: Sequence[RunScores]) -> list[str]:
+    """Say which variants have equal settings, so that nothing but chance is between them."""
+    equal: dict[str, dict[str, None]] = {}
+    for item in scores:
+        if key := settings_key(item.config):
+            equal.setdefault(key, {})[item.variant] = None
+    return [
+        f"{', '.join(names)} have the same settings apart from the seed: a difference between them is due to chance"
+        for names in equal.values()
+        if len(names) > 1
+    ]
+
+
 def of_grid(scores: Sequence[RunScores], metric: str, *, when: When, budget: float) -> list[str]:
-    """Say where runs were evaluated more often than others, so that not every evaluation counts."""
-    if when != "best" or not metric:
+    """Say where runs were evaluated more often than others or elsewhere, so that not every evaluation counts."""
+    if not metric:
         return []
     matched = matched_points(scores, metric, budget=budget)
     counts = {len(item.within(metric, budget)) for item in scores if item.run.id in matched}
     common = min((len(points) for points in matched.values()), default=0)
+    lines = []
     # One that has no partner, such as the first after a single update, is not worth a word.
-    if not counts or (len(counts) == 1 and common >= max(counts) - 1):
-        return []
-    return [
-        f"the best evaluation of each run is chosen among the {common} that all runs have at the same progress: "
-        "a run that is evaluated more often would win by chance otherwise"
-    ]
+    if when == "best" and counts and (len(counts) > 1 or common < max(counts) - 1):
+        lines.append(
+            f"the best evaluation of each run is chosen among the {common} that all runs have at the same progress: "
+            "a run that is evaluated more often would win by chance otherwise"
+        )
+    if not common:
+        return lines
+    last = {item.run.name: matched[item.run.id][-1].at for item in scores if item.run.id in matched}
+    ahead, behind = max(last, key=last.__getitem__), min(last, key=last.__getitem__)
+    if last[ahead] > last[behind] * _ABOUT_EQUAL:
+        lines.append(
+            f"evaluations are not at exactly the same progress: at the last one compared, {ahead} is "
+            f"{100 * (last[ahead] / last[behind] - 1):.0f} % further than {behind}, which is in its favour. "
+            "For a fair comparison, evaluate all runs at the same progress (validation.every)"
+        )
+    return lines
 
 
 def of_bad_items(scores: RunScores, bad: int, *, count: int) -> str:
@@ -92,11 +118,12 @@ def of_tables(tables: Mapping[str, Sequence[Row]], *, min_seeds: int) -> list[st
     )
     lines = []
     if models:
+        enough = max(min_seeds, _RECOMMENDED_SEEDS)
         some = any(item.of == "recipes" for item in differences)
         lines.append(
             f"{', '.join(models) + ': ' if some else ''}fewer than {min_seeds} seeds a side: the trained models are compared, not the variants; another seed "
-            f"may turn the order round. For a verdict, train {max(min_seeds, _RECOMMENDED_SEEDS)} seeds of each "
-            "variant (seeds = [0, 1, 2] in an experiment, --set seed=1 for a run)"
+            f"may turn the order round. For a verdict, train {enough} seeds of each "
+            f"variant (seeds = {list(range(enough))} in an experiment, --set seed=1 for a run)"
         )
     recipes = [item for item in differences if item.of == "recipes"]
     if any(min(item.num_runs) < _RECOMMENDED_SEEDS for item in recipes):

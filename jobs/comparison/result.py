@@ -75,7 +75,9 @@ class Comparison:
         min_seeds: seeds a side that a verdict about a recipe needs.
         margins: smallest difference that counts, by metric, as stored.
         refused: metric -> why its values can't be compared.
-        best_points: metric -> run id -> the best of the evaluations that count.
+        best_points: metric -> run id -> the best of the evaluations that count, all of them those that
+            every run has at the same progress.
+        final_points: metric -> run id -> the last of them.
         notes: caveats of the whole comparison.
     """
 
@@ -91,4 +93,5 @@ class Comparison:
     margins: dict[str, float]
     refused: dict[str, str]
     best_points: dict[str, dict[int, Point]]
+    final_points: dict[str, dict[int, Point]]
     notes: list[str] = field(default_factory=list)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -58,7 +59,7 @@ def decide(difference: Difference, *, margin: float, rises: bool) -> Verdict:
 
 
 def decider(
-    estimate: Estimate, alpha: float, *, margin: float, hours: float | None
+    estimate: Estimate, alpha: float, *, margin: float, hours: tuple[float, float] | None
 ) -> Decider | None:
     """Return what would decide a comparison of recipes; None if nothing affordable would, or items are too few.
 
@@ -66,17 +67,18 @@ def decider(
         estimate: of a comparison that is undecided.
         alpha: level of its interval.
         margin: the smallest difference that counts.
-        hours: GPU hours of one run of each side, together.
+        hours: GPU hours of one run of each side.
     """
     room = max(abs(estimate.mean), margin - abs(estimate.mean))
     if room <= 0 or estimate.num_items < FEWEST_ITEMS:
         return None
     have = max(estimate.num_runs)
-    for seeds in range(have + 1, MOST_SEEDS + 1):
+    # Where one side has fewer seeds, as many as the other may do.
+    for seeds in range(max(have, min(estimate.num_runs) + 1), MOST_SEEDS + 1):
         if _reach(estimate, alpha, seeds=seeds, times_items=1.0) <= room:
-            more = sum(seeds - runs for runs in estimate.num_runs)
-            cost = None if hours is None else hours * more / 2
-            return Decider(seeds=seeds, more_runs=more, gpu_hours=cost)
+            more = [seeds - runs for runs in estimate.num_runs]
+            cost = None if hours is None else sum(map(math.prod, zip(more, hours, strict=True)))
+            return Decider(seeds=seeds, more_runs=sum(more), gpu_hours=cost)
     # Only the part of the items can be cut by more items; that of the runs is left as it is.
     times = 1.0
     while times < MOST_TIMES_ITEMS:

@@ -12,6 +12,7 @@ from math import isfinite
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
+from warnings import catch_warnings, filterwarnings
 
 import click
 
@@ -33,6 +34,10 @@ _CLOCKS = {
 }
 _COLUMNS = 3
 _CHART = (5.0, 3.6)
+# Height of a row of the chart of differences, in inches.
+_ROW = 0.3
+# The default cycle of matplotlib has no more.
+_FEW_COLOURS = 10
 # Characters of the caption in the width of the figure, and its height in inches per line.
 _CAPTION = 200
 _LINE = 0.19
@@ -66,11 +71,12 @@ def draw(comparison: Comparison, file: Path) -> None:
     count = 3 + len(others)
     rows = -(-count // _COLUMNS)
     caption = list(_caption(comparison))
-    size = (_CHART[0] * _COLUMNS, _CHART[1] * rows + _LINE * len(caption))
+    variants = [row.variant for row in comparison.tables[decides]]
+    heights = [max(_CHART[1], _ROW * (len(variants) + 3)), *[_CHART[1]] * (rows - 1)]
+    size = (_CHART[0] * _COLUMNS, sum(heights) + _LINE * len(caption))
     figure = Figure(figsize=size, layout="constrained")
-    charts = figure.subplots(rows, _COLUMNS, squeeze=False).flatten()
-    # By the order of the variants, so that a variant has its colour in all charts.
-    colours = {row.variant: f"C{i}" for i, row in enumerate(comparison.tables[decides])}
+    charts = figure.subplots(rows, _COLUMNS, squeeze=False, height_ratios=heights).flatten()
+    colours = _colours(variants)
     _draw_curves(charts[0], comparison, metric=decides, colours=colours)
     _draw_seeds(charts[1], comparison, metric=decides, colours=colours)
     _draw_differences(charts[2], comparison, metric=decides, colours=colours)
@@ -78,7 +84,9 @@ def draw(comparison: Comparison, file: Path) -> None:
         _draw_curves(chart, comparison, metric=metric, colours=colours)
     for chart in charts[count:]:
         chart.set_axis_off()
-    charts[0].legend(loc="best", fontsize="small")
+    legend = charts[0].legend(loc="best", fontsize="small")
+    for text in legend.get_texts():
+        text.set_parse_math(False)
     figure.supxlabel("\n".join(caption), x=0.01, ha="left", fontsize="small", parse_math=False)
     save(figure, file)
 
@@ -90,7 +98,10 @@ def save(figure: Any, file: Path) -> None:
         click.UsageError: when the file can't be written.
     """
     try:
-        figure.savefig(expanded(file))
+        with catch_warnings():
+            # The font has no Chinese or Japanese; the plot shows boxes.
+            filterwarnings("ignore", "Glyph .* missing from")
+            figure.savefig(expanded(file))
     except OSError as error:
         raise click.UsageError(f"{file} can't be written: {error.strerror}") from None
 
@@ -104,7 +115,7 @@ def _caption(comparison: Comparison) -> Iterator[str]:
 
 
 def _draw_curves(
-    chart: Any, comparison: Comparison, *, metric: str, colours: dict[str, str]
+    chart: Any, comparison: Comparison, *, metric: str, colours: dict[str, Any]
 ) -> None:
     """Draw a thin line per run, its best point marked, and the common progress dashed."""
     named: set[str] = set()
@@ -113,7 +124,8 @@ def _draw_curves(
         points = scores.points.get(metric, [])
         if not points:
             continue
-        label = None if scores.variant in named else _name(scores.variant)
+        # A label that starts with an underline would be left out of the legend.
+        label = None if scores.variant in named else f" {_name(scores.variant)}"
         named.add(scores.variant)
         colour = colours[scores.variant]
         x, y = [point.at for point in points], [point.value * scale for point in points]
@@ -128,7 +140,7 @@ def _draw_curves(
 
 
 def _mark_best(
-    chart: Any, comparison: Comparison, *, scores: RunScores, metric: str, colour: str
+    chart: Any, comparison: Comparison, *, scores: RunScores, metric: str, colour: Any
 ) -> None:
     best = comparison.best_points[metric].get(scores.run.id)
     if best is not None:
@@ -137,7 +149,7 @@ def _mark_best(
 
 
 def _draw_seeds(
-    chart: Any, comparison: Comparison, *, metric: str, colours: dict[str, str]
+    chart: Any, comparison: Comparison, *, metric: str, colours: dict[str, Any]
 ) -> None:
     """Draw one point per run, and the mean of each variant as a bar across its points."""
     scale = metric_of(metric).scale
@@ -155,13 +167,13 @@ def _draw_seeds(
         chart.plot([place - 0.3, place + 0.3], [mean, mean], color=colours[row.variant])
     chart.set_title(f"{metric}: each run, and means (bars)")
     chart.set_xlim(-0.6, len(rows) - 0.4)
-    _name_variants(chart.set_xticks, rows, rotation=20 if len(rows) > 2 else 0)
+    _name_variants(chart.set_xticks, rows, rotation=_rotation(len(rows)))
     chart.set_ylabel(metric_of(metric).unit)
     chart.grid(visible=True, axis="y", alpha=0.25)
 
 
 def _draw_differences(
-    chart: Any, comparison: Comparison, *, metric: str, colours: dict[str, str]
+    chart: Any, comparison: Comparison, *, metric: str, colours: dict[str, Any]
 ) -> None:
     """Draw differences from the reference with their intervals, over the band that doesn't count."""
     scale = metric_of(metric).scale
@@ -187,12 +199,28 @@ def _draw_differences(
         )
     if not rows:
         chart.text(0.5, 0.5, "nothing comparable", ha="center", transform=chart.transAxes)
-    chart.set_title(f"difference from {_name(comparison.reference)}, 95 % intervals")
+    title = f"difference from {_name(comparison.reference)}, 95 % intervals"
+    chart.set_title(title, parse_math=False)
     chart.set_ylim(len(rows) - 0.4, -0.6)
     _name_variants(chart.set_yticks, rows)
     band = f"; grey: below {words.margin_text(comparison, metric)}" if margin else ""
     chart.set_xlabel(f"{metric_of(metric).unit or metric}{band}")
     chart.grid(visible=True, axis="x", alpha=0.25)
+
+
+def _colours(variants: Sequence[str]) -> dict[str, Any]:
+    """Return a colour for each variant by its place, so that it has the same one in all charts."""
+    if len(variants) <= _FEW_COLOURS:
+        return {variant: f"C{i}" for i, variant in enumerate(variants)}
+    from matplotlib import colormaps
+
+    many = colormaps["turbo"]
+    return {variant: many(i / (len(variants) - 1)) for i, variant in enumerate(variants)}
+
+
+def _rotation(names: int) -> int:
+    """Return by how many degrees names below a chart are turned so as not to overlap."""
+    return 0 if names <= 2 else 20 if names <= 4 else 90
 
 
 def _name_variants(set_ticks: Any, rows: Sequence[Row], **options: Any) -> None:

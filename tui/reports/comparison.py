@@ -6,7 +6,7 @@ All outputs take their words from here. Free of scipy: `jobs.comparison` is load
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import wrap
 from typing import TYPE_CHECKING, Literal
@@ -17,7 +17,7 @@ from jobs.store.records import RunRecord
 from tui.reports import formats
 
 if TYPE_CHECKING:
-    from jobs.comparison.evaluations import RunScores
+    from jobs.comparison.evaluations import Point, RunScores
     from jobs.comparison.result import Comparison, Ordering, Row, Spread
     from jobs.comparison.verdicts import Decider
 
@@ -174,15 +174,17 @@ def values_of_runs(
     comparison: Comparison, metric: str, *, row: Row
 ) -> list[tuple[RunScores, float | None, float | None]]:
     """Return the runs of a row with the value of each at its best evaluation and at its last."""
-    chosen = comparison.best_points.get(metric, {})
-    found = []
-    for scores in comparison.runs:
-        if scores.variant == row.variant:
-            best, points = chosen.get(scores.run.id), scores.within(metric, comparison.budget)
-            found.append(
-                (scores, best.value if best else None, points[-1].value if points else None)
-            )
-    return found
+    best = comparison.best_points.get(metric, {})
+    final = comparison.final_points.get(metric, {})
+
+    def value(points: Mapping[int, Point], run: int) -> float | None:
+        return points[run].value if run in points else None
+
+    return [
+        (scores, value(best, scores.run.id), value(final, scores.run.id))
+        for scores in comparison.runs
+        if scores.variant == row.variant
+    ]
 
 
 def _table(comparison: Comparison, metric: str, *, width: int) -> Iterator[Line]:

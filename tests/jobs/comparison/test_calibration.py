@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from jobs.comparison.compare import compare
+from jobs.comparison.inference import Sample, compared
 from tests.jobs.comparison.simulation import Cell, answers, learning_curves, paired_t, welch
 
 REPEATS = 500
@@ -38,6 +39,22 @@ def test_equal_recipes_are_called_better_or_worse_in_at_most_seven_percent(cell)
         missed += any(not row.difference.low <= 0 <= row.difference.high for row in rows)
     assert false / REPEATS <= 0.07 + MARGIN_OF_ERROR
     assert missed / REPEATS <= 0.07 + MARGIN_OF_ERROR
+
+
+@pytest.mark.parametrize(("seeds", "variants"), [(2, 2), (2, 5), (3, 5)])
+def test_error_counts_that_tie_by_chance_are_no_verdict(seeds, variants):
+    """Equal recipes with shared seeds, and few errors in each run: means of runs are often equal."""
+    generator = np.random.default_rng(8)
+    pairs, false = [(0, k) for k in range(1, variants)], 0
+    for _ in range(REPEATS):
+        words_N = generator.integers(3, 13, size=40)
+        base_N = generator.binomial(words_N, 0.1)
+        shape = (variants, seeds, 40)
+        flips_VSN = (generator.random(shape) < 0.05) * generator.choice([-1, 1], shape)
+        values_VSN = np.clip(base_N + flips_VSN, 0, words_N) / words_N.mean()
+        samples = [Sample(values_SN, tuple(range(seeds))) for values_SN in values_VSN]
+        false += any(found.is_shown for _, found in compared(samples, pairs, of="recipes"))
+    assert false / REPEATS <= 0.07 + MARGIN_OF_ERROR
 
 
 def test_the_order_of_equal_recipes_is_not_read_out_of_noise():

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from jobs.comparison.compare import compare
+from jobs.comparison.inference import Estimate
 from jobs.comparison.result import Comparison
+from jobs.comparison.verdicts import decider
 from jobs.store.records import EvaluationRecord
 from jobs.store.writer import StoreWriter
 
@@ -395,3 +397,85 @@ def test_a_last_evaluation_that_is_not_finite_is_not_replaced_by_an_earlier_one(
 
     assert (row.final, row.verdict) == (None, "not comparable")
     assert row.caveat == "no finite value in b0, b1, b2"
+
+
+def test_a_run_that_diverged_is_not_left_out_of_the_best(store, reader):
+    """Two good seeds of three are no verdict on a recipe whose third one has no finite value at all."""
+    ids = [*seeds(store, "a", 0.0), *seeds(store, "b", 5.0, count=2)]
+    ids.append(add_run(store, "b2", {10: float("nan")}, seed=2))
+
+    row = judge(reader, *ids).tables["si_sdr"][1]
+
+    assert (row.seeds, row.best, row.verdict) == (3, None, "not comparable")
+    assert row.caveat == "no finite value in b2"
+
+
+def test_last_evaluations_are_those_at_the_same_progress(store, reader):
+    """Scores rise with progress alone; who is evaluated every 300 updates is 800 further than who is every 1000."""
+    coarse = [
+        add_run(store, f"a{k}", {at: at / 1000 for at in range(1000, 5001, 1000)}, seed=k, noise=0.01)
+        for k in range(3)
+    ]  # fmt: skip
+    fine = [
+        add_run(store, f"b{k}", {at: at / 1000 for at in range(300, 4801, 300)}, seed=k, noise=0.01)
+        for k in range(3)
+    ]  # fmt: skip
+
+    found = judge(reader, *coarse, *fine, when="final")
+
+    assert [row.final.mean for row in found.tables["si_sdr"]] == pytest.approx(
+        [HARD.mean() + 4.0, HARD.mean() + 3.9], abs=1e-4
+    )
+    assert {point.updates for point in found.final_points["si_sdr"].values()} == {4000, 3900}
+    note = next(note for note in found.notes if "not at exactly the same progress" in note)
+    assert "a0 is 3 % further than b0" in note
+    assert not any("exactly" in note for note in judge(reader, *coarse, when="final").notes)
+
+
+def test_a_variant_without_values_says_why(store, reader):
+    ids = seeds(store, "a", 0.0)
+    ids += [add_run(store, f"b{k}", {10: 0.0}, seed=k, key=str(k // 2)) for k in range(3)]
+    for run_id in ids[3:]:
+        store.add_points(run_id, steps=[10], series={"sdr": [1.0]}, units={})
+
+    rows = judge(reader, *ids).tables["si_sdr"]
+    assert rows[1].caveat == "evaluated on different items"
+    rows = judge(reader, *ids, metrics=["si_sdr", "sdr"]).tables["sdr"]
+    assert (rows[1].caveat, rows[0].seeds, rows[1].seeds) == ("has no sdr", 0, 3)
+
+
+def test_runs_of_unequal_items_in_one_variant_are_on_different_items(store, reader):
+    ids = [*seeds(store, "a", 0.0), *seeds(store, "b", 0.0, count=2, experiment="e", variant="b")]
+    fields = {"experiment": "e", "variant": "b", "config": "{}", "fingerprint": "", "seed": 2}
+    ids.append(store.insert_run({"name": "b2", **fields}))
+    store.add_points(ids[-1], steps=[10], series={"si_sdr": [1.0]}, units={})
+    record = EvaluationRecord(ids[-1], 10, train_seconds=1.0, items_key="fewer")
+    store.add_results(record, {"si_sdr": [1.0] * 12})
+    store.update_run(ids[-1], updates=10, items=40)
+
+    assert judge(reader, *ids).tables["si_sdr"][1].caveat == "evaluated on different items"
+
+
+def test_equal_settings_are_said_to_be_equal(store, reader):
+    found = judge(reader, *seeds(store, "a", 0.0, count=2))
+    assert "a0, a1 have the same settings apart from the seed" in found.notes[-1]
+    assert not any(
+        "same settings" in note for note in judge(reader, 1, add_run(store, "b", {10: 1.0})).notes
+    )
+
+
+def test_seeds_that_are_asked_for_are_listed(store, reader):
+    ids = [add_run(store, name, {10: 1.0}) for name in "ab"]
+    notes = " ".join(judge(reader, *ids, min_seeds=4).notes)
+    assert "train 4 seeds of each variant (seeds = [0, 1, 2, 3] in" in notes
+
+
+def test_the_side_with_fewer_seeds_is_brought_up_to_the_other_at_its_own_cost():
+    estimate = Estimate(
+        1.0, runs_variance=0.1, runs_freedom=1.5, items_variance=0.0, items_freedom=39.0,
+        paired=False, num_items=40, num_runs=(5, 2),
+    )  # fmt: skip
+
+    more = decider(estimate, 0.05, margin=0.1, hours=(1.0, 10.0))
+
+    assert (more.seeds, more.more_runs, more.gpu_hours) == (5, 3, 30.0)

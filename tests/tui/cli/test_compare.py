@@ -253,6 +253,22 @@ def test_a_plot_is_drawn(sepdash, tmp_path, suffix):
             assert f"<!-- {word} -->" in text
 
 
+def test_a_plot_of_many_variants_with_odd_names_is_drawn(sepdash, tmp_path, recwarn):
+    """Formulas, names that matplotlib would hide, letters its font lacks, and more variants than it has colours."""
+    names = ["$x_{$", "_hidden", "\u65e5\u672c", *(f"v{number}" for number in range(10))]
+    levels = {name: {seed: 0.1 * seed for seed in range(2)} for name in names}
+    add_experiment(Home.locate(None), "odd", levels)
+    path = tmp_path / "odd.svg"
+
+    answer = sepdash("compare", "--experiment", "odd", "--plot", str(path))
+
+    assert answer.code == 0, answer.err
+    assert not [str(warning.message) for warning in recwarn]
+    text = path.read_text()
+    assert "<!--  _hidden -->" in text
+    assert "<!-- difference from $x_{$, 95 % intervals -->" in text
+
+
 def test_without_matplotlib_a_plot_is_refused_before_anything_is_done(
     sepdash, monkeypatch, tmp_path
 ):
