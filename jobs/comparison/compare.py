@@ -73,9 +73,7 @@ def compare(
     names = tuple(metrics or compared_names())
     scores = read_scores(reader, runs, metrics=names, by=by)
     if not any(item.points for item in scores):
-        where = ", ".join(run.name for run in runs) or "none"
-        what = f" of {', '.join(metrics)}" if metrics else ""
-        raise ValueError(f"nothing to compare: no evaluation{what} in {where}")
+        raise ValueError(_nothing_to_compare(runs, metrics or ()))
     comparer = _Comparer(reader, scores, when=when, margins=margins or {}, min_seeds=min_seeds)
     known = [name for name in names if any(item.points.get(name) for item in comparer.scores)]
     refused = {
@@ -102,6 +100,12 @@ def compare(
             *notes.of_settings(comparer.scores),
         ],
     )  # fmt: skip
+
+
+def _nothing_to_compare(runs: Sequence[RunRecord], metrics: Sequence[str]) -> str:
+    where = ", ".join(run.name for run in runs) or "none"
+    what = f" of {', '.join(metrics)}" if metrics else ""
+    return f"nothing to compare: no evaluation{what} in {where}"
 
 
 def _headline(names: Sequence[str], scores: Sequence[RunScores], *, asked: bool) -> str:
@@ -219,7 +223,7 @@ class _Comparer:
         for name in others:
             other = self._sample(name, metric)
             if isinstance(base, str) or isinstance(other, str):
-                result[name] = base if isinstance(base, str) else str(other)
+                result[name] = f"{base} (reference)" if isinstance(base, str) else str(other)
             elif reason := self._unpaired([reference, name], metric):
                 result[name] = reason
             else:
@@ -280,7 +284,9 @@ class _Comparer:
                     item.points.get(metric) for item in self.scores if item.variant == variant
                 )
                 self._samples[key] = (
-                    "no evaluation at the same progress" if measured else f"has no {metric}"
+                    "no evaluation at the same progress"
+                    if measured
+                    else f"not evaluated by {metric}"
                 )
             else:
                 self._samples[key] = sample(self._reader, chosen, metric=metric)

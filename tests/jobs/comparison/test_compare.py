@@ -437,11 +437,16 @@ def test_a_variant_without_values_says_why(store, reader):
     ids += [add_run(store, f"b{k}", {10: 0.0}, seed=k, key=str(k // 2)) for k in range(3)]
     for run_id in ids[3:]:
         store.add_points(run_id, steps=[10], series={"sdr": [1.0]}, units={})
+        record = EvaluationRecord(run_id, 10, train_seconds=20.0, items_key="")
+        store.add_results(record, {"sdr": [1.0] * ITEMS})
 
     rows = judge(reader, *ids).tables["si_sdr"]
     assert rows[1].caveat == "evaluated on different items"
     rows = judge(reader, *ids, metrics=["si_sdr", "sdr"]).tables["sdr"]
-    assert (rows[1].caveat, rows[0].seeds, rows[1].seeds) == ("has no sdr", 0, 3)
+    assert (rows[0].seeds, rows[1].seeds) == (0, 3)
+    assert rows[1].caveat == "not evaluated by sdr (reference)"
+    rows = judge(reader, *ids[3:], *ids[:3], metrics=["si_sdr", "sdr"]).tables["sdr"]
+    assert rows[1].caveat == "not evaluated by sdr"
 
 
 def test_runs_of_unequal_items_in_one_variant_are_on_different_items(store, reader):
