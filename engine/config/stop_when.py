@@ -11,7 +11,7 @@ from engine.config.errors import nearest
 from engine.config.quantity import Quantity
 from engine.config.sections import EmaConfig, ValidationConfig
 from engine.config.span import PositiveSpan, Span
-from engine.metrics.registry import MetricVariant, headline, measured_names, stored_name, variant_of
+from engine.metrics.registry import headline, measured_names, stored_name, variant_of
 from models.settings import Section, run_reference, setting
 
 
@@ -68,9 +68,8 @@ def stop_misfits(
     """Yield what of `stop_when` does not fit the run, each with its key and what to do."""
     name = stop_metric(settings, recipe=recipe, ema=ema)
     variant = variant_of(name)
-    known = measured_names(recipe, ema=ema.enabled, full=validation.full_files)
-    if name not in known:
-        yield f"stop_when.metric = {name!r}: {_why_unmeasured(variant, known, ema=ema)}"
+    if why := why_unmeasured(name, recipe=recipe, ema=ema, validation=validation):
+        yield f"stop_when.metric = {name!r}: {why}"
         return
     if variant.full and validation.full_every is None and settings.is_active:
         yield (
@@ -88,7 +87,12 @@ def stop_misfits(
             yield f"stop_when.{key} = {str(quantity)!r}: {problem}"
 
 
-def _why_unmeasured(variant: MetricVariant, known: tuple[str, ...], *, ema: EmaConfig) -> str:
+def why_unmeasured(name: str, *, recipe: str, ema: EmaConfig, validation: ValidationConfig) -> str:
+    """Return why the evaluations of a run don't measure a metric; empty when they do."""
+    variant = variant_of(name)
+    known = measured_names(recipe, ema=ema.enabled, full=validation.full_files)
+    if name in known:
+        return ""
     if variant.ema and not ema.enabled:
         return "the averaged weights need ema.enabled = true"
     if variant.full and stored_name(variant.metric.name) in known:

@@ -26,6 +26,8 @@ _BELOW_MINIMUM = 3.0
 _BELOW_DIVERGENCE = 10.0
 # The first part of the range, in which a minimum means that all of it is too high.
 _AT_ONCE = 0.1
+# A divergence in this first part means that the range begins too high.
+_EARLY = 0.3
 # A minimum in the last part means that the range ends too early.
 _AT_END = 0.95
 _FEWEST = 20
@@ -87,10 +89,17 @@ def find(points: list[LrPoint]) -> LrFinding:
     fallen = start - float(smooth_N[best])
     divergence = _divergence(lr_N, smooth_N, start=start, noise=noise) or _first_bad(lr_N, loss_N)
     if fallen <= _margin(noise, start):
+        fall = f"(by {fallen:.3g}, with noise of {noise:.3g}); use more --updates"
         if divergence is None:
             why = (
-                f"the loss did not fall clearly between {_text(lr_N[0])} and {_text(lr_N[-1])} (by "
-                f"{fallen:.3g}, with noise of {noise:.3g}); use more --updates, a larger batch, or a higher --max"
+                f"the loss did not fall clearly between {_text(lr_N[0])} and {_text(lr_N[-1])} {fall}, a "
+                "larger batch, or a higher --max"
+            )
+        elif divergence > lr_N[int(_EARLY * len(lr_N))]:
+            # It had room to fall: lower rates would add nothing.
+            why = (
+                f"the loss did not fall clearly before it diverges at {_text(divergence)} {fall} or a "
+                "larger batch"
             )
         else:
             why = f"the loss diverges at {_text(divergence)} without having fallen before; lower --min"

@@ -174,5 +174,5 @@ def _require_known(runs: Sequence[PlannedRun], backlog: Backlog) -> None:
         names = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
         raise NightError(
             f"no measured time of {len(unknown)} run{'s' * (len(unknown) > 1)}: {names}; "
-            "`sepdash sweep --measure` times a few updates of each config first, or train one of each"
+            "add --measure to time a few updates of each config first, or train one of each"
         )

@@ -13,7 +13,10 @@ from engine.config.errors import ConfigError, Problem, nearest
 from engine.config.fields import SettingInfo, list_settings
 from engine.config.loading import expectation, load_config
 from engine.config.old_names import current_setting
-from engine.metrics.registry import BUILT_IN, compared_names, target_names, variants
+from engine.config.schema import RunConfig
+from engine.config.stop_when import why_unmeasured
+from engine.metrics.registry import BUILT_IN, compared_names, metric_of, target_names, variants
+from engine.recipes.specs import spec_of
 from jobs.sweeps.experiment import Experiment
 from jobs.sweeps.search_settings import SearchSettings
 from models.settings import Section, setting
@@ -21,6 +24,16 @@ from presets.merging import leaves, merge
 
 # The trial that is the base itself.
 BASELINE = "t000"
+
+# Sections and settings that decide what is measured, and on which items. If trials differed in one, the
+# easiest validation items would win, not the best settings.
+_DECIDES_SCORES = (
+    "data.kind", "data.valid", "data.noise", "data.noise_valid", "data.layout", "data.held_out",
+    "data.rate_hz", "data.channels", "data.resample", "data.input_rates_hz", "data.snr_low_db",
+    "data.snr_high_db", "data.targets", "data.others", "data.mixture", "data.num_speakers",
+    "data.level_range_db", "data.case", "data.punctuation", "validation.segment_s", "validation.max_items",
+    "validation.full_files", "validation.metrics", "validation.metrics_max_s",
+)  # fmt: skip
 
 
 class ParameterSettings(Section):
@@ -163,9 +176,12 @@ def for_trials(experiment: Experiment, base: Mapping[str, Any]) -> Experiment:
     problems = list(_misfits(experiment, search))
     try:
         space = read_space(search)
+        problems += _unfair(experiment, space)
         # What is wrong with the base is reported as such.
-        for parameter in space if not _problems(base) else ():
-            problems += _wrong_values(parameter, base)
+        if not _problems(base):
+            problems += _unmeasured(search, space, base=load_config(base))
+            for parameter in space:
+                problems += _wrong_values(parameter, base)
     except ConfigError as error:
         problems += error.problems
     if problems:
@@ -187,11 +203,49 @@ def _misfits(experiment: Experiment, search: SearchSettings) -> Iterable[Problem
     for word in ("{variant}", "{seed}"):
         if word not in experiment.name:
             yield Problem("name", f"must contain {word}, so that all runs of a search have names")
-    names = {*compared_names(), *target_names()}
-    names |= {name for metric in BUILT_IN for name in variants(metric.name)}
+    names = _metric_names()
     if search.metric and search.metric not in names:
         hint = nearest(search.metric, names) or f"; expected {', '.join(sorted(names))}"
         yield Problem("search.metric", f"unknown metric {search.metric!r}{hint}")
+
+
+def _metric_names() -> set[str]:
+    names = {*compared_names(), *target_names()}
+    return names | {name for metric in BUILT_IN for name in variants(metric.name)}
+
+
+def _unfair(experiment: Experiment, space: Iterable[Parameter]) -> Iterable[Problem]:
+    """Yield the settings that make trials incomparable, or that the matching would set."""
+    for parameter in space:
+        place = f"search.space.{parameter.key}"
+        if parameter.key in _DECIDES_SCORES:
+            yield Problem(
+                place,
+                "can't be varied: it decides what is measured, and trials could not be compared",
+            )
+        if parameter.key == "schedule.length" and experiment.match != "none":
+            yield Problem(
+                place,
+                f"match = {experiment.match!r} computes it for every trial; remove it, or use match = 'none'",
+            )
+
+
+def _unmeasured(
+    search: SearchSettings, space: Iterable[Parameter], *, base: RunConfig
+) -> Iterable[Problem]:
+    """Yield why the metric is not measured, or does not mean the same in all trials."""
+    name = search.metric or spec_of(base.recipe).headline
+    if search.metric in _metric_names() and (
+        why := why_unmeasured(name, recipe=base.recipe, ema=base.ema, validation=base.validation)
+    ):
+        yield Problem("search.metric", f"{name!r}: {why}")
+    for parameter in space:
+        if any(f"{parameter.key}.".startswith(f"{same}.") for same in metric_of(name).same):
+            yield Problem(
+                f"search.space.{parameter.key}",
+                f"can't be varied in a search for {name}, whose values would not mean the same; choose another "
+                "search.metric",
+            )
 
 
 def _wrong_values(parameter: Parameter, base: Mapping[str, Any]) -> list[Problem]:

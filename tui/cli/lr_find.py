@@ -71,13 +71,14 @@ def lr_find(
     config = config_with(Catalogue(home.presets).read(preset), assignments)
     teller = _Teller(test.updates)
     result = find_lr(home, config, test=test, device=device, emit=teller.tell)
-    if plot_file is not None:
-        _draw(result, plot_file, title=preset)
     if as_json:
         print_json(_record(result))
-        return
-    click.echo(_chart(result))
-    click.echo("\n".join(summary(result, test.updates)))
+    else:
+        click.echo(_chart(result))
+        click.echo("\n".join(summary(result, test.updates)))
+    # Last: what took minutes is not lost with a file that can't be written.
+    if plot_file is not None:
+        _draw(result, plot_file, title=preset)
 
 
 class _Teller:

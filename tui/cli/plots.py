@@ -50,12 +50,15 @@ def check_plot(file: Path) -> None:
     """Check that the plot can be drawn, before anything is computed.
 
     Raises:
-        click.UsageError: when matplotlib is not installed, or the suffix is unsupported.
+        click.UsageError: when matplotlib is not installed, the suffix is unsupported, or the folder of
+            the file does not exist.
     """
     if file.suffix.lower() not in _SUFFIXES:
         raise click.UsageError(
             f"--plot {file}: expected a file name ending in {', '.join(_SUFFIXES)}"
         )
+    if not expanded(file).parent.is_dir():
+        raise click.UsageError(f"--plot {file}: the folder {file.parent} does not exist")
     if find_spec("matplotlib") is None:
         raise click.UsageError(
             "--plot requires matplotlib, which is not installed: pip install 'sepdash[plots]' "

@@ -39,8 +39,12 @@ def plan_lines(plan: Plan) -> list[str]:
         seeds = ", ".join(map(str, search.fresh_seeds))
         lines.append(
             f"then {counted(confirming, 'run')} with fresh seeds ({seeds}): the base and the best "
-            f"{search.confirm}; the verdict is about these"
+            f"{num_confirmed(search)}; the verdict is about these"
         )
+        if search.confirm_seeds == 1:
+            lines.append(
+                "one fresh seed compares trained models, not settings; use confirm_seeds = 3 for a verdict"
+            )
     if base.seconds is None:
         lines.append("duration unknown (no comparable earlier run)")
     else:
@@ -72,7 +76,12 @@ def plan_record(plan: Plan) -> dict[str, Any]:
 
 def num_confirming(search: SearchSettings) -> int:
     """Return the number of runs that confirm the best settings."""
-    return (search.confirm + 1) * search.confirm_seeds if search.confirm else 0
+    return (num_confirmed(search) + 1) * search.confirm_seeds if search.confirm else 0
+
+
+def num_confirmed(search: SearchSettings) -> int:
+    """Return how many of the best are run again at most: the first trial is the base itself."""
+    return min(search.confirm, search.trials - 1)
 
 
 def list_row(item: Summary) -> list[str]:

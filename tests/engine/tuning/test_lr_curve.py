@@ -81,6 +81,17 @@ def test_a_constant_loss_gives_no_answer():
 
 
 @pytest.mark.parametrize("seed", range(5))
+def test_a_fall_within_the_noise_before_a_late_divergence_asks_for_more_updates(seed):
+    """A lower start of the range would not help: below the divergence the loss had room to fall."""
+    flat = 4.0 + np.random.default_rng(seed).normal(0, 0.3, 60)
+    finding = find(points_of(flat + np.exp(np.linspace(-40, 5, 60))))
+    assert finding.suggestion is None
+    assert finding.divergence is not None
+    assert "did not fall clearly before it diverges at " in finding.reason
+    assert finding.reason.endswith("use more --updates or a larger batch")
+
+
+@pytest.mark.parametrize("seed", range(5))
 def test_a_loss_that_diverges_at_once_asks_for_a_lower_start(seed):
     rising = 4.0 * np.exp(np.linspace(0, 6, COUNT)) + np.random.default_rng(seed).normal(
         0, 0.1, COUNT

@@ -191,7 +191,7 @@ def test_the_rest_of_a_begun_round_comes_first_and_a_broken_one_last() -> None:
 def test_an_unknown_time_is_refused_with_what_to_do() -> None:
     runs = [planned(0, 0, Duration(1, 1)), planned(1, 0, None)]
     with pytest.raises(
-        NightError, match=r"no measured time of 1 run: v1-s0; `sepdash sweep --measure` times"
+        NightError, match=r"no measured time of 1 run: v1-s0; add --measure to time"
     ):
         plan_night(runs, backlog(0.0), deadline=NOW + 10)
     # What is there already needs no time.

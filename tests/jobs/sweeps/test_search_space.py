@@ -131,6 +131,39 @@ def test_values_are_checked_by_the_bounds_of_the_settings():
     assert len(found) == 3
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        # A night of trials without one value.
+        ('metric = "wer"', "search.metric: 'wer': this run will not measure it; expected one of si_sdr,"),
+        ('metric = "si_sdr_full"', "search.metric: 'si_sdr_full': whole files are evaluated with"),
+        ('metric = "input_si_sdr"', "search.metric: 'input_si_sdr': this run will not measure it"),
+        # The easiest items would win.
+        ('space.data.valid = {choices = ["a", "b"]}', "search.space.data.valid: can't be varied"),
+        ("space.validation.segment_s = {low = 1.0, high = 4.0}", "search.space.validation.segment_s: can't be"),
+        # The smallest loss is not that of the best model.
+        ('metric = "val_loss"\nspace.loss.kind = {choices = ["si_sdr", "l1"]}',
+         "search.space.loss.kind: can't be varied in a search for val_loss"),
+    ],
+)  # fmt: skip
+def test_scores_that_are_not_measured_or_do_not_compare_are_refused(text, expected):
+    (found,) = problems(f"[search]\n{text}\nspace.optimizer.lr = {{low = 1e-5, high = 1e-2}}")
+    assert found.startswith(expected)
+
+
+def test_losses_may_be_varied_where_a_score_decides():
+    assert plan('[search]\nspace.loss.kind = {choices = ["si_sdr", "l1"]}').runs
+
+
+def test_a_length_that_the_matching_computes_is_not_searched():
+    text = '[search]\nspace.schedule.length = {choices = ["320 items", "640 items"]}'
+    assert problems(f'match = "items"\n{text}') == [
+        "search.space.schedule.length: match = 'items' computes it for every trial; remove it, or use "
+        "match = 'none'"
+    ]
+    assert plan(text).runs
+
+
 def test_problems_of_the_base_are_reported_once_as_such():
     found = problems(
         "[set]\nbatch.items = 0\n[search]\nspace.optimizer.lr = {low = 1e-5, high = 1e-2}"

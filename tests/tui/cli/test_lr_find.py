@@ -73,6 +73,7 @@ def test_json_and_plot_hold_the_curve(sepdash, answers, tmp_path) -> None:
         (["demo/baseline", "--updates", "3"], "is not in the range"),
         (["demo/baseline", "--set", "optimiser.lr=3"], "optimiser"),
         (["demo/baseline", "--plot", "lr.txt"], "expected a file name ending in .svg"),
+        (["demo/baseline", "--plot", "no-such/lr.svg"], "--plot no-such/lr.svg: the folder no-such does not exist"),
         (["demo/baseline", "--device", "tpu"], "expected auto, cpu, cuda or cuda:N"),
         (["demo/baseline", "--device", "cpu", "--set", "init_from=night-1"], "init_from: no run 'night-1'"),
     ],

@@ -56,6 +56,18 @@ def test_a_dry_run_shows_the_search_and_starts_nothing(sepdash, simulation, file
     assert not simulation.home.searches.exists()
 
 
+def test_a_plan_counts_no_more_settings_than_there_are_and_says_what_one_seed_tells(
+    sepdash, simulation, file
+) -> None:
+    text = SEARCH.replace("confirm = 2", "confirm = 50")
+    file.write_text(text.replace("confirm_seeds = 2", "confirm_seeds = 1"))
+    lines = sepdash("sweep", str(file), "--dry-run").out.splitlines()
+    assert lines[-3:-1] == [
+        "then 6 runs with fresh seeds (1): the base and the best 5; the verdict is about these",
+        "one fresh seed compares trained models, not settings; use confirm_seeds = 3 for a verdict",
+    ]
+
+
 def test_sweep_starts_a_search_and_search_shows_both_numbers_and_the_verdict(
     sepdash, simulation, file
 ) -> None:
