@@ -49,6 +49,9 @@ def counted(number: int, noun: str, *, plural: str = "s") -> str:
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """Return `", did you mean 'x'?"`, or nothing when no name is close."""
-    names_near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
-    return f", did you mean {names_near[0]!r}?" if names_near else ""
+    """Return `", did you mean 'x'?"`, or nothing when no name is close; capitals don't count."""
+    by_lower: dict[str, str] = {}
+    for known in names:
+        by_lower.setdefault(known.lower(), known)
+    near = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.6)
+    return f", did you mean {by_lower[near[0]]!r}?" if near else ""

@@ -19,6 +19,7 @@ import pytest
 
 from engine.config.fields import list_settings
 from engine.config.overrides import config_with
+from engine.metrics.registry import BUILT_IN
 from presets.catalogue import Catalogue
 from presets.experiment_files import ExperimentFiles
 from tests.pages import ROOT, blocks, examples, pages
@@ -226,3 +227,23 @@ def test_site_loads_nothing_from_other_hosts(site: Path) -> None:
         # The script of the theme would fetch a renderer for these.
         assert 'class="mermaid"' not in text
     assert loaded == []
+
+
+def test_the_page_on_metrics_states_every_margin() -> None:
+    text = (ROOT / "docs" / "metrics.md").read_text()
+    section = text.partition("## Margins\n")[2].partition("\n## ")[0]
+    stated = {
+        name: margin.strip()
+        for names, margin in re.findall(r"^\| (`.*?) \| (\d.*?) \|$", section, re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", names)
+    }
+    expected = {}
+    for metric in BUILT_IN:
+        if metric.relative_margin:
+            expected[metric.name] = (
+                f"{100 * metric.relative_margin:g} % of the value of the reference"
+            )
+        elif metric.margin:
+            unit = "% absolute" if metric.is_rate else metric.unit
+            expected[metric.name] = f"{metric.margin * metric.scale:g} {unit}".strip()
+    assert stated == expected

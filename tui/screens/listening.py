@@ -60,7 +60,7 @@ class ListeningScreen(Screen[None]):
         Binding("right", "choose('2')", "Choose 2"),
         Binding("down", "choose('0')", "No preference"),
         Binding("enter", "confirm", "Confirm"),
-        Binding("escape,q", "leave", "Stop for now"),
+        Binding("escape,q,ctrl+c", "leave", "Stop for now"),
     ]
 
     def __init__(

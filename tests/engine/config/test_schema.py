@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.config.counters import Counters, EpochsUnknown, UpdateSize
+from engine.config.errors import nearest
 from engine.config.fields import list_settings
 from engine.config.span import CLOCKS, Span
 
@@ -77,3 +78,9 @@ def test_epochs_are_whole_where_a_pass_ends() -> None:
 def test_a_span_that_may_be_empty_is_a_span() -> None:
     kinds = {item.key: item.type_name for item in list_settings()}
     assert kinds["validation.full_every"] == kinds["validation.every"] == "span"
+
+
+@pytest.mark.parametrize("typed", ["PESQ", "Pesk", "pesq"])
+def test_a_hint_ignores_capitals(typed: str) -> None:
+    assert nearest(typed, ["stoi", "pesq"]) == ", did you mean 'pesq'?"
+    assert nearest(typed.lower(), ["STOI", "PESQ"]) == ", did you mean 'PESQ'?"

@@ -137,14 +137,16 @@ async def test_no_preference_is_an_answer(session, player):
     assert read_sessions(made._folder)[0].answers[0].answer == "none"
 
 
-async def test_escape_stops_and_keeps_the_answers(session, player):
+@pytest.mark.parametrize("key", ["escape", "q", "ctrl+c"])
+async def test_a_listener_may_leave_and_keeps_the_answers(session, player, key):
     made = session()
     async with ListeningApp(made, player).run_test(size=(80, 24)) as pilot:
         await hear(pilot, player, "1", "2", "x")
         await pilot.press("left", "enter")
         await until(pilot, lambda: made.pending == 1)
         await hear(pilot, player, "1")
-        await pilot.press("escape")
+        await pilot.press(key)
+        await until(pilot, lambda: not pilot.app.is_running)
     assert not player.on
     assert len(read_sessions(made._folder)[0].answers) == 1
 
