@@ -122,13 +122,13 @@ def of_tables(tables: Mapping[str, Sequence[Row]], *, min_seeds: int) -> list[st
         some = any(item.of == "recipes" for item in differences)
         lines.append(
             f"{', '.join(models) + ': ' if some else ''}fewer than {min_seeds} seeds a side: the trained models are compared, not the variants; another seed "
-            f"may turn the order round. For a verdict, train {enough} seeds of each "
+            f"may reverse the order. For a verdict, train {enough} seeds of each "
             f"variant (seeds = {list(range(enough))} in an experiment, --set seed=1 for a run)"
         )
     recipes = [item for item in differences if item.of == "recipes"]
     if any(min(item.num_runs) < _RECOMMENDED_SEEDS for item in recipes):
         lines.append(
-            f"two seeds a side show large differences only; {_RECOMMENDED_SEEDS} or more are recommended"
+            f"two seeds a side detect large differences only; {_RECOMMENDED_SEEDS} or more are recommended"
         )
     if any(len(rows) > 2 for rows in tables.values()):
         lines.append(
@@ -164,6 +164,6 @@ def of_verdict(difference: Difference, spread: SeedSpread | None, *, verdict: Ve
     chance = 100 * spread.chance_of_reversal(difference.mean, num_runs=difference.num_runs)
     share = f"about {chance:.0f} %" if chance >= 1 else "less than 1 %"
     return (
-        f"with other seeds, the order would turn round in {share} of cases (from {spread.num_runs} runs that "
+        f"with other seeds, the order would be reversed in {share} of cases (from {spread.num_runs} runs that "
         "differ only in their seed)"
     )

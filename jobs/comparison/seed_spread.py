@@ -27,7 +27,7 @@ class SeedSpread:
     freedom: int
 
     def chance_of_reversal(self, mean: float, *, num_runs: tuple[int, int]) -> float:
-        """Return how often other seeds would turn the order round, after a difference of `mean`.
+        """Return how often other seeds would reverse the order, after a difference of `mean`.
 
         Both the measured difference and that of the next runs carry the noise of seeds, hence the
         factor 2; nothing is assumed of the true difference beforehand.

@@ -22,4 +22,4 @@ def test_demo_learns_and_compares(shell: Shell) -> None:
         assert float(row["SI-SDRi"]) > 5
     compared = " ".join(lines[header + 3 :])
     assert "models differ" in compared or "undecided" in compared or "models equivalent" in compared
-    assert "another seed may turn the order round" in compared
+    assert "another seed may reverse the order" in compared

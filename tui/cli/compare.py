@@ -100,6 +100,10 @@ def compare(
     from jobs.store.reader import StoreReader
     from tui.cli import comparison_tables as tables
 
+    if as_json + sum(str(file) == "-" for file in (csv_file, markdown_file)) > 1:
+        raise click.UsageError(
+            "only one of --json, --csv - and --markdown - can use standard output"
+        )
     if plot_file is not None:
         from tui.cli.plots import check_plot
 

@@ -71,7 +71,7 @@ def test_best_final_and_difference_by_hand(store, reader):
     assert other.caveat == "too few seeds: this says nothing about other seeds"
     assert found.orderings[0].variants == ["second", "first"]
     assert (found.orderings[0].of, found.orderings[0].apart) == ("models", [True])
-    assert any("another seed may turn the order round" in note for note in found.notes)
+    assert any("another seed may reverse the order" in note for note in found.notes)
     assert (found.headline, next(iter(found.tables))) == ("si_sdr", "si_sdr")
     assert any("si_sdr decides; the other metrics are exploratory" in note for note in found.notes)
 
@@ -111,7 +111,7 @@ def test_one_seed_on_one_side_is_no_verdict(store, reader):
     assert [row.verdict for row in rows] == ["", "models differ", "better"]
     assert [row.seeds for row in rows] == [3, 1, 3]
     # Three seeds of each were 0 dB apart but for rounding: the order would stay.
-    assert "the order would turn round in less than 1 % of cases (from 6 runs" in rows[1].caveat
+    assert "the order would be reversed in less than 1 % of cases (from 6 runs" in rows[1].caveat
 
 
 def test_recipes_are_ordered_without_those_of_too_few_seeds(store, reader):

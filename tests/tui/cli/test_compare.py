@@ -120,7 +120,7 @@ def test_one_seed_a_side_gives_no_verdict_about_variants(sepdash):
     verdicts = [line.split("  ")[-1] for line in out.splitlines() if line.startswith(tuple(BATCH))]
     assert verdicts == ["reference", "models differ", "models equivalent", "models differ"]
     assert "order of these trained models: twice > noisy > same ≈ base" in out
-    assert "another seed may turn the order round" in " ".join(out.split())
+    assert "another seed may reverse the order" in " ".join(out.split())
     assert "train 3 seeds of each variant (seeds = [0, 1, 2] in an" in " ".join(out.split())
 
 
@@ -205,7 +205,7 @@ def test_every_output_carries_what_limits_the_verdicts(sepdash, tmp_path, form):
     text = " ".join((path.read_text() if form == "plot" else answer.out).split())
     text = text.replace("--> ", "").replace("<!-- ", "")
 
-    assert "with other seeds, the order would turn round in about" in text
+    assert "with other seeds, the order would be reversed in about" in text
     for words in ("fewer than 2 seeds a side", "several variants: intervals are wider"):
         assert words in text, words
     # Every item of this fixture has the same gap, so the interval has no width at all.
@@ -304,6 +304,7 @@ ONE = "alone-base-0"
             [ONE, "--plot", "x.gif"],
             "--plot x.gif: expected a file name ending in .svg, .png, .pdf",
         ),
+        ([ONE, "--csv", "-", "--json"], "only one of --json, --csv - and --markdown - can use"),
         ([ONE, "--csv", "/nowhere/x.csv"], "/nowhere/x.csv can't be written: No such file"),
         ([ONE, "--min-seeds", "1"], "--min-seeds 1: a verdict needs at least 2 seeds of each variant"),
         ([ONE, "--margin", "-1 dB"], "--margin '-1 dB': expected 0 or more"),
