@@ -105,7 +105,7 @@ def _stop_warnings(config: RunConfig, *, size: UpdateSize, curve: ScheduleCurve)
         idle = settings != type(settings)()
         return ["stop_when has no effect: set its patience, target or reference"] if idle else []
     try:
-        first = earliest_stop(settings, size)
+        first = earliest_stop(settings, size, total=total)
         interval = size.updates_in(config.validation.every)
     except EpochsUnknown:
         return []

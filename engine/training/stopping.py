@@ -18,7 +18,7 @@ from engine.config.counters import Counters, UpdateSize
 from engine.config.schema import RunConfig
 from engine.config.stop_when import StopConfig, stop_metric
 from engine.metrics.registry import Metric, metric_of, variant_of
-from engine.training.reference_rule import ReferenceCurve, shortfall
+from engine.training.reference_rule import MIN_SHARE, ReferenceCurve, shortfall
 from engine.training.schedules import total_updates
 
 
@@ -188,9 +188,12 @@ def last_improvement(
     return best, since
 
 
-def earliest_stop(settings: StopConfig, size: UpdateSize) -> float:
-    """Return the number of updates before which no rule can end a run."""
+def earliest_stop(settings: StopConfig, size: UpdateSize, *, total: float) -> float:
+    """Return the number of updates, of `total` in all, before which no rule can end a run."""
+    earliest = [0.0] if settings.target is not None else []
+    if settings.patience is not None:
+        earliest.append(size.updates_in(settings.patience))
+    if settings.reference is not None:
+        earliest.append(MIN_SHARE * total)
     after = 0.0 if settings.after is None else size.updates_in(settings.after)
-    if settings.target is None and settings.reference is None and settings.patience is not None:
-        return max(after, size.updates_in(settings.patience))
-    return after
+    return max(after, min(earliest, default=0.0))

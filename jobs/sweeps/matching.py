@@ -62,8 +62,8 @@ def match_lengths(
     seconds = {variant.name: speed(variant.config) for variant in variants}
     if match == "wall_clock":
         problems += [
-            f"variant {name}: speed unknown; first train a few updates (with the same model, batch, data "
-            "format and precision), or match another quantity"
+            f"variant {name}: speed unknown; `sepdash sweep --measure EXPERIMENT` measures it; or train a few "
+            "updates (with the same model, batch, data format and precision), or match another quantity"
             for name, known in seconds.items()
             if known is None
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -38,6 +39,11 @@ Examples:
 """
 
 _OF_NIGHTS = ("until", "budget", "partial", "measure", "rest")
+_WHY_NO_NIGHT = (
+    "plans a sweep, and {experiment} is a search, whose runs are not known yet; end it when you like with "
+    "`sepdash search {name} --stop`"
+)
+_OF_EXPERIMENTS = (*_OF_NIGHTS, "set", "origins", "dry-run", "yes")
 
 
 def _complete(ctx: click.Context, param: click.Parameter, text: str) -> list[CompletionItem]:
@@ -95,11 +101,16 @@ def sweep(
 
     files = Files(home.presets)
     if experiment is None:
-        if origins is not None:
-            raise click.UsageError("--origins needs an EXPERIMENT")
+        given = {
+            **asked, "set": asked["assignments"], "origins": origins, "dry-run": dry_run, "yes": yes
+        }  # fmt: skip
+        why = "needs an EXPERIMENT; `sepdash sweep` lists all experiments"
+        _refuse(given, _OF_EXPERIMENTS, why=why)
         _print_list(files, as_json=as_json)
         return
     if origins is not None:
+        why = "plans runs, and --origins shows settings only; leave one out"
+        _refuse(asked, _OF_NIGHTS, why=why)
         _print_origins(
             home, files.open(experiment), variant=origins,
             assignments=asked["assignments"], as_json=as_json,
@@ -108,11 +119,8 @@ def sweep(
     wish = _wish(**asked)
     name, values = files.read(experiment)
     if "search" in values:
-        if ignored := [f"--{word}" for word in _OF_NIGHTS if asked[word]]:
-            raise click.UsageError(
-                f"{ignored[0]} plans a sweep, and {experiment} is a search, whose runs are not known yet; "
-                f"end it when you like with `sepdash search {name} --stop`"
-            )
+        why = _WHY_NO_NIGHT.format(experiment=experiment, name=name)
+        _refuse(asked, _OF_NIGHTS, why=why)
         start_search(
             home, name, values=values, assignments=wish.assignments,
             dry_run=dry_run, yes=yes, as_json=as_json,
@@ -136,7 +144,14 @@ def sweep(
     if sys.stdin.isatty() and not yes:
         click.confirm(f"queue {counted(len(found.runs), 'run')}?", abort=True, err=True)
     ids = queue_sweep(home, found.plan)
-    click.echo(f"{counted(len(ids), 'run')} queued: {ids[0]} to {ids[-1]}", err=as_json)
+    which = f"{ids[0]} to {ids[-1]}" if len(ids) > 1 else str(ids[0])
+    click.echo(f"{counted(len(ids), 'run')} queued: {which}", err=as_json)
+
+
+def _refuse(given: Mapping[str, Any], words: Sequence[str], *, why: str) -> None:
+    """Refuse the first option that would be ignored."""
+    if ignored := [word for word in words if given[word]]:
+        raise click.UsageError(f"--{ignored[0]} {why}")
 
 
 def _wish(*, until: str | None, budget: str | None, partial: bool, **others: Any) -> Wish:

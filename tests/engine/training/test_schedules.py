@@ -211,6 +211,18 @@ def test_a_schedule_in_epochs_is_looked_at_once_their_length_is_known() -> None:
             {"kind": "linear"},
             "80% of its peak after 200 updates, 0% at",
         ),
+        # No run ends for its reference before 40 % of its length.
+        (
+            {"reference": "a"},
+            {"kind": "linear"},
+            "60% of its peak after 400 updates, 0% at the end",
+        ),
+        (
+            {"reference": "a", "patience": "6400 items"},
+            {"kind": "linear"},
+            "80% of its peak after 200 updates, 0% at",
+        ),
+        ({"reference": "a", "target": 3}, {"kind": "linear"}, "100% of its peak after 0 updates"),
         ({"target": 3, "after": "900 updates"}, {"kind": "linear", "final_ratio": 0.1}, None),
         ({"target": 3, "after": "2000 updates"}, {}, "no effect: it may stop from update 2000 on"),
         ({"metric": "sdr"}, {}, "stop_when has no effect: set its patience, target or reference"),

@@ -304,6 +304,10 @@ def test_unknown_times_queue_nothing(sepdash, home, file, folders) -> None:
         (["--budget", "soon"], "--budget 'soon' is not a duration"),
         (["--until", "07:30", "--budget", "9h"], "--until and --budget are alternatives"),
         (["--partial"], "--partial needs --until or --budget"),
+        (
+            ["--origins", "baseline", "--until", "07:30"],
+            "--until plans runs, and --origins shows settings only",
+        ),
     ],
 )
 def test_wrong_nights_are_one_message(sepdash, file, words, message) -> None:
@@ -311,6 +315,18 @@ def test_wrong_nights_are_one_message(sepdash, file, words, message) -> None:
     assert answer.code == 2
     assert message in answer.err
     assert len(answer.err.splitlines()) <= 3
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--until", "07:30"], ["--budget", "9h", "--yes"], ["--rest"], ["--measure"], ["--set", "seed=1"],
+     ["--dry-run"], ["--yes"], ["--origins", "a"]],
+)  # fmt: skip
+def test_an_option_without_an_experiment_is_not_ignored(sepdash, words) -> None:
+    answer = sepdash("sweep", *words)
+    assert answer.code == 2
+    assert f"{words[0]} needs an EXPERIMENT; `sepdash sweep` lists all experiments" in answer.err
+    assert answer.out == ""
 
 
 def test_a_run_that_failed_keeps_its_round_open_and_says_how_to_go_on(
@@ -388,7 +404,7 @@ def test_lengths_matched_in_wall_clock_can_be_measured_first(
     file.write_text(file.read_text().replace('"items"', '"wall_clock"'))
     answer = sepdash("sweep", str(file), *folders, "--budget", "1h")
     assert answer.code == 2
-    assert "speed unknown" in answer.err
+    assert "speed unknown; `sepdash sweep --measure EXPERIMENT` measures it" in answer.err
     seconds = {4: 0.25, 8: 0.5, 16: 1.0}
     seen: list[str] = []
 
