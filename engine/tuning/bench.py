@@ -230,7 +230,7 @@ class Bench:
         race, entries = compared.race, compared.entries
         choice = race.choice()
         if choice is None:
-            message = entries[0][1].message or "time budget used up"
+            message = entries[0][1].message or "time budget used up; raise --budget-s"
             raise TuningError(f"no batch could be timed: {message}")
         for index, (setup, measured) in enumerate(entries):
             is_earlier = compared.known and index == compared.reference

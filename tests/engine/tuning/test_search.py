@@ -52,6 +52,15 @@ def test_memory_decides_the_largest_batch(new_device, make_config) -> None:
     assert result.ratio.middle == result.ratio.low == pytest.approx(expected)
 
 
+def test_when_time_ends_before_any_update_the_error_says_what_to_raise(
+    new_device, make_config, monkeypatch
+) -> None:
+    device = new_device()
+    monkeypatch.setattr(type(device), "_raced", lambda self, job, answers: answers)
+    with pytest.raises(TuningError, match=r"no batch could be timed: .*; raise --budget-s$"):
+        found_by(device, make_config(batch={"items": 4, "micro_batch": 4}))
+
+
 def test_the_smallest_size_that_is_fast_is_taken(new_device, make_config) -> None:
     # Against 64 items, 4 are 2.3 % slower and 8 are 1.1 %; from one size to the next it is never 2 %.
     device = new_device(call_s=1e-4, step_s=0.0)
