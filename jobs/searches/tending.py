@@ -220,6 +220,9 @@ class Step:
             config = config_of(definition, trial.settings, seed=seed)
         except ConfigError as error:
             self._end_without_run(trial, str(error))
+            if trial.variant == BASELINE:
+                # Not one of the proposals: no other would fare better.
+                raise StoreError(f"the base can't be trained: {error}") from None
             return False
         name = name_of(definition, trial.variant, seed=seed)
         new = NewRun(config, name=name, variant=trial.variant)

@@ -9,7 +9,7 @@ from statistics import fmean
 
 import pytest
 
-from engine.config.errors import ConfigError
+from engine.config.errors import ConfigError, Problem
 from jobs import submit
 from jobs.searches import control
 from jobs.searches.definition import find
@@ -277,6 +277,22 @@ def test_a_search_of_which_all_trials_fail_stops_and_says_what_to_do(simulate, m
     assert definition.state == "failed"
     assert "the first 3 trials failed" in definition.message
     assert "sepdash sweep lr" in definition.message
+
+
+def test_a_base_that_can_not_be_trained_ends_the_search_with_the_reason(simulate, monkeypatch):
+    """Once, the search said that no new settings were left."""
+
+    def refused(*args: object, **others: object) -> None:
+        raise ConfigError([Problem("validation.metrics", "unknown setting")])
+
+    simulation = simulate(rising)
+    simulation.start(trials=4, space=LR)
+    monkeypatch.setattr("jobs.searches.tending.config_of", refused)
+    simulation.train_all()
+    search = find(simulation.home, "lr")
+    assert search.state == "failed"
+    assert search.message == "the base can't be trained: validation.metrics: unknown setting"
+    assert not simulation.runs()
 
 
 def test_a_damaged_storage_ends_the_search_with_one_message_and_not_the_worker(simulate):
