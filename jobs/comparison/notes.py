@@ -44,7 +44,7 @@ def of_runs(scores: Sequence[RunScores], budget: float) -> list[str]:
     if max(item.reach for item in measured) > budget * 1.001:
         lines.append(
             f"compared up to the progress of {slowest.run.name} ({slowest.run.state}); later evaluations of "
-            "other runs are ignored"
+            "other runs are ignored. To compare them, name the runs without that one"
         )
     return lines
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtr
 
+from engine.metrics.registry import NON_FINITE, stored_name, variant_of
 from jobs.comparison.evaluations import RunScores, settings_key
 from jobs.store.reader import StoreReader
 
@@ -43,8 +44,11 @@ def seed_spread(
 ) -> SeedSpread | None:
     """Measure the spread on finished runs that were validated on the same items as `scores`.
 
-    Each run counts with its last value. None without two runs that differ in their seed alone.
+    Each run counts with its last value. Runs whose last evaluation has bad items don't count: the worst
+    value of a metric says nothing about seeds. None without two runs that differ in their seed alone.
     """
+    what = variant_of(metric)
+    flag = stored_name(NON_FINITE, full=what.full, ema=what.ema)
     keys = {key for item in scores for key in item.items_keys.values()}
     groups: dict[str, dict[int, float]] = defaultdict(dict)
     for run in reader.runs():
@@ -52,6 +56,8 @@ def seed_spread(
             continue
         evaluations = reader.evaluations(run.id)
         if not evaluations or evaluations[-1].items_key not in keys:
+            continue
+        if any(reader.item_results(run.id, evaluations[-1].updates, metric=flag)):
             continue
         value = reader.latest(run.id).get(metric)
         key = settings_key(reader.config(run.id))

@@ -484,3 +484,17 @@ def test_the_side_with_fewer_seeds_is_brought_up_to_the_other_at_its_own_cost():
     more = decider(estimate, 0.05, margin=0.1, hours=(1.0, 10.0))
 
     assert (more.seeds, more.more_runs, more.gpu_hours) == (5, 3, 30.0)
+
+
+def test_a_run_with_bad_items_says_nothing_about_the_spread_of_seeds(store, reader):
+    """Seeds are equal but for rounding; a run at -100 dB would make every order look open."""
+    known = seeds(store, "known", 0.0)
+    worst = add_run(store, "known3", {10: -110.0}, seed=3)
+    record = EvaluationRecord(worst, 20, train_seconds=1.0, items_key="items")
+    store.add_results(record, {"si_sdr": [-100.0] * ITEMS, "non_finite": [1.0] * ITEMS})
+    ids = [add_run(store, name, {10: level}) for name, level in (("a", 0.0), ("b", 0.3))]
+
+    row = judge(reader, *ids).tables["si_sdr"][1]
+
+    assert len(known) == 3
+    assert "less than 1 % of cases (from 3 runs that differ only in their seed)" in row.caveat
