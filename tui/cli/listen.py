@@ -287,13 +287,17 @@ def _print_results(home: Home, names: tuple[str | None, str | None], *, as_json:
     from tui.reports.listening import all_lines
 
     wanted = [name for name in names if name is not None]
+    known = results(read_sessions(home.listening))
     found = [
         result
-        for result in results(read_sessions(home.listening))
+        for result in known
         if all(any(_names(side, name) for side in (result.a, result.b)) for name in wanted)
     ]
     if as_json:
         print_json(_values(found))
+    elif known and not found:
+        what = " and ".join(formats.clean(name) for name in wanted)
+        click.echo(f"no listening tests of {what}; `sepdash listen --results` lists all", err=True)
     elif not found:
         click.echo("no listening tests yet; start one with `sepdash listen A B`", err=True)
     for line in [] if as_json else all_lines(found):

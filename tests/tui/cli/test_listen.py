@@ -53,7 +53,9 @@ def test_results_of_one_and_of_several_listeners(sepdash, sides):
     assert "bob: Undecided after 10 trials: 5 of 10 correct" in out
     assert "All 2 listeners: 15 of 20 correct" in out
     assert "20 trials of 2 listeners, not 20 listeners" in out
-    assert sepdash("listen", "--results", "nobody").out == ""
+    none = sepdash("listen", "--results", "nobody")
+    assert none.out == ""
+    assert "no listening tests of nobody; `sepdash listen --results` lists all" in none.err
 
     (found,) = json.loads(sepdash("listen", "--results", "--json").out)
     assert [one["outcome"]["finding"] for one in found["listeners"]] == ["heard", "undecided"]
