@@ -11,6 +11,7 @@ from engine.config.errors import nearest
 from engine.config.quantity import Quantity
 from engine.config.sections import EmaConfig, ValidationConfig
 from engine.config.span import PositiveSpan, Span
+from engine.metrics.measures import MEASURES
 from engine.metrics.registry import headline, measured_names, stored_name, variant_of
 from models.settings import Section, run_reference, setting
 
@@ -93,6 +94,8 @@ def why_unmeasured(name: str, *, recipe: str, ema: EmaConfig, validation: Valida
     known = measured_names(recipe, ema=ema.enabled, full=validation.full_files)
     if name in known:
         return ""
+    if variant.metric.name in MEASURES:
+        return "it is measured beside training and comes too late to decide; name another metric"
     if variant.ema and not ema.enabled:
         return "the averaged weights need ema.enabled = true"
     if variant.full and stored_name(variant.metric.name) in known:

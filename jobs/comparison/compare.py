@@ -91,7 +91,7 @@ def compare(
         best_points={name: comparer.points(name, when="best") for name in shown},
         final_points={name: comparer.points(name, when="final") for name in shown},
         notes=[
-            *notes.of_runs(scores, comparer.budget),
+            *notes.of_runs(scores, comparer.budget, asked=metrics or ()),
             *notes.of_seeds(comparer.scores),
             *notes.of_grid(comparer.scores, decisive, when=when, budget=comparer.budget),
             *comparer.bad_notes(shown),

@@ -28,8 +28,9 @@ def different_meaning(scores: Sequence[RunScores], metric: str) -> str:
     return f"the runs differ in {', '.join(different)}, so its values don't mean the same"
 
 
-def of_runs(scores: Sequence[RunScores], budget: float) -> list[str]:
-    """Say which runs don't count, and where the comparison ends."""
+def of_runs(scores: Sequence[RunScores], budget: float, *, asked: Sequence[str] = ()) -> list[str]:
+    """Say which runs don't count, by the metrics that were asked for, and where the comparison ends."""
+    of = f" of {', '.join(asked)}" if asked else ""
     lines = []
     for state in dict.fromkeys(item.run.state for item in scores):
         names = [item.run.name for item in scores if item.run.state == state and not item.points]
@@ -38,7 +39,7 @@ def of_runs(scores: Sequence[RunScores], budget: float) -> list[str]:
             rest = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
             verb = "has" if len(names) == 1 else "have"
             ignored = "is" if len(names) == 1 else "are"
-            lines.append(f"{shown}{rest} ({state}) {verb} no evaluation and {ignored} ignored")
+            lines.append(f"{shown}{rest} ({state}) {verb} no evaluation{of} and {ignored} ignored")
     measured = [item for item in scores if item.points]
     slowest = min(measured, key=lambda item: item.reach)
     if max(item.reach for item in measured) > budget * 1.001:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from engine.config.errors import nearest
 from engine.config.old_names import current_clock
 from engine.metrics.registry import BUILT_IN, CURVE_UNITS, compared_names, headlines, training_names
 from jobs.home import Home
@@ -147,6 +148,7 @@ def _compared(
     if have and (absent := [name for name in asked if name not in have]):
         raise click.UsageError(
             f"--metric {absent[0]}: none of these runs was evaluated with it; they have {', '.join(have)}"
+            + nearest(absent[0], have)
         )
     if margins and have:
         names = asked or [name for name in compared_names() if name in have]

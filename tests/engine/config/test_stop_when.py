@@ -56,6 +56,7 @@ def test_a_target_is_written_with_or_without_its_unit(base, written, stored):
         (AUDIO, {"metric": "si_sdr_em"}, "did you mean 'si_sdr_ema'?"),
         (AUDIO, {"metric": "input_si_sdr"}, "this run will not measure it"),
         (AUDIO, {"metric": "loss"}, "this run will not measure it"),
+        (AUDIO, {"metric": "stoi_full"}, "it is measured beside training and comes too late to decide"),
         (AUDIO, {"metric": "si_sdr_full"}, "with validation.full_files = true only"),
         ({**AUDIO, "ema": {"enabled": False}}, {"metric": "si_sdr_ema"}, "need ema.enabled = true"),
         (

@@ -309,6 +309,8 @@ def test_a_run_without_an_evaluation_is_left_out_by_name(store, reader):
         "none0, none1, none2 and 2 more (finished) have no evaluation and are ignored"
     )
     assert found.notes[0] == "empty (finished) has no evaluation and is ignored"
+    asked = judge(reader, *ids, metrics=["si_sdr"])
+    assert asked.notes[0] == "empty (finished) has no evaluation of si_sdr and is ignored"
     with pytest.raises(ValueError, match=r"nothing to compare: no evaluation in empty"):
         judge(reader, ids[1])
 
