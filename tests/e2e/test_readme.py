@@ -57,9 +57,9 @@ def user(shell: Shell, tmp_path: Path) -> Path:
     place_speech_and_noise(tmp_path, made)
     place_music(tmp_path, made)
     place_digits(tmp_path, made)
-    example = ROOT / "examples" / "experiments" / "learning-rate.toml"
-    text = example.read_text().replace("~", str(tmp_path))
-    (tmp_path / example.name).write_text(text)
+    for name in ("learning-rate.toml", "search-rate.toml"):
+        text = (ROOT / "examples" / "experiments" / name).read_text()
+        (tmp_path / name).write_text(text.replace("~", str(tmp_path)))
     return tmp_path
 
 

@@ -62,7 +62,7 @@ def search(
     as_json: bool,
     home: Home,
 ) -> None:
-    """List searches, or show one: its trials, and what the best settings are worth.
+    """List searches for good settings, or show one: its trials, and what the best settings are worth.
 
     The worker proposes the next trial when nothing else is queued, and runs the best settings again with
     fresh seeds at the end: the verdict is about those runs only.

@@ -193,7 +193,9 @@ def test_worst_value_is_never_better_than_a_real_one():
     for metric in BUILT_IN:
         if metric.of_input:
             continue
-        ordinary = 20.0 if metric.unit == "dB" else 0.5
+        # PESQ and DNSMOS begin at 1.
+        of_opinion = metric.name.startswith(("pesq", "dnsmos"))
+        ordinary = 20.0 if metric.unit == "dB" else 2.0 if of_opinion else 0.5
         assert not metric.is_better(metric.of_bad_item, ordinary), metric.name
     assert metric_of("loss_of_a_package").of_bad_item == -math.inf
 

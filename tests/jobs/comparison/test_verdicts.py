@@ -52,9 +52,9 @@ def test_seeds_that_decide_by_hand():
     0.5 dB is seen four times in five where (t + 0.8416) sqrt(0.12 / S) <= 0.5, t with 2 S - 2
     degrees: S = 5 gives (2.306 + 0.842) 0.1549 = 0.488; S = 4 gives (2.447 + 0.842) 0.1732 = 0.570.
     """
-    found = decider(estimate(0.5, runs=0.04, items=0.0), 0.05, margin=0.1, hours=3.0)
+    found = decider(estimate(0.5, runs=0.04, items=0.0), 0.05, margin=0.1, hours=(1.5, 1.5))
     assert (found.seeds, found.more_runs, found.items) == (5, 4, None)
-    # Four runs, two of each side, of 3 hours for a run of both.
+    # Two runs more of each side, of an hour and a half each.
     assert found.gpu_hours == pytest.approx(6.0)
 
 
@@ -65,6 +65,6 @@ def test_items_decide_where_seeds_cannot():
 
 
 def test_nothing_affordable_decides_almost_nothing():
-    assert decider(estimate(0.001, runs=0.5, items=0.5), 0.05, margin=0.0, hours=1.0) is None
+    assert decider(estimate(0.001, runs=0.5, items=0.5), 0.05, margin=0.0, hours=(0.5, 0.5)) is None
     few = estimate(0.5, runs=0.04, items=0.0, num_items=9)
-    assert decider(few, 0.05, margin=0.1, hours=3.0) is None
+    assert decider(few, 0.05, margin=0.1, hours=(1.5, 1.5)) is None

@@ -68,7 +68,7 @@ def test_memory_does_not_grow_with_the_file(make_config):
         living, most = living + 1, max(most, living + 1)
         return AudioItem(noise_SCT.sum(axis=0), noise_SCT)
 
-    recipe._judged(Louder(), WholeItem(120_000, read), device=CPU)
+    recipe._judged(Louder(), WholeItem(120_000, read), device=CPU, into=None)
     assert (max(reads), len(reads)) == (2_000, 80)
     assert most <= 3
 
