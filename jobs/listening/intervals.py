@@ -13,7 +13,7 @@ import functools
 import math
 from collections.abc import Callable
 
-import numpy as np
+from scipy.special import bdtrc, betaincinv, betaln, xlog1py, xlogy
 
 LEVEL = 0.95
 CHANCE = 0.5
@@ -25,9 +25,9 @@ POWER = 0.8
 def exact_interval(count: int, trials: int, *, level: float = LEVEL) -> tuple[float, float]:
     """Return the interval of Clopper and Pearson for a share, from `count` of `trials`."""
     tail = (1 - level) / 2
-    low = _root(lambda p: upper_tail(count, trials, share=p) - tail) if count else 0.0
-    high = _root(lambda p: tail - lower_tail(count, trials, share=p)) if count < trials else 1.0
-    return low, high
+    low = betaincinv(count, trials - count + 1, tail) if count else 0.0
+    high = betaincinv(count + 1, trials - count, 1 - tail) if count < trials else 1.0
+    return float(low), float(high)
 
 
 def mean_interval(total: float, trials: int, *, level: float = LEVEL) -> tuple[float, float]:
@@ -48,11 +48,13 @@ def anytime_interval(total: float, trials: int, *, level: float = LEVEL) -> tupl
     and a supermartingale for scores between 0 and 1 with that mean; by Ville's inequality it ever exceeds
     1 / (1 - level) with a probability of 1 - level at most.
     """
-    mixture = math.lgamma(total + 1) + math.lgamma(trials - total + 1) - math.lgamma(trials + 2)
-    return _around(
-        total, trials,
-        inside=lambda p: mixture - _log_likelihood(total, trials, share=p) < -math.log(1 - level),
-    )  # fmt: skip
+    mixture = betaln(total + 1, trials - total + 1)
+    limit = -math.log(1 - level)
+
+    def inside(share: float) -> bool:
+        return bool(mixture - xlogy(total, share) - xlog1py(trials - total, -share) < limit)
+
+    return _around(total, trials, inside=inside)
 
 
 @functools.cache
@@ -75,33 +77,7 @@ def needed_trials(level: float = LEVEL) -> int:
 
 def upper_tail(count: int, trials: int, *, share: float) -> float:
     """Return the probability of `count` or more of `trials`."""
-    return float(_masses(trials, share)[count:].sum())
-
-
-def lower_tail(count: int, trials: int, *, share: float) -> float:
-    """Return the probability of `count` or fewer of `trials`."""
-    return float(_masses(trials, share)[: count + 1].sum())
-
-
-def _masses(trials: int, share: float) -> np.ndarray:
-    """Return the probability of 0 to `trials` hits, for a share between 0 and 1, both excluded."""
-    counts = np.arange(trials + 1)
-    likelihood = counts * math.log(share) + (trials - counts) * math.log1p(-share)
-    masses: np.ndarray = np.exp(_choices(trials) + likelihood)
-    return masses
-
-
-@functools.cache
-def _choices(trials: int) -> np.ndarray:
-    """Return the logarithms of the binomial coefficients."""
-    return np.array([math.log(math.comb(trials, count)) for count in range(trials + 1)])
-
-
-def _log_likelihood(total: float, trials: int, *, share: float) -> float:
-    parts = ((total, share), (trials - total, 1 - share))
-    if any(count and not p for count, p in parts):
-        return -math.inf
-    return sum(count * math.log(p) for count, p in parts if count)
+    return float(bdtrc(count - 1, trials, share))
 
 
 def _around(total: float, trials: int, *, inside: Callable[[float], bool]) -> tuple[float, float]:
@@ -112,10 +88,6 @@ def _around(total: float, trials: int, *, inside: Callable[[float], bool]) -> tu
     low = 0.0 if inside(0.0) else _bisect(0.0, mean, right=inside)
     high = 1.0 if inside(1.0) else _bisect(mean, 1.0, right=lambda p: not inside(p))
     return low, high
-
-
-def _root(rising: Callable[[float], float]) -> float:
-    return _bisect(0.0, 1.0, right=lambda p: rising(p) >= 0)
 
 
 def _bisect(low: float, high: float, *, right: Callable[[float], bool]) -> float:
