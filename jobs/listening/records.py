@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,6 +47,12 @@ class Answer:
     seconds: float
     time: float
 
+    def counts_as(self, wanted: Side) -> Literal["hit", "miss", "tie"]:
+        """Return what it is: a hit is the side that X was or, without X, a preference for `wanted`."""
+        if self.answer == "none":
+            return "tie"
+        return "hit" if self.answer == (self.x or wanted) else "miss"
+
 
 @dataclass(frozen=True, slots=True)
 class SessionRecord:
@@ -71,7 +78,7 @@ class SessionRecord:
     items: tuple[str, ...]
     level: str
     time: float
-    answers: tuple[Answer, ...] = field(default=())
+    answers: tuple[Answer, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -80,11 +87,8 @@ class SessionRecord:
 
     def tally(self, *, swapped: bool = False) -> Tally:
         """Count the answers; `swapped` counts preferences for B as hits."""
-        ties = sum(answer.answer == "none" for answer in self.answers)
-        wanted: Side = "b" if swapped else "a"
-        hits = sum(answer.answer == (answer.x or wanted) for answer in self.answers)
-        misses = len(self.answers) - hits - ties
-        return Tally(self.mode, hits=hits, misses=misses, ties=ties, planned=self.trials)
+        n = Counter(answer.counts_as("b" if swapped else "a") for answer in self.answers)
+        return Tally(self.mode, n["hit"], misses=n["miss"], ties=n["tie"], planned=self.trials)
 
 
 def read_sessions(folder: Path) -> list[SessionRecord]:
@@ -129,8 +133,7 @@ def now() -> float:
 
 def _with_answers(record: SessionRecord, answers: Mapping[int, Answer]) -> SessionRecord:
     kept = tuple(answers[trial] for trial in sorted(answers) if trial < record.trials)
-    values = {key: getattr(record, key) for key in SessionRecord.__slots__}
-    return SessionRecord(**{**values, "answers": kept})
+    return replace(record, answers=kept)
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

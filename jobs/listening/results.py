@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jobs.listening.design import Mode
+from jobs.listening.design import Mode, Side
 from jobs.listening.outcome import Outcome, Tally, judge, pool
 from jobs.listening.records import SessionRecord
 
@@ -87,11 +88,12 @@ def _pair(sessions: Sequence[SessionRecord]) -> PairResult:
 
 
 def _items(sessions: Sequence[SessionRecord], *, a_key: str) -> tuple[ItemResult, ...]:
-    counts: dict[str, list[int]] = {}
+    counts: dict[str, Counter[str]] = {}
     for session in sessions:
-        wanted = "a" if session.a_key == a_key else "b"
+        wanted: Side = "a" if session.a_key == a_key else "b"
         for answer in session.answers:
-            row = counts.setdefault(answer.item, [0, 0, 0])
-            kind = 2 if answer.answer == "none" else int(answer.answer != (answer.x or wanted))
-            row[kind] += 1
-    return tuple(ItemResult(item, *counts[item]) for item in sorted(counts))
+            counts.setdefault(answer.item, Counter())[answer.counts_as(wanted)] += 1
+    return tuple(
+        ItemResult(item, n["hit"], misses=n["miss"], ties=n["tie"])
+        for item, n in sorted(counts.items())
+    )

@@ -134,8 +134,7 @@ class Session:
     @property
     def pending(self) -> int | None:
         """The number of the trial to answer, from 0; None after the last one."""
-        done = len(self.record.answers)
-        return None if done >= self.record.trials else done
+        return None if self.record.is_complete else len(self.record.answers)
 
     def sound(self, which: str) -> bytes:
         """Return what `which` (1, 2 or x) sounds like in the pending trial, as a WAV file.
