@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import json
 import math
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -93,6 +94,11 @@ def home_of(ctx: click.Context) -> Home:
 def print_json(value: Any) -> None:
     """Print records, or lists and dicts of them; NaN becomes null, paths become text."""
     click.echo(json.dumps(plain(value), indent=2, ensure_ascii=False))
+
+
+def has_terminal() -> bool:
+    """Return whether an application can be shown: keys come from stdin, and it draws on the real stderr."""
+    return sys.stdin.isatty() and sys.__stderr__ is not None and sys.__stderr__.isatty()
 
 
 def plain(value: Any) -> Any:

@@ -16,7 +16,7 @@ import click
 
 from engine.metrics.registry import metric_of, stored_name
 from jobs.home import Home
-from tui.cli.common import print_table, with_home
+from tui.cli.common import has_terminal, print_table, with_home
 from tui.reports import formats
 
 if TYPE_CHECKING:
@@ -49,10 +49,9 @@ def demo(*, headless: bool, seed: int, keep: bool, home: Home) -> None:
     batch sizes, and starts a worker, all in the folder `demo` of the home.
     """
     demo_home = Home(home.root / "demo")
-    terminal = sys.stdin.isatty() and sys.__stderr__ is not None and sys.__stderr__.isatty()
     run_ids = prepare(demo_home, seed=seed, keep=keep)
     with _worker(demo_home) as worker:
-        if headless or not terminal:
+        if headless or not has_terminal():
             _end_orderly_on_signals()
             watch(demo_home, run_ids, worker=worker)
         else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from pathlib import Path
 
 import click
@@ -126,8 +125,9 @@ def open_dashboard(home: Path | None) -> None:
     """
     from jobs.home import Home
     from jobs.store.reader import StoreReader
+    from tui.cli.common import has_terminal
 
-    if not (sys.stdin.isatty() and sys.__stderr__ is not None and sys.__stderr__.isatty()):
+    if not has_terminal():
         raise click.UsageError(
             "the dashboard requires a terminal; `sepdash runs` lists runs without one"
         )

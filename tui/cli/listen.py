@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import os
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +14,7 @@ import click
 from engine.config.errors import counted
 from jobs.home import Home
 from models.user_paths import expanded
-from tui.cli.common import complete_model, json_option, print_json, with_home
+from tui.cli.common import complete_model, has_terminal, json_option, print_json, with_home
 from tui.reports import formats
 
 if TYPE_CHECKING:
@@ -91,8 +90,8 @@ def listen(
         return
     if side_a is None or side_b is None:
         raise click.UsageError("expected two sides, A and B; or --results")
-    if not options["browser"]:
-        _check_terminal()
+    if not (options["browser"] or has_terminal()):
+        raise click.UsageError("a listening test requires a terminal; or use --browser")
     home.create()
     material = _material(home, (side_a, side_b), options=options)
     _run_test(home, material, options=options, as_json=as_json)
@@ -214,11 +213,6 @@ def _in_terminal(session: Session, *, player: str | None) -> None:
         from tui.listening_app import ListeningApp
 
         ListeningApp(session, opened).run()
-
-
-def _check_terminal() -> None:
-    if not (sys.stdin.isatty() and sys.__stderr__ is not None and sys.__stderr__.isatty()):
-        raise click.UsageError("a listening test requires a terminal; or use --browser")
 
 
 def _in_browser(home: Home, session: Session, *, port: int) -> None:
