@@ -190,28 +190,22 @@ def values_of_runs(
 def _table(comparison: Comparison, metric: str, *, width: int) -> Iterator[Line]:
     """Yield the widest table that fits; names stand on lines of their own where none does."""
     titles, cells = headers(comparison), rows(comparison, metric)
-    texts: list[str] = []
+
+    def table(kept: Sequence[int]) -> list[str]:
+        columns = [[row[k] for k in kept] for row in (titles, *cells)]
+        return formats.aligned(columns[0], columns[1:], right=RIGHT)
+
     for dropped in ((), (4,), (4, 3), (4, 3, 5)):
-        kept = [index for index in range(len(titles)) if index not in dropped]
-        texts = formats.aligned(
-            [titles[k] for k in kept], [[row[k] for k in kept] for row in cells], right=RIGHT
-        )
-        if max(map(len, texts)) <= width:
-            yield from _rows(texts)
+        head, *texts = table([k for k in range(len(titles)) if k not in dropped])
+        if max(map(len, (head, *texts))) <= width:
+            yield Line(head, "header")
+            yield from (Line(text, "row") for text in texts)
             return
-    kept = [1, 2, 6, 7]
-    texts = formats.aligned(
-        [titles[k] for k in kept], [[row[k] for k in kept] for row in cells], right=RIGHT
-    )
-    yield Line(f"  {texts[0]}", "header")
-    for row, text in zip(cells, texts[1:], strict=True):
+    head, *texts = table([1, 2, 6, 7])
+    yield Line(f"  {head}", "header")
+    for row, text in zip(cells, texts, strict=True):
         yield from _wrapped(row[0], width, role="row")
         yield Line(f"  {text}", "row")
-
-
-def _rows(texts: Sequence[str]) -> Iterator[Line]:
-    yield Line(texts[0], "header")
-    yield from (Line(text, "row") for text in texts[1:])
 
 
 def _wrapped(
