@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from engine.config.fields import shown
 from engine.config.loading import load_config
 from engine.config.overrides import config_with
 from engine.config.stop_when import StopConfig, stop_metric
@@ -50,13 +51,9 @@ def change_rules(
             delete_need(connection, run_id, key=_REFERENCE)
             note_needs(home, connection, configs={run_id: config}, keys={_REFERENCE})
         changes = ", ".join(
-            f"{_SECTION}.{name} = {_shown(getattr(config.stop_when, name))}"
+            f"{_SECTION}.{name} = {shown(getattr(config.stop_when, name))}"
             for name in StopConfig.model_fields
             if getattr(config.stop_when, name) != getattr(old.stop_when, name)
         )
         store.add_event(run_id, "info", kind="replanned", message=f"continues with {changes}")
     return True
-
-
-def _shown(value: object) -> str:
-    return "none" if value is None else str(value)

@@ -12,6 +12,7 @@ from torch import nn
 from engine.checkpoints.files import MODEL, CheckpointError, Manifest, read_manifest
 from engine.checkpoints.layout import MANIFEST, choose_checkpoint, list_last
 from engine.config.errors import ConfigError
+from engine.config.fields import shown
 from engine.config.loading import load_config
 from engine.config.schema import RunConfig
 from models.registry import build_model
@@ -151,7 +152,7 @@ def require_same_run(manifest: Manifest, *, config: RunConfig, plan_hash: str) -
         )
     for key in [key for key in differing if key.startswith(_STOP_RULES)]:
         old, new = differing.pop(key)
-        notes.append(f"continues with {key} = {_shown(new)} instead of {_shown(old)}")
+        notes.append(f"continues with {key} = {shown(new)} instead of {shown(old)}")
     if differing:
         named = "; ".join(f"{key} (saved {a!r}, now {b!r})" for key, (a, b) in differing.items())
         raise ResumeError(
@@ -164,10 +165,6 @@ def require_same_run(manifest: Manifest, *, config: RunConfig, plan_hash: str) -
             f"started (plan {manifest.values['plan']}, now {plan_hash}). Restore them or enqueue a new run"
         )
     return notes
-
-
-def _shown(value: Any) -> str:
-    return "none" if value is None else str(value)
 
 
 def _differences(old: Any, new: Any, *, key: str) -> Iterator[tuple[str, tuple[Any, Any]]]:

@@ -79,6 +79,11 @@ def empty_values(kinds: Mapping[str, str] | None = None) -> dict[str, Any]:
     return dict(_empty_values(RunConfig, "", kinds=kinds or {}))
 
 
+def shown(value: object) -> str:
+    """Return a value as messages write it, and as `--set` takes it where it is empty."""
+    return EMPTY if value is None else str(value)
+
+
 @cache
 def kind_choices() -> Mapping[str, tuple[str, ...]]:
     """Return the kinds of each section that comes in several: `data`, `model` and `loss`."""

@@ -8,8 +8,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
-from functools import cache
-from types import ModuleType
+from importlib import import_module
 from typing import Any, Protocol
 
 import numpy as np
@@ -138,7 +137,7 @@ def _pesq(
 def _pesq_of_piece(
     est_T: np.ndarray, ref_T: np.ndarray, *, rate_hz: int, mode: str
 ) -> float | None:
-    package = _module("pesq")
+    package = import_module("pesq")
     # The package divides 0 by 0 where the estimate is silent.
     for x_T in (est_T, ref_T) if est_T.any() else (ref_T,):
         try:
@@ -167,7 +166,7 @@ def _intelligibility(
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="Not enough STFT frames")
         try:
-            return float(_module("pystoi").stoi(ref_T, est_T, rate_hz, extended=extended))
+            return float(import_module("pystoi").stoi(ref_T, est_T, rate_hz, extended=extended))
         except RuntimeWarning:
             return math.nan
 
@@ -182,7 +181,7 @@ def _estoi(est_T: np.ndarray, ref_T: np.ndarray, *, rate_hz: int) -> dict[str, f
 
 def _dnsmos(est_T: np.ndarray, ref_T: np.ndarray, *, rate_hz: int) -> dict[str, float | None]:
     """Clipped to [-1, 1], as a sound file would; the package repeats what is shorter than 9.01 s."""
-    package = _module("speechmos.dnsmos")
+    package = import_module("speechmos.dnsmos")
     found: Mapping[str, Any] = package.run(est_T.clip(-1, 1), rate_hz)
     return {
         "dnsmos_ovrl": float(found["ovrl_mos"]), "dnsmos_sig": float(found["sig_mos"]),
@@ -193,13 +192,6 @@ def _dnsmos(est_T: np.ndarray, ref_T: np.ndarray, *, rate_hz: int) -> dict[str, 
 _OF_CHANNEL: Mapping[str, _OfChannel] = {
     "pesq": _wide_band, "pesq_nb": _narrow_band, "stoi": _stoi, "estoi": _estoi, "dnsmos": _dnsmos,
 }  # fmt: skip
-
-
-@cache
-def _module(name: str) -> ModuleType:
-    from importlib import import_module
-
-    return import_module(name)
 
 
 def summary_of(name: str, values_NS: np.ndarray) -> tuple[float, np.ndarray]:

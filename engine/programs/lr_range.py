@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from engine.programs.pipes import end_with_stdin, say
+from engine.programs.pipes import end_with_stdin, open_answers, say
 
 if TYPE_CHECKING:
     from engine.events import Event
@@ -22,9 +21,7 @@ if TYPE_CHECKING:
 
 def main() -> int:
     """Run one test; return 0, or 2 for a user error."""
-    # Stdout is reserved for answers; output of libraries goes to stderr.
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
+    answers = open_answers()
     job = json.loads(sys.stdin.readline())
     end_with_stdin()
     try:

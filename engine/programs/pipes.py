@@ -9,6 +9,13 @@ import threading
 from typing import TextIO
 
 
+def open_answers() -> TextIO:
+    """Return what answers are written to: stdout, from now on for them alone; output of libraries goes to stderr."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return answers
+
+
 def say(answers: TextIO | None, **values: object) -> None:
     """Write one answer at once; None of a process that leaves answering to another one."""
     if answers is not None:

@@ -9,18 +9,18 @@ closes, because nothing reads the answers any more.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, TextIO
 
-from engine.programs.pipes import end_with_stdin, say
+from engine.programs.pipes import end_with_stdin, open_answers, say
 from engine.tuning.race import Race, run_race
 from engine.tuning.scaling import ScalingJob, ways
 
 if TYPE_CHECKING:
+    from engine.config.schema import RunConfig
     from engine.training.ranks import Ranks
 
 # More micro-batches are extrapolated from the time of these by themselves.
@@ -30,8 +30,7 @@ _ROUND_S = 0.1
 
 def main() -> int:
     """Measure the job of a file; return 0, or 2 for a user error."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
+    answers = open_answers()
     raw = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     job = ScalingJob(**{**raw, "shape": tuple(raw["shape"])})
     end_with_stdin()
@@ -43,7 +42,7 @@ def main() -> int:
     with open_ranks(config.precision) as ranks:
         own = answers if ranks.rank == 0 else None
         try:
-            _Rank(job, ranks, answers=own).run()
+            _Rank(job, config, ranks=ranks, answers=own).run()
         except (ValueError, OSError) as error:
             say(own, problem=str(error))
             return 2
@@ -51,15 +50,15 @@ def main() -> int:
 
 
 class _Rank:
-    def __init__(self, job: ScalingJob, ranks: Ranks, *, answers: TextIO | None) -> None:
-        from engine.config.loading import load_config
+    def __init__(
+        self, job: ScalingJob, config: RunConfig, *, ranks: Ranks, answers: TextIO | None
+    ) -> None:
         from engine.precision import resolve_device
         from engine.tuning.measuring import Subject
 
         self._job = job
         self._ranks = ranks
         self._answers = answers
-        config = load_config(job.values)
         device = ranks.device or resolve_device(config.precision.device)
         self._subject = Subject(config, device, ranks=ranks)
         self._batches = self._subject.batches(job.count, job.shape)

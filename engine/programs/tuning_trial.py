@@ -8,14 +8,13 @@ exits when its standard input closes, because nothing reads its answers any more
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
-from engine.programs.pipes import end_with_stdin, say
+from engine.programs.pipes import end_with_stdin, open_answers, say
 from engine.tuning.machine import (
     cpu_name,
     limit_allocations,
@@ -36,9 +35,7 @@ _PACKING = {"micro_batch", "cap_s", "accumulation", "quadratic_s", "joint_tokens
 
 def main() -> int:
     """Measure one job; return 0, or 2 for a user error."""
-    # Stdout is reserved for answers; output of libraries goes to stderr.
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
+    answers = open_answers()
     job = read_job(sys.stdin.readline())
     end_with_stdin()
     try:

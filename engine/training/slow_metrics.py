@@ -248,10 +248,9 @@ class SlowMetrics:
         """Forget the jobs that a complete checkpoint to resume from knows of."""
         if manifest.values["kind"] != "last":
             return
-        for job in [job for job in self._jobs if job.applied is not None]:
-            assert job.applied is not None
+        for job in list(self._jobs):
             # Not one of the same update: its state may have been copied before the result came.
-            if job.applied < manifest.updates:
+            if job.applied is not None and job.applied < manifest.updates:
                 shutil.rmtree(job.folder, ignore_errors=True)
                 self._jobs.remove(job)
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.training.reference_rule import noise_of
+
 Floats = NDArray[np.float64]
 
 # A loss has fallen or risen if it did so by this many deviations of its smoothed level.
@@ -87,7 +89,8 @@ def find(points: list[LrPoint]) -> LrFinding:
     start = _level_at_start(loss_N)
     best = int(np.nanargmin(smooth_N))
     fallen = start - float(smooth_N[best])
-    divergence = _divergence(lr_N, smooth_N, start=start, noise=noise) or _first_bad(lr_N, loss_N)
+    too_high = start + _margin(noise, start)
+    divergence = _divergence(lr_N, smooth_N, best=best, above=too_high) or _first_bad(lr_N, loss_N)
     if fallen <= _margin(noise, start):
         fall = f"(by {fallen:.3g}, with noise of {noise:.3g}); use more --updates"
         if divergence is None:
@@ -140,8 +143,6 @@ def smoothed(loss_N: Floats) -> tuple[Floats, float]:
         out[kept] = values
         return out, 0.0
     width = max(5, len(loss_N) // 10 | 1)
-    # The median of |x| of a normal deviate is 0.6745 deviations; second differences have variance 6.
-    raw = float(np.median(np.abs(np.diff(values, 2)))) / 0.6745 / 6**0.5
     kernel = np.hanning(width + 2)[1:-1]
     kernel /= kernel.sum()
     calm = _median_of_five(values)
@@ -149,7 +150,7 @@ def smoothed(loss_N: Floats) -> tuple[Floats, float]:
     out[kept] = np.convolve(calm, kernel, mode="same") / weights
     # The median of n deviates has a variance of pi / 2 n.
     at_start = np.pi / 2 / _num_at_start(len(loss_N))
-    return out, raw * float(np.sqrt((kernel**2).sum() + at_start))
+    return out, noise_of(values) * float(np.sqrt((kernel**2).sum() + at_start))
 
 
 def _margin(noise: float, level: float) -> float:
@@ -171,10 +172,9 @@ def _level_at_start(loss_N: Floats) -> float:
     return float(np.median(loss_N[np.isfinite(loss_N)][: _num_at_start(len(loss_N))]))
 
 
-def _divergence(lr_N: Floats, smooth_N: Floats, *, start: float, noise: float) -> float | None:
+def _divergence(lr_N: Floats, smooth_N: Floats, *, best: int, above: float) -> float | None:
     """Return where, after its minimum, the loss has come back to where it began."""
-    best = int(np.nanargmin(smooth_N))
-    after = np.flatnonzero(smooth_N[best:] > start + _margin(noise, start))
+    after = np.flatnonzero(smooth_N[best:] > above)
     return float(lr_N[best + after[0]]) if len(after) else None
 
 

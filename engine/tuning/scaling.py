@@ -96,7 +96,7 @@ def measure_scaling(
             env=environment, start_new_session=True,
         )  # fmt: skip
         try:
-            for line in lines_of(process, time.monotonic() + timeout_s, cancel=cancel or Event()):
+            for line in lines_of(process, time.monotonic() + timeout_s, cancel=cancel):
                 said = _answer(line)
                 for index, seconds in said.get("round", ()):
                     times[index].append(seconds)
