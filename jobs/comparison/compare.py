@@ -7,6 +7,7 @@ Owns the comparison; `jobs.comparison.evaluations` reads, `jobs.comparison.infer
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -30,11 +31,11 @@ from jobs.comparison.inference import (
     Estimate,
     Of,
     Sample,
-    common_items,
     compared,
+    num_common_items,
 )
 from jobs.comparison.result import Comparison, Ordering, Row, Spread
-from jobs.comparison.seed_spread import SeedSpread, seed_spread
+from jobs.comparison.seed_spread import Repeat, SeedSpread, repeats_of, seed_spread
 from jobs.comparison.verdicts import decide, decider
 from jobs.store.reader import StoreReader
 from jobs.store.records import RunRecord
@@ -93,7 +94,7 @@ def compare(
         notes=[
             *notes.of_runs(scores, comparer.budget, asked=metrics or ()),
             *notes.of_seeds(comparer.scores),
-            *notes.of_grid(comparer.scores, decisive, when=when, budget=comparer.budget),
+            *(comparer.grid_notes(decisive) if decisive else ()),
             *comparer.bad_notes(shown),
             *notes.of_tables(tables, min_seeds=min_seeds),
             *(f"{name} is not compared: {reason}" for name, reason in refused.items()),
@@ -131,6 +132,7 @@ class _Comparer:
         self.variants = list(dict.fromkeys(item.variant for item in self.scores))
         self.budget = min(item.reach for item in self.scores)
         self._spreads: dict[str, SeedSpread | None] = {}
+        self._matched: dict[str, dict[int, list[Point]]] = {}
         self._chosen_points: dict[tuple[str, When], dict[int, Point]] = {}
         self._samples: dict[tuple[str, str], Sample | str] = {}
 
@@ -160,14 +162,9 @@ class _Comparer:
             return Row(variant, seeds, best=best, best_at=at, final=final)
         if isinstance(compared, str):
             return Row(
-                variant,
-                seeds,
-                best=best,
-                best_at=at,
-                final=final,
-                verdict="not comparable",
-                caveat=compared,
-            )
+                variant, seeds, best=best, best_at=at, final=final,
+                verdict="not comparable", caveat=compared,
+            )  # fmt: skip
         estimate, difference = compared
         margin = self.margin(metric)
         verdict = decide(difference, margin=margin, rises=metric_of(metric).rises)
@@ -197,21 +194,18 @@ class _Comparer:
         ranked = [name for name in ranked if name not in left_out]
         samples = [self._sample(name, metric) for name in ranked]
         usable = [value for value in samples if isinstance(value, Sample)]
-        recipes = len(usable) == len(ranked) and self._are_recipes(usable)
         if (
             len(usable) < len(ranked)
             or self._unpaired(ranked, metric)
-            or common_items(usable)[0].values_SN.shape[1] < 2
+            or num_common_items(usable) < 2
         ):
             apart = [False] * (len(ranked) - 1)
             return Ordering(metric, "models", variants=ranked, apart=apart, left_out=left_out)
         pairs = list(combinations(range(len(usable)), 2))
-        differences = dict(
-            zip(pairs, compared(usable, pairs, of="recipes" if recipes else "models"), strict=True)
-        )
+        of = self._kind(usable)
+        differences = dict(zip(pairs, compared(usable, pairs, of=of), strict=True))
         shown = [differences[pair][1] for pair in pairwise(range(len(usable)))]
-        apart = [item.is_shown and not _inside(item, self.margin(metric)) for item in shown]
-        of: Of = "recipes" if recipes else "models"
+        apart = [item.is_shown and not item.is_within(self.margin(metric)) for item in shown]
         return Ordering(metric, of, variants=ranked, apart=apart, left_out=left_out)
 
     def _differences(self, metric: str) -> dict[str, tuple[Estimate, Difference] | str]:
@@ -219,7 +213,7 @@ class _Comparer:
         reference, *others = self.variants
         base = self._sample(reference, metric)
         result: dict[str, tuple[Estimate, Difference] | str] = {}
-        families: dict[bool, list[str]] = {True: [], False: []}
+        families: dict[Of, dict[str, Sample]] = {"recipes": {}, "models": {}}
         for name in others:
             other = self._sample(name, metric)
             if isinstance(base, str) or isinstance(other, str):
@@ -227,29 +221,16 @@ class _Comparer:
             elif reason := self._unpaired([reference, name], metric):
                 result[name] = reason
             else:
-                families[self._are_recipes([base, other])].append(name)
-        for recipes, names in families.items():
-            result |= self._family(base, names, metric=metric, recipes=recipes)
+                families[self._kind([base, other])][name] = other
+        if isinstance(base, Sample):
+            for of, others_of in families.items():
+                result |= _family(base, others_of, of=of)
         return result
 
-    def _family(
-        self, base: Sample | str, names: Sequence[str], *, metric: str, recipes: bool
-    ) -> dict[str, tuple[Estimate, Difference] | str]:
-        samples = [
-            item
-            for item in (base, *(self._sample(name, metric) for name in names))
-            if isinstance(item, Sample)
-        ]
-        if len(samples) < 2:
-            return {}
-        if common_items(samples)[0].values_SN.shape[1] < 2:
-            return dict.fromkeys(names, "fewer than two items have a value in all runs")
-        pairs = [(0, place) for place in range(1, len(samples))]
-        results = compared(samples, pairs, of="recipes" if recipes else "models")
-        return dict(zip(names, results, strict=True))
-
-    def _are_recipes(self, samples: Sequence[Sample]) -> bool:
-        return min(len(item.seeds) for item in samples) >= self._min_seeds
+    def _kind(self, samples: Sequence[Sample]) -> Of:
+        """Return what a comparison of these is about."""
+        fewest = min(len(item.seeds) for item in samples)
+        return "recipes" if fewest >= self._min_seeds else "models"
 
     def _chosen(self, variant: str, metric: str, *, when: When) -> list[tuple[RunScores, Point]]:
         """Return the runs of a variant with the evaluation of each that counts."""
@@ -263,33 +244,30 @@ class _Comparer:
     def points(self, metric: str, *, when: When) -> dict[int, Point]:
         """Return the evaluation of each run that counts, by run id."""
         if (metric, when) not in self._chosen_points:
-            matched = matched_points(self.scores, metric, budget=self.budget)
-            points = {}
-            for run, some in matched.items():
-                last = some[-1] if some else None
-                # Where none is finite, the last one says so: a run that diverged is bad, not absent.
-                points[run] = last if when == "final" else best_point(some, metric) or last
+            # Where none is finite, the last one says so: a run that diverged is bad, not absent.
             self._chosen_points[metric, when] = {
-                run: point for run, point in points.items() if point is not None
+                run: some[-1] if when == "final" else best_point(some, metric) or some[-1]
+                for run, some in self.matched(metric).items()
+                if some
             }
         return self._chosen_points[metric, when]
+
+    def matched(self, metric: str) -> dict[int, list[Point]]:
+        """Return the evaluations of each run that have a partner in every other one, by run id."""
+        if metric not in self._matched:
+            self._matched[metric] = matched_points(self.scores, metric, budget=self.budget)
+        return self._matched[metric]
 
     def _sample(self, variant: str, metric: str) -> Sample | str:
         """Return the item values of a variant, or why it has none."""
         key = (variant, metric)
         if key not in self._samples:
-            chosen = self._chosen(variant, metric, when=self._when)
-            if not chosen:
-                measured = any(
-                    item.points.get(metric) for item in self.scores if item.variant == variant
-                )
-                self._samples[key] = (
-                    "no evaluation at the same progress"
-                    if measured
-                    else f"not evaluated by {metric}"
-                )
-            else:
+            if chosen := self._chosen(variant, metric, when=self._when):
                 self._samples[key] = sample(self._reader, chosen, metric=metric)
+            elif any(item.points.get(metric) for item in self.scores if item.variant == variant):
+                self._samples[key] = "no evaluation at the same progress"
+            else:
+                self._samples[key] = f"not evaluated by {metric}"
         return self._samples[key]
 
     def _unpaired(self, variants: Sequence[str], metric: str) -> str:
@@ -315,13 +293,19 @@ class _Comparer:
         lines: dict[str, None] = {}
         for metric in metrics:
             for variant in self.variants:
-                chosen = self._chosen(variant, metric, when=self._when)
-                for (item, _), bad in zip(
-                    chosen, bad_items(self._reader, chosen, metric=metric), strict=True
-                ):
+                for item, point in self._chosen(variant, metric, when=self._when):
+                    bad = bad_items(self._reader, item.run.id, updates=point.updates, metric=metric)
                     if any(bad):
                         lines[notes.of_bad_items(item, sum(bad), count=len(bad))] = None
         return list(lines)
+
+    def grid_notes(self, metric: str) -> list[str]:
+        """Say where not every evaluation counts, or they are not at the same progress."""
+        matched = self.matched(metric)
+        runs = [item for item in self.scores if item.run.id in matched]
+        counts = {len(item.within(metric, self.budget)) for item in runs}
+        named = {item.run.name: matched[item.run.id] for item in runs}
+        return notes.of_grid(named, counts=counts, when=self._when)
 
     def _seeds(self, variant: str, metric: str) -> int:
         chosen = self._chosen(variant, metric, when=self._when)
@@ -341,9 +325,20 @@ class _Comparer:
         if difference.of != "models":
             return None
         if metric not in self._spreads:
-            self._spreads[metric] = seed_spread(self._reader, self.scores, metric=metric)
+            self._spreads[metric] = seed_spread(self._reader, self._repeats, metric=metric)
         return self._spreads[metric]
 
+    @cached_property
+    def _repeats(self) -> list[list[Repeat]]:
+        return repeats_of(self._reader, self.scores)
 
-def _inside(difference: Difference, margin: float) -> bool:
-    return -margin <= difference.low and difference.high <= margin
+
+def _family(
+    base: Sample, others: Mapping[str, Sample], *, of: Of
+) -> dict[str, tuple[Estimate, Difference] | str]:
+    """Compare variants with the reference, so that all intervals hold at once."""
+    samples = [base, *others.values()]
+    if num_common_items(samples) < 2:
+        return dict.fromkeys(others, "fewer than two items have a value in all runs")
+    pairs = [(0, place) for place in range(1, len(samples))]
+    return dict(zip(others, compared(samples, pairs, of=of), strict=True))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -107,7 +108,9 @@ def _nearest(points: Sequence[Point], grid: Sequence[float]) -> dict[int, Point]
     ends = [0.0, *grid]
     taken: dict[int, Point] = {}
     for point in points:
-        k = min(range(len(grid)), key=lambda k: abs(grid[k] - point.at))
+        after = bisect_left(grid, point.at)
+        near = range(max(0, after - 1), min(after + 1, len(grid)))
+        k = min(near, key=lambda k: abs(grid[k] - point.at))
         room = min(b - a for a, b in pairwise(ends[k : k + 3]))
         away = abs(grid[k] - point.at)
         if away <= max(room / 2, grid[k] * (_NEARLY - 1)) and (
@@ -169,10 +172,9 @@ def sample(
         return "no per-item results stored"
     if len({len(row) for row in rows}) > 1:
         return "evaluated on different items"
-    for (scores, _), row, bad in zip(
-        chosen, rows, bad_items(reader, chosen, metric=metric), strict=True
-    ):
-        if worst := sum(value is None and flag for value, flag in zip(row, bad, strict=True)):
+    for (scores, at), row in zip(chosen, rows, strict=True):
+        bad = bad_items(reader, scores.run.id, updates=at.updates, metric=metric)
+        if worst := sum(flag and value is None for flag, value in zip(bad, row, strict=False)):
             return (
                 f"{worst} items of {scores.run.name} have a non-finite estimate, which has no value"
             )
@@ -183,18 +185,11 @@ def sample(
     return Sample(np.array(values_SN), unique)
 
 
-def bad_items(
-    reader: StoreReader, chosen: Sequence[tuple[RunScores, Point]], *, metric: str
-) -> list[list[bool]]:
-    """Return, for each run, which items had a non-finite estimate."""
+def bad_items(reader: StoreReader, run_id: int, *, updates: int, metric: str) -> list[bool]:
+    """Return which items had a non-finite estimate in an evaluation; empty where none had."""
     what = variant_of(metric)
     flag = stored_name(NON_FINITE, full=what.full, ema=what.ema)
-    flags = []
-    for scores, at in chosen:
-        count = len(reader.item_results(scores.run.id, at.updates, metric=metric))
-        flagged = reader.item_results(scores.run.id, at.updates, metric=flag)
-        flags.append([bool(value) for value in flagged] or [False] * count)
-    return flags
+    return [bool(value) for value in reader.item_results(run_id, updates, metric=flag)]
 
 
 def _points(

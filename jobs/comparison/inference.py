@@ -123,6 +123,10 @@ class Difference:
         """Whether there is a difference: enough items, and an interval without 0."""
         return self.num_items >= FEWEST_ITEMS and (self.low > 0 or self.high < 0)
 
+    def is_within(self, margin: float) -> bool:
+        """Whether the whole interval is too close to 0 to count."""
+        return -margin <= self.low and self.high <= margin
+
 
 def compared(
     samples: Sequence[Sample], pairs: Sequence[tuple[int, int]], *, of: Of
@@ -135,7 +139,8 @@ def compared(
         pairs: places of the first and the second variant of each comparison.
         of: what differs. Between trained models, runs are averaged and only items are uncertain.
     """
-    samples = common_items(samples)
+    known_N = _is_common(samples)
+    samples = [Sample(sample.values_SN[:, known_N], sample.seeds) for sample in samples]
     alone = _sidak(len(pairs))
     shared = alone
     if of == "recipes":
@@ -166,12 +171,16 @@ def t_quantile(freedom: float, alpha: float) -> float:
     return float(stdtrit(max(freedom, 1.0), 1 - alpha / 2))
 
 
-def common_items(samples: Sequence[Sample]) -> list[Sample]:
-    """Keep the items that have a value in every run of every sample."""
-    known_N = np.logical_and.reduce(
+def num_common_items(samples: Sequence[Sample]) -> int:
+    """Return how many items have a value in every run of every sample."""
+    return int(_is_common(samples).sum())
+
+
+def _is_common(samples: Sequence[Sample]) -> np.ndarray:
+    known_N: np.ndarray = np.logical_and.reduce(
         [np.isfinite(sample.values_SN).all(axis=0) for sample in samples]
     )
-    return [Sample(sample.values_SN[:, known_N], sample.seeds) for sample in samples]
+    return known_N
 
 
 def _between_recipes(first: Sample, second: Sample) -> Estimate:

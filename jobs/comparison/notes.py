@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from engine.metrics.registry import metric_of
-from jobs.comparison.evaluations import RunScores, When, matched_points, settings_key
+from jobs.comparison.evaluations import Point, RunScores, When, settings_key
 from jobs.comparison.inference import FEWEST_ITEMS, Difference
 from jobs.comparison.result import Row
 from jobs.comparison.seed_spread import SeedSpread
@@ -75,12 +75,16 @@ def of_settings(scores: Sequence[RunScores]) -> list[str]:
     ]
 
 
-def of_grid(scores: Sequence[RunScores], metric: str, *, when: When, budget: float) -> list[str]:
-    """Say where runs were evaluated more often than others or elsewhere, so that not every evaluation counts."""
-    if not metric:
-        return []
-    matched = matched_points(scores, metric, budget=budget)
-    counts = {len(item.within(metric, budget)) for item in scores if item.run.id in matched}
+def of_grid(
+    matched: Mapping[str, Sequence[Point]], *, counts: Collection[int], when: When
+) -> list[str]:
+    """Say where not every evaluation counts, or they are not at the same progress.
+
+    Args:
+        matched: name of a run -> its evaluations that have a partner in every other run.
+        counts: numbers of evaluations that the runs have.
+        when: which of them are compared.
+    """
     common = min((len(points) for points in matched.values()), default=0)
     lines = []
     # One that has no partner, such as the first after a single update, is not worth a word.
@@ -91,7 +95,7 @@ def of_grid(scores: Sequence[RunScores], metric: str, *, when: When, budget: flo
         )
     if not common:
         return lines
-    last = {item.run.name: matched[item.run.id][-1].at for item in scores if item.run.id in matched}
+    last = {name: points[-1].at for name, points in matched.items()}
     ahead, behind = max(last, key=last.__getitem__), min(last, key=last.__getitem__)
     if last[ahead] > last[behind] * _ABOUT_EQUAL:
         lines.append(

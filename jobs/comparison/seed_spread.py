@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtr
 
-from engine.metrics.registry import NON_FINITE, stored_name, variant_of
-from jobs.comparison.evaluations import RunScores, settings_key
+from jobs.comparison.evaluations import RunScores, bad_items, settings_key
 from jobs.store.reader import StoreReader
 
 
@@ -39,31 +38,48 @@ class SeedSpread:
         return float(stdtr(self.freedom, -abs(mean) / deviation))
 
 
-def seed_spread(
-    reader: StoreReader, scores: Sequence[RunScores], *, metric: str
-) -> SeedSpread | None:
-    """Measure the spread on finished runs that were validated on the same items as `scores`.
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """A finished run of a group that differs in the seed alone; `updates` of its last evaluation."""
 
-    Each run counts with its last value. Runs whose last evaluation has bad items don't count: the worst
-    value of a metric says nothing about seeds. None without two runs that differ in their seed alone.
-    """
-    what = variant_of(metric)
-    flag = stored_name(NON_FINITE, full=what.full, ema=what.ema)
+    run_id: int
+    seed: int
+    updates: int
+
+
+def repeats_of(reader: StoreReader, scores: Sequence[RunScores]) -> list[list[Repeat]]:
+    """Return the groups of finished runs with equal settings, validated on the same items as `scores`."""
     keys = {key for item in scores for key in item.items_keys.values()}
-    groups: dict[str, dict[int, float]] = defaultdict(dict)
+    groups: dict[str, list[Repeat]] = defaultdict(list)
     for run in reader.runs():
         if run.state != "finished":
             continue
         evaluations = reader.evaluations(run.id)
         if not evaluations or evaluations[-1].items_key not in keys:
             continue
-        if any(reader.item_results(run.id, evaluations[-1].updates, metric=flag)):
-            continue
-        value = reader.latest(run.id).get(metric)
-        key = settings_key(reader.config(run.id))
-        if value is not None and key:
-            groups[key].setdefault(run.seed, value)
-    several = [list(values.values()) for values in groups.values() if len(values) > 1]
+        if key := settings_key(reader.config(run.id)):
+            groups[key].append(Repeat(run.id, run.seed, updates=evaluations[-1].updates))
+    return [group for group in groups.values() if len({run.seed for run in group}) > 1]
+
+
+def seed_spread(
+    reader: StoreReader, groups: Sequence[Sequence[Repeat]], *, metric: str
+) -> SeedSpread | None:
+    """Measure the spread on groups of runs; each run counts with its last value, a seed once.
+
+    Runs whose last evaluation has bad items don't count: the worst value of a metric says nothing about
+    seeds. None without two runs that differ in their seed alone.
+    """
+    several = []
+    for group in groups:
+        values: dict[int, float] = {}
+        for run in group:
+            value = reader.latest(run.run_id).get(metric)
+            bad = bad_items(reader, run.run_id, updates=run.updates, metric=metric)
+            if value is not None and not any(bad):
+                values.setdefault(run.seed, value)
+        if len(values) > 1:
+            several.append(list(values.values()))
     freedom = sum(len(values) - 1 for values in several)
     if not freedom:
         return None

@@ -49,7 +49,7 @@ def decide(difference: Difference, *, margin: float, rises: bool) -> Verdict:
     if difference.num_items < FEWEST_ITEMS:
         return "undecided"
     models = difference.of == "models"
-    if -margin <= difference.low and difference.high <= margin:
+    if difference.is_within(margin):
         return "models equivalent" if models else "equivalent"
     if not difference.is_shown:
         return "undecided"
