@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, WithJsonSchema, model_validator
@@ -12,32 +13,24 @@ from engine.metrics.registry import default_targets, measures, target_names
 from models.settings import Section, setting
 
 
-def _is_target(name: str) -> str:
-    names = target_names()
-    if name not in names:
-        raise ValueError(f"{name!r} is not one of {', '.join(names)}{nearest(name, names)}")
-    return name
+def _one_of(names: Callable[[], Sequence[str]]) -> AfterValidator:
+    """Check that a name is in a table, which is asked at each check."""
+
+    def is_known(name: str) -> str:
+        known = names()
+        if name not in known:
+            raise ValueError(f"{name!r} is not one of {', '.join(known)}{nearest(name, known)}")
+        return name
+
+    return AfterValidator(is_known)
 
 
-TargetMetric = Annotated[
-    str,
-    AfterValidator(_is_target),
-    WithJsonSchema({"type": "string", "enum": list(target_names())}),
-]
+def _listed(names: Sequence[str]) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "enum": list(names)})
 
 
-def _is_measure(name: str) -> str:
-    names = measures()
-    if name not in names:
-        raise ValueError(f"{name!r} is not one of {', '.join(names)}{nearest(name, names)}")
-    return name
-
-
-MeasureName = Annotated[
-    str,
-    AfterValidator(_is_measure),
-    WithJsonSchema({"type": "string", "enum": list(measures())}),
-]
+TargetMetric = Annotated[str, _one_of(target_names), _listed(target_names())]
+MeasureName = Annotated[str, _one_of(measures), _listed(measures())]
 
 
 class OptimizerConfig(Section):

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
 
 import pytest
 
 from engine.config.schema import RunConfig
 from jobs import submit
 from jobs.home import Home
-from jobs.store.reader import StoreReader
-from jobs.store.records import RunRecord
-from tests.jobs.small_training import WORKER, small_config
+from tests.jobs.small_training import curves_of, run_of, small_config, worker
 from tests.waiting import until
 
 pytestmark = pytest.mark.slow
@@ -29,31 +23,6 @@ DEADLINE_S = 180.0
 @pytest.fixture(scope="module")
 def small_run(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
     return small_config(tmp_path_factory.mktemp("audio"), UPDATES)
-
-
-@contextlib.contextmanager
-def worker(home: Home) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a draining worker in a process of its own."""
-    process = subprocess.Popen([sys.executable, "-P", "-c", WORKER, str(home.root)])
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-def run_of(home: Home, run_id: int) -> RunRecord:
-    """Return a run's row."""
-    with StoreReader(home.store) as reader:
-        return reader.run(run_id)
-
-
-def curves_of(home: Home, run_id: int) -> dict[str, tuple[list[int], list[float | None]]]:
-    """Return every curve that does not depend on the clock, point by point."""
-    with StoreReader(home.store) as reader:
-        names = [name for name in reader.series_names(run_id) if not name.endswith("per_s")]
-        found = reader.curves(run_id, names, max_points=10**6)
-    return {name: (curve.updates, curve.last) for name, curve in found.items()}
 
 
 def log_of(home: Home, run_id: int) -> str:

@@ -5,9 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,9 +19,9 @@ from jobs.home import Home
 from jobs.needs import check_needs
 from jobs.store.errors import StateError
 from jobs.store.reader import StoreReader
-from jobs.store.records import EventRecord, RunRecord
+from jobs.store.records import EventRecord
 from jobs.store.writer import StoreWriter
-from tests.jobs.small_training import WORKER, small_config
+from tests.jobs.small_training import curves_of, run_of, small_config, worker
 from tests.waiting import until
 
 UPDATES = 24
@@ -32,22 +29,9 @@ DEADLINE_S = 250.0
 PATIENCE = {"patience": "20 items", "min_delta": "90 dB"}
 
 
-def run_of(home: Home, run: int | str) -> RunRecord:
-    with StoreReader(home.store) as reader:
-        return reader.run(run)
-
-
 def events_of(home: Home, run_id: int) -> list[EventRecord]:
     with StoreReader(home.store) as reader:
         return reader.events(run_id)
-
-
-def curves_of(home: Home, run_id: int) -> dict[str, tuple[list[int], list[float | None]]]:
-    """Return every curve that does not depend on the clock, point by point."""
-    with StoreReader(home.store) as reader:
-        names = [name for name in reader.series_names(run_id) if not name.endswith("per_s")]
-        found = reader.curves(run_id, names, max_points=10**6)
-    return {name: (curve.updates, curve.last) for name, curve in found.items()}
 
 
 def finished_run(
@@ -167,17 +151,6 @@ def test_a_run_that_completed_its_length_is_not_resumed_whatever_its_rules(home,
         store.update_run(run_id, total_updates=40)
     with pytest.raises(StateError, match="it is finished"):
         submit.resume(home, run_id, assignments=["stop_when.target=3"])
-
-
-@contextlib.contextmanager
-def worker(home: Home) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a draining worker in a process of its own."""
-    process = subprocess.Popen([sys.executable, "-P", "-c", WORKER, str(home.root)])
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.mark.slow
