@@ -165,7 +165,9 @@ class Worker:
             # With nothing to train, a search proposes the next run.
             if beat or (idle and not ready):
                 settled = self._searches.tend(propose=idle and not ready)
-                ready = self._ready() if idle else []
+                if idle and not settled:
+                    # It may have queued one.
+                    ready = self._ready()
             if ready:
                 queue.top_up(ready)
             if idle and beat:
