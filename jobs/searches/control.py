@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -109,7 +109,7 @@ def remove(home: Home, name: str, *, keep_runs: bool = False) -> int:
         together = {run.id for run in runs}
         for run in runs:
             submit.remove(home, run.id, together=together)
-        trials.forget(home.searches / "optuna.db", name)
+        trials.forget(home, name)
         definitions.path_of(home, name).unlink()
     return len(runs)
 
@@ -195,17 +195,12 @@ def _meaning(definition: Definition) -> dict[str, Any]:
 
 def _resume(home: Home, definition: Definition) -> int:
     """Resume the runs that stopped with the search; return how many."""
-    opened = open_trials(home, definition)
-    try:
-        going = {
-            t.variant: t for t in opened.list() if t.state == "running" and PRUNED not in t.notes
-        }
-    finally:
-        opened.close()
+    with closing(open_trials(home, definition)) as opened:
+        going = {t.variant for t in opened.list() if t.state == "running" and PRUNED not in t.notes}
     resumed = 0
     for run in runs_of(home, definition.name):
         is_trial = run.experiment == definition.trials_of
-        if run.state == "stopped" and (run.variant in going if is_trial else True):
+        if run.state == "stopped" and (not is_trial or run.variant in going):
             submit.resume(home, run.id)
             resumed += 1
     return resumed

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
@@ -13,7 +13,7 @@ from jobs.searches import control
 from jobs.searches import definition as definitions
 from jobs.searches.confirming import REFERENCE, best_of
 from jobs.searches.definition import Definition, SearchState
-from jobs.searches.rungs import evaluations_of
+from jobs.searches.rungs import evaluations_of, last_value
 from jobs.searches.tending import PROBLEM, PRUNED
 from jobs.searches.trials import Trial, open_trials
 from jobs.store.reader import StoreReader
@@ -99,14 +99,18 @@ class Overview:
 
 def summaries(home: Home) -> list[Summary]:
     """List the searches of a home by name."""
+    paths = definitions.paths(home)
+    if not paths:
+        return []
+    with StoreReader(home.store) as reader:
+        runs = reader.runs()
     result = []
-    for path in definitions.paths(home):
+    for path in paths:
         try:
             definition = definitions.read(path)
         except ValueError as error:
             result.append(Summary(path.stem, "unreadable", problem=str(error)))
             continue
-        runs = control.runs_of(home, definition.name)
         ended = sum(
             run.state not in ("queued", "running")
             for run in runs
@@ -128,11 +132,8 @@ def overview(home: Home, name: str, *, reader: StoreReader) -> Overview:
         StoreError: when there is no such search, or a file can't be read.
     """
     definition = control.find(home, name)
-    opened = open_trials(home, definition)
-    try:
+    with closing(open_trials(home, definition)) as opened:
         trials, importances = opened.list(), opened.importances()
-    finally:
-        opened.close()
     runs = sorted(reader.runs(), key=lambda run: run.id)
     by_variant = {run.variant: run for run in runs if run.experiment == definition.trials_of}
     # A trial that was resumed after its end is there twice, the second time with its value.
@@ -175,8 +176,7 @@ def _row(trial: Trial, run: RunRecord | None, *, value: float | None) -> TrialRo
 def _value(reader: StoreReader, run: RunRecord | None, *, of: Definition) -> float | None:
     if run is None:
         return None
-    values = evaluations_of(reader, run, metric=of.metric, clock=of.clock)
-    return values[-1][1] if values and math.isfinite(values[-1][1]) else None
+    return last_value(evaluations_of(reader, run, metric=of.metric, clock=of.clock))
 
 
 def _confirmed(

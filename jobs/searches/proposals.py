@@ -13,10 +13,11 @@ from engine.data.update_size import mean_update_size, planned_size
 from engine.training.schedules import total_updates
 from jobs.searches.definition import Definition
 from jobs.searches.trials import Suggest
-from jobs.sweeps.expand import Variant
+from jobs.sweeps.expand import Variant, put
 from jobs.sweeps.matching import match_lengths
 from jobs.sweeps.plan import run_name
-from jobs.sweeps.search_space import BASELINE, value_at, with_value
+from jobs.sweeps.search_space import BASELINE
+from presets.merging import value_at
 
 # More comparisons than these tell nothing new, and each is a row of Optuna's file.
 _MOST_RUNGS = 40
@@ -39,7 +40,7 @@ def suggested(definition: Definition, variant: str, *, suggest: Suggest) -> dict
                 suggest(parameter)
             continue
         settings[parameter.key] = suggest(parameter)
-        values = with_value(values, parameter.key, value=settings[parameter.key])
+        values = put(values, parameter.key, value=settings[parameter.key])
     return settings
 
 
@@ -51,7 +52,7 @@ def config_of(definition: Definition, settings: Mapping[str, Any], *, seed: int)
     """
     values: dict[str, Any] = dict(definition.base)
     for key, value in settings.items():
-        values = with_value(values, key, value=value)
+        values = put(values, key, value=value)
     own = frozenset(settings)
     base = Variant(BASELINE, definition.base, own=frozenset(), config=definition.base_config)
     variant = Variant("proposal", values, own=own, config=load_config(values))
@@ -60,7 +61,7 @@ def config_of(definition: Definition, settings: Mapping[str, Any], *, seed: int)
         [base, variant], experiment.match,
         scale_schedules=experiment.scale_schedules, speed=lambda config: None,
     )  # fmt: skip
-    return load_config(with_value(matched.values, "seed", value=seed))
+    return load_config(put(matched.values, "seed", value=seed))
 
 
 def name_of(definition: Definition, variant: str, *, seed: int) -> str:

@@ -32,6 +32,12 @@ def evaluations_of(
     ]
 
 
+def last_value(evaluations: Sequence[tuple[float, float]]) -> float | None:
+    """Return the value of the newest evaluation; None without one, and where it is not finite."""
+    value = evaluations[-1][1] if evaluations else math.nan
+    return value if math.isfinite(value) else None
+
+
 def value_at(evaluations: Sequence[tuple[float, float]], position: float) -> float | None:
     """Return the value at a position, linear between two evaluations.
 

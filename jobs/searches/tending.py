@@ -21,7 +21,7 @@ from jobs.home import Home
 from jobs.searches.confirming import best_of, confirming_runs
 from jobs.searches.definition import Definition
 from jobs.searches.proposals import config_of, name_of, suggested
-from jobs.searches.rungs import evaluations_of, value_at, why_pruned
+from jobs.searches.rungs import evaluations_of, last_value, value_at, why_pruned
 from jobs.searches.trials import Suggest, Trial, Trials
 from jobs.store.errors import StateError, StoreError
 from jobs.store.reader import StoreReader
@@ -150,9 +150,9 @@ class Step:
 
     def _end(self, trial: Trial, run: RunRecord, *, values: list[tuple[float, float]]) -> None:
         """Tell Optuna how a run has ended."""
-        value = values[-1][1] if values else math.nan
+        value = last_value(values)
         reason = trial.notes.get(PRUNED)
-        if run.state == "finished" and math.isfinite(value):
+        if run.state == "finished" and value is not None:
             self._trials.end(trial.number, "finished", value=value)
         elif run.state == "stopped" and reason is not None:
             self._say_why(run, reason)
@@ -172,8 +172,9 @@ class Step:
         values = evaluations_of(
             self._reader, run, metric=self._definition.metric, clock=self._definition.clock
         )
-        if values and math.isfinite(values[-1][1]):
-            self._trials.add_finished(trial, value=values[-1][1])
+        value = last_value(values)
+        if value is not None:
+            self._trials.add_finished(trial, value=value)
 
     # The next trial.
 
@@ -213,10 +214,10 @@ class Step:
             ),
             "",
         )  # fmt: skip
+        if repeated and trial.variant != BASELINE:
+            self._end_without_run(trial, f"has the settings of {repeated}")
+            return False
         try:
-            if repeated and trial.variant != BASELINE:
-                self._end_without_run(trial, f"has the settings of {repeated}")
-                return False
             config = config_of(definition, trial.settings, seed=seed)
         except ConfigError as error:
             self._end_without_run(trial, str(error))

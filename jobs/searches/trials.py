@@ -20,7 +20,8 @@ from jobs.home import Home
 from jobs.machine.private_files import ensure_private
 from jobs.searches.definition import Definition
 from jobs.store.errors import StoreError
-from jobs.sweeps.search_space import BASELINE, Parameter, value_at
+from jobs.sweeps.search_space import BASELINE, Parameter
+from presets.merging import value_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,8 +77,7 @@ class Trials:
 
     def close(self) -> None:
         """Close the file."""
-        self._storage.remove_session()
-        self._storage.engine.dispose()
+        _close(self._storage)
 
     def list(self) -> list[Trial]:
         """List all trials in the order of their proposals."""
@@ -192,14 +192,14 @@ Suggest = Callable[[Parameter], Any]
 
 def open_trials(home: Home, definition: Definition) -> Trials:
     """Open the trials of a search."""
-    path = home.searches / "optuna.db"
-    return Trials(path, definition, rises=metric_of(definition.metric).rises)
+    return Trials(_path(home), definition, rises=metric_of(definition.metric).rises)
 
 
-def forget(path: Path, name: str) -> None:
+def forget(home: Home, name: str) -> None:
     """Delete the trials of a search, if there are any."""
     import optuna
 
+    path = _path(home)
     if not path.exists():
         return
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -208,8 +208,16 @@ def forget(path: Path, name: str) -> None:
         if name in optuna.get_all_study_names(storage):
             optuna.delete_study(study_name=name, storage=storage)
     finally:
-        storage.remove_session()
-        storage.engine.dispose()
+        _close(storage)
+
+
+def _path(home: Home) -> Path:
+    return home.searches / "optuna.db"
+
+
+def _close(storage: optuna.storages.RDBStorage) -> None:
+    storage.remove_session()
+    storage.engine.dispose()
 
 
 def _open_storage(path: Path) -> optuna.storages.RDBStorage:

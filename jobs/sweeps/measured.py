@@ -22,6 +22,7 @@ from jobs.store.reader import StoreReader
 from jobs.store.records import RunRecord
 from jobs.submit import absolute
 from jobs.sweeps.timing import Seconds, evaluations_of, timing_of
+from presets.merging import value_at
 
 # The settings that determine the time of an update, and the size of the checkpoints.
 _OF_SPEED = (
@@ -284,10 +285,4 @@ def _without(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
 
 
 def _key(config: Mapping[str, Any], names: tuple[str, ...]) -> str:
-    picked = []
-    for name in names:
-        value: Any = config
-        for part in name.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
-        picked.append(value)
-    return json.dumps(picked, sort_keys=True)
+    return json.dumps([value_at(config, name) for name in names], sort_keys=True)

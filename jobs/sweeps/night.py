@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from engine.config.errors import counted
 from jobs.sweeps.backlog import Backlog, Moment, placed
 from jobs.sweeps.measured import Duration
 from jobs.sweeps.plan import PlannedRun
@@ -173,6 +174,6 @@ def _require_known(runs: Sequence[PlannedRun], backlog: Backlog) -> None:
     if unknown:
         names = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
         raise NightError(
-            f"no measured time of {len(unknown)} run{'s' * (len(unknown) > 1)}: {names}; "
+            f"no measured time of {counted(len(unknown), 'run')}: {names}; "
             "add --measure to time a few updates of each config first, or train one of each"
         )

@@ -17,10 +17,11 @@ from engine.config.schema import RunConfig
 from engine.config.stop_when import why_unmeasured
 from engine.metrics.registry import BUILT_IN, compared_names, metric_of, target_names, variants
 from engine.recipes.specs import spec_of
+from jobs.sweeps.expand import put
 from jobs.sweeps.experiment import Experiment
 from jobs.sweeps.search_settings import SearchSettings
 from models.settings import Section, setting
-from presets.merging import leaves, merge
+from presets.merging import leaves, value_at
 
 # The trial that is the base itself.
 BASELINE = "t000"
@@ -103,21 +104,6 @@ class Parameter:
     def is_active(self, values: Mapping[str, Any]) -> bool:
         """Return whether its conditions hold in nested values of settings."""
         return all(value_at(values, key) in allowed for key, allowed in self.when)
-
-
-def value_at(values: Mapping[str, Any], key: str) -> Any:
-    """Return a setting of nested values by its dotted key; None where there is none."""
-    found: Any = values
-    for part in key.split("."):
-        found = found.get(part) if isinstance(found, Mapping) else None
-    return found
-
-
-def with_value(values: Mapping[str, Any], key: str, *, value: Any) -> dict[str, Any]:
-    """Return nested values with a setting changed; another kind resets its section."""
-    for part in reversed(key.split(".")):
-        value = {part: value}
-    return merge(values, value)
 
 
 def read_space(search: SearchSettings) -> tuple[Parameter, ...]:
@@ -251,8 +237,8 @@ def _unmeasured(
 def _wrong_values(parameter: Parameter, base: Mapping[str, Any]) -> list[Problem]:
     values = dict(base)
     for key, allowed in parameter.when:
-        values = with_value(values, key, value=allowed[0])
-    tried = [_problems(with_value(values, parameter.key, value=end)) for end in parameter.ends]
+        values = put(values, key, value=allowed[0])
+    tried = [_problems(put(values, parameter.key, value=end)) for end in parameter.ends]
     hopeless = all(tried)
     return [
         Problem(
