@@ -132,7 +132,7 @@ def sweep(
     if as_json:
         print_json(sweep_records.records(found))
     else:
-        _print_plan(found, home, rest=_rest(experiment, wish))
+        _print_plan(found, home, experiment=experiment, wish=wish)
     if dry_run:
         if not found.runs:
             click.echo(night.nothing_fits(found), err=as_json)
@@ -173,12 +173,6 @@ def _wish(*, until: str | None, budget: str | None, partial: bool, **others: Any
     return Wish(deadline=deadline, partial=partial, **others)
 
 
-def _rest(experiment: str, wish: Wish) -> list[str]:
-    """Return the words of the command that queues what is left."""
-    settings = [word for text in wish.assignments for word in ("--set", text)]
-    return ["sepdash", "sweep", experiment, *settings, "--rest"]
-
-
 def _print_origins(
     home: Home, file: ExperimentFile, *, variant: str, assignments: tuple[str, ...], as_json: bool
 ) -> None:
@@ -202,13 +196,14 @@ def _print_list(files: ExperimentFiles, *, as_json: bool) -> None:
     print_table(["EXPERIMENT", "DESCRIPTION"], rows)
 
 
-def _print_plan(found: Sweep, home: Home, *, rest: list[str]) -> None:
+def _print_plan(found: Sweep, home: Home, *, experiment: str, wish: Wish) -> None:
     click.echo(sweep_plan.headline(found))
     if found.runs:
         headers = sweep_plan.HEADERS
         print_table(headers, sweep_plan.rows(found), right=" ".join(headers[1:]))
     totals = [sweep_plan.totals(found.plan, home)] if found.runs else []
-    for text in [*night.before(found), *totals, *night.after(found, rest)]:
+    after = night.after(found, experiment, assignments=wish.assignments)
+    for text in [*night.before(found), *totals, *after]:
         click.echo(text)
     for text in sweep_plan.warnings(found.plan):
         click.echo(text, err=True)

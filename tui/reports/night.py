@@ -28,27 +28,21 @@ def ends(sweep: Sweep) -> list[str]:
     ]
 
 
-def latest(sweep: Sweep) -> list[str]:
-    """Return when each run ends at the slowest speed measured."""
-    now = sweep.backlog.now
-    return [
-        formats.MISSING if item.end is None else formats.clock(item.end.latest, now)
-        for item in sweep.runs
-    ]
-
-
 def before(sweep: Sweep) -> list[str]:
     """Return what the times of a plan rest on, one line each."""
     return [*_before(sweep), *_end(sweep)]
 
 
-def after(sweep: Sweep, command: Sequence[str]) -> list[str]:
+def after(sweep: Sweep, experiment: str, *, assignments: Sequence[str]) -> list[str]:
     """Return what is known when a night is over, and what is left out, one line each.
 
     Args:
         sweep: the plan.
-        command: the words that queue the rest of it later.
+        experiment: as it was given: the name or the file.
+        assignments: `key=value` overrides of its settings; with both, the rest can be queued later.
     """
+    settings = [word for text in assignments for word in ("--set", text)]
+    command = ["sepdash", "sweep", experiment, *settings, "--rest"]
     return [*_known(sweep), *_left(sweep, command)]
 
 

@@ -50,12 +50,6 @@ class Asked:
     until: str
 
 
-def _rest(asked: Asked) -> list[str]:
-    """Return the words of the command that queues what is left."""
-    words = [word for text in shlex.split(asked.settings) for word in ("--set", text)]
-    return ["sepdash", "sweep", asked.experiment, *words, "--rest"]
-
-
 class SweepScreen(Screen[bool]):
     """Returns whether runs were queued."""
 
@@ -169,7 +163,9 @@ class SweepScreen(Screen[bool]):
             lines.append(sweep_plan.totals(plan.plan, self._home))
         else:
             lines.append(night.nothing_fits(plan))
-        lines += [*night.after(plan, _rest(message.asked)), *sweep_plan.warnings(plan.plan)]
+        asked = message.asked
+        lines += night.after(plan, asked.experiment, assignments=shlex.split(asked.settings))
+        lines += sweep_plan.warnings(plan.plan)
         shown.update(Group(Text(sweep_plan.headline(plan)), table, Text("\n".join(lines))))
 
     def action_queue(self) -> None:
