@@ -33,13 +33,11 @@ from engine.training.reference_rule import MIN_EVALUATIONS
 from jobs.home import Home
 from jobs.store.needs import circle, insert_needs
 from jobs.store.reader import StoreReader
-from jobs.store.records import NeedRecord
+from jobs.store.records import ALL_POINTS, NeedRecord
 from jobs.store.schema import NEEDS
 
 # The one reference whose weights are copied into the model; others are their recipe's to use.
 _WEIGHTS = "init_from"
-# More than any curve has: it is read point by point.
-_ALL_POINTS = 10**12
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +217,7 @@ def _check_curve(home: Home, needed: _Needed, *, config: RunConfig, reference: R
     if needed.state != "finished":
         return
     with StoreReader(home.store) as reader:
-        values = reader.curve(needed.id, name, max_points=_ALL_POINTS).last
+        values = reader.curve(needed.id, name, max_points=ALL_POINTS).last
     count = sum(value is not None for value in values)
     if count < MIN_EVALUATIONS:
         raise _refusal(

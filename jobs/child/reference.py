@@ -18,7 +18,7 @@ from jobs.child.needs import NeedError
 from jobs.home import Home
 from jobs.store.needs import note_checkpoint
 from jobs.store.reader import StoreReader
-from jobs.store.records import NeedRecord
+from jobs.store.records import ALL_POINTS, NeedRecord
 from jobs.store.writer import StoreWriter
 
 _FILE = "reference.json"
@@ -61,7 +61,7 @@ def _read(reader: StoreReader, run_id: int, *, series: str) -> ReferenceCurve:
     run = reader.run(run_id)
     # The store counts items at the end of a run only.
     per_update = run.items / run.updates if run.updates else 0.0
-    curve = reader.curve(run_id, series, max_points=10**12)
+    curve = reader.curve(run_id, series, max_points=ALL_POINTS)
     pairs = [
         (update * per_update, value)
         for update, value in zip(curve.updates, curve.last, strict=True)

@@ -21,14 +21,13 @@ import numpy as np
 from engine.metrics.registry import NON_FINITE, metric_of, stored_name, variant_of
 from jobs.comparison.inference import Sample
 from jobs.store.reader import StoreReader
-from jobs.store.records import RunRecord
+from jobs.store.records import ALL_POINTS, RunRecord
 
 Clock = Literal["updates", "items", "epochs", "wall_clock"]
 When = Literal["best", "final"]
 
 # Tolerance for rounding where two runs end at the same progress.
 _NEARLY = 1 + 1e-9
-_NO_LIMIT = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +202,7 @@ def _points(
     # Updates have equal numbers items, at least on average; evaluations with item results know their time.
     share = totals[by] / run.updates if run.updates else 0.0
     points: dict[str, list[Point]] = {}
-    for name, curve in reader.curves(run.id, metrics, max_points=_NO_LIMIT).items():
+    for name, curve in reader.curves(run.id, metrics, max_points=ALL_POINTS).items():
         points[name] = [
             Point(
                 updates,

@@ -17,7 +17,7 @@ from engine.metrics.registry import metric_of, stored_name
 from jobs.home import Home
 from jobs.listening.audio import Stimulus
 from jobs.store.reader import StoreReader
-from jobs.store.records import RunRecord
+from jobs.store.records import ALL_POINTS, RunRecord
 
 INPUT, TARGET = "input", "target"
 _ESTIMATE = "estimate"
@@ -118,7 +118,7 @@ def _chosen(reader: StoreReader, run: RunRecord, *, updates: Sequence[int], when
     metric = metric_of(run.metric)
     # Clips are those of the averaged weights.
     name = stored_name(metric.name, ema=True)
-    curve = reader.curves(run.id, (name,), max_points=10**9)[name]
+    curve = reader.curves(run.id, (name,), max_points=ALL_POINTS)[name]
     best, value = updates[-1], None
     for at, last in zip(curve.updates, curve.last, strict=True):
         if at in updates and last is not None and metric.is_better(last, value):

@@ -10,11 +10,10 @@ from statistics import median
 from engine.metrics.registry import metric_of
 from jobs.searches.trials import Trial
 from jobs.store.reader import StoreReader
-from jobs.store.records import RunRecord
+from jobs.store.records import ALL_POINTS, RunRecord
 
 # Where runs of different batch sizes are evaluated at the same position, rounding must not tell them apart.
 _NEARLY = 1 - 1e-9
-_NO_LIMIT = 10**9
 
 
 def evaluations_of(
@@ -25,7 +24,7 @@ def evaluations_of(
         return []
     # Updates have equal numbers of items, at least on average.
     per_update = getattr(run, clock) / run.updates
-    curve = reader.curve(run.id, metric, max_points=_NO_LIMIT)
+    curve = reader.curve(run.id, metric, max_points=ALL_POINTS)
     return [
         (update * per_update, math.nan if value is None else value)
         for update, value in zip(curve.updates, curve.last, strict=True)

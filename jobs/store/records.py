@@ -13,6 +13,8 @@ RUN_STATES: tuple[RunState, ...] = get_args(RunState)
 # A bucket of rollup level L covers ROLLUP_FACTOR ** L updates.
 ROLLUP_LEVELS = (1, 2, 3, 4)
 ROLLUP_FACTOR = 16
+# As `max_points` of a curve: every point that is stored.
+ALL_POINTS = 10**12
 
 
 @dataclass(frozen=True, slots=True)
