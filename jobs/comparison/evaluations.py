@@ -22,6 +22,7 @@ from engine.metrics.registry import NON_FINITE, metric_of, stored_name, variant_
 from jobs.comparison.inference import Sample
 from jobs.store.reader import StoreReader
 from jobs.store.records import ALL_POINTS, RunRecord
+from presets.merging import value_at
 
 Clock = Literal["updates", "items", "epochs", "wall_clock"]
 When = Literal["best", "final"]
@@ -68,7 +69,7 @@ class RunScores:
     def meaning(self, metric: str) -> dict[str, str]:
         """Return the settings on which it depends what a value of the metric means."""
         return {
-            key: json.dumps(_setting(self.config, key), sort_keys=True)
+            key: json.dumps(value_at(self.config, key), sort_keys=True)
             for key in metric_of(metric).same
         }
 
@@ -117,13 +118,6 @@ def _nearest(points: Sequence[Point], grid: Sequence[float]) -> dict[int, Point]
         ):
             taken[k] = point
     return taken
-
-
-def _setting(config: Mapping[str, Any], key: str) -> Any:
-    value: Any = config
-    for name in key.split("."):
-        value = value.get(name) if isinstance(value, Mapping) else None
-    return value
 
 
 def read_scores(
