@@ -47,12 +47,15 @@ class StepContext:
         key: names the micro-batch, or the part of one that memory has room for, within the update,
             over all ranks. Torch's generators are seeded with (seed of the run, update, key).
         split: the data the batch is of.
+        ahead: of every name in `LooksAhead.ahead_shapes` the sum over the whole update, float32 and
+            without a gradient; empty while looking, and for recipes that don't look.
     """
 
     counters: Counters = _START
     update: int = 0
     key: int = 0
     split: Split = "train"
+    ahead: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +182,28 @@ class SumsStatistics(Protocol):
     @property
     def statistics(self) -> Mapping[str, tuple[int, ...]]:
         """Return the shape of each tensor in `StepOutput.statistics`."""
+
+
+@runtime_checkable
+class LooksAhead(Protocol):
+    """A recipe whose loss needs sums over the whole update before the first gradient.
+
+    Such as a mean code, or the weight of a second term. `look` comes before the steps, for every micro-batch and on every rank; what it returns is summed and
+    handed to each `step` as `StepContext.ahead`. `engine.recipes.whole_update` builds terms from that.
+    Costs what `look` costs, and with several ranks one small sum an update; nothing without it.
+    """
+
+    @property
+    def ahead_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Return the shape of each tensor that `look` returns; empty: this run needs none."""
+
+    def look(self, model: nn.Module, batch: Batch, *, context: StepContext) -> Mapping[str, Tensor]:
+        """Return this micro-batch's share of the sums.
+
+        Runs without gradients, under the autocast of `step`, in training mode and with torch's
+        generators seeded alike, so that the first draws of both are the same. Buffers that it moves are
+        set back, and when memory runs out both are repeated in smaller parts.
+        """
 
 
 @runtime_checkable

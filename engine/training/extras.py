@@ -8,12 +8,12 @@ neither pays for an attribute.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import prod
 
 import torch
 from torch import Tensor
 
 from engine.recipes.base import MeasuresTraining, Recipe, StepOutput, SumsStatistics
+from engine.training.named_sums import NamedSums, require_names
 
 
 class Extras:
@@ -27,9 +27,9 @@ class Extras:
     def __init__(self, recipe: Recipe) -> None:
         self.units = dict(recipe.training_metrics) if isinstance(recipe, MeasuresTraining) else {}
         shapes = recipe.statistics if isinstance(recipe, SumsStatistics) else {}
-        self._shapes = {name: tuple(shape) for name, shape in shapes.items()}
+        self._statistics = NamedSums(shapes, declared_in="statistics")
         self._num_metrics = 2 * len(self.units)
-        self.size = self._num_metrics + sum(prod(shape) for shape in self._shapes.values())
+        self.size = self._num_metrics + self._statistics.size
 
     def flatten(self, output: StepOutput) -> Tensor:
         """Return the vector of one step, float32, on the device of the loss.
@@ -37,21 +37,13 @@ class Extras:
         Raises:
             ValueError: when the step gave other names or shapes than the recipe has declared.
         """
-        metrics, statistics = output.metrics, output.statistics
-        _require_names("metrics", metrics, declared=self.units)
-        _require_names("statistics", statistics, declared=self._shapes)
+        metrics = output.metrics
+        require_names("metrics", metrics, declared=self.units)
         parts = []
         if self.units:
             numbers = [part for name in self.units for part in metrics[name]]
             parts.append(torch.stack([number.detach().float() for number in numbers]))
-        for name, shape in self._shapes.items():
-            value = statistics[name]
-            if tuple(value.shape) != shape:
-                raise ValueError(
-                    f"the recipe's statistic {name!r} has shape {tuple(value.shape)}, but "
-                    f"`statistics` declares {shape}"
-                )
-            parts.append(value.detach().float().reshape(-1))
+        parts += self._statistics.flatten(output.statistics)
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     def require_other_names(self, metrics: Mapping[str, float]) -> None:
@@ -77,17 +69,4 @@ class Extras:
 
     def statistics(self, vector: Tensor) -> dict[str, Tensor]:
         """Return the statistics by name, in their shapes."""
-        values, start = {}, self._num_metrics
-        for name, shape in self._shapes.items():
-            end = start + prod(shape)
-            values[name] = vector[start:end].view(shape)
-            start = end
-        return values
-
-
-def _require_names(
-    what: str, given: Mapping[str, object], *, declared: Mapping[str, object]
-) -> None:
-    if given.keys() != declared.keys():
-        odd = ", ".join(sorted(given.keys() ^ declared.keys()))
-        raise ValueError(f"the {what} of the recipe's step differ from those it declares in: {odd}")
+        return self._statistics.unflatten(vector[self._num_metrics :])

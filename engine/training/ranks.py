@@ -74,6 +74,9 @@ class Ranks(Protocol):
     def add_up(self, sums: Sums) -> Sums:
         """Sum losses and gradients over all ranks, equal on each; called once per attempt at an update."""
 
+    def sum_of(self, vector: Tensor) -> Tensor:
+        """Return the sum of a small vector over all ranks, without waiting for the device."""
+
     def stop_reason(self, own: str | None) -> str | None:
         """Return why all ranks stop now; a rank's `own` reason reaches the others at the next update."""
 
@@ -101,6 +104,10 @@ class Alone:
     def add_up(self, sums: Sums) -> Sums:
         """Return the sums unchanged, and leave the gradients unchanged."""
         return sums
+
+    def sum_of(self, vector: Tensor) -> Tensor:
+        """Return it unchanged."""
+        return vector
 
     def stop_reason(self, own: str | None) -> str | None:
         """Return the own reason."""
@@ -192,6 +199,15 @@ class TorchRanks:
             num_failed=round(num_failed),
             extras=extras,
         )
+
+    def sum_of(self, vector: Tensor) -> Tensor:
+        """Sum it in place.
+
+        Raises:
+            RanksLost: when another rank is gone.
+        """
+        self._all_reduce(vector)
+        return vector
 
     def stop_reason(self, own: str | None) -> str | None:
         """Send the own reason with the next sum; return the reason once all ranks have it."""

@@ -5,6 +5,9 @@ factor and the fp16 scale are applied to the gradients as one number, inside the
 kernel. An update with a non-finite loss or gradient leaves weights, moments and average unchanged;
 the flag stays on the device, so nothing here waits for a GPU.
 
+A recipe that looks ahead is shown all micro-batches, without gradients, before the first forward pass
+(`engine.training.look_ahead`).
+
 When memory runs out in a forward or backward pass, the whole update is repeated in smaller pieces
 with the same seeds. After the backward pass, only the failed operation is repeated. The step itself
 writes in place and allocates nothing; if it fails nevertheless, the run restarts from its last
@@ -13,8 +16,9 @@ checkpoint, because it is unknown which weights have changed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,10 +27,11 @@ from engine.config.counters import Counters
 from engine.config.schema import RunConfig
 from engine.data.batch import Batch
 from engine.precision import LossScale, autocast
-from engine.recipes.base import FollowsUpdates, Recipe, StepContext, UpdateMade
+from engine.recipes.base import FollowsUpdates, LooksAhead, Recipe, StepContext, UpdateMade
 from engine.torch_random import seed_torch, torch_seed
 from engine.training.ema import Ema
 from engine.training.extras import Extras
+from engine.training.look_ahead import LookAhead
 from engine.training.optimizer import FusedAdamW
 from engine.training.out_of_memory import (
     MEMORY_ERRORS,
@@ -45,6 +50,7 @@ from engine.training.ranks import Alone, Ranks, Sums
 
 _MAX_TRIES = 3
 _START = Counters()
+_T = TypeVar("_T")
 
 
 @dataclass(slots=True)
@@ -90,6 +96,11 @@ class Updater:
         self._ranks = ranks or Alone()
         self.extras = Extras(recipe)
         self._follower = recipe if isinstance(recipe, FollowsUpdates) else None
+        self._looker = recipe if isinstance(recipe, LooksAhead) and recipe.ahead_shapes else None
+        self._look_ahead = (
+            LookAhead(self._looker, self._ranks, device=device) if self._looker else None
+        )
+        self._ahead: Mapping[str, Tensor] = {}
         self._ranks.attach(optimizer.params, num_extras=self.extras.size)
         self._has_more = bool(self.extras.size) or self._follower is not None
         self._buffers = MovingBuffers(model)
@@ -119,7 +130,7 @@ class Updater:
         tries: dict[str, int] = {}
         while True:
             pieces = self.limits.split(whole) if self.limits else whole
-            outcome = self._try_gradients(update, pieces, tries=tries)
+            outcome = self._attempt(update, pieces, tries=tries)
             short = outcome if isinstance(outcome, Shortage) else None
             sums = ranks.add_up(outcome if isinstance(outcome, Sums) else self._no_sums(failed=1))
             if not sums.num_failed:
@@ -138,18 +149,46 @@ class Updater:
             metrics=metrics,
         )
 
-    def _try_gradients(
-        self, update: int, pieces: Pieces, *, tries: dict[str, int]
-    ) -> Sums | Shortage:
+    def _attempt(self, update: int, pieces: Pieces, *, tries: dict[str, int]) -> Sums | Shortage:
         """Return the sums of this rank, or the shortage when memory ran out."""
+        if self._look_ahead is not None:
+            found = self._unless_short(self._look, update, pieces=pieces, tries=tries)
+            own = None if isinstance(found, Shortage) else found
+            self._ahead = self._look_ahead.over_ranks(own)
+            if isinstance(found, Shortage):
+                return found
+        return self._unless_short(self._gradients, update, pieces=pieces, tries=tries)
+
+    def _unless_short(
+        self,
+        passes: Callable[[int, Pieces], _T],
+        update: int,
+        *,
+        pieces: Pieces,
+        tries: dict[str, int],
+    ) -> _T | Shortage:
+        """Return what passes over the pieces came to, or the shortage when memory ran out."""
         try:
-            return self._gradients(update, pieces)
+            return passes(update, pieces)
         except MEMORY_ERRORS as error:
             if not is_out_of_memory(error) or self._current is None:
                 raise
             text = first_line(error)
         # Leaving the except block drops the traceback, which holds every tensor of the failed pass.
         return new_shortage(update, self._current, error=text, tries=tries)
+
+    @torch.no_grad()
+    def _look(self, update: int, pieces: Pieces) -> Tensor:
+        """Return this rank's share of the sums that the recipe looks ahead for."""
+        assert self._looker is not None
+        assert self._look_ahead is not None
+        self._optimizer.clear_gradients()
+        total = self._look_ahead.zeros()
+        for key, batch in zip(pieces.keys, pieces.batches, strict=True):
+            context = StepContext(self._counters, update, key=key)
+            total += self._look_ahead.flatten(self._call(self._looker.look, batch, context=context))
+        self._buffers.restore()
+        return total
 
     def _gradients(self, update: int, pieces: Pieces) -> Sums:
         self._optimizer.clear_gradients()
@@ -186,16 +225,8 @@ class Updater:
     def _backward(
         self, update: int, key: int, *, batch: Batch
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        seed_torch(torch_seed(self._seed, update, micro_batch=key))
-        self._current = batch
-        if not self._on_cpu:
-            batch = batch.to(self._device)
-        context = StepContext(self._counters, update, key=key)
-        if self._full_precision:
-            output = self._recipe.step(self._model, batch, context=context)
-        else:
-            with self._autocast:
-                output = self._recipe.step(self._model, batch, context=context)
+        context = StepContext(self._counters, update, key=key, ahead=self._ahead)
+        output = self._call(self._recipe.step, batch, context=context)
         loss = output.loss_sum
         if self.loss_scale is not None:
             (loss * self.loss_scale.value).backward()  # type: ignore[no-untyped-call]
@@ -204,6 +235,17 @@ class Updater:
         has_extras = self.extras.size or output.metrics or output.statistics
         extras = self.extras.flatten(output) if has_extras else None
         return loss.detach(), output.weight, extras
+
+    def _call(self, function: Callable[..., _T], batch: Batch, *, context: StepContext) -> _T:
+        """Call the recipe with a piece on the device, in the precision of the run, its draws seeded."""
+        seed_torch(torch_seed(self._seed, context.update, micro_batch=context.key))
+        self._current = batch
+        if not self._on_cpu:
+            batch = batch.to(self._device)
+        if self._full_precision:
+            return function(self._model, batch, context=context)
+        with self._autocast:
+            return function(self._model, batch, context=context)
 
     def _finish(
         self, update: int, sums: Sums, *, lr: float, shortages: list[Shortage]

@@ -1,0 +1,188 @@
+"""A loss that is not linear in means over the whole update; updates of it: `look_ahead.py RANK WORLD FOLDER`.
+
+Each process writes the gradients of `SPLITS` to `FOLDER/rank-RANK.pt`. Letters: B batch, T frames, V codes.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from engine.config.loading import load_config
+from engine.data.batch import Batch
+from engine.recipes.base import StepContext, StepOutput
+from engine.recipes.whole_update import counted_in_part, with_own_gradient
+from engine.training.optimizer import FusedAdamW
+from engine.training.ranks import Ranks, TorchRanks
+from engine.training.updates import Updater
+
+CPU = torch.device("cpu")
+LENGTHS = (7, 1, 4, 9, 2, 5)
+LONGEST, V = max(LENGTHS), 5
+DIVERSITY, PENALTY = 3.0, 0.7
+
+
+class Net(nn.Module):
+    """Gives each frame an estimate and a soft code; counts the frames it has seen, as a batch norm does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(1, 8), nn.Tanh())
+        self.estimate, self.code = nn.Linear(8, 1), nn.Linear(8, V)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x_BT: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        self.calls += 1
+        hidden_BTD = self.body(x_BT[..., None])
+        return hidden_BTD, self.estimate(hidden_BTD)[..., 0], self.code(hidden_BTD).softmax(-1)
+
+
+def terms(model: Net, batch: Batch) -> dict[str, Tensor]:
+    """Return sums of one batch: of the error, soft codes and squares, and what each is divided by."""
+    x_BT, length_B = batch.tensors["x"], batch.tensors["length"]
+    inside_BT = torch.arange(x_BT.shape[1]) < length_B[:, None]
+    masked_BT = inside_BT & (x_BT > 0)
+    hidden_BTD, est_BT, code_BTV = model(x_BT)
+    return {
+        "error": ((est_BT - 2 * x_BT - 1).square() * inside_BT).sum(), "frames": inside_BT.sum(),
+        "codes": (code_BTV * masked_BT[..., None]).sum((0, 1)), "masked": masked_BT.sum(),
+        "squares": (hidden_BTD.square().mean(-1) * inside_BT).sum(), "items": torch.tensor(len(x_BT)),
+    }  # fmt: skip
+
+
+def negative_entropy(codes_V: Tensor, masked: Tensor) -> Tensor:
+    """Return the sum of p ln p of the mean soft code."""
+    mean_V = codes_V / masked
+    return (mean_V * mean_V.log()).sum()
+
+
+def one_batch_gradients(batch: Batch) -> list[Tensor]:
+    """Return the gradients by the definition, of all items at once."""
+    model = new_model()
+    found = terms(model, batch)
+    loss = found["error"] / found["frames"] + PENALTY * found["squares"] / found["items"]
+    loss = loss + DIVERSITY * negative_entropy(found["codes"], found["masked"])
+    return list(torch.autograd.grad(loss, list(model.parameters())))
+
+
+class LookingRecipe:
+    """The same loss from micro-batches; `fits` items have room in a pass of the kind `where`."""
+
+    loss_unit = ""
+    ahead_shapes: Mapping[str, tuple[int, ...]] = {
+        "codes": (V,),
+        "masked": (),
+        "frames": (),
+        "items": (),
+    }
+
+    def __init__(self, *, fits: int = 100, where: str = "step") -> None:
+        self.fits, self.where = fits, where
+        self.passes: list[tuple[str, int, StepContext, float]] = []
+
+    def look(self, model: Net, batch: Batch, *, context: StepContext) -> Mapping[str, Tensor]:
+        assert not torch.is_grad_enabled()
+        assert not context.ahead
+        self._note("look", batch, context)
+        found = terms(model, batch)
+        return {name: found[name] for name in self.ahead_shapes}
+
+    def step(self, model: Net, batch: Batch, *, context: StepContext) -> StepOutput:
+        self._note("step", batch, context)
+        own, ahead = terms(model, batch), context.ahead
+        diversity = negative_entropy(
+            with_own_gradient(ahead["codes"], own["codes"]), ahead["masked"]
+        )
+        loss = own["error"] + PENALTY * own["squares"] * ahead["frames"] / ahead["items"]
+        share = own["frames"] / ahead["frames"]
+        loss = loss + counted_in_part(DIVERSITY * ahead["frames"] * diversity, share)
+        return StepOutput(loss, own["frames"].float())
+
+    def _note(self, kind: str, batch: Batch, context: StepContext) -> None:
+        count = len(batch.tensors["x"])
+        if kind == self.where and count > self.fits:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+        self.passes.append((kind, count, context, torch.rand(()).item()))
+
+
+class Keeping(FusedAdamW):
+    """Keeps the gradients that it steps by: those in the parameters are overwritten."""
+
+    def step(self, *, lr: float, divisor: Tensor, skipped: Tensor) -> None:
+        self.kept = [gradient / divisor for gradient in self.gradients()]
+        super().step(lr=lr, divisor=divisor, skipped=skipped)
+
+
+def new_model() -> Net:
+    torch.manual_seed(0)
+    return Net()
+
+
+def batch_of(*items: int) -> Batch:
+    """Return items, padded to the longest of all."""
+    generator = torch.Generator().manual_seed(1)
+    x_BT = torch.randn(len(LENGTHS), LONGEST, generator=generator)
+    length_B = torch.tensor(LENGTHS)
+    x_BT = x_BT * (torch.arange(LONGEST) < length_B[:, None])
+    return Batch({"x": x_BT[list(items)], "length": length_B[list(items)]})
+
+
+def update(recipe: Any, ranks: Ranks, batches: list[Batch], **sections: Any) -> dict[str, Any]:
+    """Make an update that changes nothing; return its gradients and what it came to."""
+    config = load_config(
+        {
+            "data": {"kind": "bandwidth", "train": "unused", "valid": "unused"},
+            "optimizer": {"clip_norm": 0.0},
+            **sections,
+        }
+    )
+    model = new_model()
+    optimizer = Keeping(model, config.optimizer)
+    updater = Updater(recipe, model, optimizer, config=config, device=CPU, ema=None, ranks=ranks)
+    result = updater.run(3, batches, lr=0.0)
+    return {
+        "gradients": optimizer.kept,
+        "loss": (result.loss_sum / result.weight).item(), "calls": model.calls.item(),
+        "pieces": result.num_pieces, "shortages": len(result.shortages),
+    }  # fmt: skip
+
+
+# Items of each micro-batch; they are dealt to ranks in turn.
+SPLITS: Mapping[str, tuple[tuple[int, ...], ...]] = {
+    "even": ((0, 1, 2), (3, 4, 5)),
+    "ragged": ((0,), (1, 2, 3, 4), (5,)),
+    "one each": ((0,), (1,), (2,), (3,), (4,), (5,)),
+    "a rank without data": ((0, 1, 2, 3, 4, 5),),
+}
+
+
+def main(rank: int, world: int, folder: Path) -> None:
+    """Be one of several processes; memory is short on the last one."""
+    torch.set_num_threads(1)
+    store = dist.FileStore(str(folder / "store"), world)
+    dist.init_process_group(
+        "gloo", store=store, rank=rank, world_size=world, timeout=timedelta(seconds=120)
+    )
+    ranks = TorchRanks(CPU)
+    found = {}
+    for name, split in SPLITS.items():
+        batches = [batch_of(*items) for items in split][rank::world]
+        found[name] = update(LookingRecipe(), ranks, batches)
+        for where in ("look", "step"):
+            fits = 1 if rank == world - 1 else 100
+            found[f"{name}, short in {where}"] = update(
+                LookingRecipe(fits=fits, where=where), ranks, batches
+            )
+    torch.save(found, folder / f"rank-{rank}.pt")
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
