@@ -11,28 +11,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from engine.config.loss_settings import LossSettings
 from models.plugins import accept_section
-from models.settings import Section, setting
+from models.settings import setting
 
 GROUP = "sepdash.losses"
-
-
-class LossSettings(Section):
-    """What every loss has: the recipe that trains by it, and how its value is read.
-
-    `unit` is that of the loss; `adds_sources` says whether the loss of several sources is the sum of
-    theirs, rather than the mean.
-    """
-
-    recipe: ClassVar[str] = "separation"
-    unit: ClassVar[str] = ""
-
-    kind: str
-
-    @property
-    def adds_sources(self) -> bool:
-        """Whether the loss of several sources is the sum of theirs; otherwise it is their mean."""
-        return False
 
 
 class SpectralLoss(LossSettings):

@@ -1,0 +1,25 @@
+"""What the settings of every loss have in common; which losses there are is in `engine.config.losses`."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from models.settings import Section
+
+
+class LossSettings(Section):
+    """What every loss has: the recipe that trains by it, and how its value is read.
+
+    `unit` is that of the loss; `adds_sources` says whether the loss of several sources is the sum of
+    theirs, rather than the mean.
+    """
+
+    recipe: ClassVar[str] = "separation"
+    unit: ClassVar[str] = ""
+
+    kind: str
+
+    @property
+    def adds_sources(self) -> bool:
+        """Whether the loss of several sources is the sum of theirs; otherwise it is their mean."""
+        return False
