@@ -5,8 +5,9 @@ A recipe owns data, model and loss. It is independent of ranks, optimizer, sched
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -95,6 +96,62 @@ class UpdateMade:
     statistics: Mapping[str, Tensor]
 
 
+@dataclass(frozen=True, slots=True)
+class CurvePoints:
+    """Consecutive points of the training curves, in order.
+
+    Attributes:
+        updates: (N,) int64, the last update of each point.
+        series: name of a curve -> (N,) float64; NaN where no update of the point was finite. All of
+            training but the speed.
+    """
+
+    updates: np.ndarray
+    series: Mapping[str, np.ndarray]
+
+    def lasts(
+        self,
+        name: str,
+        holds: Callable[[np.ndarray], np.ndarray],
+        *,
+        updates: int,
+        after: int = 0,
+    ) -> bool:
+        """Return whether a condition held without a break for so many updates, anywhere in these points.
+
+        Args:
+            name: the curve.
+            holds: values (N,) -> bool (N,), where the condition holds.
+            updates: how long it has to hold.
+            after: only updates beyond this one count.
+        """
+        value_N = self.series[name]
+        used_N = np.isfinite(value_N) & (self.updates > after)
+        number_N = self.updates[used_N]
+        breaks = np.flatnonzero(~np.concatenate([[False], holds(value_N[used_N]), [False]]))
+        # Between two breaks, at positions b < c of the padded array, the points b to c - 2 hold.
+        return any(
+            number_N[end - 2] - number_N[start] >= updates
+            for start, end in pairwise(breaks.tolist())
+            if end - start > 1
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a recipe found in its curves.
+
+    Attributes:
+        condition: its kind in lower-case words and hyphens; reported once a run.
+        text: for the user: what, since when, what to do.
+        ends: whether the run ends by it, as failed; checkpoints from before stay.
+    """
+
+    condition: str
+    text: str
+    ends: bool = False
+
+
 class Recipe(Protocol):
     """A task the trainer can run."""
 
@@ -172,6 +229,22 @@ class MeasuresTraining(Protocol):
 
         The names must be no others': curves of the trainer (loss, grad_norm, ...) and metrics of
         `evaluate` (call those val_<name>).
+        """
+
+
+@runtime_checkable
+class WatchesCurves(Protocol):
+    """A recipe that knows what its curves look like when training goes wrong: codes unused, a collapse."""
+
+    @property
+    def watch_updates(self) -> int:
+        """Return how many updates back `watch` needs points: as long as a condition has to last."""
+
+    def watch(self, points: CurvePoints) -> Sequence[Finding]:
+        """Judge the curves; called on the first rank when points were read back, not in every update.
+
+        `points` are the new ones and those up to `watch_updates` before them. Must follow from them
+        alone: then a resumed run finds the same. `CurvePoints.lasts` says whether a condition persists.
         """
 
 

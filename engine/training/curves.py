@@ -19,10 +19,13 @@ from engine.events import Event, Noticed, PointsRecorded
 from engine.metrics.registry import CURVE_UNITS
 from engine.training.schedules import is_due
 from engine.training.updates import UpdateResult
+from engine.training.watching import CurveWatch
 
 MAX_BLOCK = 512
 MAX_SKIPPED_IN_A_ROW = 20
 _FIXED = 7
+# Curves of the clock on the wall; no others may reach what a resumed run has to repeat.
+_TIMED = ("audio_s_per_s", "updates_per_s")
 
 
 class TrainingDiverged(ValueError):
@@ -46,7 +49,9 @@ class Telemetry:
         loss_unit: str,
         emit: Callable[[Event], None],
         metrics: Mapping[str, str] | None = None,
+        watch: CurveWatch | None = None,
     ) -> None:
+        self._watch = watch
         self._config = config
         self._size = size
         self._emit = emit
@@ -102,6 +107,7 @@ class Telemetry:
 
         Raises:
             TrainingDiverged: after 20 non-finite updates in a row.
+            TrainingCollapsed: when the recipe finds a collapse in its curves.
         """
         count = len(self._lrs)
         if not count:
@@ -118,6 +124,8 @@ class Telemetry:
         self._emit_points(first, count / elapsed, audio_s_per_s=float(rows[:, 6].sum()) / elapsed)
         self.restart_clock()
         self._check_health(rows)
+        if self._watch is not None:
+            self._watch.check(self._counters)
 
     def _emit_points(self, first: int, updates_per_s: float, *, audio_s_per_s: float) -> None:
         rows = self._pending
@@ -149,6 +157,10 @@ class Telemetry:
         self._emit(
             PointsRecorded(numbers[ends], series, units=dict(self._units), counters=self._counters)
         )
+        if self._watch is not None:
+            self._watch.add(
+                numbers[ends], {name: series[name] for name in series if name not in _TIMED}
+            )
 
     def _means(
         self, rows: np.ndarray, finite: np.ndarray, *, starts: list[int]

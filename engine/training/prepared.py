@@ -28,7 +28,7 @@ from engine.data.reading.loader import Loader
 from engine.events import Control, Event, Noticed, RunStarted
 from engine.metrics.best import BestMetrics
 from engine.precision import place
-from engine.recipes.base import KeepsState, Recipe
+from engine.recipes.base import KeepsState, Recipe, WatchesCurves
 from engine.torch_random import seed_everything
 from engine.training.curves import SilentTelemetry, Telemetry
 from engine.training.ema import Ema
@@ -44,6 +44,7 @@ from engine.training.state import StateSaver, TrainingState
 from engine.training.stopping import StopRules
 from engine.training.updates import Updater
 from engine.training.validator import Validator
+from engine.training.watching import CurveWatch
 from models.registry import count_parameters
 
 
@@ -249,15 +250,17 @@ def _build_state(
     updater = Updater(
         recipe, model, optimizer, config=config, device=device, ema=ema, ranks=setup.ranks
     )
+    watch = CurveWatch(recipe, emit=setup.emit) if isinstance(recipe, WatchesCurves) else None
     telemetry = (Telemetry if setup.leads else SilentTelemetry)(
         config.logging, size, loss_unit=recipe.loss_unit, emit=setup.emit, metrics=updater.extras.units,
+        watch=watch,
     )  # fmt: skip
     if isinstance(recipe, KeepsState):
         recipe.start_state(model, device)
     state = TrainingState(
         model, optimizer, ema=ema, loss_scale=updater.loss_scale, telemetry=telemetry,
         best=BestMetrics(config.checkpoint.best), limits=updater.limits, own=OwnParts(recipe, results),
-        stop_rules=stop_rules,
+        stop_rules=stop_rules, watch=watch,
     )  # fmt: skip
     return updater, state
 

@@ -1,6 +1,6 @@
 """The complete state of a training run, saved and restored as one object.
 
-Tensor names: `model.*`, `ema.*`, `optimizer.*`, `loss_scale.*`, `telemetry.*`, `rng.*`. Pure
+Tensor names: `model.*`, `ema.*`, `optimizer.*`, `loss_scale.*`, `telemetry.*`, `watch.*`, `rng.*`. Pure
 functions of the counters (schedule, plan position, EMA decay) are not state. What the recipe
 keeps is in files of its own (`engine.checkpoints.recipe_files`).
 """
@@ -25,6 +25,7 @@ from engine.training.optimizer import FusedAdamW
 from engine.training.out_of_memory import MemoryLimits
 from engine.training.recipe_parts import OwnParts
 from engine.training.stopping import StopRules
+from engine.training.watching import CurveWatch
 
 
 @dataclass(slots=True)
@@ -40,6 +41,7 @@ class TrainingState:
     limits: MemoryLimits
     own: OwnParts
     stop_rules: StopRules
+    watch: CurveWatch | None = None
 
     def tensors(self) -> dict[str, Tensor]:
         """Return every tensor of the state except the model's (no copies)."""
@@ -52,6 +54,8 @@ class TrainingState:
             groups["ema"] = self.ema.state_dict()
         if self.loss_scale is not None:
             groups["loss_scale"] = self.loss_scale.state_dict()
+        if self.watch is not None:
+            groups["watch"] = self.watch.tensors()
         return {
             f"{group}.{name}": tensor
             for group, some in groups.items()
@@ -65,6 +69,7 @@ class TrainingState:
             "rng": rng_state().values,
             "memory_limits": self.limits.state_dict(),
             "stop_rules": self.stop_rules.state_dict(),
+            **({} if self.watch is None else {"watch": self.watch.values()}),
         }
 
     def restore(self, manifest: Manifest) -> list[str]:
@@ -83,6 +88,9 @@ class TrainingState:
                 self.ema.load_state_dict(_pop_group(tensors, "ema"))
             if self.loss_scale is not None:
                 self.loss_scale.load_state_dict(_pop_group(tensors, "loss_scale"))
+            if self.watch is not None:
+                watched = _pop_group(tensors, "watch")
+                self.watch.load_state_dict(watched, state.get("watch", {}))
             self.best.load_state_dict(state["best"])
             # Checkpoints of earlier versions have no limits and no evaluations.
             self.limits.load_state_dict(state.get("memory_limits", {}))

@@ -100,6 +100,7 @@ class Trainer:
         Raises:
             InitError: when the weights of `init_from` do not fit the model.
             TrainingDiverged: when too many updates in a row were not finite.
+            TrainingCollapsed: when the recipe finds a collapse in its curves.
             CheckpointError: when a checkpoint can't be written or does not match.
             ResumeError: when config or data differ from those of the checkpoint.
             DoesNotFit: when a single item does not fit in memory.
