@@ -13,6 +13,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from models.plugins import PluginModel
+from models.self_supervised.settings import SelfSupervisedModel
 from models.settings import Section, setting
 from models.speech_configs import ConformerRnntConfig, EmformerRnntConfig, PluginEncoder
 
@@ -205,5 +206,5 @@ class HybridDemucsConfig(Section):
 SeparationModel = (
     AudioUNetConfig | SpecUNetConfig | HybridConfig | ConvTasNetConfig | HybridDemucsConfig
 )
-BuiltInModel = SeparationModel | ConformerRnntConfig | EmformerRnntConfig
+BuiltInModel = SeparationModel | ConformerRnntConfig | EmformerRnntConfig | SelfSupervisedModel
 ModelConfig = BuiltInModel | PluginModel | PluginEncoder

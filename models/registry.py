@@ -19,6 +19,7 @@ from models.configs import (
     SpecUNetConfig,
 )
 from models.plugins import PluginModel
+from models.self_supervised.settings import SelfSupervisedConfig
 from models.speech_configs import TransducerHead
 
 
@@ -50,6 +51,10 @@ def build_model(config: ModelConfig, *, channels: int, sources: int) -> nn.Modul
         case TransducerHead():
             raise ValueError(
                 f"model.kind = {config.kind!r} is a speech-recognition model and can't separate audio"
+            )
+        case SelfSupervisedConfig():
+            raise ValueError(
+                f"model.kind = {config.kind!r} learns features of audio and can't separate it"
             )
     assert_never(config)
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol, assert_never, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from models.padding import valid_frames, zero_padding
 from models.speech_configs import (
     ConformerRnntConfig,
     EmformerRnntConfig,
@@ -267,16 +268,6 @@ def stack(feat_BLF: Tensor, stride: int) -> Tensor:
 def ceil_div(lengths_B: Tensor, stride: int) -> Tensor:
     """Return lengths after stacking `stride` frames."""
     return (lengths_B + (stride - 1)).div(stride, rounding_mode="floor")
-
-
-def valid_frames(x_BTD: Tensor, lengths_B: Tensor) -> Tensor:
-    """Return (B, T) bool: which frames belong to their utterance."""
-    return torch.arange(x_BTD.shape[1], device=x_BTD.device) < lengths_B.unsqueeze(1)
-
-
-def zero_padding(x_BTD: Tensor, lengths_B: Tensor) -> Tensor:
-    """Return `x_BTD` with zeros after the length of each utterance."""
-    return x_BTD.masked_fill(~valid_frames(x_BTD, lengths_B).unsqueeze(2), 0.0)
 
 
 def _conformer_layer(layer: Any, x_TBD: Tensor, *, padded_BT: Tensor) -> Tensor:

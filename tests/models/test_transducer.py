@@ -4,9 +4,10 @@ import pytest
 import torch
 from torchaudio.models import Conformer, emformer_rnnt_base
 
+from models.padding import zero_padding
 from models.registry import count_parameters
 from models.speech_configs import ConformerRnntConfig, EmformerRnntConfig
-from models.transducer import BLANK, build_transducer, ceil_div, stack, zero_padding
+from models.transducer import BLANK, build_transducer, ceil_div, stack
 
 SMALL = {
     "layers": 2, "dim": 16, "heads": 2, "ffn": 24, "encoding_dim": 12, "embedding": 8,
