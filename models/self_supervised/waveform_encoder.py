@@ -180,9 +180,9 @@ class _ScaledGradient(torch.autograd.Function):
     """Identity forwards, a factor backwards."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: float) -> Tensor:
-        ctx.scale = scale
-        return x.view_as(x)
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        x, ctx.scale = inputs
+        return x.view_as(x)  # type: ignore[no-any-return]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
