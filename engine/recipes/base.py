@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -322,10 +322,13 @@ class Stage:
     Attributes:
         name: as people read it: lower-case letters, digits, - and _.
         save_every_s: how much work a kill may cost, in seconds.
+        feeds: name of a later stage that this one is for, where what it makes stays in memory: it is
+            never saved, `use` does not get it, and it is skipped where that later stage is complete.
     """
 
     name: str
     save_every_s: float = 30.0
+    feeds: str = ""
 
     def num_steps(self) -> int:
         """Return the number of steps; a stop waits for the end of one, so each should take a second or less."""
@@ -342,6 +345,17 @@ class Stage:
     def finish(self, state: RecipeState) -> RecipeState:
         """Return the result of the stage from the state after its last step."""
         return state
+
+    def lost(self, result: RecipeState) -> str:
+        """Return why files that the stage wrote can't be used any more; empty where they can.
+
+        Asked before a result of an earlier start is used; the stage is then run again from its start.
+        """
+        return ""
+
+    def notices(self, result: RecipeState) -> Sequence[tuple[Literal["info", "warning"], str]]:
+        """Return what people should know of a result that was just made."""
+        return ()
 
 
 @runtime_checkable

@@ -1,15 +1,16 @@
 """Stages before training: run in order, saved as they go, stopped at any step, continued where they were.
 
 A stage is a walk of pure steps (`engine.recipes.base.Stage`), so a kill costs what was done since
-the last save and changes nothing. Owns the folder `stages` of a run: below it one checkpoint for each
-stage, partial or complete. The first rank walks; the others wait, and read what it has saved.
+the last save and changes nothing; one whose product stays in memory (`Stage.feeds`) is run again. Owns
+the folder `stages` of a run: below it one checkpoint for each stage, partial or complete. The first rank
+walks; the others wait, and read what it has saved.
 """
 
 from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 
@@ -95,20 +96,49 @@ class Stages:
         stages = list(self._recipe.stages())
         _require_names(stages)
         for number, stage in enumerate(stages, 1):
+            if stage.feeds and self._is_there(stage.feeds, stages, known=known):
+                continue
             result = known.get(stage.name)
-            if result is None:
+            if result is None or self._is_lost(stage, result):
                 reason = self._make(stage, number=number, count=len(stages))
                 if reason is not None:
                     return reason
+                if stage.feeds:
+                    continue
                 result = self._result(stage)
             self._recipe.use(stage.name, result)
             self.results[stage.name] = result
         return None
 
+    def _is_there(
+        self, name: str, stages: Sequence[Stage], *, known: Mapping[str, RecipeState]
+    ) -> bool:
+        """Return whether a stage is complete."""
+        if name in known:
+            return True
+        stage = next(stage for stage in stages if stage.name == name)
+        saved = self._saved(stage) if self._leads else None
+        return bool(self._ranks.gather(saved is not None and saved.values["complete"])[0])
+
+    def _is_lost(self, stage: Stage, result: RecipeState) -> bool:
+        """Return whether files of a stage are lost: it is then said, and forgotten what was saved."""
+        why = stage.lost(result) if self._leads else ""
+        if why:
+            self._say_lost(stage, why)
+        return bool(self._ranks.gather(why)[0])
+
+    def _say_lost(self, stage: Stage, why: str) -> None:
+        text = f"stage {stage.name} is run again: {why}"
+        self._emit(Noticed("warning", "stage-lost", message=text))
+        shutil.rmtree(self._folder / stage.name, ignore_errors=True)
+
     def _make(self, stage: Stage, *, number: int, count: int) -> str | None:
         """Have the stage complete in its folder when None is returned, partial otherwise."""
-        saved = self._saved(stage) if self._leads else None
+        saved = self._saved(stage) if self._leads and not stage.feeds else None
         complete = saved is not None and saved.values["complete"]
+        if complete and saved is not None and (why := stage.lost(_read(saved))):
+            self._say_lost(stage, why)
+            saved, complete = None, False
         if self._ranks.gather(complete)[0]:
             return None
         walk = _Walk(stage, number=number, count=count, emit=self._emit)
@@ -132,6 +162,10 @@ class Stages:
 
     def _save(self, walk: _Walk, *, complete: bool) -> None:
         state = walk.stage.finish(walk.state) if complete else walk.state
+        for level, text in walk.stage.notices(state) if complete else ():
+            self._emit(Noticed(level, f"stage-{walk.stage.name}", message=text))
+        if walk.stage.feeds:
+            return
         about = {
             "kind": "stage",
             "stage": walk.stage.name,
