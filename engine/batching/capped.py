@@ -16,6 +16,7 @@ import numpy as np
 
 from engine.batching.buckets import Buckets
 from engine.batching.closing import Cost, batch_shapes, close_batches, halved
+from engine.batching.edges import whole_hops
 from engine.item_random import item_generator
 
 # (fraction of a bucket to sort, window in batches), tried in order until the batches are few enough.
@@ -73,6 +74,7 @@ class CappedEpochs:
         accumulation: steps of an update.
         drop_tail: whether items that do not fill a step are dropped, rather than spread.
         worst_first: whether the run begins with its most expensive batch.
+        crop_s: items of a batch are cut to its shortest, in multiples of this; 0.0: they are padded.
     """
 
     sizes: np.ndarray
@@ -83,6 +85,7 @@ class CappedEpochs:
     accumulation: int
     drop_tail: bool
     worst_first: bool
+    crop_s: float = 0.0
 
     @property
     def steps(self) -> tuple[int, ...]:
@@ -192,6 +195,9 @@ def _epoch(plan: CappedEpochs, number: int) -> Epoch:
     shapes = batch_shapes(plan.sizes[items], first)
     if plan.limits.padded_to_ends:
         shapes = np.repeat(plan.buckets.ends, [len(starts) for starts in all_starts], axis=0)
+    if plan.crop_s and len(first):
+        shortest = np.minimum.reduceat(plan.sizes[items, 0], first)
+        shapes = np.column_stack([whole_hops(shortest, plan.crop_s), shapes[:, 1:]])
     costs = plan.limits.cost.of(shapes) * counts
     grid = _in_order(
         plan, number, grid=_rounds(plan, costs, num_batches=[len(starts) for starts in all_starts])

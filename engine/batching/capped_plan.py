@@ -37,7 +37,7 @@ class CappedPlan:
         facts = (
             "capped-1", self.mode, limits.cap, limits.most, cost.quadratic_s, cost.joint_tokens,
             plan.seed, plan.world, plan.accumulation, plan.drop_tail, plan.worst_first,
-            self.manifest,
+            self.manifest, *([plan.crop_s] if plan.crop_s else []),
         )  # fmt: skip
         digest = sha256(repr(facts).encode())
         for array in (plan.sizes, plan.buckets.ends):
@@ -62,10 +62,13 @@ class CappedPlan:
         number, part = self.place(update)
         epoch = self.epochs.epoch(number)
         counts = epoch.counts[part]
-        seconds = sum(
-            float(self.epochs.sizes[epoch.items[first : first + count], 0].sum())
-            for first, count in zip(epoch.first[part], counts, strict=True)
-        )
+        if self.epochs.crop_s:
+            seconds = float((epoch.shapes[part, 0] * counts).sum())
+        else:
+            seconds = sum(
+                float(self.epochs.sizes[epoch.items[first : first + count], 0].sum())
+                for first, count in zip(epoch.first[part], counts, strict=True)
+            )
         used = int((counts > 0).sum())
         return UpdateSize(
             used, int(counts.sum()), audio_seconds=round(seconds, 9), epochs=1 / self.epochs.updates
@@ -91,6 +94,8 @@ def _mean_size(plan: CappedPlan) -> UpdateSize:
     epochs = plan.epochs
     epoch, updates = epochs.epoch(0), epochs.updates
     kept_s = epochs.sizes[epoch.items, 0].sum() - epochs.sizes[epoch.dropped, 0].sum()
+    if epochs.crop_s:
+        kept_s = (epoch.shapes[:, 0] * epoch.counts).sum()
     used = int((epoch.counts > 0).sum())
     return UpdateSize(
         used / updates,

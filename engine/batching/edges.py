@@ -50,6 +50,11 @@ def equal_mass_edges(sizes: np.ndarray, count: int) -> np.ndarray:
     return np.unique(np.append(rising[places], rising[-1]))
 
 
+def whole_hops(sizes: np.ndarray, hop_s: float) -> np.ndarray:
+    """Return sizes in seconds, lowered to multiples of `hop_s`; rounding errors lower none."""
+    return np.asarray(np.floor(sizes / hop_s + 1e-6) * hop_s)
+
+
 def snapped(sizes: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """Return (N,) the number of the lowest edge that is not below each size; K where there is none.
 

@@ -16,7 +16,7 @@ from hashlib import sha256
 import numpy as np
 
 from engine.batching.closing import Cost
-from engine.batching.edges import snapped
+from engine.batching.edges import snapped, whole_hops
 from engine.batching.items import ItemDraw, MicroBatch
 from engine.batching.packing import Packed, pack
 from engine.batching.plan import epoch_order
@@ -59,8 +59,9 @@ class ExactPlan:
         pool_updates: P, number of updates whose items are pooled and sorted by length.
         seed: seed of the permutations.
         manifest: hash of the dataset's content, so that a resume detects changed files.
-        worst_first: whether update 0 is swapped with the update that holds the longest item.
+        worst_first: whether update 0 is swapped with the update of the longest item or crop.
         device: how an update is packed.
+        crop_s: items of an update are cut to the shortest of them, in multiples of this; 0.0: padded.
     """
 
     sizes: np.ndarray
@@ -71,6 +72,7 @@ class ExactPlan:
     manifest: str
     worst_first: bool
     device: Device
+    crop_s: float = 0.0
 
     @property
     def hash(self) -> str:
@@ -79,7 +81,7 @@ class ExactPlan:
         first = "worst-first" if self.worst_first else "as-drawn"
         text = (
             f"exact-1 {len(self.sizes)} {self.amount:.17g} {unit} {self.pool_updates} {self.seed} "
-            f"{first} {self.manifest} "
+            f"{first} {self.manifest} {f'crop {self.crop_s:.17g} ' if self.crop_s else ''}"
         )
         durations = np.ascontiguousarray(self.sizes[:, 0], np.float64).tobytes()
         return sha256(text.encode() + durations).hexdigest()[:16]
@@ -106,7 +108,7 @@ class ExactPlan:
 
     @property
     def mean_size(self) -> UpdateSize:
-        """Return what an update adds on average; micro-batches as found in 32 updates of epoch 0."""
+        """Return what an update adds on average; micro-batches and crops as in 32 updates of epoch 0."""
         return _mean_size(self)
 
     @property
@@ -216,9 +218,18 @@ def _pool(plan: ExactPlan, number: int) -> list[tuple[np.ndarray, np.ndarray]]:
 
 @lru_cache(maxsize=4)
 def _worst_update(plan: ExactPlan) -> int:
-    """Return the update of epoch 0 that holds the longest item (the first of several)."""
-    longest = int(np.argmax(plan.sizes[:, 0]))
+    """Return the update of epoch 0 that holds the longest item (the first of several).
+
+    Where items are cropped, it is the one with the longest crop; in a pool, whose updates are of items
+    of like length, the longest item stands for that.
+    """
     stream = _stream(plan, 0)
+    if plan.crop_s and plan.pool_updates == 1:
+        updates = stream.begins // plan.quantum
+        first = np.flatnonzero(np.diff(updates, prepend=-1))
+        crops_s = np.minimum.reduceat(plan.sizes[stream.order, 0], first)
+        return int(updates[first[np.argmax(crops_s)]])
+    longest = int(np.argmax(plan.sizes[:, 0]))
     place = int(np.flatnonzero(stream.order == longest)[0])
     update = int(stream.begins[place] // plan.quantum)
     if plan.pool_updates == 1:
@@ -237,6 +248,10 @@ def _packed(plan: ExactPlan, update: int) -> PackedUpdate:
     shapes = np.stack(
         [edges[snapped(sizes[:, i], edges)] for i, edges in enumerate(device.edges)], axis=1
     )
+    if plan.crop_s and len(items):
+        # Of the whole update: what an item is trained on must not depend on how it is packed.
+        shapes[:, 0] = whole_hops(sizes[:, 0].min(), plan.crop_s)
+        sizes = shapes
     falling = np.lexsort((*(-shapes.T[::-1]),))
     costs = device.cost.of(shapes[falling]).tolist()
     ranks = pack(costs, cap=device.cap, most=device.most, world=device.world)
@@ -254,8 +269,12 @@ def _mean_size(plan: ExactPlan) -> UpdateSize:
     mean_s = float(plan.sizes[:, 0].mean())
     whole = max(1, int(plan.updates_per_epoch))
     picked = np.unique(np.linspace(0, whole - 1, min(whole, _MEASURED_UPDATES)).astype(int))
-    micro_batches = np.mean([_packed(plan, int(update)).size.micro_batches for update in picked])
+    measured = [_packed(plan, int(update)).size for update in picked]
+    micro_batches = np.mean([size.micro_batches for size in measured])
     items, seconds = plan.amount, plan.amount * mean_s
     if plan.by_seconds:
         items, seconds = plan.amount / mean_s, plan.amount
+    if plan.crop_s:
+        each_s = sum(size.audio_seconds for size in measured) / sum(size.items for size in measured)
+        seconds = items * each_s
     return UpdateSize(float(micro_batches), items, audio_seconds=seconds, epochs=plan.epoch_share)

@@ -19,8 +19,8 @@ class MicroBatch:
 
     Attributes:
         draws: the items.
-        shape: what every item is padded to, (seconds,) or (seconds, tokens); empty where the items
-            have one size by nature.
+        shape: what every item is padded or cropped to, (seconds,) or (seconds, tokens); empty where
+            the items have one size by nature.
     """
 
     draws: tuple[ItemDraw, ...]

@@ -28,7 +28,7 @@ from engine.batching.buckets import (
 from engine.batching.capped import CappedEpochs, Limits
 from engine.batching.capped_plan import CappedPlan
 from engine.batching.closing import Cost
-from engine.batching.edges import closed_edges
+from engine.batching.edges import closed_edges, whole_hops
 from engine.batching.exact import Device, ExactPlan
 from engine.batching.plan import FixedPlan, Plan
 from engine.config.batch import TOKEN_MODES, BatchConfig
@@ -54,10 +54,10 @@ def open_plan(
     Raises:
         PlanError: when the settings of `batch` don't fit the sizes.
     """
-    batch = config.batch
+    batch, crop_s = config.batch, config.data.crop_s
     cost = Cost(batch.quadratic_s)
     if batch.mode != "exact":
-        epochs = _capped(batch, sizes, seed=config.seed, world=world)
+        epochs = _capped(config, sizes, world=world)
         return CappedPlan(batch.mode, epochs, manifest=manifest, rank=rank)
     if batch.seconds is None and bool((sizes == sizes[0]).all()):
         fits = inf if batch.cap_s is None else batch.cap_s / float(cost.of(sizes[0]))
@@ -68,7 +68,7 @@ def open_plan(
             micro_batch=most,
             seed=config.seed,
             manifest=manifest,
-            item_s=float(sizes[0, 0]),
+            item_s=float(whole_hops(sizes[0, 0], crop_s) if crop_s else sizes[0, 0]),
             rank=rank,
             world=world,
         )
@@ -91,10 +91,12 @@ def open_plan(
         manifest=manifest,
         worst_first=batch.worst_first,
         device=Device(cost, cap, most=batch.micro_batch, edges=edges, rank=rank, world=world),
+        crop_s=crop_s,
     )
 
 
-def _capped(batch: BatchConfig, sizes: np.ndarray, *, seed: int, world: int) -> CappedEpochs:
+def _capped(config: RunConfig, sizes: np.ndarray, *, world: int) -> CappedEpochs:
+    batch, seed = config.batch, config.seed
     if batch.mode in TOKEN_MODES and sizes.shape[1] < 2:
         raise PlanError(
             f"batch.mode = {batch.mode!r} requires items with tokens, but this data has none; "
@@ -108,7 +110,7 @@ def _capped(batch: BatchConfig, sizes: np.ndarray, *, seed: int, world: int) -> 
         )
     epochs = CappedEpochs(
         sizes, buckets, limits=_limits(batch, buckets), seed=seed, world=world, accumulation=batch.accumulation,
-        drop_tail=batch.tail == "drop", worst_first=batch.worst_first,
+        drop_tail=batch.tail == "drop", worst_first=batch.worst_first, crop_s=config.data.crop_s,
     )  # fmt: skip
     if not epochs.updates:
         raise PlanError(

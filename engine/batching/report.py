@@ -16,6 +16,7 @@ _LOOKED_AT = 256
 _BARS = 12
 _EXAMPLES = 5
 _SLACK = 1 + 1e-9
+_MUCH_CROPPED = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class PlanReport:
         largest: maximum cost of a micro-batch, in padded seconds.
         shapes: number of distinct padded shapes.
         padding_share: fraction of padded seconds without audio.
+        cropped_share: fraction of the audio that is cut off, since the items of an update are cropped.
         joint_padding_share: the same of padded seconds x tokens; None without tokens.
         idle_share: fraction of time that devices wait for the busiest one of an update, by cost.
         mean_items: mean number of items per update, over all devices.
@@ -79,6 +81,7 @@ class PlanReport:
     left_out: tuple[LeftOut, ...]
     notes: tuple[str, ...]
     recommended: str = ""
+    cropped_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,6 +110,8 @@ def report_on(plan: Plan, sizes: np.ndarray) -> PlanReport:
     table, per_epoch, mode = _tabulated(plan, sizes)
     seen = len(np.unique(table.update))
     padded = float((table.counts * table.shapes[:, 0]).sum())
+    real = float(table.real[:, 0].sum())
+    cropped_share = max(0.0, 1 - padded / real)
     tokens = sizes.shape[1] > 1
     joint = float((table.counts * table.shapes.prod(axis=1)).sum())
     return PlanReport(
@@ -122,17 +127,18 @@ def report_on(plan: Plan, sizes: np.ndarray) -> PlanReport:
         over_cap=int((table.costs > table.cap * _SLACK).sum()),
         largest=float(table.costs.max()),
         shapes=len(np.unique(table.shapes[table.counts > 0], axis=0)),
-        padding_share=1 - float(table.real[:, 0].sum()) / padded,
+        padding_share=max(0.0, 1 - real / padded),
         joint_padding_share=1 - float(table.real_joint.sum()) / max(joint, 1e-9)
         if tokens
         else None,
         idle_share=_idle_share(table),
         mean_items=float(table.counts.sum()) / seen,
-        mean_s=float(table.real[:, 0].sum()) / seen,
+        mean_s=min(real, padded) / seen,
         mean_tokens=float(table.real[:, 1].sum()) / seen if tokens else None,
         histogram=_histogram(table.counts),
         left_out=_left_out(plan),
-        notes=_notes(table, sizes),
+        notes=(*_notes(table, sizes), *_crops(cropped_share, mode)),
+        cropped_share=cropped_share,
     )
 
 
@@ -278,6 +284,17 @@ def _notes(table: _Table, sizes: np.ndarray) -> tuple[str, ...]:
             "batch.cap_s; raise batch.micro_batch to use the cap"
         )
     return (*notes, *_odd(sizes))
+
+
+def _crops(share: float, mode: str) -> list[str]:
+    """Say how to lose less where much of the audio is cut off."""
+    if share < _MUCH_CROPPED:
+        return []
+    remedy = "raise batch.pool_updates" if mode == "exact" else "use mode '1D-bucketing-dyn'"
+    return [
+        f"crops to the shortest item leave out {share:.0%} of the audio of an epoch; {remedy}, which "
+        "puts items of like length together, or set data.fit = 'pad'"
+    ]
 
 
 def _odd(sizes: np.ndarray) -> list[str]:

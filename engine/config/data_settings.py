@@ -48,6 +48,11 @@ class DataSettings(Section):
         return not self.has_segments
 
     @property
+    def crop_s(self) -> float:
+        """Seconds to whose multiples the items of a batch are cut; 0.0: they are padded instead."""
+        return 0.0
+
+    @property
     def folders(self) -> tuple[tuple[Path, str], ...]:
         """What is read, each with the setting that names it; a path may be named twice."""
         return (self.train, "data.train"), (self.valid, "data.valid")

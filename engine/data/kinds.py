@@ -23,6 +23,7 @@ from engine.config.data_settings import DataSettings
 from engine.config.errors import ConfigError, Problem
 from engine.config.schema import RunConfig
 from engine.config.speech import SpeechData
+from engine.config.unlabelled import UnlabelledData
 from engine.data.checks.before_queue import (
     Check,
     Files,
@@ -41,6 +42,12 @@ from engine.data.checks.survey import (
     speaker_contents,
     stem_contents,
     survey_audio,
+)
+from engine.data.checks.unlabelled import (
+    check_unlabelled,
+    survey_unlabelled,
+    unlabelled_sizes,
+    unlabelled_warnings,
 )
 from engine.data.files.rates import check_detours
 from engine.data.separation.speaker_folders import speaker_files
@@ -126,6 +133,13 @@ _KINDS: Mapping[type[DataSettings], DataKind] = {
         warnings=speech_warnings,
         sizes=speech_sizes,
         dataset="engine.data.speech.utterances:open_utterances",
+    ),
+    UnlabelledData: DataKind(
+        check=check_unlabelled,
+        survey=survey_unlabelled,
+        warnings=unlabelled_warnings,
+        sizes=unlabelled_sizes,
+        dataset="engine.data.unlabelled.dataset:open_unlabelled",
     ),
 }
 

@@ -10,8 +10,9 @@ import pytest
 PACKAGES = ["tui", "jobs", "engine", "models", "presets"]
 KINDS = {
     "AudioData", "BandwidthData", "DenoiseData", "StemsData", "SpeakersData", "SpeechData",
+    "UnlabelledData",
 }  # fmt: skip
-NAMES = {"bandwidth", "denoise", "stems", "speakers", "speech"}
+NAMES = {"bandwidth", "denoise", "stems", "speakers", "speech", "unlabelled"}
 # What everything but a kind's own modules may still do: narrow a type, where another kind is a bug.
 SEEN = ast.Call | ast.MatchClass | ast.Compare
 

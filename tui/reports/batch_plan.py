@@ -66,6 +66,11 @@ def report_lines(report: PlanReport) -> list[str]:
         ("epoch", f"{report.updates_per_epoch:,.1f} updates"),
         ("update", f"{each:,.1f} micro-batches per device"),
         ("padding", f"{report.padding_share:.2%}{joint}, {counted(report.shapes, 'shape')}"),
+        *(
+            [("cropped", f"{report.cropped_share:.2%} of the audio")]
+            if report.cropped_share
+            else []
+        ),
         ("maximum", f"{report.largest:,.1f} padded seconds per micro-batch"),
     ]
     if report.world > 1:

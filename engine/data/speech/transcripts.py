@@ -14,16 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine.config.errors import DataError, Problem, nearest
+from engine.config.errors import DataError, Problem
 from engine.config.speech import SpeechData
 from engine.data.files.audio_files import AudioInfo, probe
+from engine.data.files.manifest_rows import lines_of, outside, rows_of
 from engine.text.normalise import normalise, strangers
 from models.user_paths import expanded
 
 TRANSCRIPT = ".trans.txt"
 _KEYS = ("path", "start", "duration", "text")
-_LONGEST_S = 1e9  # longer than any recording; NaN, infinity and integers beyond float fail, too
-_ROUNDING_S = 0.01  # manifests round to 0.01 s; an end this far past the file's end is accepted
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +150,7 @@ def _take(
         problems.append(f"text contains {odd}, not in data.vocabulary")
     if row.path in transcripts.infos:
         length_s = transcripts.infos[row.path].duration_s
-        problems += _outside(row, length_s)
+        problems += outside(row.start_s, row.duration_s, length_s=length_s)
         if not problems:
             end_s = length_s if row.duration_s is None else row.start_s + row.duration_s
             duration_s = min(end_s, length_s) - row.start_s
@@ -162,70 +161,22 @@ def _take(
     return "; ".join(problems)
 
 
-def _outside(row: _Row, length_s: float) -> Iterator[str]:
-    if row.start_s < 0:
-        yield f"start = {row.start_s:g} s must not be negative"
-    elif row.start_s >= length_s:
-        yield f"start = {row.start_s:g} s, but the file ends at {length_s:.3f} s"
-    elif row.duration_s is not None and row.start_s + row.duration_s > length_s + _ROUNDING_S:
-        end_s = row.start_s + row.duration_s
-        yield f"start + duration = {end_s:.3f} s, but the file ends at {length_s:.3f} s"
-    if row.duration_s is not None and row.duration_s <= 0:
-        yield f"duration = {row.duration_s:g} s must be above 0"
-
-
 def _rows(path: Path, bad_rows: list[str]) -> Iterator[_Row]:
     if path.is_dir():
         for transcript in sorted(path.rglob(f"*{TRANSCRIPT}")):
             yield from _librispeech_rows(transcript, bad_rows)
         return
     folder = path.parent
-    for number, line in _lines(path, bad_rows):
-        place = f"{path}:{number}"
-        try:
-            values = json.loads(line)
-        except json.JSONDecodeError as error:
-            bad_rows.append(f"{place}: invalid JSON ({error.msg} at column {error.colno})")
-            continue
-        if not isinstance(values, dict):
-            bad_rows.append(f"{place}: expected a JSON object like {{...}}, found {values!r:.60}")
-        elif problems := list(_wrong_keys(values)):
-            bad_rows.append(f"{place}: {'; '.join(problems)}")
-        else:
-            start_s, duration_s = float(values.get("start", 0.0)), values.get("duration")
-            duration_s = None if duration_s is None else float(duration_s)
-            audio = folder / expanded(values["path"])
-            yield _Row(place, audio, text=values["text"], start_s=start_s, duration_s=duration_s)
-
-
-def _wrong_keys(values: Mapping[str, Any]) -> Iterator[str]:
-    absent = [key for key in _KEYS if key not in values]
-    others = [key for key in values if key not in _KEYS]
-    for key in absent:
-        # Other keys are fine, except misspellings of this one.
-        meant = next((name for name in others if nearest(name, [key])), None)
-        if meant is not None:
-            yield f"unknown key {meant!r}, did you mean {key!r}?"
-        elif key in ("path", "text"):
-            yield f"{key!r} is missing, found {', '.join(map(repr, values)) or 'no keys'}"
-    for key in ("path", "text"):
-        if key in values and not isinstance(values[key], str):
-            yield f"{key} must be text, found {values[key]!r:.60}"
-    if values.get("path") == "":
-        yield "path is empty"
-    for key in ("start", "duration"):
-        value = values.get(key, 0.0)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not _is_sane(value):
-            yield f"{key} must be a number of seconds, found {value!r:.60}"
-
-
-def _is_sane(seconds: float) -> bool:
-    return abs(seconds) < _LONGEST_S
+    for place, values in rows_of(path, bad_rows, keys=_KEYS, texts=("path", "text")):
+        start_s, duration_s = float(values.get("start", 0.0)), values.get("duration")
+        duration_s = None if duration_s is None else float(duration_s)
+        audio = folder / expanded(values["path"])
+        yield _Row(place, audio, text=values["text"], start_s=start_s, duration_s=duration_s)
 
 
 def _librispeech_rows(transcript: Path, bad_rows: list[str]) -> Iterator[_Row]:
     known: set[str] = set()
-    for number, line in _lines(transcript, bad_rows):
+    for number, line in lines_of(transcript, bad_rows):
         name, _, text = line.partition(" ")
         place = f"{transcript}:{number}"
         if name in known:
@@ -240,19 +191,3 @@ def _librispeech_rows(transcript: Path, bad_rows: list[str]) -> Iterator[_Row]:
             f"{transcript.with_name(f'{name}.flac')}: no transcript in {transcript.name}"
             for name in sorted(there - known)
         ]
-
-
-def _lines(path: Path, bad_rows: list[str]) -> Iterator[tuple[int, str]]:
-    """Yield (number from 1, line) of the non-empty lines of a text file."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        bad_rows.append(f"{path}: can't be read ({error.strerror})")
-        return
-    except UnicodeDecodeError as error:
-        bad_rows.append(f"{path}: not valid UTF-8 (at byte {error.start}); convert it")
-        return
-    # Not splitlines: a JSON string may contain other line separators.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            yield number, line.strip()

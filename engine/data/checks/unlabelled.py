@@ -1,0 +1,210 @@
+"""Checks audio without texts before a run is queued, surveys it, and sizes its items. Free of torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from engine.config.errors import DataError, Problem, counted
+from engine.config.unlabelled import UnlabelledData
+from engine.data.checks.findings import Contents, Finding, Progress, Survey, make_survey, sounds
+from engine.data.files.audio_files import AudioInfo, check_ends, find_audio, probe
+from engine.data.files.manifest_rows import outside
+from engine.data.files.rates import check_all_rates
+from engine.data.unlabelled.items import Items, items_of, left_out_clause, make_items, nothing_left
+from engine.data.unlabelled.rows import Rows, read_manifest, rows_of_files
+
+Setting = Literal["data.train", "data.valid"]
+# Opening a file takes 0.3 ms: of more files, as many are opened, evenly spread.
+MOST_OPENED = 20_000
+
+
+def check_unlabelled(data: UnlabelledData) -> None:
+    """Check both splits: rows, files, rates, and that items are left.
+
+    Raises:
+        DataError: with everything that is wrong with either.
+    """
+    problems: list[Problem] = []
+    for setting, path in splits_of(data).items():
+        try:
+            items = items_of(data, path, setting=setting)
+        except DataError as error:
+            problems += error.problems
+            continue
+        problems += [Problem(setting, message) for message in _unusable(items.rows, data)]
+    if problems:
+        raise DataError(problems)
+
+
+def splits_of(data: UnlabelledData) -> dict[Setting, Path]:
+    """Return the path of each split, once if they are the same."""
+    if data.train == data.valid:
+        return {"data.train": data.train}
+    return {"data.train": data.train, "data.valid": data.valid}
+
+
+def unlabelled_sizes(data: UnlabelledData) -> np.ndarray:
+    """Return (N, 1) seconds.
+
+    Raises:
+        DataError: when the data can't be read, or no item is left.
+    """
+    items = items_of(data, data.train, setting="data.train")
+    return items.lengths[:, None] / data.rate_hz
+
+
+def unlabelled_warnings(data: UnlabelledData) -> list[str]:
+    """Return warnings: what is skipped, validation on training audio, and files that were not opened."""
+    warnings, rows = [], {}
+    for setting, path in splits_of(data).items():
+        items = items_of(data, path, setting=setting)
+        rows[setting] = items.rows
+        if clause := left_out_clause(items, data):
+            warnings.append(f"{setting}: {clause}")
+        num_files = len(set(items.rows.paths))
+        if num_files > MOST_OPENED:
+            warnings.append(
+                f"{setting}: {MOST_OPENED:,} of {num_files:,} files were opened; "
+                "`sepdash data PRESET` opens all of them"
+            )
+    trained = set(_places(rows["data.train"]))
+    shared = sum(place in trained for place in _places(rows.get("data.valid", rows["data.train"])))
+    if shared:
+        warnings.append(
+            f"data.valid shares {counted(shared, 'utterance')} with data.train, so validation scores include "
+            "training audio; use separate files"
+        )
+    return warnings
+
+
+def survey_unlabelled(
+    data: UnlabelledData, *, content: bool = True, progress: Progress | None = None
+) -> list[Survey]:
+    """Survey what training and validation name (absolute paths), held to the settings.
+
+    Arguments are those of `engine.data.checks.survey.survey_data`.
+    """
+    surveys = []
+    for setting, path in splits_of(data).items():
+        rows, findings = _rows_and_findings(path)
+        infos, more = _opened(rows)
+        findings += more
+        try:
+            check_all_rates(infos, data.rate_hz, setting="")
+        except DataError as error:
+            findings += [Finding("rate", problem.message) for problem in error.problems]
+        items = make_items(rows, data)
+        if len(rows) and (nothing := nothing_left(items, data, path=path)):
+            findings.append(Finding("empty", nothing))
+        findings += sounds(infos, content=content, progress=progress)
+        contents = Contents(
+            infos, [], layout=counted(len(rows), "utterance"), notes=_notes(items, data)
+        )
+        surveys.append(make_survey(path, setting, contents=contents, findings=findings))
+    return surveys
+
+
+def _rows_and_findings(path: Path) -> tuple[Rows, list[Finding]]:
+    if path.is_dir():
+        infos: list[AudioInfo] = []
+        findings: list[Finding] = []
+        files = find_audio(path)
+        for file in files:
+            try:
+                infos.append(probe(file))
+            except DataError as error:
+                findings += [Finding("unreadable", problem.message) for problem in error.problems]
+        if not files:
+            findings.append(Finding("empty", f"{path}: no audio files, at any depth"))
+        return rows_of_files(infos), findings
+    found = read_manifest(path)
+    kind: Literal["rows", "empty"] = "rows" if path.is_file() else "empty"
+    return found.rows, [Finding(kind, message) for message in found.bad_rows]
+
+
+def _notes(items: Items, data: UnlabelledData) -> tuple[str, ...]:
+    if not len(items):
+        return ()
+    lengths_s = items.lengths / data.rate_hz
+    notes = [
+        f"{counted(len(items), 'item')} of {lengths_s.min():.1f} to {lengths_s.max():.1f} s, "
+        f"{lengths_s.sum() / 3600:.2f} h"
+    ]
+    if items.num_cut:
+        notes.append(
+            f"{counted(items.num_cut, 'utterance')} cut: longer than data.max_s = {data.max_s:g} s"
+        )
+    if items.num_joined:
+        notes.append(
+            f"{counted(items.num_joined, 'utterance')} joined: shorter than data.join_s = {data.join_s:g} s"
+        )
+    if clause := left_out_clause(items, data):
+        notes.append(clause)
+    return tuple(notes)
+
+
+def _unusable(rows: Rows, data: UnlabelledData) -> list[str]:
+    """Describe files that can't be read or converted, and rows that end after their file."""
+    spread = _spread(list(dict.fromkeys(rows.paths)))
+    infos, findings = _opened(rows, only=spread)
+    problems = [finding.message for finding in findings]
+    try:
+        check_all_rates(infos, data.rate_hz, setting="")
+    except DataError as error:
+        problems += [problem.message for problem in error.problems]
+    try:
+        check_ends(infos, setting="")
+    except DataError as error:
+        problems += [problem.message for problem in error.problems]
+    return problems
+
+
+def _opened(
+    rows: Rows, *, only: Sequence[str] | None = None
+) -> tuple[list[AudioInfo], list[Finding]]:
+    """Open files once each; return their headers, and what is wrong with files and the rows in them.
+
+    Args:
+        rows: the utterances.
+        only: the files to open; all when left out.
+    """
+    wanted = dict.fromkeys(rows.paths if only is None else only)
+    infos: dict[str, AudioInfo] = {}
+    findings: list[Finding] = []
+    for name in wanted:
+        try:
+            infos[name] = probe(Path(name))
+        except DataError as error:
+            findings += [Finding("unreadable", problem.message) for problem in error.problems]
+    starts, durations = rows.start_s.tolist(), rows.duration_s.tolist()
+    for row, name in enumerate(rows.paths):
+        info = infos.get(name)
+        if info is None or durations[row] != durations[row]:
+            continue
+        problem = "; ".join(outside(starts[row], durations[row], length_s=info.duration_s))
+        if problem:
+            findings.append(Finding("rows", f"{rows.places[row]}: {problem}"))
+    return list(infos.values()), findings
+
+
+def _spread(names: Sequence[str]) -> Sequence[str]:
+    if len(names) <= MOST_OPENED:
+        return names
+    picked = np.linspace(0, len(names) - 1, MOST_OPENED).astype(np.int64)
+    return [names[place] for place in picked.tolist()]
+
+
+def _places(rows: Rows) -> list[tuple[str, float]]:
+    """Return file and start of each utterance; links count as the files that they lead to."""
+    names = dict.fromkeys(rows.paths)
+    # A million links would take half a minute to follow.
+    real = {name: os.path.realpath(name) for name in names} if len(names) <= MOST_OPENED else {}
+    return [
+        (real.get(name, name), start)
+        for name, start in zip(rows.paths, rows.start_s.tolist(), strict=True)
+    ]
