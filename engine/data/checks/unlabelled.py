@@ -188,7 +188,7 @@ def _opened(
             continue
         problem = "; ".join(outside(starts[row], durations[row], length_s=info.duration_s))
         if problem:
-            findings.append(Finding("rows", f"{rows.places[row]}: {problem}"))
+            findings.append(Finding("rows", f"{rows.place(row)}: {problem}"))
     return list(infos.values()), findings
 
 

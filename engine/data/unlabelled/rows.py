@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from pathlib import Path
@@ -40,7 +40,8 @@ class Rows:
 
     Attributes:
         paths: of the files.
-        places: where each was found, as "file:line" or the file itself.
+        source: the manifest; empty for a folder.
+        lines: (N,) line of the manifest, from 1.
         start_s: (N,) where it begins in its file.
         duration_s: (N,) how long it is; NaN: to the end of the file.
         frames: (N,) samples of the file at its own rate; 0 where that is not known.
@@ -48,7 +49,8 @@ class Rows:
     """
 
     paths: Sequence[str]
-    places: Sequence[str]
+    source: str
+    lines: np.ndarray
     start_s: np.ndarray
     duration_s: np.ndarray
     frames: np.ndarray
@@ -57,6 +59,10 @@ class Rows:
     def __len__(self) -> int:
         """Return N."""
         return len(self.paths)
+
+    def place(self, row: int) -> str:
+        """Return where a row was found, as "file:line", or the path of its file."""
+        return f"{self.source}:{self.lines[row]}" if self.source else self.paths[row]
 
     @property
     def file_s(self) -> np.ndarray:
@@ -67,10 +73,10 @@ class Rows:
     def chosen(self, rows: np.ndarray | Sequence[int]) -> Rows:
         """Return some of the rows, in the order of their numbers in `rows`."""
         numbers = np.asarray(rows, np.int64)
-        listed = numbers.tolist()
         return Rows(
-            [self.paths[row] for row in listed],
-            [self.places[row] for row in listed],
+            [self.paths[row] for row in numbers.tolist()],
+            self.source,
+            lines=self.lines[numbers],
             start_s=self.start_s[numbers],
             duration_s=self.duration_s[numbers],
             frames=self.frames[numbers],
@@ -102,9 +108,8 @@ def read_rows(path: Path, *, setting: str) -> Rows:
 
 def rows_of_files(infos: Sequence[AudioInfo]) -> Rows:
     """Return a row for each whole file, in their order."""
-    names = [str(info.path) for info in infos]
     return Rows(
-        names, names, start_s=np.zeros(len(infos)), duration_s=np.full(len(infos), _WHOLE),
+        [str(info.path) for info in infos], "", lines=np.zeros(len(infos), np.int64), start_s=np.zeros(len(infos)), duration_s=np.full(len(infos), _WHOLE),
         frames=np.array([info.frames for info in infos], np.int64),
         rate_hz=np.array([info.rate_hz for info in infos], np.int64),
     )  # fmt: skip
@@ -133,32 +138,31 @@ def _at_once(path: Path) -> Found | None:
         return None
     if bad_rows or len(values) != len(numbered) or set(map(type, values)) - {dict}:
         return None
-    others = set().union(*values) - {*_KEYS}
+    keys = set().union(*values)
     if set(map(type, names)) - {str} or not all(names):
         return None
-    if any(nearest(name, [key]) for name in others for key in _KEYS):
+    if any(nearest(name, [key]) for name in keys - {*_KEYS} for key in _KEYS):
         return None  # perhaps a misspelling, of which the rows tell more
-    starts, durations, frames, rates = _columns(values)
-    numbers = {*map(type, starts), *map(type, durations)}
-    if numbers - {int, float} or {*map(type, frames), *map(type, rates)} - {int}:
+    columns = _columns(values, keys)
+    if {kind for column in columns[:2] for kind in map(type, column)} - {int, float}:
         return None
-    rows = _sorted(
-        [_beside(path, name) for name in names], [f"{path}:{number}" for number, _ in numbered],
-        starts=starts, durations=durations, frames=frames, rates=rates,
-    )  # fmt: skip
+    if {kind for column in columns[2:] for kind in map(type, column)} - {int}:
+        return None
+    if values and min(map(min, columns[2:])) < 0:
+        return None
+    rows = _sorted(path, names, lines=[number for number, _ in numbered], columns=columns)
     return Found(rows) if _is_inside(rows) else None
 
 
-def _columns(values: Sequence[Mapping[str, Any]]) -> tuple[list[Any], ...]:
+def _columns(values: Sequence[Mapping[str, Any]], keys: Collection[str]) -> list[Sequence[Any]]:
     """Return start, duration, and the frames and rate of files, where a row has both."""
-    both = [(row.get("frames", 0), row.get("rate_hz", 0)) for row in values]
-    both = [pair if pair[0] and pair[1] else (0, 0) for pair in both]
-    return (
-        [row.get("start", 0.0) for row in values],
-        [row.get("duration", _WHOLE) for row in values],
-        [frames for frames, _ in both],
-        [rate_hz for _, rate_hz in both],
-    )
+    columns: list[Sequence[Any]] = [
+        [row.get(key, absent) for row in values] if key in keys else [absent] * len(values)
+        for key, absent in (("start", 0.0), ("duration", _WHOLE), ("frames", 0), ("rate_hz", 0))
+    ]
+    if {"frames", "rate_hz"} - set(keys):
+        columns[2:] = [[0] * len(values)] * 2
+    return columns
 
 
 def _is_inside(rows: Rows) -> bool:
@@ -176,20 +180,17 @@ def _is_inside(rows: Rows) -> bool:
 
 def _one_by_one(path: Path) -> Found:
     bad_rows: list[str] = []
-    places, good = [], []
+    lines, good = [], []
     for place, values in rows_of(path, bad_rows, keys=_KEYS, texts=("path",)):
         if _first(path) and "format" in values:
             continue
         if problems := list(_mistakes(values)):
             bad_rows.append(f"{place}: {'; '.join(problems)}")
         else:
-            places.append(place)
+            lines.append(int(place.rpartition(":")[2]))
             good.append(values)
-    starts, durations, frames, rates = _columns(good)
-    names = [_beside(path, values["path"]) for values in good]
-    rows = _sorted(
-        names, places, starts=starts, durations=durations, frames=frames, rates=rates
-    )  # fmt: skip
+    columns = _columns(good, set().union(*good))
+    rows = _sorted(path, [values["path"] for values in good], lines=lines, columns=columns)
     return Found(rows, bad_rows)
 
 
@@ -210,25 +211,27 @@ def _first(path: Path) -> int:
     return int(path.name == INDEX_NAME)
 
 
-def _beside(manifest: Path, name: str) -> str:
-    if name.startswith("~"):
-        return str(manifest.parent / expanded(name))
-    return os.path.join(manifest.parent, name)  # noqa: PTH118 - a million of Path take seconds
-
-
 def _sorted(
-    paths: list[str], places: list[str], *, starts: list[Any], durations: list[Any],
-    frames: list[int], rates: list[int],
-) -> Rows:  # fmt: skip
+    manifest: Path, names: list[str], *, lines: list[int], columns: list[Sequence[Any]]
+) -> Rows:
     """Return the rows by path and start, so that the lines of a manifest may be in any order."""
+    folder = f"{manifest.parent}{os.sep}"
+    # A million objects of pathlib would take seconds.
+    paths = [
+        folder + name if name[0] not in "~/" else str(manifest.parent / expanded(name))
+        for name in names
+    ]
+    start_s, duration_s, frames, rate_hz = columns
     rows = Rows(
-        paths, places, start_s=np.array(starts, np.float64),
-        duration_s=np.array(durations, np.float64), frames=np.array(frames, np.int64),
-        rate_hz=np.array(rates, np.int64),
+        paths, str(manifest), lines=np.array(lines, np.int64),
+        start_s=np.array(start_s, np.float64), duration_s=np.array(duration_s, np.float64),
+        frames=np.array(frames, np.int64), rate_hz=np.array(rate_hz, np.int64),
     )  # fmt: skip
+    both = (rows.frames > 0) & (rows.rate_hz > 0)
+    rows = replace(rows, frames=rows.frames * both, rate_hz=rows.rate_hz * both)
     by_start = np.argsort(rows.start_s, kind="stable").tolist()
     order = sorted(by_start, key=paths.__getitem__)
-    return rows if order == list(range(len(order))) else rows.chosen(order)
+    return rows.chosen(order)
 
 
 def _open_unknown(found: Found) -> None:
@@ -252,7 +255,7 @@ def _open_unknown(found: Found) -> None:
             problem = "; ".join(outside(rows.start_s[row], None, length_s=info.duration_s))
         if problem:
             good[row] = False
-            found.bad_rows.append(f"{rows.places[row]}: {problem}")
+            found.bad_rows.append(f"{rows.place(row)}: {problem}")
     found.rows = replace(rows, frames=frames, rate_hz=rate_hz).chosen(np.flatnonzero(good))
 
 
