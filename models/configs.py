@@ -15,7 +15,12 @@ from pydantic import Field, field_validator, model_validator
 from models.plugins import PluginModel
 from models.self_supervised.settings import SelfSupervisedModel
 from models.settings import Section, setting
-from models.speech_configs import ConformerRnntConfig, EmformerRnntConfig, PluginEncoder
+from models.speech_configs import (
+    ConformerRnntConfig,
+    CtcConformerConfig,
+    EmformerRnntConfig,
+    PluginEncoder,
+)
 
 Strides = tuple[Annotated[int, Field(ge=1, le=64)], ...]
 _BINS = re.compile(r"(first|last):([1-9][0-9]{0,5})")
@@ -206,5 +211,11 @@ class HybridDemucsConfig(Section):
 SeparationModel = (
     AudioUNetConfig | SpecUNetConfig | HybridConfig | ConvTasNetConfig | HybridDemucsConfig
 )
-BuiltInModel = SeparationModel | ConformerRnntConfig | EmformerRnntConfig | SelfSupervisedModel
+BuiltInModel = (
+    SeparationModel
+    | ConformerRnntConfig
+    | EmformerRnntConfig
+    | CtcConformerConfig
+    | SelfSupervisedModel
+)
 ModelConfig = BuiltInModel | PluginModel | PluginEncoder

@@ -20,7 +20,7 @@ from models.configs import (
 )
 from models.plugins import PluginModel
 from models.self_supervised.settings import SelfSupervisedConfig
-from models.speech_configs import TransducerHead
+from models.speech_configs import SpeechHead
 
 
 def build_model(config: ModelConfig, *, channels: int, sources: int) -> nn.Module:
@@ -48,7 +48,7 @@ def build_model(config: ModelConfig, *, channels: int, sources: int) -> nn.Modul
             return HybridDemucs(config, channels=channels, sources=sources)
         case PluginModel():
             return _build_plugin(config, channels=channels, sources=sources)
-        case TransducerHead():
+        case SpeechHead():
             raise ValueError(
                 f"model.kind = {config.kind!r} is a speech-recognition model and can't separate audio"
             )

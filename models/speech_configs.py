@@ -1,4 +1,4 @@
-"""The settings of the transducers (RNN-T), free of torch.
+"""The settings of the recognisers of speech, transducers (RNN-T) and CTC models, free of torch.
 
 What follows from the data (mel bands, tokens) is not here: `models.transducer.build_transducer`
 receives it from the recipe. Lengths are in frames of 10 ms unless a unit says otherwise.
@@ -36,11 +36,38 @@ class EncoderDims(Section):
         return self
 
 
-class TransducerHead(Section):
+class ConformerDims(EncoderDims):
+    """The size of a Conformer (Gulati et al., 2020)."""
+
+    kernel: int = setting(
+        31,
+        "Kernel size of the depthwise convolution, odd, in stacked frames.",
+        unit="frames",
+        ge=3,
+        le=99,
+    )
+
+    @model_validator(mode="after")
+    def _kernel_has_a_middle(self) -> Self:
+        if self.kernel % 2 == 0:
+            raise ValueError(
+                f"kernel = {self.kernel} must be odd, so that the kernel is centred on its frame"
+            )
+        return self
+
+
+class SpeechHead(Section):
+    """What all recognisers of speech have; `reads` says what their encoder takes."""
+
+    recipes: ClassVar[frozenset[str]] = frozenset()
+    rates_hz: ClassVar[tuple[int, int]] = (4_000, 48_000)
+    reads: ClassVar[Literal["log_mel", "waveform"]] = "log_mel"
+
+
+class TransducerHead(SpeechHead):
     """What all transducers have behind their encoder: the predictor and the joint network."""
 
     recipes: ClassVar[frozenset[str]] = frozenset({"transducer"})
-    rates_hz: ClassVar[tuple[int, int]] = (4_000, 48_000)
 
     encoding_dim: int = setting(1024, "Width of the joint network.", ge=8, le=8_192)
     joint_activation: Literal["relu", "tanh"] = setting(
@@ -62,7 +89,8 @@ class PluginEncoder(TransducerHead):
 
     A subclass declares `kind` as a literal equal to the name of its entry point, with a default, and
     the encoder's own settings by `models.settings.setting`; predictor and joint network are built
-    for it. A package may name further `recipes`, which then build the same encoder.
+    for it. A package may name further `recipes`, which then build the same encoder: `ctc` puts a linear
+    layer behind it.
     """
 
     kind: str
@@ -90,28 +118,32 @@ def accept_encoder(point: EntryPoint, value: object) -> type[PluginEncoder]:
     return encoder
 
 
-class ConformerRnntConfig(TransducerSettings):
-    """Conformer transducer (Gulati et al., 2020): sees the whole utterance; group norm, no batch norm."""
+class ConformerRnntConfig(TransducerHead, ConformerDims):
+    """Conformer transducer: sees the whole utterance; group norm, no batch norm."""
 
     kind: Literal["conformer_rnnt"] = setting(
         "conformer_rnnt",
         "Conformer transducer (torchaudio implementation); not streaming: needs the whole utterance.",
     )
-    kernel: int = setting(
-        31,
-        "Kernel size of the depthwise convolution, odd, in stacked frames.",
-        unit="frames",
-        ge=3,
-        le=99,
+
+
+class CtcHead(SpeechHead):
+    """What all CTC models have behind their encoder: one linear layer over the tokens."""
+
+    recipes: ClassVar[frozenset[str]] = frozenset({"ctc"})
+
+
+class CtcConformerConfig(CtcHead, ConformerDims):
+    """Conformer with a CTC head."""
+
+    kind: Literal["ctc_conformer"] = setting(
+        "ctc_conformer", "Conformer encoder on log-mel frames with a CTC head."
     )
 
-    @model_validator(mode="after")
-    def _kernel_has_a_middle(self) -> Self:
-        if self.kernel % 2 == 0:
-            raise ValueError(
-                f"kernel = {self.kernel} must be odd, so that the kernel is centred on its frame"
-            )
-        return self
+    @property
+    def encoding_dim(self) -> int:
+        """Width of the encodings: that of the encoder."""
+        return self.dim
 
 
 class EmformerRnntConfig(TransducerSettings):
@@ -163,3 +195,4 @@ class EmformerRnntConfig(TransducerSettings):
 
 
 TransducerConfig = ConformerRnntConfig | EmformerRnntConfig | PluginEncoder
+CtcConfig = CtcConformerConfig | PluginEncoder

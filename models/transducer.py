@@ -8,21 +8,24 @@ T frames of the encoder, U tokens, D channels, V tokens that exist (0 is blank a
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol, assert_never, runtime_checkable
+from typing import Any, assert_never
 
 import torch
 from torch import Tensor, nn
 
-from models.padding import valid_frames, zero_padding
+from models.padding import valid_frames
+from models.speech import BLANK, SpeechModel, StreamingEncoder
 from models.speech_configs import (
+    ConformerDims,
     ConformerRnntConfig,
+    CtcConfig,
+    CtcConformerConfig,
     EmformerRnntConfig,
     PluginEncoder,
     TransducerConfig,
     TransducerHead,
 )
 
-BLANK = 0
 # As in torchaudio's recipes.
 _LSTM_EPSILON = 1e-3
 
@@ -30,38 +33,16 @@ _LSTM_EPSILON = 1e-3
 State = list[list[Tensor]]
 
 
-class Encoder(Protocol):
-    """Maps normalised frames (B, L, F), 0 after `lengths`, to (B, T, D) and their lengths (B,)."""
-
-    def __call__(self, feat_BLF: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode; frames beyond the returned lengths mean nothing."""
-
-
-@runtime_checkable
-class StreamingEncoder(Protocol):
-    """An encoder that needs no more than a part of the audio at a time."""
-
-    def segments(self, feat_BLF: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """Yield for one segment after another how many frames it needs, and its encodings (B, T, D)."""
-
-
-class Transducer(nn.Module):
+class Transducer(SpeechModel):
     """Encoder, predictor and joint network, with all that a checkpoint needs to be used.
 
     Args:
         encoder: the encoder; its output has `config.encoding_dim` channels.
         config: settings of predictor and joint network.
-        num_mels: F.
+        num_mels: F, or 1 where the encoder takes samples.
         num_tokens: V, blank included.
         vocabulary: names the tokens (`engine.text.tokens`); opaque here, kept in checkpoints.
     """
-
-    # The predictor loops over tokens and the joint network takes a shape of its own for each slice.
-    compiled_parts = ("encoder",)
-
-    mel_mean: Tensor
-    mel_std: Tensor
-    vocabulary: Tensor
 
     def __init__(
         self,
@@ -72,10 +53,9 @@ class Transducer(nn.Module):
         num_tokens: int,
         vocabulary: bytes = b"",
     ) -> None:
-        super().__init__()
+        super().__init__(encoder, num_features=num_mels, vocabulary=vocabulary)
         from torchaudio.models.rnnt import _Joiner, _Predictor
 
-        self.encoder = encoder
         self.predictor = _Predictor(
             num_tokens,
             config.encoding_dim,
@@ -87,14 +67,6 @@ class Transducer(nn.Module):
             lstm_dropout=config.lstm_dropout,
         )
         self.joiner = _Joiner(config.encoding_dim, num_tokens, config.joint_activation)
-        self.register_buffer("mel_mean", torch.zeros(num_mels))
-        self.register_buffer("mel_std", torch.ones(num_mels))
-        self.register_buffer("vocabulary", torch.tensor(list(vocabulary), dtype=torch.uint8))
-
-    def normalise_by(self, mean_F: Tensor, std_F: Tensor) -> None:
-        """Set the global mean and deviation of each mel band; they travel with the weights."""
-        self.mel_mean.copy_(mean_F)
-        self.mel_std.copy_(std_F)
 
     def forward(
         self, feat_BLF: Tensor, lengths_B: Tensor, tokens_BU: Tensor
@@ -103,12 +75,6 @@ class Transducer(nn.Module):
         enc_BTD, enc_lengths_B = self.encode(feat_BLF, lengths_B)
         pred_BUD, _ = self.predict(nn.functional.pad(tokens_BU, (1, 0), value=BLANK))
         return enc_BTD, enc_lengths_B, pred_BUD
-
-    def encode(self, feat_BLF: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
-        """Return encodings (B, T, D) of log-mel frames, and their lengths (B,), at least 1."""
-        x_BLF = (feat_BLF - self.mel_mean) / self.mel_std
-        enc_BTD, enc_lengths_B = self.encoder(zero_padding(x_BLF, lengths_B), lengths_B)
-        return enc_BTD, enc_lengths_B
 
     def stream(self, feat_BLF: Tensor) -> Iterator[tuple[int, Tensor]]:
         """Yield what `EmformerEncoder.segments` does; no other encoder can.
@@ -141,7 +107,7 @@ class ConformerEncoder(nn.Module):
     what torchaudio computes for an utterance without padding.
     """
 
-    def __init__(self, config: ConformerRnntConfig, *, num_mels: int) -> None:
+    def __init__(self, config: ConformerDims, *, num_mels: int, encoding_dim: int) -> None:
         super().__init__()
         from torchaudio.models import Conformer
 
@@ -151,8 +117,8 @@ class ConformerEncoder(nn.Module):
             config.dim, config.heads, config.ffn, config.layers, config.kernel, config.dropout,
             use_group_norm=True,
         )  # fmt: skip
-        self.output_linear = nn.Linear(config.dim, config.encoding_dim)
-        self.layer_norm = nn.LayerNorm(config.encoding_dim)
+        self.output_linear = nn.Linear(config.dim, encoding_dim)
+        self.layer_norm = nn.LayerNorm(encoding_dim)
 
     def forward(self, feat_BLF: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
         """Return encodings (B, T, D), T = ceil(L / stride), and their lengths (B,)."""
@@ -236,15 +202,15 @@ def build_transducer(
     )
 
 
-def build_encoder(config: TransducerConfig, *, num_mels: int) -> nn.Module:
+def build_encoder(config: TransducerConfig | CtcConfig, *, num_mels: int) -> nn.Module:
     """Return a freshly initialised `Encoder` on the CPU, for a transducer or another recipe.
 
     Raises:
         ValueError: when the package of a plug-in builds no network.
     """
     match config:
-        case ConformerRnntConfig():
-            return ConformerEncoder(config, num_mels=num_mels)
+        case ConformerRnntConfig() | CtcConformerConfig():
+            return ConformerEncoder(config, num_mels=num_mels, encoding_dim=config.encoding_dim)
         case EmformerRnntConfig():
             return EmformerEncoder(config, num_mels=num_mels)
         case PluginEncoder():

@@ -50,6 +50,11 @@ class LogMel:
         """Pickle without the transform: it is created again on first use."""
         return {**self.__dict__, "_transform": None}
 
+    @property
+    def num_features(self) -> int:
+        """Return F."""
+        return self._num_mels
+
     def __call__(self, samples_T: np.ndarray) -> Tensor:
         """Return (L, F); audio shorter than a frame is followed by silence."""
         samples = torch.from_numpy(np.ascontiguousarray(samples_T, dtype=np.float32))

@@ -21,7 +21,9 @@ _DEVICES = "precision.devices"
 # When a run ends changes nothing of what it has learnt so far.
 _STOP_RULES = "stop_when."
 # The command that applies a checkpoint of a recipe; those of installed packages have none.
-_COMMANDS = {"separation": "sepdash separate", "transducer": "sepdash transcribe"}
+_COMMANDS = {
+    "separation": "sepdash separate", "transducer": "sepdash transcribe", "ctc": "sepdash transcribe",
+}  # fmt: skip
 
 
 class ResumeError(ValueError):

@@ -60,6 +60,15 @@ class RnntLoss(LossSettings):
     kind: Literal["rnnt"] = setting("rnnt", "Transducer (RNN-T) loss, for speech with transcripts.")
 
 
+class CtcLoss(LossSettings):
+    """CTC loss (Graves et al., 2006): negative log likelihood of the text over all alignments."""
+
+    recipe: ClassVar[str] = "ctc"
+    unit: ClassVar[str] = "nats"
+
+    kind: Literal["ctc"] = setting("ctc", "CTC loss, for speech with transcripts.")
+
+
 class PluginLoss(LossSettings):
     """Settings of a loss that another package provides.
 
@@ -76,7 +85,7 @@ class PluginLoss(LossSettings):
         raise NotImplementedError
 
 
-BuiltInLoss = SpectralLoss | SiSdrLoss | L1Loss | RnntLoss
+BuiltInLoss = SpectralLoss | SiSdrLoss | L1Loss | RnntLoss | CtcLoss
 LossConfig = BuiltInLoss | PluginLoss
 
 

@@ -14,7 +14,7 @@ from models.settings import setting
 class SpeechData(DataSettings):
     """Speech recognition: utterances with transcripts, as log-mel frames (25 ms every 10 ms)."""
 
-    recipes: ClassVar[frozenset[str]] = frozenset({"transducer"})
+    recipes: ClassVar[frozenset[str]] = frozenset({"transducer", "ctc"})
     default_loss: ClassVar[str] = "rnnt"
     instead_of_clips: ClassVar[str] = "view transcripts with `sepdash transcribe RUN FILE`"
 

@@ -120,7 +120,7 @@ class Metric:
         return self.unit if self.scale == 1 else ""
 
 
-_AUDIO, _SPEECH = ("separation",), ("transducer",)
+_AUDIO, _SPEECH = ("separation",), ("transducer", "ctc")
 
 # Runs that measure perceptual metrics on more or fewer files have other means.
 _MEASURED = ("validation.metrics_max_s",)
@@ -138,6 +138,8 @@ BUILT_IN = (
     Metric("val_loss", "val_loss", rises=False, family="loss", whole_files=True, is_main=True,
            is_target=True, relative_margin=0.01,
            same=("loss", "data.tokens", "data.vocabulary", "data.vocab_size")),
+    Metric("unalignable", "unalignable", unit="%", scale=100, rises=False, of_training=True,
+           measured_by=("ctc",)),
     Metric("si_sdri", "SI-SDRi", unit="dB", whole_files=True, measured_by=_AUDIO, worst=-100.0,
            margin=0.1),
     Metric("sdr", "SDR", unit="dB", whole_files=True, measured_by=_AUDIO, worst=-100.0, margin=0.1),

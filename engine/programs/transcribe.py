@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from engine.metrics.word_errors import ErrorBreakdown
-    from engine.recipes.transducer.transcriber import Stretch, Transcriber
+    from engine.recipes.speech.transcriber import Stretch, Transcriber
 
 _MANIFEST = ".jsonl"
 # Models trained on short utterances recognise slightly longer ones better as a whole than in parts.
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         from engine.precision import resolve_device
-        from engine.recipes.transducer.transcriber import load_transcriber
+        from engine.recipes.transcribing import load_transcriber
 
         transcriber = load_transcriber(options.checkpoint, resolve_device(options.device))
         items = [item for path in options.inputs for item in _items(path, transcriber)]

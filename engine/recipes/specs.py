@@ -39,6 +39,8 @@ class RecipeSpec:
         headline: name of the metric that its runs are listed by.
         large_update: items and audio seconds of an update that published results exceed, in one or the
             other; None: no size is recommended.
+        transcribes: `"package.module:name"`, called with (config, manifest of a checkpoint, `device`); it
+            returns an `engine.recipes.speech.transcriber.Transcriber`. Empty for what is no recogniser.
     """
 
     name: str
@@ -47,6 +49,7 @@ class RecipeSpec:
     metrics: tuple[Metric, ...] = ()
     headline: str = LOSS
     large_update: tuple[int, float] | None = None
+    transcribes: str = ""
 
     def open(self, config: Any, *, opening: Any) -> Any:
         """Import the recipe and open it for a config."""
@@ -67,6 +70,14 @@ BUILT_IN = (
         headline=headline("transducer"),
         # CAIMAN-ASR 1.14, on batch sizes: more than 1024 utterances or 5 hours for good WER.
         large_update=(1024, 5 * 3600.0),
+        transcribes="engine.recipes.transducer.transcriber:open_transcriber",
+    ),
+    RecipeSpec(
+        name="ctc",
+        title="speech recognition by CTC",
+        opens="engine.recipes.ctc.recipe:open_ctc",
+        headline=headline("ctc"),
+        transcribes="engine.recipes.ctc.transcriber:open_transcriber",
     ),
 )
 

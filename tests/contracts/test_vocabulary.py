@@ -15,10 +15,11 @@ COMPUTED = {
     "engine/metrics/measures.py",
     "engine/metrics/registry.py",
     "engine/programs/transcribe.py",
+    "engine/recipes/ctc/recipe.py",
     "engine/recipes/separation/file_scores.py",
     "engine/recipes/separation/item_scores.py",
     "engine/recipes/separation/recipe.py",
-    "engine/recipes/transducer/recipe.py",
+    "engine/recipes/speech/recipe.py",
     "jobs/store/reader.py",
     "jobs/store/schema.py",
 }

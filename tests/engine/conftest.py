@@ -192,6 +192,9 @@ _TINY_TRANSDUCER = {
     "layers": 1, "dim": 16, "heads": 2, "ffn": 32, "encoding_dim": 24, "embedding": 8,
     "lstm_hidden": 16, "lstm_layers": 1, "dropout": 0.0, "lstm_dropout": 0.0, "stride": 4,
 }  # fmt: skip
+_TINY_CTC = {
+    "layers": 1, "dim": 16, "heads": 2, "ffn": 32, "dropout": 0.0, "stride": 4, "kernel": 5,
+}  # fmt: skip
 _ENCODERS = {
     "conformer_rnnt": {"kernel": 5},
     "emformer_rnnt": {"segment": 8, "left_context": 4, "right_context": 4},
@@ -225,16 +228,14 @@ def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def speech_config(tones: Path) -> Callable[..., RunConfig]:
-    """Return a function that builds a tiny transducer run: (kind of model, sections as keywords)."""
-    base: dict[str, Any] = {
+def _speech_base(tones: Path, loss: str) -> dict[str, Any]:
+    return {
         "data": {
             "kind": "speech", "train": str(tones / "train.jsonl"),
             "valid": str(tones / "valid.jsonl"), "rate_hz": 8_000, "num_mels": 16,
             "freq_mask_mels": 2, "time_mask_frames": 3, "min_s": 0.1,
         },
-        "loss": {"kind": "rnnt"},
+        "loss": {"kind": loss},
         "batch": {"items": 4, "micro_batch": 2},
         "optimizer": {"lr": 1e-2},
         "schedule": {"length": "6 updates"},
@@ -243,9 +244,29 @@ def speech_config(tones: Path) -> Callable[..., RunConfig]:
         "precision": {"device": "cpu", "threads": 1},
     }  # fmt: skip
 
+
+@pytest.fixture
+def speech_config(tones: Path) -> Callable[..., RunConfig]:
+    """Return a function that builds a tiny transducer run: (kind of model, sections as keywords)."""
+    base = _speech_base(tones, "rnnt")
+
     def build(kind: str = "conformer_rnnt", **sections: Any) -> RunConfig:
         model = {"kind": kind, **_TINY_TRANSDUCER, **_ENCODERS[kind]}
         config = {**base, "model": model}
+        return load_config(
+            {**config, **{n: {**config.get(n, {}), **v} for n, v in sections.items()}}
+        )
+
+    return build
+
+
+@pytest.fixture
+def ctc_config(tones: Path) -> Callable[..., RunConfig]:
+    """Return a function that builds a tiny CTC run on log-mel frames: (sections as keywords)."""
+    base = _speech_base(tones, "ctc")
+
+    def build(**sections: Any) -> RunConfig:
+        config = {**base, "model": {"kind": "ctc_conformer", **_TINY_CTC}}
         return load_config(
             {**config, **{n: {**config.get(n, {}), **v} for n, v in sections.items()}}
         )

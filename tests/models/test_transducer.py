@@ -6,8 +6,9 @@ from torchaudio.models import Conformer, emformer_rnnt_base
 
 from models.padding import zero_padding
 from models.registry import count_parameters
+from models.speech import BLANK
 from models.speech_configs import ConformerRnntConfig, EmformerRnntConfig
-from models.transducer import BLANK, build_transducer, ceil_div, stack
+from models.transducer import build_transducer, ceil_div, stack
 
 SMALL = {
     "layers": 2, "dim": 16, "heads": 2, "ffn": 24, "encoding_dim": 12, "embedding": 8,

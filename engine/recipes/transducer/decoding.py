@@ -15,8 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engine.recipes.speech.hypothesis import Hypothesis
 from engine.recipes.transducer.rnnt_loss import rnnt_losses
-from models.transducer import BLANK, State, Transducer
+from models.speech import BLANK
+from models.transducer import State, Transducer
 
 # Frames whose joint output is computed at once while looking for the next token.
 _LOOK = 16
@@ -29,14 +31,6 @@ _MOST_AT_ALL = 10
 def most_tokens(duration_s: float) -> int:
     """Return an upper bound of the tokens in speech of that length, even for character tokens."""
     return _MOST_AT_ALL + ceil(_MOST_PER_S * duration_s)
-
-
-@dataclass(frozen=True, slots=True)
-class Hypothesis:
-    """The tokens of an utterance, and log P(tokens | audio) over all alignments, in nats."""
-
-    tokens: list[int]
-    log_likelihood: float
 
 
 @torch.no_grad()

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.transducer import BLANK, Transducer
+from models.speech import BLANK
+from models.transducer import Transducer
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import torch
 from engine.audio.log_mel import LogMel, measure
 from engine.config.speech import SpeechData
 from engine.item_random import item_generator
-from engine.recipes.transducer.specaugment import spec_augment
+from engine.recipes.speech.specaugment import spec_augment
 
 DATA = SpeechData(
     train=Path("t.jsonl"), valid=Path("v.jsonl"), rate_hz=8_000, num_mels=20, freq_mask_mels=9

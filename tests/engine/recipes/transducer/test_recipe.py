@@ -217,8 +217,8 @@ def test_it_learns_to_name_tones(speech_config, tones, tmp_path, stop_after, new
 def test_the_loss_must_fit_the_task(speech_config, make_config):
     with pytest.raises(
         ConfigError,
-        match=r"loss.kind = 'l1' trains separation, but data.kind = 'speech' is for transducer; "
-        "set loss.kind to rnnt, or leave it out for rnnt",
+        match=r"loss.kind = 'l1' trains separation, but data.kind = 'speech' is for ctc or "
+        "transducer; set loss.kind to rnnt or ctc, or leave it out for rnnt",
     ):
         speech_config(loss={"kind": "l1"})
     with pytest.raises(

@@ -17,7 +17,8 @@ from engine.checkpoints.find import load_model
 from engine.data.files.audio_files import probe
 from engine.programs import transcribe
 from engine.recipes.registry import open_recipe
-from engine.recipes.transducer.transcriber import load_transcriber, quiet_place
+from engine.recipes.speech.transcriber import quiet_place
+from engine.recipes.transcribing import load_transcriber
 
 CPU = torch.device("cpu")
 

@@ -1,0 +1,268 @@
+"""What recipes of speech recognition share: utterances as batches, and word and character error rates.
+
+A recipe brings the network, the loss and the search. Letters: B batch, N validation items, L frames, F
+numbers of a frame, U tokens.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from hashlib import sha256
+from math import ceil
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from engine.audio.log_mel import LogMel, Normalisation, measure
+from engine.batching.items import ItemDraw, MicroBatch
+from engine.config.schema import RunConfig
+from engine.config.speech import SpeechData
+from engine.data.batch import Batch, Split
+from engine.data.kinds import open_dataset
+from engine.data.speech.utterances import SpeechDataset
+from engine.evaluation.result import Evaluation, evaluation_of
+from engine.item_random import item_generator
+from engine.metrics.word_errors import ErrorBreakdown
+from engine.recipes.base import StepContext, StepOutput
+from engine.recipes.speech.front_end import front_end_of
+from engine.recipes.speech.specaugment import spec_augment
+from engine.text.tokens import Tokenizer, build_tokenizer
+from models.speech import SpeechModel
+from models.speech_configs import SpeechHead
+
+# Limit of the frame cache of validation items: 4.6 hours of 80 mel bands.
+_MOST_KEPT_BYTES = 2**29
+
+
+@dataclass(frozen=True, slots=True)
+class Recognised:
+    """What a network made of a batch.
+
+    Attributes:
+        losses_B: the loss of each utterance, in nats; NaN where it, or an output, is not finite.
+        tokens: those of the greedy search for each utterance, none where an output is not finite.
+        absent_B: bool, the utterances that have no loss whatever the model puts out.
+    """
+
+    losses_B: Tensor
+    tokens: list[list[int]]
+    absent_B: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        losses_B: Tensor,
+        tokens: Sequence[list[int]],
+        *,
+        finite_B: Tensor,
+        absent_B: Tensor | None = None,
+    ) -> Recognised:
+        """Blank out the utterances whose outputs or loss are not finite."""
+        kept = [found if ok else [] for found, ok in zip(tokens, finite_B.tolist(), strict=True)]
+        absent_B = torch.zeros_like(finite_B) if absent_B is None else absent_B
+        return cls(losses_B.masked_fill(~finite_B, torch.nan), kept, absent_B)
+
+
+class SpeechRecipe(ABC):
+    """Trains a recogniser on utterances; picklable for reader processes."""
+
+    def __init__(self, config: RunConfig) -> None:
+        assert isinstance(config.data, SpeechData)
+        assert isinstance(config.model, SpeechHead)
+        self._config = config
+        self._data = config.data
+        self._reads_mel = config.model.reads == "log_mel"
+        self._front_end = front_end_of(config)
+        self._open: dict[Split, SpeechDataset] = {}
+        self._kept: dict[int, tuple[Tensor, Tensor]] = {}
+        self._room = _MOST_KEPT_BYTES
+
+    @abstractmethod
+    def build_model(self) -> SpeechModel:
+        """Return the freshly initialised network, with its tokens and mean spectrum."""
+
+    @abstractmethod
+    def step(self, model: nn.Module, batch: Batch, *, context: StepContext) -> StepOutput:
+        """Return the sum of the loss over the utterances, and their number."""
+
+    @abstractmethod
+    def recognise(
+        self, model: SpeechModel, batch: Batch, *, durations_s: Sequence[float]
+    ) -> Recognised:
+        """Return losses and greedy tokens of a batch of utterances of known durations."""
+
+    def __getstate__(self) -> dict[str, object]:
+        """Return the state for a reader process, including statistics and tokens, so none are recomputed."""
+        return {**self.__dict__, "_kept": {}, "_room": _MOST_KEPT_BYTES}
+
+    @property
+    def loss_unit(self) -> str:
+        """Return the unit of the loss, a natural logarithm."""
+        return self._config.loss.unit
+
+    def sizes(self, split: Split) -> np.ndarray:
+        """Return (N, 2): seconds and tokens of each utterance; validation applies max_items."""
+        tokens = (
+            [len(some) for some in self._train_tokens]
+            if split == "train"
+            else [len(self._tokens("valid", index)) for index in range(self._num_valid)]
+        )
+        durations = self._dataset(split).durations_s()[: len(tokens)]
+        return np.stack([durations, np.array(tokens, dtype=np.float64)], axis=1)
+
+    def manifest(self, split: Split) -> str:
+        """Return the hash over names, positions, lengths and texts of the utterances."""
+        return self._dataset(split).manifest
+
+    def fetch(self, split: Split, micro_batch: MicroBatch) -> Batch:
+        """Read utterances: `feat` (B, L, F), `feat_length` (B,), `token` (B, U), `token_length` (B,).
+
+        Frames are what the model reads: log-mel, with SpecAugment in training, or samples (F = 1); they
+        and tokens are padded to the shape of the micro-batch, (seconds,) or (seconds, tokens), or to the longest where it has none.
+        """
+        feats = [self._frames(split, draw) for draw in micro_batch.draws]
+        tokens = [self._tokens(split, draw.index) for draw in micro_batch.draws]
+        return self._collate(feats, tokens, shape=micro_batch.shape)
+
+    def evaluate(self, model: nn.Module, device: torch.device) -> Evaluation:
+        """Evaluate val_loss, and wer and cer of greedy decoding.
+
+        Rates are total edits over total reference length. The value of an item is its edits over the
+        mean reference length, so that the mean over items equals the rate. An utterance whose frames or
+        loss are not finite counts as if nothing had been recognised.
+        """
+        assert isinstance(model, SpeechModel)
+        durations_s = self._dataset("valid").durations_s()
+        losses_N = np.zeros(self._num_valid)
+        no_loss_N = np.zeros(self._num_valid, dtype=bool)
+        texts = [""] * self._num_valid
+        for rows in self._valid_rows:
+            batch = self._valid_batch(rows).to(device)
+            found = self.recognise(model, batch, durations_s=durations_s[rows].tolist())
+            losses_N[rows] = found.losses_B.double().cpu().numpy()
+            no_loss_N[rows] = found.absent_B.cpu().numpy()
+            for row, tokens in zip(rows, found.tokens, strict=True):
+                texts[row] = self._tokenizer.decode(tokens)
+        words, characters = ErrorBreakdown("words"), ErrorBreakdown("characters")
+        for utterance, text in zip(self._dataset("valid").utterances, texts, strict=False):
+            words.add(utterance.text, text)
+            characters.add(utterance.text, text)
+        items = {"val_loss": losses_N, "wer": words.per_item(), "cer": characters.per_item()}
+        # Rates have their errors already, or no reference at all.
+        absent = {name: np.isnan(items[name]) for name in ("wer", "cer")} | {"val_loss": no_loss_N}
+        result = evaluation_of(items, items_key=self._items_key, absent=absent)
+        rates = {"wer": words.total.rate, "cer": characters.total.rate}
+        return replace(result, metrics=result.metrics | rates, num_excluded=int(no_loss_N.sum()))
+
+    def worst_batch(self, count: int, shape: tuple[float, ...] = ()) -> Batch:
+        """Return `count` utterances of noise of `shape` (seconds, tokens), or of both maxima."""
+        if len(shape) < 2:
+            longest_s, most_tokens = self.sizes("train").max(axis=0).tolist()
+            shape = (*shape, most_tokens) if shape else (longest_s, most_tokens)
+        seconds, num_tokens = shape[0], ceil(shape[1])
+        generator = torch.Generator().manual_seed(0)
+        frames = self._front_end.frames_in(seconds)
+        noise_BLF = torch.randn(count, frames, self._front_end.num_features, generator=generator)
+        feat_BLF = noise_BLF * self._normalisation.std_F + self._normalisation.mean_F
+        token_BU = torch.randint(
+            1, self._tokenizer.num_tokens, (count, num_tokens), generator=generator
+        )
+        return self._collate(list(feat_BLF), list(token_BU), shape=())
+
+    def _frames(self, split: Split, draw: ItemDraw) -> Tensor:
+        feat_LF = self._front_end(self._dataset(split).audio(draw.index))
+        masks = self._data.time_masks or self._data.freq_masks
+        if split == "valid" or not (masks and self._reads_mel):
+            return feat_LF
+        generator = item_generator(self._config.seed, draw.epoch, draw.index, "specaugment")
+        return spec_augment(
+            feat_LF, self._data, generator=generator, hidden_F=self._normalisation.mean_F
+        )
+
+    def _collate(
+        self, feats: Sequence[Tensor], tokens: Sequence[Tensor], *, shape: tuple[float, ...]
+    ) -> Batch:
+        """Pad with zeros; an utterance that exceeds the shape by rounding is not truncated."""
+        feat_BLF = pad_sequence(list(feats), batch_first=True)
+        token_BU = pad_sequence(list(tokens), batch_first=True)
+        if shape:
+            more = self._front_end.frames_in(shape[0]) - feat_BLF.shape[1]
+            feat_BLF = nn.functional.pad(feat_BLF, (0, 0, 0, max(0, more)))
+        if len(shape) > 1:
+            more = ceil(shape[1]) - token_BU.shape[1]
+            token_BU = nn.functional.pad(token_BU, (0, max(0, more)))
+        return Batch(
+            {
+                "feat": feat_BLF,
+                "feat_length": torch.tensor([len(feat) for feat in feats]),
+                "token": token_BU,
+                "token_length": torch.tensor([len(some) for some in tokens]),
+            }
+        )
+
+    def _valid_batch(self, rows: Sequence[int]) -> Batch:
+        items = [self._valid_item(row) for row in rows]
+        return self._collate([feat for feat, _ in items], [tokens for _, tokens in items], shape=())
+
+    def _valid_item(self, row: int) -> tuple[Tensor, Tensor]:
+        """Return frames and tokens; cached, so that only the first evaluation reads files."""
+        if row in self._kept:
+            return self._kept[row]
+        item = self._frames("valid", ItemDraw(0, row)), self._tokens("valid", row)
+        if item[0].nbytes <= self._room:
+            self._room -= item[0].nbytes
+            self._kept[row] = item
+        return item
+
+    @cached_property
+    def _valid_rows(self) -> list[list[int]]:
+        """Items in batches, longest first, to minimise padding."""
+        order = np.argsort(-self.sizes("valid")[:, 0], kind="stable").tolist()
+        most = self._config.validation.batch_items
+        return [order[start : start + most] for start in range(0, len(order), most)]
+
+    @cached_property
+    def _items_key(self) -> str:
+        """Sixteen hex digits that identify the validation items and their scoring."""
+        how = {"case": self._data.case, "punctuation": self._data.punctuation}
+        about = json.dumps([self.manifest("valid"), how, self._num_valid, self._data.rate_hz])
+        return sha256(about.encode()).hexdigest()[:16]
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        return build_tokenizer(self._data, self._dataset("train").texts)
+
+    @cached_property
+    def _normalisation(self) -> Normalisation:
+        if not (self._data.cmvn and isinstance(self._front_end, LogMel)):
+            return Normalisation.none(self._front_end.num_features)
+        return measure(self._dataset("train"), self._front_end)
+
+    @cached_property
+    def _train_tokens(self) -> list[np.ndarray]:
+        texts = self._dataset("train").texts
+        return [np.array(self._tokenizer.encode(text), dtype=np.int32) for text in texts]
+
+    def _tokens(self, split: Split, index: int) -> Tensor:
+        """Return the tokens of an utterance, (U,) int64."""
+        if split == "train":
+            return torch.from_numpy(self._train_tokens[index].astype(np.int64))
+        text = self._dataset("valid").utterances[index].text
+        return torch.tensor(self._tokenizer.encode(text), dtype=torch.int64)
+
+    @property
+    def _num_valid(self) -> int:
+        most = self._config.validation.max_items
+        total = len(self._dataset("valid"))
+        return min(most, total) if most else total
+
+    def _dataset(self, split: Split) -> SpeechDataset:
+        if split not in self._open:
+            self._open[split] = open_dataset(self._config, split)
+        return self._open[split]
