@@ -18,8 +18,10 @@ from models.settings import Section, setting
 from models.speech_configs import (
     ConformerRnntConfig,
     CtcConformerConfig,
+    CtcEncoderConfig,
     EmformerRnntConfig,
     PluginEncoder,
+    WaveformRnntConfig,
 )
 
 Strides = tuple[Annotated[int, Field(ge=1, le=64)], ...]
@@ -215,7 +217,9 @@ BuiltInModel = (
     SeparationModel
     | ConformerRnntConfig
     | EmformerRnntConfig
+    | WaveformRnntConfig
     | CtcConformerConfig
+    | CtcEncoderConfig
     | SelfSupervisedModel
 )
 ModelConfig = BuiltInModel | PluginModel | PluginEncoder

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from models.speech import SpeechModel
+from models.speech import SpeechModel, Tuning
 from models.speech_configs import CtcConfig
 from models.transducer import build_encoder
 
@@ -36,9 +36,11 @@ class CtcModel(SpeechModel):
         super().__init__(encoder, num_features=num_features, vocabulary=vocabulary)
         self.head = nn.Linear(encoding_dim, num_tokens)
 
-    def forward(self, feat_BLF: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, feat_BLF: Tensor, lengths_B: Tensor, *, tuning: Tuning | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return logits (B, T, V) and the numbers of valid frames (B,)."""
-        enc_BTD, enc_lengths_B = self.encode(feat_BLF, lengths_B)
+        enc_BTD, enc_lengths_B = self.encode(feat_BLF, lengths_B, tuning=tuning)
         return self.head(enc_BTD), enc_lengths_B
 
 

@@ -6,7 +6,8 @@ frames of the encoder, D channels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -16,6 +17,25 @@ from models.padding import zero_padding
 
 # Token 0 of every vocabulary.
 BLANK = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """How an encoder of waveforms is trained in one step; the default changes nothing.
+
+    Attributes:
+        time_mask: (B, T) bool, the frames that the mask embedding replaces; T as the encoder has frames.
+        channel_mask: (B, D) bool, the channels of each item that are set to 0.
+        keep_layers: whether each layer is applied; None: all are.
+        train_extractor: whether gradients reach the convolutions.
+        train_encoder: whether they reach the encoder at all.
+    """
+
+    time_mask: Tensor | None = None
+    channel_mask: Tensor | None = None
+    keep_layers: Sequence[bool] | None = None
+    train_extractor: bool = True
+    train_encoder: bool = True
 
 
 class Encoder(Protocol):
@@ -61,8 +81,14 @@ class SpeechModel(nn.Module):
         self.mel_mean.copy_(mean_F)
         self.mel_std.copy_(std_F)
 
-    def encode(self, feat_BLF: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
-        """Return encodings (B, T, D) of frames, and their lengths (B,), at least 1."""
-        x_BLF = (feat_BLF - self.mel_mean) / self.mel_std
-        enc_BTD, enc_lengths_B = self.encoder(zero_padding(x_BLF, lengths_B), lengths_B)
+    def encode(
+        self, feat_BLF: Tensor, lengths_B: Tensor, *, tuning: Tuning | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return encodings (B, T, D) of frames, and their lengths (B,), at least 1.
+
+        `tuning` is for encoders of waveforms, and None outside of training.
+        """
+        x_BLF = zero_padding((feat_BLF - self.mel_mean) / self.mel_std, lengths_B)
+        more = {} if tuning is None else {"tuning": tuning}
+        enc_BTD, enc_lengths_B = self.encoder(x_BLF, lengths_B, **more)
         return enc_BTD, enc_lengths_B

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import model_validator
 
 from models.plugins import accept_section
+from models.self_supervised.settings import WaveformEncoderSettings
 from models.settings import Section, setting
 
 ENCODERS = "sepdash.encoders"
@@ -52,6 +53,38 @@ class ConformerDims(EncoderDims):
         if self.kernel % 2 == 0:
             raise ValueError(
                 f"kernel = {self.kernel} must be odd, so that the kernel is centred on its frame"
+            )
+        return self
+
+
+class TunedEncoder(WaveformEncoderSettings):
+    """An encoder of waveforms, pre-trained or not, and how its frames are masked in training."""
+
+    feature_grad_scale: float = setting(
+        1.0,
+        "Factor on the gradient that reaches the feature extractor; 0 freezes it.",
+        ge=0,
+        le=1,
+    )
+    time_mask_prob: float = setting(
+        0.65, "Fraction of frames masked in training, if no two spans overlapped; 0: none.",
+        ge=0, le=1,
+    )  # fmt: skip
+    time_mask_length: int = setting(10, "Length of a masked span.", unit="frames", ge=1, le=1_000)
+    channel_mask_prob: float = setting(
+        0.5, "Fraction of channels masked in training, if no two spans overlapped; 0: none.",
+        ge=0, le=1,
+    )  # fmt: skip
+    channel_mask_length: int = setting(
+        64, "Number of neighbouring channels masked together.", unit="channels", ge=1, le=4_096
+    )
+
+    @model_validator(mode="after")
+    def _masks_leave_channels(self) -> Self:
+        if self.channel_mask_prob and 2 * self.channel_mask_length > self.dim:
+            raise ValueError(
+                f"channel_mask_length = {self.channel_mask_length} must be at most half of dim = {self.dim}; "
+                "lower it, or set channel_mask_prob = 0"
             )
         return self
 
@@ -194,5 +227,32 @@ class EmformerRnntConfig(TransducerSettings):
         return self
 
 
-TransducerConfig = ConformerRnntConfig | EmformerRnntConfig | PluginEncoder
-CtcConfig = CtcConformerConfig | PluginEncoder
+class CtcEncoderConfig(CtcHead, TunedEncoder):
+    """Waveform encoder of wav2vec 2.0 and HuBERT with a CTC head."""
+
+    reads: ClassVar[Literal["log_mel", "waveform"]] = "waveform"
+
+    kind: Literal["ctc_encoder"] = setting(
+        "ctc_encoder",
+        "Waveform encoder of HuBERT and wav2vec 2.0 with a CTC head, pre-trained (init_from) or not.",
+    )
+
+    @property
+    def encoding_dim(self) -> int:
+        """Width of the encodings: that of the encoder."""
+        return self.dim
+
+
+class WaveformRnntConfig(TransducerHead, TunedEncoder):
+    """Transducer with the waveform encoder of wav2vec 2.0 and HuBERT."""
+
+    reads: ClassVar[Literal["log_mel", "waveform"]] = "waveform"
+
+    kind: Literal["waveform_rnnt"] = setting(
+        "waveform_rnnt",
+        "Transducer with the waveform encoder of HuBERT and wav2vec 2.0, pre-trained (init_from) or not.",
+    )
+
+
+TransducerConfig = ConformerRnntConfig | EmformerRnntConfig | WaveformRnntConfig | PluginEncoder
+CtcConfig = CtcConformerConfig | CtcEncoderConfig | PluginEncoder

@@ -14,16 +14,19 @@ import torch
 from torch import Tensor, nn
 
 from models.padding import valid_frames
-from models.speech import BLANK, SpeechModel, StreamingEncoder
+from models.self_supervised.speech_encoder import WaveformSpeechEncoder
+from models.speech import BLANK, SpeechModel, StreamingEncoder, Tuning
 from models.speech_configs import (
     ConformerDims,
     ConformerRnntConfig,
     CtcConfig,
     CtcConformerConfig,
+    CtcEncoderConfig,
     EmformerRnntConfig,
     PluginEncoder,
     TransducerConfig,
     TransducerHead,
+    WaveformRnntConfig,
 )
 
 # As in torchaudio's recipes.
@@ -69,10 +72,15 @@ class Transducer(SpeechModel):
         self.joiner = _Joiner(config.encoding_dim, num_tokens, config.joint_activation)
 
     def forward(
-        self, feat_BLF: Tensor, lengths_B: Tensor, tokens_BU: Tensor
+        self,
+        feat_BLF: Tensor,
+        lengths_B: Tensor,
+        tokens_BU: Tensor,
+        *,
+        tuning: Tuning | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return encodings (B, T, D), their lengths (B,) and predictions (B, U + 1, D)."""
-        enc_BTD, enc_lengths_B = self.encode(feat_BLF, lengths_B)
+        enc_BTD, enc_lengths_B = self.encode(feat_BLF, lengths_B, tuning=tuning)
         pred_BUD, _ = self.predict(nn.functional.pad(tokens_BU, (1, 0), value=BLANK))
         return enc_BTD, enc_lengths_B, pred_BUD
 
@@ -213,6 +221,10 @@ def build_encoder(config: TransducerConfig | CtcConfig, *, num_mels: int) -> nn.
             return ConformerEncoder(config, num_mels=num_mels, encoding_dim=config.encoding_dim)
         case EmformerRnntConfig():
             return EmformerEncoder(config, num_mels=num_mels)
+        case WaveformRnntConfig():
+            return WaveformSpeechEncoder(config, encoding_dim=config.encoding_dim)
+        case CtcEncoderConfig():
+            return WaveformSpeechEncoder(config)
         case PluginEncoder():
             encoder = config.build(num_mels=num_mels)
             if not isinstance(encoder, nn.Module):

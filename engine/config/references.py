@@ -14,9 +14,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from engine.config.encoders import encoder_misfit, gives_encoder
 from engine.config.fields import CURVE_REFERENCE, RUN_REFERENCE
 from engine.config.loading import load_config
 from engine.config.schema import RunConfig
+from models.speech_configs import TunedEncoder
 from models.user_paths import expanded
 
 BEST, LAST, CURVE = "best", "last", "curve"
@@ -98,6 +100,8 @@ def why_weights_do_not_fit(config: RunConfig, trained: Mapping[str, Any]) -> str
     """
     if not config.init_strict:
         return ""
+    if (encoder := _pre_trained(trained)) is not None and isinstance(config.model, TunedEncoder):
+        return encoder_misfit(config, encoder)
     kind = _kind(trained, "model")
     if kind and kind != config.model.kind:
         return f"a model of kind {kind!r}, but this run has model.kind = {config.model.kind!r}"
@@ -136,8 +140,19 @@ def _kind(values: Mapping[str, Any], section: str) -> str:
 
 
 def _recipe(values: Mapping[str, Any]) -> str:
+    config = _config(values)
+    return "" if config is None else config.recipe
+
+
+def _pre_trained(values: Mapping[str, Any]) -> RunConfig | None:
+    """Return the config of a self-supervised run whose encoder can be taken; None if it is none."""
+    config = _config(values) if _kind(values, "loss") else None
+    return config if config is not None and gives_encoder(config.model) else None
+
+
+def _config(values: Mapping[str, Any]) -> RunConfig | None:
     try:
-        return load_config(values).recipe
+        return load_config(values)
     except ValueError:
         # Of a package that is not installed, or an older program: nobody knows.
-        return ""
+        return None

@@ -15,6 +15,7 @@ from pydantic import model_validator
 from engine.config.batch import BatchConfig
 from engine.config.counters import UpdateSize
 from engine.config.data import AudioData
+from engine.config.fine_tuning import FineTuningConfig, tuning_misfit
 from engine.config.kinds import AnyData, AnyLoss, AnyModel, misfit
 from engine.config.losses import SpectralLoss
 from engine.config.sections import (
@@ -41,6 +42,7 @@ class RunConfig(Section):
     batch: BatchConfig = setting(BatchConfig(), "Batch sizes and data loading.")
     loss: AnyLoss = setting(SpectralLoss(), "Training loss.")
     optimizer: OptimizerConfig = setting(OptimizerConfig(), "Optimizer.")
+    fine_tuning: FineTuningConfig = setting(FineTuningConfig(), "Fine-tuning of an encoder.")
     schedule: ScheduleConfig = setting(ScheduleConfig(), "Training length and learning rate.")
     ema: EmaConfig = setting(EmaConfig(), "Exponential moving average of the weights.")
     precision: PrecisionConfig = setting(PrecisionConfig(), "Number formats and device.")
@@ -71,6 +73,12 @@ class RunConfig(Section):
                 f"data.rate_hz = {self.data.rate_hz}, but the model {self.model.kind!r} "
                 f"supports {low} to {high} Hz"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _model_can_be_tuned(self) -> RunConfig:
+        if problem := tuning_misfit(self.fine_tuning, self.model, kind=self.model.kind):
+            raise ValueError(problem)
         return self
 
     @model_validator(mode="after")
@@ -185,3 +193,12 @@ class RunConfig(Section):
         """Return plain values, as a preset would hold them."""
         values: dict[str, Any] = self.model_dump(mode="json")
         return values
+
+
+def thawed(config: RunConfig) -> RunConfig:
+    """Return a run as it is once everything is trained that ever is: its updates take the most memory."""
+    tuning = config.fine_tuning
+    later: dict[str, Any] = {"freeze_encoder_until": None, "thaw_extractor_at": None}
+    if tuning.thaw_extractor_at is not None:
+        later["freeze_extractor"] = False
+    return config.model_copy(update={"fine_tuning": tuning.model_copy(update=later)})

@@ -12,7 +12,7 @@ from models.settings import setting
 
 
 class SpeechData(DataSettings):
-    """Speech recognition: utterances with transcripts, as log-mel frames (25 ms every 10 ms)."""
+    """Speech recognition: utterances with transcripts, as log-mel frames (25 ms every 10 ms) or samples."""
 
     recipes: ClassVar[frozenset[str]] = frozenset({"transducer", "ctc"})
     default_loss: ClassVar[str] = "rnnt"
@@ -59,6 +59,12 @@ class SpeechData(DataSettings):
         max_length=10_000,
     )  # fmt: skip
 
+    normalize_waveform: bool = setting(
+        False,
+        "Normalise each utterance to zero mean and unit variance, for models that read the waveform; as "
+        "in their pre-training.",
+    )
+    # From here on: for models on log-mel frames.
     num_mels: int = setting(80, "Number of mel bands.", unit="bands", ge=8, le=256)
     cmvn: bool = setting(
         True,

@@ -6,12 +6,14 @@ average of the weights starts from what is loaded here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from engine.checkpoints.files import MODEL, read_manifest
+from engine.recipes.weights import BorrowsWeights
 
 _MOST_NAMED = 6
 
@@ -20,7 +22,13 @@ class InitError(ValueError):
     """Trained weights that can't be the beginning of this run."""
 
 
-def load_initial_weights(model: nn.Module, folder: Path | None, *, strict: bool) -> str:
+def load_initial_weights(
+    model: nn.Module,
+    folder: Path | None,
+    *,
+    strict: bool,
+    borrower: BorrowsWeights | None = None,
+) -> str:
     """Copy the weights of a checkpoint into a freshly built model.
 
     Args:
@@ -28,6 +36,7 @@ def load_initial_weights(model: nn.Module, folder: Path | None, *, strict: bool)
         folder: the checkpoint; None where it is gone.
         strict: refuse a tensor that is missing, unknown or of another shape; otherwise what does not
             fit is left as it was built.
+        borrower: says which tensors come from a model of another recipe.
 
     Returns:
         What was loaded and what was not, for the log.
@@ -43,6 +52,12 @@ def load_initial_weights(model: nn.Module, folder: Path | None, *, strict: bool)
         )
     manifest = read_manifest(folder)
     trained, fresh = manifest.tensors(MODEL), model.state_dict()
+    source = (
+        f"starts from {folder}, saved after update {manifest.updates} (content {manifest.content})"
+    )
+    names = None if borrower is None else borrower.borrowed(model, trained.keys())
+    if names is not None:
+        return f"{source}: {_borrow(trained, fresh, names=names, strict=strict, folder=folder)}"
     misfits = _misfits(trained, fresh)
     if misfits and strict:
         raise InitError(
@@ -56,18 +71,53 @@ def load_initial_weights(model: nn.Module, folder: Path | None, *, strict: bool)
             f"init_from: no tensor in {folder} matches this model: {_some(misfits)}. Choose a run of a "
             "similar model"
         )
-    with torch.no_grad():
-        for name, tensor in fitting.items():
-            fresh[name].copy_(tensor)
-    text = (
-        f"starts from {folder}, saved after update {manifest.updates} (content {manifest.content})"
-    )
+    _copy(fitting, fresh)
+    text = source
     if misfits:
         text += (
             f": {len(fitting)} of {len(fresh)} tensors of the model loaded, the others are "
             f"untrained; skipped: {_some(misfits)}"
         )
     return text
+
+
+def _borrow(
+    trained: dict[str, Tensor],
+    fresh: dict[str, Tensor],
+    *,
+    names: Mapping[str, str],
+    strict: bool,
+    folder: Path,
+) -> str:
+    """Copy a part of another model; return what was loaded, what is new, and what was not used."""
+    wanted = {name: fresh[name] for name in names}
+    given = {name: trained[source] for name, source in names.items() if source in trained}
+    misfits = _misfits(given, wanted)
+    fitting = {name: tensor for name, tensor in given.items() if _fits(name, tensor, fresh=wanted)}
+    if misfits and (strict or not fitting):
+        raise InitError(
+            f"init_from: the encoder in {folder} does not match that of this model: {_some(misfits)}. Use "
+            "the model settings it was pre-trained with"
+            + ("" if not strict else ", or set init_strict = false to load the matching tensors")
+        )
+    _copy(fitting, fresh)
+    new = sorted(fresh.keys() - fitting.keys())
+    unused = sorted(trained.keys() - {names[name] for name in fitting})
+    return "; ".join(
+        f"{what}: {_some(found)}" if found else what
+        for what, found in (
+            (f"{len(fitting)} of {len(names)} tensors of the encoder loaded", misfits),
+            ("new", new),
+            ("not used", unused),
+        )
+        if found or what not in ("new", "not used")
+    )
+
+
+def _copy(tensors: Mapping[str, Tensor], fresh: Mapping[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            fresh[name].copy_(tensor)
 
 
 def _fits(name: str, tensor: Tensor, *, fresh: dict[str, Tensor]) -> bool:

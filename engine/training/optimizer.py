@@ -7,24 +7,38 @@ by seconds, and each of its steps spends twenty microseconds on bookkeeping.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from engine.config.sections import OptimizerConfig
+from engine.recipes.base import Recipe
+from engine.recipes.weights import GroupsParameters, ParameterGroup
 
 
 class FusedAdamW:
-    """AdamW over all trainable parameters of a model; one step count for all of them."""
+    """AdamW over all trainable parameters of a model; one step count for each group of them.
 
-    def __init__(self, model: nn.Module, config: OptimizerConfig) -> None:
+    Args:
+        model: the network.
+        config: rates of decay.
+        groups: parameters that are trained alike; empty: all of them are.
+    """
+
+    def __init__(
+        self, model: nn.Module, config: OptimizerConfig, *, groups: Sequence[ParameterGroup] = ()
+    ) -> None:
         named = {name: param for name, param in model.named_parameters() if param.requires_grad}
         self.params = list(named.values())
-        self._names = list(named)
-        self._exp_avgs = [torch.zeros_like(param) for param in self.params]
-        self._exp_avg_sqs = [torch.zeros_like(param) for param in self.params]
-        self._step = torch.zeros((), dtype=torch.float32, device=self.params[0].device)
+        _require_all(groups, named)
+        # A single group has no name, as in checkpoints from before there were any.
+        parts = {group.name: (group.parameters, group.lr_ratio) for group in groups}
+        self._groups = [
+            _Group(name, {key: named[key] for key in keys}, lr_ratio=ratio)
+            for name, (keys, ratio) in (parts or {"": (list(named), 1.0)}).items()
+        ]
         self._config = config
 
     def clear_gradients(self) -> None:
@@ -40,54 +54,52 @@ class FusedAdamW:
     def step(self, *, lr: float, divisor: Tensor, skipped: Tensor) -> None:
         """Update the parameters in place; allocates nothing when both flags are float32.
 
+        A group without any gradient stands still, its step count, too.
+
         Args:
             lr: learning rate of this step.
             divisor: () what the gradients are divided by.
             skipped: () 1.0 to leave parameters, moments and step count unchanged, else 0.0.
         """
-        params, grads, exp_avgs, exp_avg_sqs = self._with_gradients()
         # The kernel takes both in float32 only, whatever the type of the weights.
         divisor, skipped = divisor.float(), skipped.float()
-        self._step.add_(1.0)
-        torch._fused_adamw_(
-            params,
-            grads,
-            exp_avgs,
-            exp_avg_sqs,
-            [],
-            [self._step] * len(params),
-            amsgrad=False,
-            lr=lr,
-            beta1=self._config.beta1,
-            beta2=self._config.beta2,
-            weight_decay=self._config.weight_decay,
-            eps=self._config.eps,
-            maximize=False,
-            grad_scale=divisor,
-            found_inf=skipped,
-        )
-        self._step.sub_(skipped)
-
-    def _with_gradients(self) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
-        grads = self.gradients()
-        if len(grads) == len(self.params):
-            return list(self.params), grads, self._exp_avgs, self._exp_avg_sqs
-        places = [i for i, param in enumerate(self.params) if param.grad is not None]
-        return (
-            [self.params[i] for i in places],
-            grads,
-            [self._exp_avgs[i] for i in places],
-            [self._exp_avg_sqs[i] for i in places],
-        )
+        for group in self._groups:
+            params, grads, exp_avgs, exp_avg_sqs = group.with_gradients()
+            if not params:
+                continue
+            group.step.add_(1.0)
+            torch._fused_adamw_(
+                params,
+                grads,
+                exp_avgs,
+                exp_avg_sqs,
+                [],
+                [group.step] * len(params),
+                amsgrad=False,
+                lr=lr * group.lr_ratio,
+                beta1=self._config.beta1,
+                beta2=self._config.beta2,
+                weight_decay=self._config.weight_decay,
+                eps=self._config.eps,
+                maximize=False,
+                grad_scale=divisor,
+                found_inf=skipped,
+            )
+            group.step.sub_(skipped)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return `exp_avg.<parameter>`, `exp_avg_sq.<parameter>` and `step` (no copies)."""
-        state = {f"exp_avg.{n}": t for n, t in zip(self._names, self._exp_avgs, strict=True)}
-        state |= {f"exp_avg_sq.{n}": t for n, t in zip(self._names, self._exp_avg_sqs, strict=True)}
-        return {**state, "step": self._step}
+        """Return `exp_avg.<parameter>`, `exp_avg_sq.<parameter>` and `step` (no copies).
+
+        Where there are groups, each has its `step.<group>`.
+        """
+        state: dict[str, Tensor] = {}
+        for kind in ("exp_avg", "exp_avg_sq"):
+            for group in self._groups:
+                state |= {f"{kind}.{name}": tensor for name, tensor in group.moments(kind)}
+        return state | {group.step_name: group.step for group in self._groups}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Load moments and step count from `state`.
+        """Load moments and step counts from `state`.
 
         Raises:
             ValueError: when it belongs to different parameters.
@@ -100,3 +112,54 @@ class FusedAdamW:
             )
         for name, tensor in own.items():
             tensor.copy_(state[name])
+
+
+class _Group:
+    """Parameters with one learning rate and one step count, and their moments."""
+
+    def __init__(self, name: str, named: Mapping[str, nn.Parameter], *, lr_ratio: float) -> None:
+        self.step_name = f"step.{name}" if name else "step"
+        self.lr_ratio = lr_ratio
+        self._names = list(named)
+        self._params = list(named.values())
+        self._exp_avgs = [torch.zeros_like(param) for param in self._params]
+        self._exp_avg_sqs = [torch.zeros_like(param) for param in self._params]
+        self.step = torch.zeros((), dtype=torch.float32, device=self._params[0].device)
+
+    def moments(self, kind: str) -> Iterator[tuple[str, Tensor]]:
+        """Yield the name of each parameter with its moment of a kind."""
+        moments = self._exp_avgs if kind == "exp_avg" else self._exp_avg_sqs
+        yield from zip(self._names, moments, strict=True)
+
+    def with_gradients(self) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
+        """Return the parameters that have a gradient, the gradients, and both moments."""
+        grads = [param.grad for param in self._params if param.grad is not None]
+        if len(grads) == len(self._params):
+            return list(self._params), grads, self._exp_avgs, self._exp_avg_sqs
+        places = [i for i, param in enumerate(self._params) if param.grad is not None]
+        return (
+            [self._params[i] for i in places],
+            grads,
+            [self._exp_avgs[i] for i in places],
+            [self._exp_avg_sqs[i] for i in places],
+        )
+
+
+def groups_of(recipe: Recipe, model: nn.Module) -> Sequence[ParameterGroup]:
+    """Return the groups that a recipe trains the parameters of a model in; none where all are alike."""
+    return recipe.parameter_groups(model) if isinstance(recipe, GroupsParameters) else ()
+
+
+def _require_all(groups: Sequence[ParameterGroup], named: Mapping[str, nn.Parameter]) -> None:
+    """Check that groups hold every parameter once.
+
+    Raises:
+        ValueError: naming those that are missing, unknown or in two groups.
+    """
+    times = Counter(name for group in groups for name in group.parameters)
+    odd = sorted({name for name, count in times.items() if count > 1} | (set(times) ^ set(named)))
+    if groups and odd:
+        raise ValueError(
+            "the recipe's groups must hold each trainable parameter once, but these are missing, unknown "
+            f"or there twice: {', '.join(odd[:4])}"
+        )

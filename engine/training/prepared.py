@@ -29,11 +29,12 @@ from engine.events import Control, Event, Noticed, RunStarted
 from engine.metrics.best import BestMetrics
 from engine.precision import place
 from engine.recipes.base import KeepsState, Recipe, WatchesCurves
+from engine.recipes.weights import BorrowsWeights
 from engine.torch_random import seed_everything
 from engine.training.curves import SilentTelemetry, Telemetry
 from engine.training.ema import Ema
 from engine.training.initial_weights import load_initial_weights
-from engine.training.optimizer import FusedAdamW
+from engine.training.optimizer import FusedAdamW, groups_of
 from engine.training.ranks import Ranks, require_no_batch_norm, state_hash
 from engine.training.recipe_parts import OwnParts
 from engine.training.reference_rule import ReferenceCurve
@@ -227,7 +228,9 @@ def _build_model(setup: Setup, newest: Manifest | None, *, init_from: Path | Non
     config = setup.config
     model = setup.recipe.build_model()
     if config.init_from is not None and newest is None:
-        text = load_initial_weights(model, init_from, strict=config.init_strict)
+        recipe = setup.recipe
+        borrower = recipe if isinstance(recipe, BorrowsWeights) else None
+        text = load_initial_weights(model, init_from, strict=config.init_strict, borrower=borrower)
         setup.emit(Noticed("info", "init-from", message=text))
     model = place(model, config.precision, device=setup.device)
     model.train()
@@ -246,7 +249,7 @@ def _build_state(
     """Return the updater of the model, and the state of a run that has just begun."""
     config, recipe, device = setup.config, setup.recipe, setup.device
     ema = Ema(model, config.ema, size) if config.ema.enabled else None
-    optimizer = FusedAdamW(model, config.optimizer)
+    optimizer = FusedAdamW(model, config.optimizer, groups=groups_of(recipe, model))
     updater = Updater(
         recipe, model, optimizer, config=config, device=device, ema=ema, ranks=setup.ranks
     )

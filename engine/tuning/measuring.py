@@ -21,15 +21,16 @@ from torch import Tensor, nn
 from torch.autograd.profiler import profile, record_function
 
 from engine.config.counters import UpdateSize
-from engine.config.schema import RunConfig
+from engine.config.schema import RunConfig, thawed
 from engine.config.sections import OptimizerConfig
 from engine.data.batch import Batch
 from engine.precision import backend_settings, place
 from engine.recipes.base import KeepsState
 from engine.recipes.registry import open_recipe
+from engine.recipes.weights import ParameterGroup
 from engine.torch_random import seed_everything
 from engine.training.ema import Ema
-from engine.training.optimizer import FusedAdamW
+from engine.training.optimizer import FusedAdamW, groups_of
 from engine.training.out_of_memory import (
     DoesNotFit,
     MemoryLimits,
@@ -66,8 +67,10 @@ _NEAR = 0.1
 class _WatchedAdamW(FusedAdamW):
     """Notifies a watcher when an update reads its gradients, which marks the end of the backward pass."""
 
-    def __init__(self, model: nn.Module, config: OptimizerConfig) -> None:
-        super().__init__(model, config)
+    def __init__(
+        self, model: nn.Module, config: OptimizerConfig, *, groups: Sequence[ParameterGroup]
+    ) -> None:
+        super().__init__(model, config, groups=groups)
         self.watcher: Watcher | None = None
 
     def gradients(self) -> list[Tensor]:
@@ -106,7 +109,7 @@ class Subject:
         self.config = config
         self.device = device
         before = _allocated(device)
-        self._recipe = open_recipe(config)
+        self._recipe = open_recipe(thawed(config))
         seed_everything(config.seed)
         self.model = place(self._recipe.build_model(), config.precision, device=device)
         self.model.train()
@@ -114,7 +117,9 @@ class Subject:
             self._recipe.start_state(self.model, device)
         size = UpdateSize(1, 1, audio_seconds=1.0, epochs=1.0)
         ema = Ema(self.model, config.ema, size) if config.ema.enabled else None
-        self._optimizer = _WatchedAdamW(self.model, config.optimizer)
+        self._optimizer = _WatchedAdamW(
+            self.model, config.optimizer, groups=groups_of(self._recipe, self.model)
+        )
 
         def updater(some: Ranks | None) -> Updater:
             made = Updater(

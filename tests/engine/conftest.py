@@ -21,6 +21,7 @@ from engine.data.synthetic import write_dataset
 from engine.evaluation.result import Evaluation
 from engine.events import Event
 from engine.recipes.base import StepContext, StepOutput
+from models.speech_configs import TransducerHead
 
 
 class Recorder:
@@ -195,9 +196,17 @@ _TINY_TRANSDUCER = {
 _TINY_CTC = {
     "layers": 1, "dim": 16, "heads": 2, "ffn": 32, "dropout": 0.0, "stride": 4, "kernel": 5,
 }  # fmt: skip
+# A frame every 20 ms at 8 kHz.
+TINY_WAVEFORM = {
+    "conv_channels": [8, 8, 8], "conv_kernels": [10, 4, 4], "conv_strides": [10, 4, 4],
+    "extractor_norm": "layer_norm", "layers": 2, "dim": 16, "heads": 2, "ffn": 32,
+    "pos_conv_kernel": 8, "pos_conv_groups": 2, "channel_mask_length": 4, "time_mask_length": 2,
+    "dropout": 0.0, "attention_dropout": 0.0, "projection_dropout": 0.0, "layer_drop": 0.0,
+}  # fmt: skip
 _ENCODERS = {
     "conformer_rnnt": {"kernel": 5},
     "emformer_rnnt": {"segment": 8, "left_context": 4, "right_context": 4},
+    "waveform_rnnt": {},
 }
 
 
@@ -251,7 +260,10 @@ def speech_config(tones: Path) -> Callable[..., RunConfig]:
     base = _speech_base(tones, "rnnt")
 
     def build(kind: str = "conformer_rnnt", **sections: Any) -> RunConfig:
-        model = {"kind": kind, **_TINY_TRANSDUCER, **_ENCODERS[kind]}
+        tiny = _TINY_TRANSDUCER | _ENCODERS[kind]
+        if kind == "waveform_rnnt":
+            tiny = TINY_WAVEFORM | {n: tiny[n] for n in tiny if n in TransducerHead.model_fields}
+        model = {"kind": kind, **tiny}
         config = {**base, "model": model}
         return load_config(
             {**config, **{n: {**config.get(n, {}), **v} for n, v in sections.items()}}
@@ -262,11 +274,12 @@ def speech_config(tones: Path) -> Callable[..., RunConfig]:
 
 @pytest.fixture
 def ctc_config(tones: Path) -> Callable[..., RunConfig]:
-    """Return a function that builds a tiny CTC run on log-mel frames: (sections as keywords)."""
+    """Return a function that builds a tiny CTC run: (kind of model, sections as keywords)."""
     base = _speech_base(tones, "ctc")
 
-    def build(**sections: Any) -> RunConfig:
-        config = {**base, "model": {"kind": "ctc_conformer", **_TINY_CTC}}
+    def build(kind: str = "ctc_conformer", **sections: Any) -> RunConfig:
+        model = _TINY_CTC if kind == "ctc_conformer" else TINY_WAVEFORM
+        config = {**base, "model": {"kind": kind, **model}}
         return load_config(
             {**config, **{n: {**config.get(n, {}), **v} for n, v in sections.items()}}
         )

@@ -16,8 +16,9 @@ from engine.recipes.base import Opening, StepContext, StepOutput
 from engine.recipes.ctc.decoding import greedy
 from engine.recipes.ctc.loss import ctc_losses
 from engine.recipes.speech.recipe import Recognised, SpeechRecipe
+from engine.text.tokens import Tokenizer
 from models.ctc import CtcModel, build_ctc
-from models.speech import SpeechModel
+from models.speech import SpeechModel, Tuning
 from models.speech_configs import CtcConfig
 
 
@@ -39,16 +40,14 @@ class CtcRecipe(SpeechRecipe):
         """Return the curve of utterances that have more tokens than the encoder has frames for."""
         return {"unalignable": ""}
 
-    def build_model(self) -> CtcModel:
-        """Return the freshly initialised network, with its tokens and mean spectrum."""
-        model = build_ctc(
+    def new_network(self, tokenizer: Tokenizer) -> CtcModel:
+        """Return the freshly initialised network of the settings."""
+        return build_ctc(
             self._model_config,
             num_features=self._front_end.num_features,
-            num_tokens=self._tokenizer.num_tokens,
-            vocabulary=self._tokenizer.to_bytes(),
+            num_tokens=tokenizer.num_tokens,
+            vocabulary=tokenizer.to_bytes(),
         )
-        model.normalise_by(self._normalisation.mean_F, self._normalisation.std_F)
-        return model
 
     def step(self, model: nn.Module, batch: Batch, *, context: StepContext) -> StepOutput:
         """Return the sum of the loss over the utterances that can be aligned, and their number.
@@ -57,7 +56,9 @@ class CtcRecipe(SpeechRecipe):
         loss: it counts neither in the sum nor in the weight, but in the curve `unalignable`.
         """
         assert isinstance(model, CtcModel)
-        losses_B, alignable_B = _losses(*_logits(model, batch), batch=batch)
+        losses_B, alignable_B = _losses(
+            *_logits(model, batch, tuning=self._tuning(batch, context)), batch=batch
+        )
         weight = alignable_B.sum().to(losses_B.dtype)
         count = torch.full_like(weight, len(alignable_B))
         return StepOutput(losses_B.sum(), weight, metrics={"unalignable": (count - weight, count)})
@@ -74,9 +75,13 @@ class CtcRecipe(SpeechRecipe):
         return Recognised.of(losses_B, found, finite_B=finite_B, absent_B=~alignable_B)
 
 
-def _logits(model: CtcModel, batch: Batch) -> tuple[Tensor, Tensor]:
+def _logits(
+    model: CtcModel, batch: Batch, *, tuning: Tuning | None = None
+) -> tuple[Tensor, Tensor]:
     """Return the outputs of the network (B, T, V) and their lengths (B,)."""
-    logits_BTV, lengths_B = model(batch.tensors["feat"], batch.tensors["feat_length"])
+    logits_BTV, lengths_B = model(
+        batch.tensors["feat"], batch.tensors["feat_length"], tuning=tuning
+    )
     return logits_BTV, lengths_B
 
 

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from engine.audio.log_mel import LogMel
+from engine.audio.waveform import normalised
 from engine.config.schema import RunConfig
 from engine.config.speech import SpeechData
-from models.speech_configs import SpeechHead
+from models.speech_configs import SpeechHead, TunedEncoder
 
 
 class FrontEnd(Protocol):
@@ -39,12 +40,15 @@ class Waveform:
 
     num_features = 1
 
-    def __init__(self, data: SpeechData, *, at_least: int = 1) -> None:
+    def __init__(self, data: SpeechData, *, at_least: int) -> None:
         self._rate_hz = data.rate_hz
+        self._normalises = data.normalize_waveform
         self._at_least = at_least
 
     def __call__(self, samples_T: np.ndarray) -> Tensor:
         """Return (T, 1); what is shorter than a frame of the network is followed by silence."""
+        if self._normalises:
+            samples_T = normalised(samples_T)
         samples = torch.from_numpy(np.ascontiguousarray(samples_T, dtype=np.float32))
         return torch.nn.functional.pad(samples, (0, max(0, self._at_least - len(samples))))[:, None]
 
@@ -61,6 +65,6 @@ def front_end_of(config: RunConfig) -> FrontEnd:
     """Return what the model of a run reads."""
     assert isinstance(config.data, SpeechData)
     assert isinstance(config.model, SpeechHead)
-    if config.model.reads == "waveform":
-        return Waveform(config.data)
+    if isinstance(config.model, TunedEncoder):
+        return Waveform(config.data, at_least=config.model.receptive_field)
     return LogMel(config.data)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
@@ -30,11 +30,13 @@ from engine.evaluation.result import Evaluation, evaluation_of
 from engine.item_random import item_generator
 from engine.metrics.word_errors import ErrorBreakdown
 from engine.recipes.base import StepContext, StepOutput
+from engine.recipes.speech.fine_tuning import FineTuning
 from engine.recipes.speech.front_end import front_end_of
 from engine.recipes.speech.specaugment import spec_augment
+from engine.recipes.weights import ParameterGroup
 from engine.text.tokens import Tokenizer, build_tokenizer
-from models.speech import SpeechModel
-from models.speech_configs import SpeechHead
+from models.speech import SpeechModel, Tuning
+from models.speech_configs import SpeechHead, TunedEncoder
 
 # Limit of the frame cache of validation items: 4.6 hours of 80 mel bands.
 _MOST_KEPT_BYTES = 2**29
@@ -79,13 +81,22 @@ class SpeechRecipe(ABC):
         self._data = config.data
         self._reads_mel = config.model.reads == "log_mel"
         self._front_end = front_end_of(config)
+        self._fine_tuning = FineTuning(config) if isinstance(config.model, TunedEncoder) else None
         self._open: dict[Split, SpeechDataset] = {}
         self._kept: dict[int, tuple[Tensor, Tensor]] = {}
         self._room = _MOST_KEPT_BYTES
 
-    @abstractmethod
     def build_model(self) -> SpeechModel:
         """Return the freshly initialised network, with its tokens and mean spectrum."""
+        model = self.new_network(self._tokenizer)
+        model.normalise_by(self._normalisation.mean_F, self._normalisation.std_F)
+        if self._fine_tuning is not None:
+            self._fine_tuning.freeze(model)
+        return model
+
+    @abstractmethod
+    def new_network(self, tokenizer: Tokenizer) -> SpeechModel:
+        """Return the freshly initialised network of the settings."""
 
     @abstractmethod
     def step(self, model: nn.Module, batch: Batch, *, context: StepContext) -> StepOutput:
@@ -123,12 +134,21 @@ class SpeechRecipe(ABC):
     def fetch(self, split: Split, micro_batch: MicroBatch) -> Batch:
         """Read utterances: `feat` (B, L, F), `feat_length` (B,), `token` (B, U), `token_length` (B,).
 
-        Frames are what the model reads: log-mel, with SpecAugment in training, or samples (F = 1); they
-        and tokens are padded to the shape of the micro-batch, (seconds,) or (seconds, tokens), or to the longest where it has none.
+        Frames are what the model reads: log-mel, with SpecAugment in training, or samples (F = 1), with
+        masks for those of the encoder. They and tokens are padded to the shape of the micro-batch,
+        (seconds,) or (seconds, tokens), or to the longest where it has none.
         """
         feats = [self._frames(split, draw) for draw in micro_batch.draws]
         tokens = [self._tokens(split, draw.index) for draw in micro_batch.draws]
-        return self._collate(feats, tokens, shape=micro_batch.shape)
+        batch = self._collate(feats, tokens, shape=micro_batch.shape)
+        if split == "valid" or self._fine_tuning is None:
+            return batch
+        masks = self._fine_tuning.masks(
+            micro_batch.draws,
+            samples=[len(feat) for feat in feats],
+            padded=batch.tensors["feat"].shape[1],
+        )
+        return Batch(batch.tensors | masks)
 
     def evaluate(self, model: nn.Module, device: torch.device) -> Evaluation:
         """Evaluate val_loss, and wer and cer of greedy decoding.
@@ -160,6 +180,14 @@ class SpeechRecipe(ABC):
         rates = {"wer": words.total.rate, "cer": characters.total.rate}
         return replace(result, metrics=result.metrics | rates, num_excluded=int(no_loss_N.sum()))
 
+    def parameter_groups(self, model: nn.Module) -> Sequence[ParameterGroup]:
+        """Return the groups of a pre-trained encoder and of what stands behind it; none of other models."""
+        return () if self._fine_tuning is None else self._fine_tuning.groups(model)
+
+    def borrowed(self, model: nn.Module, trained: Collection[str]) -> Mapping[str, str] | None:
+        """Return which tensors a self-supervised model gives to the encoder."""
+        return None if self._fine_tuning is None else self._fine_tuning.borrowed(model, trained)
+
     def worst_batch(self, count: int, shape: tuple[float, ...] = ()) -> Batch:
         """Return `count` utterances of noise of `shape` (seconds, tokens), or of both maxima."""
         if len(shape) < 2:
@@ -174,6 +202,12 @@ class SpeechRecipe(ABC):
             1, self._tokenizer.num_tokens, (count, num_tokens), generator=generator
         )
         return self._collate(list(feat_BLF), list(token_BU), shape=())
+
+    def _tuning(self, batch: Batch, context: StepContext) -> Tuning | None:
+        """Return how a step trains an encoder of waveforms."""
+        if self._fine_tuning is None:
+            return None
+        return self._fine_tuning.tuning(batch, context)
 
     def _frames(self, split: Split, draw: ItemDraw) -> Tensor:
         feat_LF = self._front_end(self._dataset(split).audio(draw.index))

@@ -36,6 +36,14 @@ def losses_and_gradients(config, packs):
     return total, weight, {name: p.grad for name, p in model.named_parameters()}
 
 
+ENCODERS = [
+    ("ctc_conformer", {}),
+    ("ctc_encoder", {"extractor_norm": "layer_norm"}),
+    ("ctc_encoder", {"extractor_norm": "group_norm"}),
+]
+
+
+@pytest.mark.parametrize(("kind", "model"), ENCODERS)
 @pytest.mark.parametrize(
     "packs",
     [
@@ -44,8 +52,8 @@ def losses_and_gradients(config, packs):
         [((2,), (1.5, 20.0)), ((4, 3, 1, 0), (2.0, 30.0))],
     ],
 )
-def test_padding_and_packing_change_no_gradient(ctc_config, packs):
-    config = ctc_config()
+def test_padding_and_packing_change_no_gradient(ctc_config, packs, kind, model):
+    config = ctc_config(kind, model=model)
     loss, weight, grads = losses_and_gradients(config, [((0, 1, 2, 3, 4), ())])
     other_loss, other_weight, other_grads = losses_and_gradients(config, packs)
     assert weight == other_weight == 5
@@ -76,8 +84,12 @@ def test_utterances_without_an_alignment_are_counted_and_weigh_nothing(ctc_confi
     assert np.isfinite(found.items["wer"]).all()
 
 
-def test_a_resumed_run_is_the_run(ctc_config, tmp_path, stop_after, recorder, checkpoint_tensors):
-    config = ctc_config(model={"dropout": 0.2})
+@pytest.mark.parametrize("kind", ["ctc_conformer", "ctc_encoder"])
+def test_a_resumed_run_is_the_run(
+    ctc_config, tmp_path, stop_after, recorder, checkpoint_tensors, kind
+):
+    drops = {"layer_drop": 0.5} if kind == "ctc_encoder" else {}
+    config = ctc_config(kind, model={"dropout": 0.2, **drops})
     for name, stops in (("whole", [99]), ("halted", [3, 99])):
         for updates in stops:
             Trainer(
@@ -105,11 +117,13 @@ def test_an_output_that_is_not_finite_is_a_bad_item(ctc_config):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ["ctc_conformer", "ctc_encoder"])
 def test_it_learns_to_name_tones_and_transcribes(
-    ctc_config, tones, tmp_path, stop_after, new_recorder, capsys
+    ctc_config, tones, tmp_path, stop_after, new_recorder, capsys, kind
 ):
     recorder = new_recorder()
     config = ctc_config(
+        kind,
         batch={"items": 12, "micro_batch": 12}, schedule={"length": "150 updates", "kind": "cosine"},
         validation={"every": "150 updates"}, checkpoint={"every": "150 updates"},
         data={"time_masks": 0, "freq_masks": 0, "valid": str(tones / "train.jsonl")},
