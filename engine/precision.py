@@ -37,11 +37,31 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def number_format(config: PrecisionConfig, device: torch.device) -> str:
+    """Return the number format of a forward pass: fp32, bf16 or fp16.
+
+    auto is bf16 where the device computes in it rather than emulating it, else fp32. Never fp16: its
+    range is what makes updates overflow.
+    """
+    if config.dtype != "auto":
+        return config.dtype
+    return "bf16" if computes_in_bf16(device) else "fp32"
+
+
+def computes_in_bf16(device: torch.device) -> bool:
+    """Return whether a device has instructions for bf16: a GPU since Ampere, a CPU with AVX-512 BF16 or AMX."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if not hasattr(torch.cpu, "get_capabilities"):
+        return bool(torch.cpu._is_avx512_bf16_supported())
+    capabilities = torch.cpu.get_capabilities()
+    return any(has for name, has in capabilities.items() if name.endswith("bf16"))
+
+
 def autocast(config: PrecisionConfig, device: torch.device) -> AbstractContextManager[object]:
     """Return the autocast context of a forward pass; reusable."""
-    if config.dtype == "fp32":
-        return nullcontext()
-    return torch.autocast(device.type, dtype=_DTYPES[config.dtype])
+    dtype = number_format(config, device)
+    return nullcontext() if dtype == "fp32" else torch.autocast(device.type, dtype=_DTYPES[dtype])
 
 
 @contextmanager

@@ -135,8 +135,10 @@ class PrecisionConfig(Section):
         ge=1,
         le=64,
     )
-    dtype: Literal["fp32", "bf16", "fp16"] = setting(
-        "fp32", "Number format of the forward pass (autocast)."
+    dtype: Literal["auto", "fp32", "bf16", "fp16"] = setting(
+        "fp32",
+        "Number format of the forward pass (autocast); auto uses bf16 where the device computes in it, "
+        "else fp32.",
     )
     tf32: bool = setting(False, "Allow TF32 for fp32 matrix products (GPU only).")
     cudnn_benchmark: bool = setting(

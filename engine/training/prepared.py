@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import nn
@@ -27,7 +28,7 @@ from engine.config.schema import RunConfig
 from engine.data.reading.loader import Loader
 from engine.events import Control, Event, Noticed, RunStarted
 from engine.metrics.best import BestMetrics
-from engine.precision import place
+from engine.precision import number_format, place
 from engine.recipes.base import KeepsState, Recipe, WatchesCurves
 from engine.recipes.weights import BorrowsWeights
 from engine.torch_random import seed_everything
@@ -212,8 +213,9 @@ def prepared(
                 num_train_items=len(sizes), num_valid_items=num_valid,
             )
         )  # fmt: skip
-        for text in plan_warnings(plan, sizes):
-            setup.emit(Noticed("warning", "batch-plan", message=text, counters=start.counters))
+        notices = _notices(setup, plan_warnings(plan, sizes), number_format=state.number_format)
+        for level, kind, text in notices:
+            setup.emit(Noticed(level, kind, message=text, counters=start.counters))
         if setup.leads:
             slow.resume(first)
         state.telemetry.restart_clock()
@@ -263,9 +265,25 @@ def _build_state(
     state = TrainingState(
         model, optimizer, ema=ema, loss_scale=updater.loss_scale, telemetry=telemetry,
         best=BestMetrics(config.checkpoint.best), limits=updater.limits, own=OwnParts(recipe, results),
-        stop_rules=stop_rules, watch=watch,
+        stop_rules=stop_rules, watch=watch, number_format=_format_if_auto(setup),
     )  # fmt: skip
     return updater, state
+
+
+def _notices(
+    setup: Setup, odd: list[str], *, number_format: str
+) -> list[tuple[Literal["info", "warning"], str, str]]:
+    """Return level, kind and text of the notices at the start."""
+    notices: list[tuple[Literal["info", "warning"], str, str]] = []
+    if number_format:
+        text = f"precision.dtype = auto: computing in {number_format} on {setup.where}"
+        notices.append(("info", "precision", text))
+    return notices + [("warning", "batch-plan", text) for text in odd]
+
+
+def _format_if_auto(setup: Setup) -> str:
+    precision = setup.config.precision
+    return number_format(precision, setup.device) if precision.dtype == "auto" else ""
 
 
 def _resume(

@@ -30,7 +30,10 @@ from engine.training.watching import CurveWatch
 
 @dataclass(slots=True)
 class TrainingState:
-    """The parts of a run that change during training."""
+    """The parts of a run that change during training.
+
+    `number_format` is what `precision.dtype = auto` came to on this device; empty for any other.
+    """
 
     model: nn.Module
     optimizer: FusedAdamW
@@ -42,6 +45,7 @@ class TrainingState:
     own: OwnParts
     stop_rules: StopRules
     watch: CurveWatch | None = None
+    number_format: str = ""
 
     def tensors(self) -> dict[str, Tensor]:
         """Return every tensor of the state except the model's (no copies)."""
@@ -70,6 +74,7 @@ class TrainingState:
             "memory_limits": self.limits.state_dict(),
             "stop_rules": self.stop_rules.state_dict(),
             **({} if self.watch is None else {"watch": self.watch.values()}),
+            **({"number_format": self.number_format} if self.number_format else {}),
         }
 
     def restore(self, manifest: Manifest) -> list[str]:
@@ -104,7 +109,14 @@ class TrainingState:
             raise CheckpointError(
                 f"{manifest.folder} contains state that this run does not use: {odd}"
             )
-        return [note] if note else []
+        notes = [note] if note else []
+        before = state.get("number_format", self.number_format)
+        if before != self.number_format:
+            notes.append(
+                f"precision.dtype = auto: this device computes in {self.number_format}, the updates so far "
+                f"were made in {before}"
+            )
+        return notes
 
 
 class StateSaver:

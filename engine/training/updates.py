@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from engine.config.counters import Counters
 from engine.config.schema import RunConfig
 from engine.data.batch import Batch
-from engine.precision import LossScale, autocast
+from engine.precision import LossScale, autocast, number_format
 from engine.recipes.base import FollowsUpdates, LooksAhead, Recipe, StepContext, UpdateMade
 from engine.torch_random import seed_torch, torch_seed
 from engine.training.ema import Ema
@@ -92,7 +92,8 @@ class Updater:
         self._seed = config.seed
         self._clip_norm = config.optimizer.clip_norm
         self._autocast = autocast(config.precision, device)
-        self._full_precision = config.precision.dtype == "fp32"
+        dtype = number_format(config.precision, device)
+        self._full_precision = dtype == "fp32"
         self._ranks = ranks or Alone()
         self.extras = Extras(recipe)
         self._follower = recipe if isinstance(recipe, FollowsUpdates) else None
@@ -106,7 +107,7 @@ class Updater:
         self._buffers = MovingBuffers(model)
         self._current: Batch | None = None
         self._counters = _START
-        self.loss_scale = LossScale(device) if config.precision.dtype == "fp16" else None
+        self.loss_scale = LossScale(device) if dtype == "fp16" else None
         self.limits = MemoryLimits()
 
     def run(

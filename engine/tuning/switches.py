@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from engine.config.schema import RunConfig
+from engine.training.run_warnings import overflows_in_fp16
 from engine.tuning.setups import Options
 from engine.tuning.trials import Facts
 
@@ -23,6 +24,8 @@ def _all(config: RunConfig, facts: Facts, *, options: Options) -> Iterator[tuple
     if "tf32" in facts.formats:
         yield "precision.tf32", not precision.tf32
     for dtype in ("fp32", "bf16", "fp16"):
+        if dtype == "fp16" and overflows_in_fp16(config):
+            continue
         if dtype in facts.formats and dtype != precision.dtype:
             yield "precision.dtype", dtype
     if on_gpu and not precision.deterministic:

@@ -11,7 +11,7 @@ from engine.config.loading import load_config
 from engine.config.overrides import applied
 from engine.config.schema import RunConfig
 from engine.data.update_size import counts_epochs, planned_size
-from engine.training.schedule_preview import schedule_warnings
+from engine.training.run_warnings import run_warnings
 from engine.training.schedules import total_updates
 from jobs.home import Home
 from jobs.needs import check_needs
@@ -172,7 +172,7 @@ def _planned(name: str, variant: str, *, config: RunConfig, measured: Measured) 
         epochs=counters.epochs,
         duration=duration,
         size_bytes=measured.size_bytes(config),
-        warnings=tuple(schedule_warnings(config, size=size if counts_epochs(config) else None)),
+        warnings=tuple(run_warnings(config, size=size if counts_epochs(config) else None)),
     )
 
 

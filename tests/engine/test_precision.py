@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from engine.config.sections import PrecisionConfig
-from engine.events import Evaluated
-from engine.precision import compiled_parts, place
+from engine.events import Evaluated, Noticed
+from engine.precision import autocast, compiled_parts, computes_in_bf16, number_format, place
 from engine.recipes.separation.recipe import SeparationRecipe
 from engine.training.trainer import Trainer
 
@@ -39,6 +39,61 @@ def test_channels_last_changes_the_layout_of_2d_convolutions_alone() -> None:
     assert placed[0].weight.is_contiguous(memory_format=torch.channels_last)
     assert not placed[0].weight.is_contiguous()
     assert placed[1].weight.is_contiguous()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "has_bf16", "expected"),
+    [
+        ("auto", True, torch.bfloat16), ("auto", False, torch.float32), ("fp32", True, torch.float32),
+        ("bf16", False, torch.bfloat16), ("fp16", True, torch.float16),
+    ],
+)  # fmt: skip
+def test_auto_is_bf16_where_the_device_computes_in_it(monkeypatch, dtype, has_bf16, expected):
+    monkeypatch.setattr("engine.precision.computes_in_bf16", lambda device: has_bf16)
+    with autocast(PrecisionConfig(dtype=dtype), CPU):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == expected
+
+
+def test_what_a_device_computes_in_is_asked_of_it(monkeypatch):
+    for capabilities, expected in (
+        ({"avx512_f": True, "avx512_bf16": False, "amx_bf16": False}, False),
+        ({"avx512_f": True, "avx512_bf16": True, "amx_bf16": False}, True),
+        ({"avx512_f": True, "avx512_bf16": False, "amx_bf16": True}, True),
+    ):
+        monkeypatch.setattr(
+            torch.cpu, "get_capabilities", lambda found=capabilities: found, raising=False
+        )
+        assert computes_in_bf16(CPU) is expected
+    asked = []
+    monkeypatch.setattr(
+        torch.cuda,
+        "is_bf16_supported",
+        lambda *, including_emulation: asked.append(including_emulation),
+    )
+    assert number_format(PrecisionConfig(dtype="auto"), torch.device("cuda")) == "fp32"
+    assert asked == [False]
+
+
+def test_auto_says_what_it_came_to_and_a_resume_elsewhere_says_what_changed(
+    tmp_path, make_config, line_recipe, new_recorder, stop_after, monkeypatch
+):
+    config = make_config(precision={"dtype": "auto"})
+    texts = []
+    for has_bf16, control in ((True, stop_after(5)), (False, stop_after())):
+        monkeypatch.setattr("engine.precision.computes_in_bf16", lambda device, has=has_bf16: has)
+        recorder = new_recorder()
+        Trainer(config, line_recipe(), folder=tmp_path, observers=[recorder], control=control).fit()
+        texts.append([(e.level, e.message) for e in recorder.of(Noticed)])
+    assert texts == [
+        [("info", "precision.dtype = auto: computing in bf16 on cpu")],
+        [
+            (
+                "info",
+                "precision.dtype = auto: this device computes in fp32, the updates so far were made in bf16",
+            ),
+            ("info", "precision.dtype = auto: computing in fp32 on cpu"),
+        ],
+    ]
 
 
 @pytest.mark.slow

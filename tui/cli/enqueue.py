@@ -26,7 +26,7 @@ def enqueue(preset: str, *, assignments: tuple[str, ...], name: str | None, home
     from engine.config.overrides import config_with
     from engine.data.kinds import data_warnings
     from engine.data.update_size import schedule_size
-    from engine.training.schedule_preview import schedule_warnings
+    from engine.training.run_warnings import run_warnings
     from jobs.store.reader import StoreReader
     from jobs.submit import enqueue as submit
     from presets.catalogue import Catalogue
@@ -39,7 +39,7 @@ def enqueue(preset: str, *, assignments: tuple[str, ...], name: str | None, home
     waiting = f", {record.waiting}" if record.waiting else ""
     click.echo(f"run {record.id} {record.name} is queued{waiting}")
     size = schedule_size(config)
-    for warning in [*schedule_warnings(config, size=size), *data_warnings(config.data)]:
+    for warning in [*run_warnings(config, size=size), *data_warnings(config.data)]:
         click.echo(f"warning: {warning}", err=True)
     if idle:
         click.echo("no worker is running; start one with `sepdash worker`", err=True)

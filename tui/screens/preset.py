@@ -20,7 +20,7 @@ from textual.widgets.option_list import Option
 from engine.config.errors import counted
 from engine.config.fields import SettingInfo
 from engine.config.schema import RunConfig
-from engine.training.schedule_preview import schedule_warnings
+from engine.training.run_warnings import run_warnings
 from jobs.home import Home
 from presets.catalogue import Catalogue, PresetError, PresetInfo
 from tui.dialogs.batch_plan import BatchPlanScreen
@@ -226,7 +226,7 @@ class PresetScreen(Screen[int | None]):
         draft = self._drafts.get(self._shown)
         changes = len(draft.changes) if draft else 0
         first = "; ".join([*verdict.general, *(f"{k}: {v}" for k, v in verdict.problems.items())])
-        odd = schedule_warnings(verdict.config) if verdict.config is not None else []
+        odd = run_warnings(verdict.config) if verdict.config is not None else []
         ready = "; ".join([f"ready, {changes} changed", *odd])
         text = f"{counted(verdict.count, 'problem')}: {first}" if verdict.count else ready
         bar = self.query_one("#problems", Static)

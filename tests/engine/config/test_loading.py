@@ -48,7 +48,7 @@ def test_all_problems_are_reported_at_once() -> None:
             "'si_sdrr' is not one of si_sdr, si_sdr_ema, ",
         ),
         ("model.kind=audio_unt", "model.kind", "did you mean 'audio_unet'"),
-        ("precision.dtype=fp64", "precision.dtype", "'fp32', 'bf16' or 'fp16'"),
+        ("precision.dtype=fp64", "precision.dtype", "'auto', 'fp32', 'bf16' or 'fp16'"),
         ("schedule.length=10 weeks", "schedule.length", "like '1000 updates'"),
         ("schedule.length=10", "schedule.length", "like '1000 updates', found 10"),
         ("schedule.length=0 updates", "schedule.length", "must be above 0"),
