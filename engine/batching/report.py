@@ -137,7 +137,7 @@ def report_on(plan: Plan, sizes: np.ndarray) -> PlanReport:
         mean_tokens=float(table.real[:, 1].sum()) / seen if tokens else None,
         histogram=_histogram(table.counts),
         left_out=_left_out(plan),
-        notes=(*_notes(table, sizes), *_crops(cropped_share, mode)),
+        notes=(*_notes(table, sizes), *_crops(cropped_share, plan)),
         cropped_share=cropped_share,
     )
 
@@ -253,7 +253,11 @@ def plan_warnings(plan: Plan, sizes: np.ndarray) -> list[str]:
             f"batch plan: single items above batch.cap_s = {cap:g}: {over}; each forms a micro-batch "
             "of its own and may not fit into memory"
         )
-    return [*warnings, *(f"batch plan: {note}" for note in _odd(sizes))]
+    notes = [
+        *_odd(sizes),
+        *(_crops(report_on(plan, sizes).cropped_share, plan) if _is_cropped(plan) else []),
+    ]
+    return [*warnings, *(f"batch plan: {note}" for note in notes)]
 
 
 def _left_out(plan: Plan) -> tuple[LeftOut, ...]:
@@ -286,11 +290,18 @@ def _notes(table: _Table, sizes: np.ndarray) -> tuple[str, ...]:
     return (*notes, *_odd(sizes))
 
 
-def _crops(share: float, mode: str) -> list[str]:
+def _is_cropped(plan: Plan) -> bool:
+    if isinstance(plan, CappedPlan):
+        return plan.epochs.crop_s > 0
+    return isinstance(plan, ExactPlan) and plan.crop_s > 0
+
+
+def _crops(share: float, plan: Plan) -> list[str]:
     """Say how to lose less where much of the audio is cut off."""
     if share < _MUCH_CROPPED:
         return []
-    remedy = "raise batch.pool_updates" if mode == "exact" else "use mode '1D-bucketing-dyn'"
+    bucketing = "use batch.mode = '1D-bucketing-dyn'"
+    remedy = "raise batch.pool_updates" if isinstance(plan, ExactPlan) else bucketing
     return [
         f"crops to the shortest item leave out {share:.0%} of the audio of an epoch; {remedy}, which "
         "puts items of like length together, or set data.fit = 'pad'"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _CHECK_EXAMPLES = """\b
 Examples:
   sepdash data check ~/musdb18hq                        any folder of audio
-  sepdash data check ~/speech/train.jsonl               utterances with transcripts
+  sepdash data check ~/speech/train.jsonl               utterances, with or without transcripts
   sepdash data check stems/vocals --set data.train=~/musdb18hq/train
   sepdash data check ~/speech --allow short             accept short files
 """

@@ -19,6 +19,7 @@ from engine.data.checks.before_queue import Check
 from engine.data.checks.findings import Contents, Finding, Progress, Survey, make_survey, sounds
 from engine.data.checks.layouts import KnownDataset, recognise
 from engine.data.checks.speech_survey import survey_transcripts
+from engine.data.checks.unlabelled import has_texts, survey_manifest
 from engine.data.files.audio_files import AudioInfo, check_folder, find_audio, probe
 from engine.data.files.rates import channel_problems, rate_problems
 from engine.data.separation.speaker_folders import belongs, split_of, too_few
@@ -78,14 +79,15 @@ def survey_folder(
 ) -> Survey:
     """Survey a folder that no preset describes: what most of its files have in common is expected.
 
-    A file is taken for a manifest of utterances. Folders side by side that share the names of a few files are taken for tracks and their stems,
+    A file is taken for a manifest of utterances, with texts if its first row has one. Folders side by side that share the names of a few files are taken for tracks and their stems,
     and so is one alone that has a mixture.
 
     Raises:
         DataError: when it is no folder.
     """
     if folder.is_file():
-        return survey_transcripts(folder, content=content, progress=progress)
+        survey_file = survey_transcripts if has_texts(folder) else survey_manifest
+        return survey_file(folder, content=content, progress=progress)
     check_folder(folder, setting="")
     known = recognise(folder)
     if known and known.has_text:

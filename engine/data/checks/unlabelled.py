@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,8 @@ from engine.config.errors import DataError, Problem, counted
 from engine.config.unlabelled import UnlabelledData
 from engine.data.checks.findings import Contents, Finding, Progress, Survey, make_survey, sounds
 from engine.data.files.audio_files import AudioInfo, check_ends, find_audio, probe
-from engine.data.files.manifest_rows import outside
+from engine.data.files.index import INDEX_NAME
+from engine.data.files.manifest_rows import lines_of, outside
 from engine.data.files.rates import check_all_rates
 from engine.data.unlabelled.items import Items, items_of, left_out_clause, make_items, nothing_left
 from engine.data.unlabelled.rows import Rows, read_manifest, rows_of_files
@@ -70,7 +72,7 @@ def unlabelled_warnings(data: UnlabelledData) -> list[str]:
         if num_files > MOST_OPENED:
             warnings.append(
                 f"{setting}: {MOST_OPENED:,} of {num_files:,} files were opened; "
-                "`sepdash data PRESET` opens all of them"
+                "`sepdash data check PRESET` opens all of them"
             )
     trained = set(_places(rows["data.train"]))
     shared = sum(place in trained for place in _places(rows.get("data.valid", rows["data.train"])))
@@ -89,24 +91,55 @@ def survey_unlabelled(
 
     Arguments are those of `engine.data.checks.survey.survey_data`.
     """
-    surveys = []
-    for setting, path in splits_of(data).items():
-        rows, findings = _rows_and_findings(path)
-        infos, more = _opened(rows)
-        findings += more
-        try:
-            check_all_rates(infos, data.rate_hz, setting="")
-        except DataError as error:
-            findings += [Finding("rate", problem.message) for problem in error.problems]
-        items = make_items(rows, data)
-        if len(rows) and (nothing := nothing_left(items, data, path=path)):
-            findings.append(Finding("empty", nothing))
-        findings += sounds(infos, content=content, progress=progress)
-        contents = Contents(
-            infos, [], layout=counted(len(rows), "utterance"), notes=_notes(items, data)
-        )
-        surveys.append(make_survey(path, setting, contents=contents, findings=findings))
-    return surveys
+    return [
+        _survey(data, path, setting=setting, content=content, progress=progress)
+        for setting, path in splits_of(data).items()
+    ]
+
+
+def survey_manifest(
+    path: Path, *, content: bool = True, progress: Progress | None = None
+) -> Survey:
+    """Survey a manifest without texts (absolute path) that no preset describes."""
+    data = UnlabelledData(train=path, valid=path)
+    return _survey(data, path, setting="", content=content, progress=progress)
+
+
+def has_texts(path: Path) -> bool:
+    """Return whether a file is a manifest with texts, or none at all: its first row has the say."""
+    if path.name == INDEX_NAME:
+        return False
+    _, line = next(lines_of(path, []), (0, ""))
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError:
+        return True
+    return not isinstance(row, dict) or "text" in row or "path" not in row
+
+
+def _survey(
+    data: UnlabelledData,
+    path: Path,
+    *,
+    setting: str,
+    content: bool,
+    progress: Progress | None,
+) -> Survey:
+    """Survey a folder or manifest; one that no setting names is held to no limits of duration."""
+    rows, findings = _rows_and_findings(path)
+    infos, more = _opened(rows)
+    findings += more
+    try:
+        check_all_rates(infos, data.rate_hz, setting="")
+    except DataError as error:
+        findings += [Finding("rate", problem.message) for problem in error.problems]
+    items = make_items(rows, data)
+    if setting and len(rows) and (nothing := nothing_left(items, data, path=path)):
+        findings.append(Finding("empty", nothing))
+    findings += sounds(infos, content=content, progress=progress)
+    notes = _notes(items, data) if setting else ()
+    contents = Contents(infos, [], layout=counted(len(rows), "utterance"), notes=notes)
+    return make_survey(path, setting, contents=contents, findings=findings)
 
 
 def _rows_and_findings(path: Path) -> tuple[Rows, list[Finding]]:

@@ -29,6 +29,9 @@ from models.user_paths import expanded
 _KEYS = ("path", "start", "duration")
 _WHOLE = float("nan")
 _LONGEST_S = 1e9
+_MOST_FRAMES = 2**48
+# Lines that are read at once: enough to be fast, and few enough for the memory of their objects.
+_BLOCK = 20_000
 _EXAMPLE = (
     '{"path": "a.flac", "duration": 2.5}, with "start" where the utterance is a part of the file'
 )
@@ -131,36 +134,60 @@ def _at_once(path: Path) -> Found | None:
     """Return the rows of a manifest without mistakes, several times as fast as one by one; else None."""
     bad_rows: list[str] = []
     numbered = list(lines_of(path, bad_rows))[_first(path) :]
-    try:
-        values = json.loads(f"[{','.join(line for _, line in numbered)}]")
-        names = list(map(itemgetter("path"), values))
-    except (json.JSONDecodeError, KeyError, TypeError):
+    blocks = [_block(numbered[place : place + _BLOCK]) for place in range(0, len(numbered), _BLOCK)]
+    good = [block for block in blocks if block is not None]
+    if bad_rows or len(good) < len(blocks):
         return None
-    if bad_rows or len(values) != len(numbered) or set(map(type, values)) - {dict}:
-        return None
-    keys = set().union(*values)
-    if set(map(type, names)) - {str} or not all(names):
-        return None
-    if any(nearest(name, [key]) for name in keys - {*_KEYS} for key in _KEYS):
-        return None  # perhaps a misspelling, of which the rows tell more
-    columns = _columns(values, keys)
-    if {kind for column in columns[:2] for kind in map(type, column)} - {int, float}:
-        return None
-    if {kind for column in columns[2:] for kind in map(type, column)} - {int}:
-        return None
-    if values and min(map(min, columns[2:])) < 0:
-        return None
-    rows = _sorted(path, names, lines=[number for number, _ in numbered], columns=columns)
+    rows = _sorted(path, good)
     return Found(rows) if _is_inside(rows) else None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Block:
+    """Some rows as a manifest has them; `numbers` are (4, n): start, duration, frames and rate."""
+
+    names: list[str]
+    lines: Sequence[int]
+    numbers: np.ndarray
+
+
+def _block(numbered: Sequence[tuple[int, str]]) -> _Block | None:
+    """Return the rows of some lines, or None where any may be wrong."""
+    try:
+        text = f"[{','.join(line for _, line in numbered)}]"
+        values = json.loads(text, parse_constant=_refuse)
+        names = list(map(itemgetter("path"), values))
+    except (ValueError, KeyError, TypeError):
+        return None
+    if len(values) != len(numbered) or set(map(type, values)) - {dict}:
+        return None
+    keys = set().union(*values)
+    misspelt = any(nearest(name, [key]) for name in keys - {*_KEYS} for key in _KEYS)
+    if misspelt or set(map(type, names)) - {str} or not all(names):
+        return None
+    columns = _columns(values, keys)
+    if {kind for column in columns for kind in map(type, column)} - {int, float}:
+        return None
+    try:
+        numbers = np.array(columns, np.float64)
+    except OverflowError:
+        return None
+    if bool((np.abs(numbers[2:]) >= _MOST_FRAMES).any()):
+        return None
+    return _Block(names, [number for number, _ in numbered], numbers)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
+
+
 def _columns(values: Sequence[Mapping[str, Any]], keys: Collection[str]) -> list[Sequence[Any]]:
-    """Return start, duration, and the frames and rate of files, where a row has both."""
+    """Return start, duration, frames and rate; the last two 0 unless the rows have both."""
     columns: list[Sequence[Any]] = [
         [row.get(key, absent) for row in values] if key in keys else [absent] * len(values)
         for key, absent in (("start", 0.0), ("duration", _WHOLE), ("frames", 0), ("rate_hz", 0))
     ]
-    if {"frames", "rate_hz"} - set(keys):
+    if not {"frames", "rate_hz"} <= set(keys):
         columns[2:] = [[0] * len(values)] * 2
     return columns
 
@@ -189,8 +216,8 @@ def _one_by_one(path: Path) -> Found:
         else:
             lines.append(int(place.rpartition(":")[2]))
             good.append(values)
-    columns = _columns(good, set().union(*good))
-    rows = _sorted(path, [values["path"] for values in good], lines=lines, columns=columns)
+    columns = np.array(_columns(good, set().union(*good)), np.float64)
+    rows = _sorted(path, [_Block([values["path"] for values in good], lines, columns)])
     return Found(rows, bad_rows)
 
 
@@ -198,7 +225,7 @@ def _mistakes(values: Mapping[str, Any]) -> Iterator[str]:
     length_s = None
     if "frames" in values and "rate_hz" in values:
         for key in ("frames", "rate_hz"):
-            if type(values[key]) is not int or values[key] <= 0:
+            if type(values[key]) is not int or not 0 < values[key] < _MOST_FRAMES:
                 yield f"{key} must be a whole number above 0, found {values[key]!r:.60}"
                 return
         length_s = values["frames"] / values["rate_hz"]
@@ -211,27 +238,25 @@ def _first(path: Path) -> int:
     return int(path.name == INDEX_NAME)
 
 
-def _sorted(
-    manifest: Path, names: list[str], *, lines: list[int], columns: list[Sequence[Any]]
-) -> Rows:
+def _sorted(manifest: Path, blocks: Sequence[_Block]) -> Rows:
     """Return the rows by path and start, so that the lines of a manifest may be in any order."""
     folder = f"{manifest.parent}{os.sep}"
     # A million objects of pathlib would take seconds.
     paths = [
         folder + name if name[0] not in "~/" else str(manifest.parent / expanded(name))
-        for name in names
+        for block in blocks
+        for name in block.names
     ]
-    start_s, duration_s, frames, rate_hz = columns
+    lines = np.array([line for block in blocks for line in block.lines], np.int64)
+    numbers = np.concatenate([np.zeros((4, 0)), *(block.numbers for block in blocks)], axis=1)
+    start_s, duration_s = numbers[:2]
+    frames, rate_hz = (numbers[2:] * (numbers[2:] != 0).all(axis=0)).astype(np.int64)
     rows = Rows(
-        paths, str(manifest), lines=np.array(lines, np.int64),
-        start_s=np.array(start_s, np.float64), duration_s=np.array(duration_s, np.float64),
-        frames=np.array(frames, np.int64), rate_hz=np.array(rate_hz, np.int64),
+        paths, str(manifest), lines=lines, start_s=start_s, duration_s=duration_s,
+        frames=frames, rate_hz=rate_hz,
     )  # fmt: skip
-    both = (rows.frames > 0) & (rows.rate_hz > 0)
-    rows = replace(rows, frames=rows.frames * both, rate_hz=rows.rate_hz * both)
-    by_start = np.argsort(rows.start_s, kind="stable").tolist()
-    order = sorted(by_start, key=paths.__getitem__)
-    return rows.chosen(order)
+    by_start = np.argsort(start_s, kind="stable").tolist()
+    return rows.chosen(sorted(by_start, key=paths.__getitem__))
 
 
 def _open_unknown(found: Found) -> None:

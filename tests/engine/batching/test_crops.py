@@ -10,7 +10,7 @@ import pytest
 
 from engine.batching.open_plan import open_plan
 from engine.batching.plan import FixedPlan
-from engine.batching.report import report_on
+from engine.batching.report import plan_warnings, report_on
 from engine.config.loading import load_config
 from engine.config.schema import RunConfig
 from engine.config.unlabelled import UnlabelledData
@@ -103,10 +103,13 @@ def test_the_report_says_how_much_audio_is_cut_off_and_how_to_keep_it() -> None:
     assert report.padding_share == 0
     assert report.mean_s == pytest.approx(used / 25)
     assert any("raise batch.pool_updates" in note for note in report.notes)
+    (warning,) = plan_warnings(plan, SIZES)
+    assert warning.startswith("batch plan: crops to the shortest item leave out 6")
     pooled = open_plan(config_of(items=16, pool_updates=25), SIZES, manifest="")
     better = report_on(pooled, SIZES)
     assert better.cropped_share < 0.08
     assert not any("crops" in note for note in better.notes)
+    assert plan_warnings(pooled, SIZES) == []
     padded = report_on(open_plan(config_of("pad", items=16), SIZES, manifest=""), SIZES)
     assert padded.cropped_share == 0
 

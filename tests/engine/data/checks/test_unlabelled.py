@@ -14,6 +14,7 @@ import soundfile
 from engine.config.errors import DataError
 from engine.config.unlabelled import UnlabelledData
 from engine.data.checks import unlabelled as checks
+from engine.data.checks.survey import survey_folder
 from engine.data.files.index import INDEX_NAME, make_index, write_index
 from engine.data.kinds import check_data, data_warnings, survey_data, train_sizes
 from engine.data.unlabelled.dataset import UnlabelledDataset
@@ -117,6 +118,12 @@ def test_a_faulty_folder_is_refused_in_one_line(
             {"path": "a.wav", "frames": -5, "rate_hz": 8_000},
             "frames must be a whole number above 0, found -5",
         ),
+        (
+            {"path": "a.wav", "frames": 10**400, "rate_hz": 8_000},
+            "frames must be a whole number above 0, found 1000",
+        ),
+        ({"path": "a.wav", "duration": 10**400}, "duration must be a number of seconds, found 100"),
+        ('{"path": "a.wav", "duration": NaN}', "duration must be a number of seconds, found nan"),
         ({"path": ""}, "path is empty"),
         ({"path": 7}, "path must be text, found 7"),
         ({"path": "b.wav"}, "b.wav: can't be read as audio (it does not exist)"),
@@ -213,3 +220,15 @@ def test_sizes_and_items_come_from_an_index_as_from_its_folder(tmp_path: Path) -
     of_index = train_sizes(settings(tmp_path, f"train/{INDEX_NAME}"))
     assert of_index.tolist() == train_sizes(settings(tmp_path)).tolist() == [[2.0], [3.0], [4.0]]
     check_data(settings(tmp_path, f"train/{INDEX_NAME}"))
+
+
+def test_a_manifest_alone_is_surveyed_without_texts_if_it_has_none(tmp_path: Path) -> None:
+    write(tmp_path / "a.wav", 0.4)
+    manifest(tmp_path, {"path": "a.wav"}, {"path": "gone.wav", "duration": 2.0})
+    survey = survey_folder(tmp_path / "m.jsonl", segment_s=2.0)
+    assert survey.layout == "2 utterances"
+    (finding,) = survey.findings
+    assert "gone.wav: can't be read as audio (it does not exist)" in finding.message
+    manifest(tmp_path, {"path": "a.wav", "text": "one"}, {"path": "a.wav"})
+    (finding,) = survey_folder(tmp_path / "m.jsonl", segment_s=2.0).findings
+    assert "m.jsonl:2: 'text' is missing" in finding.message
