@@ -16,15 +16,12 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
-from engine.config.errors import ConfigError, Problem
-from engine.config.references import mistake, references_of
 from engine.config.schema import RunConfig
 from engine.tuning.children import how_it_ended, killed, lines_of
 from engine.tuning.lr_curve import LrFinding, LrPoint, find, range_of
 from jobs.home import Home
 from jobs.machine.devices import child_environment, resolve_device
-from jobs.store.errors import UnknownRun
-from jobs.store.reader import StoreReader
+from jobs.needs import folders_needed
 from jobs.tuning import device_reserved
 
 _COMMAND = (sys.executable, "-P", "-m", "engine.programs.lr_range")
@@ -80,7 +77,7 @@ def find_lr(
         LeaseError: when a run or another measurement is using the device.
     """
     name = resolve_device(device if device != "auto" else config.precision.device)
-    needs = _needs(home, config)
+    needs = folders_needed(home, config)
     home.create()
     points: list[LrPoint] = []
     with (
@@ -108,31 +105,6 @@ def _point(answer: Mapping[str, Any]) -> LrPoint:
         float("nan") if answer[key] is None else float(answer[key]) for key in ("loss", "grad_norm")
     )
     return LrPoint(float(answer["lr"]), loss, grad_norm=norm)
-
-
-def _needs(home: Home, config: RunConfig) -> dict[str, dict[str, str]]:
-    """Return where the checkpoints of other runs are, by the keys of the settings that name them."""
-    found: dict[str, dict[str, str]] = {}
-    problems = []
-    with StoreReader(home.store) as reader:
-        for reference in references_of(config):
-            if reference.of_curve:
-                continue
-            if wrong := mistake(reference):
-                problems.append(Problem(reference.key, wrong))
-            elif reference.folder is not None:
-                found[reference.key] = {"folder": str(reference.folder), "which": ""}
-            else:
-                try:
-                    run = reader.run(reference.run)
-                except UnknownRun as error:
-                    problems.append(Problem(reference.key, str(error)))
-                else:
-                    folder = str(home.run_folder(run.id))
-                    found[reference.key] = {"folder": folder, "which": reference.which}
-    if problems:
-        raise ConfigError(problems)
-    return found
 
 
 def _answers(job: Mapping[str, Any], environment: Mapping[str, str]) -> Iterator[dict[str, Any]]:

@@ -28,9 +28,11 @@ from engine.config.references import (
 )
 from engine.config.schema import RunConfig
 from engine.config.stop_when import stop_metric
+from engine.config.target_fit import why_targets_do_not_fit
 from engine.metrics.registry import metric_of
 from engine.training.reference_rule import MIN_EVALUATIONS
 from jobs.home import Home
+from jobs.store.errors import UnknownRun
 from jobs.store.needs import circle, insert_needs
 from jobs.store.reader import StoreReader
 from jobs.store.records import ALL_POINTS, NeedRecord
@@ -112,6 +114,38 @@ def check_needs(home: Home, configs: Mapping[str, RunConfig]) -> None:
             values = (run_id, name, "queued", config.to_json())
             connection.execute("INSERT INTO runs VALUES (?, ?, ?, ?)", values)
         note_needs(home, connection, configs={run: config for run, (_, config) in named.items()})
+
+
+def folders_needed(home: Home, config: RunConfig) -> dict[str, dict[str, str]]:
+    """Return where the checkpoints of other runs are, by the keys of the settings that name them.
+
+    For programs that are started at once, whether the runs have finished or not; each entry has the
+    folder and which of its checkpoints is meant, as `engine.checkpoints.referenced.found` takes them.
+
+    Raises:
+        ConfigError: with every reference that leads nowhere.
+    """
+    found: dict[str, dict[str, str]] = {}
+    problems = []
+    with StoreReader(home.store) as reader:
+        for reference in references_of(config):
+            if reference.of_curve:
+                continue
+            if wrong := mistake(reference):
+                problems.append(Problem(reference.key, wrong))
+            elif reference.folder is not None:
+                found[reference.key] = {"folder": str(reference.folder), "which": ""}
+            else:
+                try:
+                    run = reader.run(reference.run)
+                except UnknownRun as error:
+                    problems.append(Problem(reference.key, str(error)))
+                else:
+                    folder = str(home.run_folder(run.id))
+                    found[reference.key] = {"folder": folder, "which": reference.which}
+    if problems:
+        raise ConfigError(problems)
+    return found
 
 
 def _copy_runs(home: Home, connection: sqlite3.Connection) -> None:
@@ -242,6 +276,8 @@ def _check_saved(folder: Path, needed: _Needed, *, reference: Reference) -> None
 def _check_fit(
     config: RunConfig, trained: Mapping[str, Any], *, reference: Reference, where: str
 ) -> None:
+    if why := why_targets_do_not_fit(config, trained, key=reference.key):
+        raise _refusal(reference, f"{where} {why}")
     why = why_weights_do_not_fit(config, trained) if reference.key == _WEIGHTS else ""
     if why:
         raise _refusal(

@@ -13,8 +13,9 @@ import sqlite3
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 
+from engine.config.iterations import iterations_of
 from engine.config.loading import load_config
 from engine.config.references import with_absolute_folders
 from engine.config.schema import RunConfig
@@ -81,7 +82,8 @@ def enqueue_all(
 ) -> list[int]:
     """Add runs to the end of the queue, all or none, and return their ids in order.
 
-    They may refer to each other by the names that they are given.
+    They may refer to each other by the names that they are given. A run of several iterations
+    (`engine.config.iterations`) is queued as one for each, of which the last one has its name and id.
 
     Raises:
         ConfigError: when no installed package has the recipe or the metrics, or a run it refers to can't be had.
@@ -89,35 +91,49 @@ def enqueue_all(
         StoreError: when a name is taken or invalid, or the store can't be written.
     """
     configs = [absolute(run.config) for run in runs]
-    for run in runs:
-        if run.name is not None:
-            check_name(run.name)
-    headlines = {config.recipe: spec_of(config.recipe).headline for config in configs}
-    check_data_of(configs)
-    for config in configs:
+    # With any name in place of one that the store will choose.
+    all_runs = [
+        one
+        for run, config in zip(runs, configs, strict=True)
+        for one in iterations_of(config, "run" if run.name is None else run.name)
+    ]
+    for name, _ in all_runs:
+        check_name(name)
+    headlines = {config.recipe: spec_of(config.recipe).headline for _, config in all_runs}
+    check_data_of([config for _, config in all_runs])
+    for _, config in all_runs:
         require_packages(config.validation.metrics)
     home.create()
+    queued: dict[int, RunConfig] = {}
     ids: list[int] = []
     with StoreWriter(home.store) as store, store.transaction() as connection:
         for run, config in zip(runs, configs, strict=True):
             stem = PurePosixPath(preset).name or config.data.kind
-            fields = {
-                "name": run.name or _free_name(connection, stem),
-                "preset": preset,
-                "config": config.to_json(),
-                "fingerprint": config.fingerprint,
-                "seed": config.seed,
-                "metric": headlines[config.recipe],
-                "experiment": experiment,
-                "variant": run.variant,
-                "parent": run.parent,
-                "total_updates": _total_updates(config),
-            }
-            ids.append(store.insert_run(fields))
-        note_needs(home, connection, configs=dict(zip(ids, configs, strict=True)))
-    for run_id in ids:
+            own = run.name or _free_name(connection, stem)
+            for name, one in iterations_of(config, own):
+                fields = _fields(name, one, preset=preset, metric=headlines[one.recipe])
+                if name == own:
+                    # Only the last one is what was asked for; a comparison must not mix them.
+                    asked = {"experiment": experiment, "variant": run.variant}
+                    fields |= {**asked, "parent": run.parent}
+                queued[store.insert_run(fields)] = one
+            ids.append(max(queued))
+        note_needs(home, connection, configs=queued)
+    for run_id in queued:
         _push(home, run_id)
     return ids
+
+
+def _fields(name: str, config: RunConfig, *, preset: str, metric: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "preset": preset,
+        "config": config.to_json(),
+        "fingerprint": config.fingerprint,
+        "seed": config.seed,
+        "metric": metric,
+        "total_updates": _total_updates(config),
+    }
 
 
 def stop(home: Home, run_id: int, *, pruned: str = "") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from engine.checkpoints.files import CheckpointError
@@ -27,3 +28,20 @@ def checkpoint_of(folder: Path, which: str) -> Path:
         return chosen
     names = ", ".join(place.name for place in list_checkpoints(folder / CHECKPOINTS)) or "none"
     raise CheckpointError(f"{folder} has no checkpoint {which!r}; available: {names}")
+
+
+def found(needs: Mapping[str, Mapping[str, str]]) -> dict[str, Path]:
+    """Return the checkpoint of each reference, by its key.
+
+    Args:
+        needs: `folder`, and `which` of its checkpoints; `which` is empty where the folder itself was named.
+
+    Raises:
+        CheckpointError: when one has none.
+    """
+    return {
+        key: checkpoint_of(Path(need["folder"]), need["which"])
+        if need["which"]
+        else find_checkpoint(Path(need["folder"]))
+        for key, need in needs.items()
+    }

@@ -16,7 +16,7 @@ class ClusterReport:
         clusters: K.
         frames: how many were assigned.
         used: clusters with a frame at least.
-        inertia: mean squared distance of a frame to its centroid.
+        inertia: mean squared distance of a frame to its centroid; None where it was not measured.
         perplexity: exp of the entropy of the clusters; K where all are equally frequent.
         largest_share: share of the frames in the most frequent cluster.
     """
@@ -24,13 +24,13 @@ class ClusterReport:
     clusters: int
     frames: int
     used: int
-    inertia: float
+    inertia: float | None
     perplexity: float
     largest_share: float
 
     @classmethod
-    def of(cls, count_K: np.ndarray, *, distance_sum: float) -> ClusterReport:
-        """Report counts of frames, and the sum of their squared distances.
+    def of(cls, count_K: np.ndarray, *, distance_sum: float | None = None) -> ClusterReport:
+        """Report counts of frames, and the sum of their squared distances where it is known.
 
         Raises:
             ValueError: when no frame was assigned.
@@ -43,7 +43,7 @@ class ClusterReport:
             clusters=len(count_K),
             frames=frames,
             used=len(share_K),
-            inertia=distance_sum / frames,
+            inertia=None if distance_sum is None else distance_sum / frames,
             perplexity=float(np.exp(-(share_K * np.log(share_K)).sum())),
             largest_share=float(share_K.max()),
         )
@@ -51,10 +51,10 @@ class ClusterReport:
     @property
     def text(self) -> str:
         """One line for people."""
+        inertia = "" if self.inertia is None else f", inertia {self.inertia:.4g} per frame"
         return (
             f"{self.frames:,} frames in {self.used} of {self.clusters} clusters, perplexity "
-            f"{self.perplexity:.1f}, largest cluster {self.largest_share:.1%}, inertia {self.inertia:.4g} "
-            "a frame"
+            f"{self.perplexity:.1f}, largest cluster {self.largest_share:.1%}{inertia}"
         )
 
     @property

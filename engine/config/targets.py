@@ -44,6 +44,19 @@ class TargetSettings(Section):
     kmeans_starts: int = setting(
         5, "Number of times that k-means++ is started; the best start is continued.", ge=1, le=100
     )
+    iterations: int = setting(
+        1,
+        "Train so many times in a row, each run on clusters of a layer of the run before; queued as runs "
+        "of their own.",
+        ge=1,
+        le=10,
+    )
+    later: tuple[str, ...] = setting(
+        (),
+        'Settings of later iterations, each as "ITERATION: KEY=VALUE": "2: loss.clusters=500". '
+        "targets_layer is that of the iteration before; what no line sets is as in the first iteration.",
+        max_length=100,
+    )
     labels: Literal["stored", "computed"] = setting(
         "stored",
         "Labels of frames: stored before training (2 bytes a frame, in the run's folder), or computed "

@@ -33,8 +33,7 @@ def main() -> int:
 
 
 def _run(job: dict[str, Any], answers: TextIO) -> None:
-    from engine.checkpoints.find import find_checkpoint
-    from engine.checkpoints.referenced import checkpoint_of
+    from engine.checkpoints.referenced import found
     from engine.config.loading import load_config
     from engine.events import Noticed, RunStarted, StageProgressed
     from engine.tuning.lr_sweep import config_of_test, sweep
@@ -48,12 +47,7 @@ def _run(job: dict[str, Any], answers: TextIO) -> None:
             case Noticed(level="warning"):
                 say(answers, warning=event.message)
 
-    needs = {
-        key: checkpoint_of(Path(need["folder"]), need["which"])
-        if need["which"]
-        else find_checkpoint(Path(need["folder"]))
-        for key, need in job["needs"].items()
-    }
+    needs = found(job["needs"])
     config = config_of_test(load_config(job["config"]))
     points = sweep(
         config, job["lrs"], device=job["device"], folder=Path(job["folder"]), needs=needs, emit=emit

@@ -90,6 +90,10 @@ class UnlabelledDataset:
             f"{self._name(path)}:{start}-{end}" for path, start, end in self._pieces(index)
         )
 
+    def files(self, index: int) -> list[str]:
+        """Return the paths of the files that an item is read from, in order."""
+        return [path for path, _, _ in self._pieces(index)]
+
     def audio(self, index: int, *, start: int = 0, frames: int | None = None) -> np.ndarray:
         """Read an item or a part of it by seeking: float32 (T,) at `data.rate_hz`, channels averaged.
 

@@ -1,0 +1,272 @@
+"""The stages that make targets: a sample of frames, its clusters, the labels of all items.
+
+Frames never reach the disk: the sample stays in memory, and is read again after a stop, if clusters are
+still to be found. Letters: F frames of the sample, K clusters, D numbers of a frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+
+from engine.checkpoints.recipe_files import RecipeState
+from engine.clustering.kmeans import KMeansFit, nearest
+from engine.clustering.report import ClusterReport
+from engine.clustering.reservoir import Reservoir
+from engine.config.errors import ConfigError, DataError, Problem, counted
+from engine.config.targets import TargetSettings
+from engine.data.batch import Split
+from engine.recipes.base import Stage
+from engine.recipes.self_supervised.kmeans_model import KMeansModel
+from engine.recipes.self_supervised.label_files import Items, LabelFiles
+from engine.recipes.self_supervised.target_features import FrameSource
+
+Notices = list[tuple[Literal["info", "warning"], str]]
+_SPLITS: tuple[Split, ...] = ("train", "valid")
+
+
+class Targets(Protocol):
+    """What the stages work on: `engine.recipes.self_supervised.targets.Targets`."""
+
+    settings: TargetSettings
+    seed: int
+    reservoir: Reservoir | None
+
+    @property
+    def source(self) -> FrameSource:
+        """Return where frames come from."""
+
+    @property
+    def model(self) -> KMeansModel:
+        """Return the k-means model."""
+
+    def items(self, split: Split) -> Items:
+        """Return the items of a split."""
+
+    def frames(self, split: Split) -> np.ndarray:
+        """Return (N,) frames of each item."""
+
+    def chunks(self, split: Split, items: Iterable[int]) -> list[list[int]]:
+        """Return items in runs that take about half a second each."""
+
+    def label_files(self, split: Split) -> LabelFiles:
+        """Return the stored labels of a split."""
+
+    def copy_labels(self) -> None:
+        """Take over labels that lie beside an adopted k-means model."""
+
+    def store_labels(self, split: Split, index: int, *, device: torch.device) -> None:
+        """Label an item and store that."""
+
+    def stale_text(self, split: Split) -> str:
+        """Return which stored labels of a split can't be used and why."""
+
+
+class SampleStage(Stage):
+    """Reads the frames that k-means is fitted on."""
+
+    name = "reservoir"
+    feeds = "clusters"
+
+    def __init__(self, targets: Targets) -> None:
+        self._targets = targets
+        self._chunks: list[list[int]] = []
+
+    def num_steps(self) -> int:
+        """Draw the sample, and return in how many steps it is read."""
+        targets = self._targets
+        settings = targets.settings
+        frames_N = targets.frames("train")
+        wanted = settings.frames_per_cluster * settings.clusters
+        total = int(frames_N.sum())
+        if settings.clusters > total:
+            message = (
+                f"{settings.clusters}, but the training data have {counted(total, 'frame')}; lower "
+                "loss.clusters, or add audio to data.train"
+            )
+            raise ConfigError([Problem("loss.clusters", message)])
+        targets.reservoir = Reservoir(frames_N, capacity=wanted, seed=targets.seed)
+        self._chunks = targets.chunks("train", targets.reservoir.items)
+        return len(self._chunks)
+
+    def start(self) -> RecipeState:
+        """Nothing was heard yet."""
+        return RecipeState({}, {"sounds": False})
+
+    def step(self, index: int, state: RecipeState, *, device: torch.device) -> RecipeState:
+        """Read some of the items."""
+        targets = self._targets
+        assert targets.reservoir is not None
+        for item in self._chunks[index]:
+            wave_T = targets.items("train").audio(item)
+            state.values["sounds"] |= bool(len(wave_T)) and bool(np.ptp(wave_T) > 0)
+            targets.reservoir.put(item, targets.source.frames(wave_T, device=device))
+        return state
+
+    def finish(self, state: RecipeState) -> RecipeState:
+        """Refuse silence."""
+        if not state.values["sounds"]:
+            message = (
+                "the sampled items are all digital silence, so there is nothing to cluster; replace the "
+                "files (`sepdash data check` lists silent ones)"
+            )
+            raise DataError([Problem("data.train", message)])
+        return state
+
+
+class ClustersStage(Stage):
+    """Fits k-means on the sample; its result is the k-means model."""
+
+    name = "clusters"
+
+    def __init__(self, targets: Targets) -> None:
+        self._targets = targets
+        settings = targets.settings
+        self._fit = KMeansFit(settings.clusters, seed=targets.seed, starts=settings.kmeans_starts)
+
+    def num_steps(self) -> int:
+        """Return the number of steps of the fit."""
+        return self._fit.num_steps()
+
+    def start(self) -> RecipeState:
+        """Return the state before the first step."""
+        return RecipeState(self._fit.start())
+
+    def step(self, index: int, state: RecipeState, *, device: torch.device) -> RecipeState:
+        """Sow centroids, or iterate once."""
+        assert self._targets.reservoir is not None
+        points_FD = self._targets.reservoir.points()
+        tensors = {
+            name: tensor.to(points_FD.device) if tensor.dim() else tensor.cpu()
+            for name, tensor in state.tensors.items()
+        }
+        return RecipeState(self._fit.step(index, tensors, points_FD=points_FD))
+
+    def finish(self, state: RecipeState) -> RecipeState:
+        """Return centroids, what they are of, and how the sample falls into them."""
+        targets = self._targets
+        assert targets.reservoir is not None
+        points_FD = targets.reservoir.points()
+        centroids_KD = state.tensors["centroids"].to(points_FD.device)
+        label_F, distance_F = nearest(points_FD, centroids_KD)
+        count_K = torch.bincount(label_F, minlength=len(centroids_KD)).cpu().numpy()
+        report = ClusterReport.of(count_K, distance_sum=float(distance_F.double().sum()))
+        targets.reservoir = None
+        model = KMeansModel(
+            centroids_KD.cpu(), source=targets.source.hash, source_text=targets.source.text
+        )
+        return model.to_result(report=report.to_dict())
+
+    def notices(self, result: RecipeState) -> Notices:
+        """Return the report of the sample."""
+        return _report_notices("k-means of", self._targets.source.text, result=result)
+
+
+class AdoptedStage(Stage):
+    """Takes the k-means model of another run."""
+
+    name = "clusters"
+
+    def __init__(self, targets: Targets, model: KMeansModel) -> None:
+        self._targets = targets
+        self._model = model
+
+    def num_steps(self) -> int:
+        """Nothing is computed."""
+        return 0
+
+    def finish(self, state: RecipeState) -> RecipeState:
+        """Return the model."""
+        return self._model.to_result(adopted=True)
+
+    def notices(self, result: RecipeState) -> Notices:
+        """Say which model it is."""
+        return [
+            ("info", f"k-means model {self._model.hash} ({self._model.source_text}) is used again")
+        ]
+
+
+class LabelsStage(Stage):
+    """Labels every item of both splits by one k-means model, and stores the labels."""
+
+    name = "labels"
+
+    def __init__(self, targets: Targets) -> None:
+        self._targets = targets
+        self._chunks: list[tuple[Split, list[int]]] = []
+        self._stale: dict[Split, set[int]] = {}
+
+    def num_steps(self) -> int:
+        """Return in how many steps all items are read."""
+        self._chunks = [
+            (split, chunk)
+            for split in _SPLITS
+            for chunk in self._targets.chunks(split, range(len(self._targets.items(split))))
+        ]
+        self._targets.copy_labels()
+        for split in _SPLITS:
+            files = self._targets.label_files(split)
+            files.create()
+            self._stale[split] = set(files.stale())
+        return len(self._chunks)
+
+    def step(self, index: int, state: RecipeState, *, device: torch.device) -> RecipeState:
+        """Label some of the items; those that have labels are skipped."""
+        split, chunk = self._chunks[index]
+        for item in chunk:
+            if item in self._stale[split]:
+                self._targets.store_labels(split, item, device=device)
+        return state
+
+    def finish(self, state: RecipeState) -> RecipeState:
+        """Label what was changed in the meantime, and count."""
+        targets = self._targets
+        counts = {}
+        for split in _SPLITS:
+            files = targets.label_files(split)
+            for item in files.stale():
+                targets.store_labels(split, item, device=torch.device("cpu"))
+            files.sync()
+            counts[split] = files.counts()
+        targets.source.close()
+        report = ClusterReport.of(counts["train"])
+        frames = {split: int(count_K.sum()) for split, count_K in counts.items()}
+        return RecipeState(
+            {}, {"kmeans": targets.model.hash, "report": report.to_dict(), "frames": frames}
+        )
+
+    def lost(self, result: RecipeState) -> str:
+        """Return which labels are missing or stale."""
+        if self._targets.settings.labels != "stored":
+            return ""
+        return "; ".join(line for split in _SPLITS if (line := self._targets.stale_text(split)))
+
+    def notices(self, result: RecipeState) -> Notices:
+        """Return how training frames fall into clusters."""
+        return _report_notices("labels of", "data.train", result=result)
+
+
+def _report_notices(what: str, of: str, *, result: RecipeState) -> Notices:
+    report = ClusterReport(**result.values["report"])
+    notices: Notices = [("info", f"{what} {of}: {report.text}")]
+    if report.warning:
+        notices.append(("warning", f"{what} {of}: {report.warning}"))
+    return notices
+
+
+def in_chunks(
+    items: Iterable[int], samples: Sequence[int] | np.ndarray, *, most: float
+) -> list[list[int]]:
+    """Return items in runs of about `most` samples."""
+    chunks: list[list[int]] = []
+    room = 0.0
+    for item in items:
+        if room <= 0 or not chunks:
+            chunks.append([])
+            room = most
+        chunks[-1].append(item)
+        room -= float(samples[item])
+    return chunks

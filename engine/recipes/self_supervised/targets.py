@@ -1,0 +1,247 @@
+"""The targets of masked prediction: the cluster of every frame, by one k-means model for both splits.
+
+A recipe asks `Targets` for its stages, hands it their results, and reads labels. Frame k of an item
+starts `k * hop` samples into it, whatever it was clustered by. Letters: N items, L frames.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.checkpoints.recipe_files import RecipeState
+from engine.clustering.kmeans import nearest
+from engine.clustering.reservoir import Reservoir
+from engine.config.errors import ConfigError, Problem
+from engine.config.schema import RunConfig
+from engine.config.target_fit import KMEANS_FROM, TARGETS_FROM
+from engine.config.targets import TargetSettings
+from engine.data.batch import Split
+from engine.data.kinds import open_dataset
+from engine.recipes.base import Opening, Stage
+from engine.recipes.self_supervised.kmeans_model import KMeansModel, read_kmeans
+from engine.recipes.self_supervised.label_files import Items, LabelFiles
+from engine.recipes.self_supervised.target_features import FrameSource, open_source
+from engine.recipes.self_supervised.target_stages import (
+    AdoptedStage,
+    ClustersStage,
+    LabelsStage,
+    SampleStage,
+    in_chunks,
+)
+from models.self_supervised.settings import ConvStackSettings
+
+_CPU = torch.device("cpu")
+_FOLDER = "labels"
+
+
+class Targets:
+    """Makes, stores and reads the labels of a run; can be sent to a reader process.
+
+    Args:
+        config: the run; its loss has `TargetSettings`.
+        opening: the run's folder, and the checkpoints of runs that it needs.
+        items: opens the items of a split; None: those of the config.
+
+    Attributes:
+        settings: of the loss.
+        seed: of the run.
+        reservoir: the sample, while clusters are found.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        opening: Opening,
+        *,
+        items: Callable[[Split], Items] | None = None,
+    ) -> None:
+        loss: object = config.loss
+        assert isinstance(loss, TargetSettings)
+        assert isinstance(config.model, ConvStackSettings)
+        self.settings = loss
+        self.seed = config.seed
+        self.reservoir: Reservoir | None = None
+        self._config, self._opening = config, opening
+        self._window, self._hop = config.model.receptive_field, config.model.hop
+        self._open_items = items or partial(open_dataset, config)
+        self._items: dict[Split, Items] = {}
+        self._model: KMeansModel | None = None
+        self._files: dict[Split, LabelFiles] = {}
+        self._num_samples: dict[Split, np.ndarray] = {}
+
+    def __getstate__(self) -> dict[str, object]:
+        """Pickle without the sample."""
+        return {**self.__dict__, "reservoir": None}
+
+    def stages(self) -> list[Stage]:
+        """Return the stages that make the targets.
+
+        Raises:
+            CheckpointError: when a checkpoint that they are made of is missing or damaged.
+            ConfigError: when it does not suit this run.
+        """
+        stages: list[Stage]
+        if self.settings.kmeans_from is None:
+            stages = [SampleStage(self), ClustersStage(self)]
+        else:
+            stages = [AdoptedStage(self, self._adopted())]
+        if self.settings.labels == "stored":
+            stages.append(LabelsStage(self))
+        return stages
+
+    def use(self, stage: str, result: RecipeState) -> None:
+        """Take the result of a stage."""
+        if stage == ClustersStage.name:
+            self._model = KMeansModel.of_result(result)
+            self._files.clear()
+
+    @property
+    def identity(self) -> str:
+        """What labels are equal by: the hash of the k-means model."""
+        return self.model.hash
+
+    def items(self, split: Split) -> Items:
+        """Return the items of a split."""
+        if split not in self._items:
+            self._items[split] = self._open_items(split)
+        return self._items[split]
+
+    @property
+    def model(self) -> KMeansModel:
+        """The k-means model; there once the stage `clusters` is complete."""
+        assert self._model is not None, "stage clusters comes first"
+        return self._model
+
+    @cached_property
+    def source(self) -> FrameSource:
+        """Where frames come from.
+
+        Raises:
+            CheckpointError: when the checkpoint is missing or damaged.
+            ConfigError: when it does not suit this run.
+        """
+        checkpoint: Path | None = None
+        if self.settings.targets_from is not None:
+            checkpoint = self._opening.needs[TARGETS_FROM]
+        return open_source(
+            self._config, checkpoint, layer=self.settings.targets_layer, window=self._window,
+            hop=self._hop,
+        )  # fmt: skip
+
+    def labels(self, split: Split, index: int, *, first_frame: int, frames: int) -> np.ndarray:
+        """Return the labels of some frames of an item, (L,) int64.
+
+        Args:
+            split: of the item.
+            index: of the item.
+            first_frame: where they begin.
+            frames: L.
+
+        Raises:
+            DataError: when a file can't be read.
+            ValueError: when the item has fewer frames.
+        """
+        if self.settings.labels == "stored":
+            files = self.label_files(split)
+            return files.read(index, first_frame=first_frame, frames=frames)
+        label_L: np.ndarray = self._computed(split, index, device=_CPU).numpy()
+        if first_frame + frames > len(label_L):
+            raise ValueError(
+                f"{self.items(split).key(index)} has {len(label_L)} labels, but frames {first_frame} to "
+                f"{first_frame + frames} were asked for"
+            )
+        return label_L[first_frame : first_frame + frames]
+
+    def frames(self, split: Split) -> np.ndarray:
+        """Return (N,) int64, the frames of each item."""
+        samples_N = self._samples(split)
+        frames_N: np.ndarray = np.maximum(0, (samples_N - self._window) // self._hop + 1)
+        return frames_N
+
+    def chunks(self, split: Split, items: Iterable[int]) -> list[list[int]]:
+        """Return items in runs that take about half a second each."""
+        most = self.source.chunk_s * self._config.data.rate_hz
+        return in_chunks(items, self._samples(split), most=most)
+
+    def label_files(self, split: Split) -> LabelFiles:
+        """Return the stored labels of a split by the current k-means model."""
+        if split not in self._files:
+            folder = self._opening.folder
+            if folder is None:
+                raise ValueError("labels are stored in the folder of a run, and there is none here")
+            self._files[split] = LabelFiles(
+                folder / _FOLDER / self.model.hash / split, items=self.items(split),
+                frames_N=self.frames(split), model=self.model.hash, clusters=len(self.model.centroids_KD),
+            )  # fmt: skip
+        return self._files[split]
+
+    def copy_labels(self) -> None:
+        """Take over labels that lie beside an adopted k-means model; stale ones are told by their marks."""
+        checkpoint = self._opening.needs.get(KMEANS_FROM)
+        if checkpoint is None or self._opening.folder is None:
+            return
+        theirs = checkpoint.parent.parent / _FOLDER / self.model.hash
+        mine = self._opening.folder / _FOLDER / self.model.hash
+        if theirs.is_dir() and not mine.exists():
+            aside = mine.with_name(f"{mine.name}.new")
+            shutil.rmtree(aside, ignore_errors=True)
+            shutil.copytree(theirs, aside)
+            aside.rename(mine)
+
+    def store_labels(self, split: Split, index: int, *, device: torch.device) -> None:
+        """Label an item and store that."""
+        label_L = self._computed(split, index, device=device)
+        self.label_files(split).write(index, label_L.cpu().numpy())
+
+    def stale_text(self, split: Split) -> str:
+        """Return which stored labels of a split can't be used and why; empty where all can."""
+        stale = self.label_files(split).stale()
+        if not stale:
+            return ""
+        items = self.items(split)
+        names = ", ".join(Path(items.files(index)[0]).name for index in stale[:3])
+        more = f" and {len(stale) - 3} more" if len(stale) > 3 else ""
+        return (
+            f"the labels of {len(stale)} of {len(items)} items of data.{split} are missing or stale, since "
+            f"their files have changed ({names}{more})"
+        )
+
+    def _samples(self, split: Split) -> np.ndarray:
+        if split not in self._num_samples:
+            items = self.items(split)
+            self._num_samples[split] = np.fromiter(
+                map(items.num_samples, range(len(items))), np.int64, count=len(items)
+            )
+        return self._num_samples[split]
+
+    def _computed(self, split: Split, index: int, *, device: torch.device) -> Tensor:
+        source, model = self.source, self.model
+        if source.hash != model.source:
+            raise ConfigError([Problem(TARGETS_FROM, self._misfit(model))])
+        feat_LD = source.frames(self.items(split).audio(index), device=device)
+        label_L, _ = nearest(feat_LD, model.centroids_KD.to(feat_LD.device))
+        return label_L
+
+    def _adopted(self) -> KMeansModel:
+        model = read_kmeans(self._opening.needs[KMEANS_FROM])
+        clusters = len(model.centroids_KD)
+        if clusters != self.settings.clusters:
+            message = f"the k-means model has {clusters} clusters; set loss.clusters = {clusters}"
+            raise ConfigError([Problem("loss.clusters", message)])
+        if model.source != self.source.hash:
+            raise ConfigError([Problem(TARGETS_FROM, self._misfit(model))])
+        return model
+
+    def _misfit(self, model: KMeansModel) -> str:
+        return (
+            f"the k-means model was fitted on {model.source_text} (features {model.source}), but this run "
+            f"has {self.source.text} (features {self.source.hash}); set loss.targets_from and "
+            "loss.targets_layer to what it was fitted on"
+        )

@@ -1,0 +1,150 @@
+"""Makes the targets of a folder of audio, as the trainer would; can kill itself at a step.
+
+`python make_targets.py RUN_FOLDER AUDIO_FOLDER [STAGE STEP]`
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+
+from engine.config.targets import TargetSettings
+from engine.recipes.base import Opening, Stage
+from engine.recipes.self_supervised import target_features
+from engine.recipes.self_supervised.targets import Targets
+from engine.training.ranks import Alone
+from engine.training.stages import Stages
+from models.self_supervised.settings import HubertConfig
+
+RATE_HZ = 16_000
+
+
+class Folder:
+    """The files of a folder as items."""
+
+    def __init__(self, folder: Path) -> None:
+        self.paths = sorted(folder.glob("*.wav"))
+        self.read: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def num_samples(self, index: int) -> int:
+        return int(soundfile.info(self.paths[index]).frames)
+
+    def key(self, index: int) -> str:
+        return self.paths[index].name
+
+    def files(self, index: int) -> list[str]:
+        return [str(self.paths[index])]
+
+    def audio(self, index: int) -> np.ndarray:
+        self.read.append(index)
+        samples_T, _ = soundfile.read(self.paths[index], dtype="float32")
+        return samples_T
+
+
+class Config:
+    """As much of a config as stages and targets ask for."""
+
+    def __init__(self, **loss: Any) -> None:
+        values = {"clusters": 12, "frames_per_cluster": 20, "kmeans_starts": 2, **loss}
+        self.loss = TargetSettings(**values)
+        self.seed = 3
+        self.model = HubertConfig()
+        self.data = SimpleNamespace(rate_hz=RATE_HZ)
+        self.batch = SimpleNamespace(mode="fixed")
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"loss": self.loss.model_dump(mode="json")}
+
+
+class Recipe:
+    """Has targets and nothing else."""
+
+    def __init__(self, config: Config, folder: Path, *, audio: Path, needs: Any = None) -> None:
+        self.data = {split: Folder(audio / split) for split in ("train", "valid")}
+        opening = Opening(folder, needs or {})
+        self.targets = Targets(config, opening, items=self.data.__getitem__)  # type: ignore[arg-type]
+
+    def manifest(self, split: str) -> str:
+        return "the same"
+
+    def stages(self) -> list[Stage]:
+        return self.targets.stages()
+
+    def use(self, stage: str, result: Any) -> None:
+        self.targets.use(stage, result)
+
+
+class Control:
+    """Asks to stop after so many questions."""
+
+    def __init__(self, after: float = float("inf")) -> None:
+        self.after = after
+
+    def stop_reason(self) -> str | None:
+        self.after -= 1
+        return "asked to stop" if self.after < 0 else None
+
+
+def make(
+    folder: Path, audio: Path, *, config: Any = None, stop_after: float = float("inf"),
+    known: Any = None, prepare: Any = None, needs: Any = None,
+) -> tuple[str | None, Recipe, Stages, list[Any]]:  # fmt: skip
+    """Run the stages; return why they stopped, the recipe, the stages, and the events."""
+    config = config or Config()
+    recipe = Recipe(config, folder, audio=audio, needs=needs)
+    if prepare is not None:
+        prepare(recipe)
+    events: list[Any] = []
+    stages = Stages(
+        recipe, config, folder=folder, device=torch.device("cpu"), ranks=Alone(),
+        control=Control(stop_after), emit=events.append,
+    )  # fmt: skip
+    return stages.run(known or {}, resume=True), recipe, stages, events
+
+
+def _dies(recipe: Recipe, stage: str, step: int) -> None:
+    made = recipe.stages
+
+    def dying() -> list[Stage]:
+        stages = made()
+        for one in stages:
+            one.save_every_s = 0.0
+            if one.name == stage:
+                inner = one.step
+
+                def walk(index: int, state: Any, *, device: Any, inner: Any = inner) -> Any:
+                    after = inner(index, state, device=device)
+                    if index == step:
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    return after
+
+                one.step = walk  # type: ignore[method-assign]
+        return stages
+
+    recipe.stages = dying  # type: ignore[method-assign]
+
+
+def main() -> None:
+    """Make targets in short steps, so that there are many to die in."""
+    target_features.MfccSource.chunk_s = 0.5
+    torch.set_num_threads(1)
+    folder, audio, *death = sys.argv[1:]
+    prepare = None
+    if death:
+        prepare = lambda recipe: _dies(recipe, death[0], int(death[1]))  # noqa: E731
+    make(Path(folder), Path(audio), prepare=prepare)
+
+
+if __name__ == "__main__":
+    main()
