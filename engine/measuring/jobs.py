@@ -200,12 +200,14 @@ def compute(folder: Path, share: int) -> None:
     _write_json(_result(folder, share), {"found": found, "bad": bad})
 
 
-def read_results(folder: Path, info: JobInfo) -> Found | None:
-    """Return the results of a job; None while they are not complete."""
-    try:
-        parts = [json.loads(_result(folder, share).read_text()) for share in range(info.shares)]
-    except OSError:
-        return None
+def missing_shares(folder: Path, info: JobInfo) -> list[int]:
+    """Return the shares of a job that no process has measured yet."""
+    return [share for share in range(info.shares) if not _result(folder, share).exists()]
+
+
+def read_results(folder: Path, info: JobInfo) -> Found:
+    """Return the results of a job without missing shares."""
+    parts = [json.loads(_result(folder, share).read_text()) for share in range(info.shares)]
     metrics: dict[str, float] = {}
     items: dict[str, np.ndarray] = {}
     measured: dict[int, bool] = {}

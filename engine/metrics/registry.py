@@ -22,6 +22,7 @@ from typing import Any, Literal, TypeVar
 from models.entry_points import find_plugins
 
 _FULL, _EMA = "_full", "_ema"
+_VAL = "val_"
 _MISSING = "–"
 
 Family = Literal["score", "loss"]
@@ -275,12 +276,42 @@ def training_names(series: Iterable[str]) -> tuple[str, ...]:
         known = _known(variant.metric.name)
         of_validation = (
             name != variant.metric.name
-            or name.startswith("val_")
+            or name.startswith(_VAL)
             or stored_name(name, ema=True) in names
         )
         if known.of_training if known is not None else not of_validation:
             of_training.append(name)
     return tuple(of_training)
+
+
+def charted_names(series: Iterable[str]) -> tuple[str, ...]:
+    """Return the metrics of a run that a chart of its own can show, given the names of its series.
+
+    Those of evaluations come first, as they are declared; a metric that training measures, too, comes once,
+    by the name that it has there. Left out are the losses of every run and what is measured on the input.
+    """
+    series = set(series)
+    measured = {
+        variant_of(name).metric.name: metric_of(name) for name in series - CURVE_UNITS.keys()
+    }
+    measured.pop(LOSS, None)
+    order = {metric.name: place for place, metric in enumerate(BUILT_IN)}
+    of_training = set(training_names(series))
+    names = sorted(
+        (name for name, metric in measured.items() if not metric.of_input),
+        key=lambda name: (name in of_training, order.get(name, len(order)), name),
+    )
+    return tuple(dict.fromkeys(trained_name(name) for name in names))
+
+
+def trained_name(name: str) -> str:
+    """Return the name that a metric of evaluations has in training, where that measures it, too."""
+    return name if name == LOSS else name.removeprefix(_VAL)
+
+
+def evaluated_name(name: str) -> str:
+    """Return the name that a metric of training has in evaluations."""
+    return f"{_VAL}{name}"
 
 
 def of_whole_files(values: Mapping[str, T]) -> dict[str, T]:

@@ -31,6 +31,7 @@ from engine.measuring.jobs import (
     JobInfo,
     JobWriter,
     clear,
+    missing_shares,
     read_job,
     read_results,
     remove_estimates,
@@ -44,6 +45,7 @@ _FOLDER = "measuring"
 _ERRORS = "errors.log"
 _COMMAND = (sys.executable, "-P", "-m", "engine.programs.measure")
 _LOOK_S = 0.1
+_MOST_FAILURES = 2
 
 Notice = Callable[[str, str], None]
 
@@ -53,6 +55,8 @@ class _Job:
     folder: Path
     info: JobInfo
     started: float = 0.0
+    # How often a process has failed since the run was started.
+    failures: int = 0
     # The update before which its result was reported; a later `last` checkpoint knows of it.
     applied: int | None = None
 
@@ -122,6 +126,7 @@ class SlowMetrics:
         self._notice = notice
         self._jobs: list[_Job] = []
         self._processes: list[subprocess.Popen[bytes]] = []
+        self._shares: list[int] = []
         self._errors: IO[bytes] | None = None
         # One name for the weights and one for their average, if a best checkpoint needs them.
         self._targets: dict[bool, str] = {}
@@ -209,12 +214,24 @@ class SlowMetrics:
         )
 
     def poll(self, updates: int) -> Measured | None:
-        """Return the result of a job that has ended since the last call, at an update; waits for nothing."""
+        """Return the result of a job that has ended since the last call, at an update; waits for nothing.
+
+        A share that a process did not finish is measured once more, without others beside it: what ends
+        such a process is most often the lack of memory.
+        """
         if not self._pending or any(process.poll() is None for process in self._processes):
             return None
         job = self._pending[0]
-        self._close_processes()
-        found = read_results(job.folder, job.info)
+        shares = self._close_processes()
+        missing = missing_shares(job.folder, job.info)
+        failed = any(share in missing for share in shares)
+        job.failures += failed
+        if missing and job.failures < _MOST_FAILURES:
+            if failed:
+                self._report_retry(job)
+            self._start_next()
+            return None
+        found = None if missing else read_results(job.folder, job.info)
         job.applied = updates
         remove_estimates(job.folder)
         duration_s = time.monotonic() - job.started
@@ -276,11 +293,12 @@ class SlowMetrics:
         if self._processes or not self._pending:
             return
         job = self._pending[0]
-        job.started = time.monotonic()
-        if read_results(job.folder, job.info) is not None:
+        job.started = job.started or time.monotonic()
+        shares = missing_shares(job.folder, job.info)
+        if not shares:
             return
         self._errors = (job.folder / _ERRORS).open("wb")
-        for share in range(job.info.shares):
+        for share in shares[:1] if job.failures else shares:
             # Its standard input stays open: the process ends when this one does.
             # In a group of its own, which signals to this one leave alone, but in the same session: Linux
             # shares the processor out by session first, so that a low priority means nothing in another.
@@ -290,8 +308,10 @@ class SlowMetrics:
                     stdout=subprocess.DEVNULL, stderr=self._errors, process_group=0,
                 )
             )  # fmt: skip
+            self._shares.append(share)
 
-    def _close_processes(self) -> None:
+    def _close_processes(self) -> list[int]:
+        """Close the processes, which have ended, and return the shares that they measured."""
         for process in self._processes:
             process.wait()
             if process.stdin is not None:
@@ -301,14 +321,21 @@ class SlowMetrics:
         if self._errors is not None:
             self._errors.close()
             self._errors = None
+        shares, self._shares = self._shares, []
+        return shares
+
+    def _report_retry(self, job: _Job) -> None:
+        self._notice(
+            "metrics-retried",
+            f"{self._names} of update {job.info.updates}: a process failed ({_why(job)}); it is measured again, "
+            "without other processes beside it",
+        )
 
     def _report_failure(self, job: _Job) -> None:
-        lines = (job.folder / _ERRORS).read_text(errors="replace").split("\n")
-        last = next((line.strip() for line in reversed(lines) if line.strip()), "it was killed")
         self._notice(
             "metrics-failed",
-            f"{self._names} of update {job.info.updates} can't be measured: a process failed ({last[:200]}); "
-            "training goes on without these values",
+            f"{self._names} of update {job.info.updates} can't be measured: a process failed twice "
+            f"({_why(job)}); training goes on without these values",
         )
 
 
@@ -317,6 +344,12 @@ def _require(config: RunConfig, recipe: Recipe) -> None:
     if not isinstance(recipe, GivesEstimates):
         text = f"the recipe {config.recipe!r} gives no estimates to measure; remove this setting"
         raise ConfigError([Problem("validation.metrics", text)])
+
+
+def _why(job: _Job) -> str:
+    """Return the last line that a process wrote before it failed."""
+    lines = (job.folder / _ERRORS).read_text(errors="replace").split("\n")
+    return next((line.strip()[:200] for line in reversed(lines) if line.strip()), "it was killed")
 
 
 def _weights(name: str) -> str:

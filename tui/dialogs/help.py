@@ -31,6 +31,7 @@ KEYS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         ("c", "clear the marks"),
         ("x", "horizontal axis: updates, items, epochs, audio time, train time"),
         ("y", "vertical axis of the loss: linear or logarithmic"),
+        ("m", "metric of the second chart: the next one of the selected run"),
     )),
     ("View", (
         ("1 2 3 4", "show only one chart; the same key shows all again"),

@@ -12,13 +12,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from textual.message import Message
 
-from engine.metrics.registry import LOSS, training_names, variants
+from engine.metrics.registry import LOSS, evaluated_name, training_names, variants
 from jobs.home import Home
 from jobs.store.records import Curve, RunRecord, SystemRecord, WorkerRecord
 from tui.live.messages import (
@@ -74,9 +74,14 @@ class Watch:
     """What the screen shows: curves of `runs`, and the log of the first of them.
 
     If empty, the first run of the store is read, so that the first chart needs no round trip.
+
+    Attributes:
+        runs: their ids.
+        metric: what the chart of scores shows; empty: that by which a run is listed.
     """
 
     runs: tuple[int, ...] = ()
+    metric: str = ""
 
 
 class LogTail:
@@ -136,7 +141,7 @@ class Feed:
         self._charts_at = 0.0
         self._stale = True
         self._runs: tuple[RunRecord, ...] = ()
-        self._kept: dict[int, RunData] = {}
+        self._kept: dict[tuple[int, str], RunData] = {}
         self._log: LogTail | None = None
 
     def watch(self, watch: Watch) -> None:
@@ -181,7 +186,7 @@ class Feed:
         if changed or now - self._workers_at >= WORKERS_S:
             self._read_runs(reader, changed=changed)
         if not watch.runs and self._runs:
-            watch = Watch((self._runs[0].id,))
+            watch = replace(watch, runs=(self._runs[0].id,))
         self._stale = self._stale or changed
         if watch != self._seen_watch or (self._stale and now - self._charts_at >= CHARTS_S):
             self._charts_at, self._stale = now, False
@@ -199,17 +204,23 @@ class Feed:
 
     def _read_charts(self, reader: Reader, watch: Watch) -> None:
         records = {run.id: run for run in self._runs}
-        data = [self._read_run(reader, records[run]) for run in watch.runs if run in records]
-        self._kept = {item.run.id: item for item in data}
+        data = [
+            self._read_run(reader, records[run], metric=watch.metric)
+            for run in watch.runs
+            if run in records
+        ]
+        self._kept = {(item.run.id, watch.metric): item for item in data}
         self._post(ChartsChanged(tuple(data)))
 
-    def _read_run(self, reader: Reader, run: RunRecord) -> RunData:
-        kept = self._kept.get(run.id)
+    def _read_run(self, reader: Reader, run: RunRecord, *, metric: str) -> RunData:
+        kept = self._kept.get((run.id, metric))
         if kept is not None and kept.run == run and run.state != "running":
             return kept
         latest = reader.latest(run.id)
-        names = (*SERIES, *variants(run.metric), *training_names(latest))
-        curves = reader.curves(run.id, names, max_points=MAX_POINTS)
+        names = {*SERIES, *variants(run.metric), *training_names(latest)}
+        if metric:
+            names |= {*variants(metric), *variants(evaluated_name(metric))} & latest.keys()
+        curves = reader.curves(run.id, tuple(names), max_points=MAX_POINTS)
         since = run.started_at or 0.0
         system = reader.system(run.id, since=since, max_points=MAX_POINTS // 2)
         return RunData(run, curves, latest=latest, system=tuple(system))

@@ -19,6 +19,7 @@ from textual.screen import Screen
 from textual.widgets import Footer
 from textual.worker import get_current_worker
 
+from engine.metrics.registry import charted_names
 from jobs.home import Home
 from jobs.store.records import RunRecord
 from tui.live import actions
@@ -87,6 +88,7 @@ class Dashboard(Screen[None]):
         Binding("w", "worker", "worker"),
         Binding("x", "clock", "axis", show=False),
         Binding("y", "log_scale", "log scale", show=False),
+        Binding("m", "metric", "metric", show=False),
         Binding("l", "log", "log", show=False),
         Binding("v", "events", "events", show=False),
         Binding("1", "alone(0)", "loss", show=False),
@@ -116,6 +118,7 @@ class Dashboard(Screen[None]):
         self._follow = not select
         self._axis = charts.CLOCKS[0]
         self._log_scale = False
+        self._metric = ""
 
     def compose(self) -> ComposeResult:
         """Lay out the panes; their position depends on the terminal size."""
@@ -208,8 +211,9 @@ class Dashboard(Screen[None]):
 
     def _watched(self) -> Watch:
         if self._selected is None:
-            return Watch()
-        return Watch((self._selected, *(run for run in self._marks.runs if run != self._selected)))
+            return Watch(metric=self._metric)
+        others = (run for run in self._marks.runs if run != self._selected)
+        return Watch((self._selected, *others), self._metric)
 
     def _show_choice(self) -> None:
         table = self.query_one(RunsTable)
@@ -227,6 +231,7 @@ class Dashboard(Screen[None]):
                 self._marks.colours(self._selected),
                 clock=self._axis,
                 log=self._log_scale,
+                metric=self._metric,
             )
         )
         line = self.query_one(RunLine)
@@ -362,6 +367,21 @@ class Dashboard(Screen[None]):
     def action_log_scale(self) -> None:
         """Switch the loss between a linear and a logarithmic axis."""
         self._log_scale = not self._log_scale
+        self._draw()
+
+    def action_metric(self) -> None:
+        """Show the next metric of the selected run in the chart of scores."""
+        if not self._data:
+            return
+        headline = self._data[0].run.metric
+        others = [name for name in charted_names(self._data[0].latest) if name != headline]
+        if not others:
+            self.notify("This run has no other metric yet.", severity="warning")
+            return
+        names = ["", *others]
+        place = names.index(self._metric) if self._metric in names else 0
+        self._metric = names[(place + 1) % len(names)]
+        self._feed.watch(self._watched())
         self._draw()
 
     def action_alone(self, index: int) -> None:

@@ -31,7 +31,7 @@ job = json.loads((folder / "job.json").read_text())
 update = job["counters"]["updates"]
 {before}
 values = {{w: {{i: {{"stoi": [update / 100], "bss_sdr": [-update]}} for i in items}} for w, items in job["orders"].items()}}
-part = folder / "part"
+part = folder / f"part-{{share}}"
 part.write_text(json.dumps({{"found": values, "bad": {{w: [] for w in job["orders"]}}}}))
 part.replace(folder / f"result-{{share}}.json")
 """
@@ -277,11 +277,45 @@ def test_process_that_fails_costs_its_values_and_nothing_else(
     ended = train(config, tmp_path, recorder, Waits(tmp_path))
     assert ended.outcome == "finished"
     assert late(recorder) == []
-    (notice,) = [event for event in recorder.of(Noticed) if event.kind == "metrics-failed"]
-    assert notice.message == (
-        "stoi, bss_sdr of update 8 can't be measured: a process failed (RuntimeError: the package is "
+    retried, failed = [event for event in recorder.of(Noticed) if event.kind.startswith("metrics")]
+    assert retried.message == (
+        "stoi, bss_sdr of update 8: a process failed (RuntimeError: the package is broken); it is measured "
+        "again, without other processes beside it"
+    )
+    assert failed.message == (
+        "stoi, bss_sdr of update 8 can't be measured: a process failed twice (RuntimeError: the package is "
         "broken); training goes on without these values"
     )
+
+
+@pytest.mark.parametrize("killed", [["0"], ["1"], ["0", "1"]])
+def test_share_whose_process_is_killed_is_measured_again_alone(
+    slow_config, recorder, tmp_path, quick, killed
+):
+    beside = tmp_path / "beside"
+    quick(
+        f"""
+import os
+mine = pathlib.Path({str(tmp_path)!r}) / f"tried-{{share}}"
+others = [p for p in mine.parent.glob("at-work-*")]
+if mine.exists() and others: pathlib.Path({str(beside)!r}).touch()
+if share in {killed!r} and not mine.exists():
+    mine.touch()
+    os.kill(os.getpid(), 9)
+work = mine.parent / f"at-work-{{share}}"
+work.touch()
+import atexit; atexit.register(work.unlink)
+""".replace("{", "{{")
+        .replace("}", "}}")
+        .format()
+    )
+    config = slow_config(every=None, validation={"metrics_workers": 2})
+    assert train(config, tmp_path, recorder, Waits(tmp_path)).outcome == "finished"
+    (event,) = late(recorder)
+    assert event.metrics["stoi_full"] == 8 / 100
+    (notice,) = [event for event in recorder.of(Noticed) if event.kind.startswith("metrics")]
+    assert "a process failed (it was killed); it is measured again" in notice.message
+    assert not beside.exists()
 
 
 def test_full_disk_costs_the_values_and_not_the_evaluation(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from contextlib import asynccontextmanager
 
+import numpy as np
 import pytest
 
 from jobs.store.reader import StoreReader
@@ -167,6 +168,34 @@ async def test_axes_change_by_key(opened, lab):
         assert chart.plot.x_unit == "updates"
         await pilot.press("y")
         assert chart.plot.log
+
+
+async def test_metrics_of_a_run_are_charted_in_turn_by_key(opened, lab):
+    run = lab.run("a", "running", updates=1000)
+    steps = np.arange(500, 1001, 500)
+    lab._points(
+        run, steps, ("pesq_full", np.array([1.5, 2.0]), ""), ("stoi_full", np.array([0.7, 0.8]), "")
+    )
+    async with opened() as (app, pilot):
+        chart = app.screen.query_one("#score", Chart)
+        shown = []
+        for title in ("PESQ", "STOI", "SI-SDR"):
+            await pilot.press("m")
+            await until(
+                pilot,
+                lambda title=title: (
+                    chart.plot.title == title and any(len(line.x) for line in chart.plot.lines)
+                ),
+            )
+            shown.append([line.mean[-1] for line in chart.plot.lines if line.label == "whole"])
+        assert shown == [[2.0], [0.8], []]
+
+
+async def test_run_without_another_metric_says_so(opened, lab):
+    lab.run("a", "running", updates=1000)
+    async with opened() as (app, pilot):
+        await pilot.press("m")
+        assert "This run has no other metric yet" in str([n.message for n in app._notifications])
 
 
 async def test_one_chart_or_the_log_alone(opened, lab):

@@ -8,7 +8,15 @@ from itertools import takewhile
 
 import numpy as np
 
-from engine.metrics.registry import BUILT_IN, LOSS, metric_of, stored_name, training_names
+from engine.metrics.registry import (
+    BUILT_IN,
+    LOSS,
+    charted_names,
+    evaluated_name,
+    metric_of,
+    stored_name,
+    training_names,
+)
 from jobs.store.records import Curve, RunRecord, SystemRecord
 from tui.live.messages import RunData
 from tui.widgets.charts.braille import FloatArray
@@ -31,16 +39,28 @@ def build(
     *,
     clock: str = "updates",
     log: bool = False,
+    metric: str = "",
 ) -> dict[str, Plot]:
-    """Return the plots by name; several runs are labelled and coloured individually."""
+    """Return the plots by name; several runs are labelled and coloured individually.
+
+    Args:
+        data: the runs, the selected one first.
+        colours: of the runs, by id.
+        clock: the horizontal axis.
+        log: whether the loss has a logarithmic axis.
+        metric: what the chart of scores shows; that by which the first run is listed where it is empty, or
+            where that run has no such metric.
+    """
     if not data:
         return {name: Plot(*_titles(name), x_unit=clock, empty="") for name in CHARTS}
     if not any(_has_points(item) for item in data[1:]):
         data = data[:1]
     many = len(data) > 1
+    if metric not in charted_names(data[0].latest):
+        metric = data[0].run.metric
     lines = {
         "loss": _loss(data, colours, clock=clock, many=many),
-        "score": _score(data, colours, clock=clock, many=many),
+        "score": _score(data, colours, metric=metric, clock=clock, many=many),
         "throughput": _throughput(data, colours, clock=clock, many=many),
     }
     drawn = [line for group in lines.values() for line in group if line.drawn and len(line.x)]
@@ -49,11 +69,11 @@ def build(
     if _is_unknown(data[0].run, clock):
         waiting = "epochs unknown (trained by an earlier version)"
     if not many:
-        for name, more in _measured_in_training(data[0], clock).items():
+        for name, more in _measured_in_training(data[0], clock, metric=metric).items():
             lines[name] += more
     plots = {
         name: Plot(
-            *_titles(name, data[0]),
+            *_titles(name, data[0], metric=metric),
             lines=tuple(group),
             x_unit=clock,
             x_range=shared,
@@ -89,15 +109,22 @@ def _has_points(item: RunData) -> bool:
     return any(curve.updates for curve in item.curves.values())
 
 
-def _titles(name: str, item: RunData | None = None) -> tuple[str, str]:
+def _titles(name: str, item: RunData | None = None, *, metric: str = "") -> tuple[str, str]:
     loss = item.curves.get("loss") if item else None
-    score = metric_of(item.run.metric) if item else BUILT_IN[0]
+    score = metric_of(metric) if metric else BUILT_IN[0]
+    unit = score.unit or _unit_in(item, metric)
     return {
         "loss": ("Loss", loss.unit if loss else ""),
-        "score": (score.title, score.unit),
+        "score": (score.title, unit),
         "throughput": ("Speed", ""),
         "memory": ("Memory", "GiB"),
     }[name]
+
+
+def _unit_in(item: RunData | None, metric: str) -> str:
+    """Return the unit that the curves of a metric were recorded with."""
+    names = (metric, evaluated_name(metric)) if item else ()
+    return next((curve.unit for name in names if item and (curve := item.curves.get(name))), "")
 
 
 def _waiting(run: RunRecord) -> str:
@@ -142,17 +169,26 @@ def _one_each(
 
 
 def _score(
-    data: Sequence[RunData], colours: Mapping[int, int], *, clock: str, many: bool
+    data: Sequence[RunData],
+    colours: Mapping[int, int],
+    *,
+    metric: str,
+    clock: str,
+    many: bool,
 ) -> list[Line]:
-    """Return the lines of the first run's main metric; runs of other tasks are skipped."""
+    """Return the lines of a metric; runs that are listed by another one are skipped, unless they have it."""
     names = short_names(data)
-    metric = data[0].run.metric
-    data = [item for item in data if item.run.metric == metric]
+    is_headline = metric == data[0].run.metric
+    data = [
+        item
+        for item in data
+        if item.run.metric == metric or (not is_headline and metric in charted_names(item.latest))
+    ]
     if many:
         lines = [
             line_of(
                 item,
-                _judged(item),
+                _judged(item, metric),
                 label=names[item.run.id],
                 colour=colours.get(item.run.id, 0),
                 clock=clock,
@@ -160,16 +196,17 @@ def _score(
             for item in data
         ]
     else:
+        name = _evaluated(data[0], metric)
         lines = [
-            line_of(data[0], stored_name(metric, ema=True), label="EMA", colour=1, clock=clock),
-            line_of(data[0], metric, label="raw", colour=0, clock=clock),
+            line_of(data[0], stored_name(name, ema=True), label="EMA", colour=1, clock=clock),
+            line_of(data[0], name, label="raw", colour=0, clock=clock),
         ]
-        if (whole := _whole(data[0])) is not None:
+        if (whole := _whole(data[0], name)) is not None:
             lines.append(line_of(data[0], whole, label="whole", colour=2, clock=clock))
     scale = metric_of(metric).scale
     if scale != 1:
         lines = [replace(line, mean=line.mean * scale) for line in lines]
-    inputs = {item.run.input_score for item in data} - {None}
+    inputs = {item.run.input_score for item in data if is_headline} - {None}
     axes = [line.x for line in lines if len(line.x)]
     if len(inputs) == 1 and axes:
         ends = np.array([min(x[0] for x in axes), max(x[-1] for x in axes)])
@@ -178,35 +215,54 @@ def _score(
     return lines
 
 
-def _measured_in_training(item: RunData, clock: str) -> dict[str, list[Line]]:
+def _measured_in_training(item: RunData, clock: str, *, metric: str) -> dict[str, list[Line]]:
     """Return what the recipe measures in training, by chart: of the score or of the loss, whose unit it has.
 
-    What has the unit of neither is in the legend of the loss only.
+    What has the unit of neither is in the legend of the loss only. Beside a metric that was asked for, only
+    that one is drawn.
     """
-    units = {name: _titles(name, item)[1] for name in ("score", "loss")}
+    is_headline = metric == item.run.metric
+    units = {name: _titles(name, item, metric=metric)[1] for name in ("score", "loss")}
     lines: dict[str, list[Line]] = {"score": [], "loss": []}
     colours = range(_FIRST_FREE, _GREY)
     for colour, name in zip(colours, training_names(item.curves), strict=False):
-        metric = metric_of(name)
-        line = line_of(item, name, label=metric.title, colour=colour, clock=clock)
-        line = replace(line, mean=running_mean(line.mean * metric.scale, _window(line.mean)))
-        unit = metric.unit or item.curves[name].unit
-        chart = next((chart for chart, its in units.items() if its == unit), None)
+        known = metric_of(name)
+        asked = not is_headline and name == metric
+        label = "train" if asked else known.title
+        line = line_of(item, name, label=label, colour=colour, clock=clock)
+        line = replace(line, mean=running_mean(line.mean * known.scale, _window(line.mean)))
+        unit = known.unit or item.curves[name].unit
+        charts = {chart: its for chart, its in units.items() if chart == "loss" or is_headline}
+        chart = "score" if asked else next((c for c, its in charts.items() if its == unit), None)
         lines[chart or "loss"].append(replace(line, drawn=chart is not None))
     return lines
 
 
-def _judged(item: RunData) -> str:
-    """Return the series by which the run is evaluated: EMA where it has one."""
-    metric = item.run.metric
-    average = stored_name(metric, ema=True)
-    curve = item.curves.get(average)
-    return average if curve is not None and curve.updates else metric
+def _evaluated(item: RunData, metric: str) -> str:
+    """Return the name that a metric has in the evaluations of a run."""
+    of_training = evaluated_name(metric)
+    return (
+        of_training if any(name in item.curves for name in _with_average(of_training)) else metric
+    )
 
 
-def _whole(item: RunData) -> str | None:
-    """Return the series of the main metric on whole files: that of the EMA if it has one."""
-    names = (stored_name(item.run.metric, full=True, ema=ema) for ema in (True, False))
+def _with_average(name: str, *, full: bool = False) -> tuple[str, str]:
+    return stored_name(name, full=full, ema=True), stored_name(name, full=full)
+
+
+def _judged(item: RunData, metric: str) -> str:
+    """Return the series of a metric by which the run is evaluated: EMA where it has one; else whole files."""
+    name = _evaluated(item, metric)
+    average, raw = _with_average(name)
+    for series in (average, raw):
+        if (curve := item.curves.get(series)) is not None and curve.updates:
+            return series
+    return _whole(item, name) or raw
+
+
+def _whole(item: RunData, metric: str) -> str | None:
+    """Return the series of a metric on whole files: that of the EMA if it has one."""
+    names = _with_average(metric, full=True)
     return next((name for name in names if (c := item.curves.get(name)) and c.updates), None)
 
 

@@ -86,6 +86,38 @@ def test_what_is_measured_in_training_is_drawn_where_its_unit_is(data):
     assert labels(charts.build([item, data[1]], {})["loss"]) == ["a", "b"]
 
 
+def with_curves(item, **means):
+    """Return a run with more curves of two points, as if its store had them."""
+    more = {
+        name: Curve(name, "", bucket=1, updates=[1, 2], low=mean, high=mean, mean=mean, last=mean)
+        for name, mean in means.items()
+    }
+    latest = {**item.latest, **{name: mean[-1] for name, mean in means.items()}}
+    return dataclasses.replace(item, curves={**item.curves, **more}, latest=latest)
+
+
+def test_chart_of_scores_shows_any_metric_of_the_run(data):
+    item = with_curves(
+        data[0], pesq_full=[1.5, 2.0], pesq_full_ema=[1.5, 2.1],
+        frame_accuracy=[0.1, 0.2], val_frame_accuracy=[0.1, 0.3],
+    )  # fmt: skip
+    pesq = charts.build([item], {}, metric="pesq")["score"]
+    assert (pesq.title, pesq.unit) == ("PESQ", "")
+    # Measured on whole files only; the input has no PESQ here.
+    drawn = [line for line in pesq.lines if len(line.x)]
+    assert [(line.label, line.mean.tolist()) for line in drawn] == [("whole", [1.5, 2.1])]
+    accuracy = charts.build([item], {}, metric="frame_accuracy")["score"]
+    lines = {line.label: line.mean[-1] for line in accuracy.lines if len(line.x)}
+    assert lines == {"raw": pytest.approx(0.3), "train": pytest.approx(0.2)}
+    assert "masked accuracy" not in labels(
+        charts.build([item], {}, metric="masked_accuracy")["loss"]
+    )
+    # Another run has no such metric: it is left out of the chart; and where the first one has none, its
+    # headline is shown.
+    assert labels(charts.build([item, data[1]], {}, metric="pesq")["score"]) == ["a"]
+    assert charts.build([data[1], item], {}, metric="pesq")["score"].title == "SI-SDR"
+
+
 def test_several_runs_have_one_curve_each(data):
     plots = charts.build(data, {data[0].run.id: 2, data[1].run.id: 4, data[2].run.id: 5})
     assert [(line.label, line.colour) for line in plots["score"].lines] == [
