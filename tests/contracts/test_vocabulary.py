@@ -13,6 +13,7 @@ PACKAGES = ["tui", "jobs", "engine", "models", "presets"]
 COMPUTED = {
     "engine/measuring/values.py",
     "engine/metrics/measures.py",
+    "engine/metrics/built_in.py",
     "engine/metrics/registry.py",
     "engine/programs/transcribe.py",
     "engine/recipes/ctc/recipe.py",

@@ -19,7 +19,6 @@ from textual.screen import Screen
 from textual.widgets import Footer
 from textual.worker import get_current_worker
 
-from engine.metrics.registry import charted_names
 from jobs.home import Home
 from jobs.store.records import RunRecord
 from tui.live import actions
@@ -371,18 +370,10 @@ class Dashboard(Screen[None]):
 
     def action_metric(self) -> None:
         """Show the next metric of the selected run in the chart of scores."""
-        if not self._data:
-            return
-        headline = self._data[0].run.metric
-        others = [name for name in charted_names(self._data[0].latest) if name != headline]
-        if not others:
+        self._metric = charts.next_metric(self._data, self._metric)
+        if not self._metric:
             self.notify("This run has no other metric yet.", severity="warning")
-            return
-        names = ["", *others]
-        place = names.index(self._metric) if self._metric in names else 0
-        self._metric = names[(place + 1) % len(names)]
         self._feed.watch(self._watched())
-        self._draw()
 
     def action_alone(self, index: int) -> None:
         """Show only one chart, or all again."""

@@ -274,8 +274,7 @@ def test_process_that_fails_costs_its_values_and_nothing_else(
 ):
     quick("raise RuntimeError('the package is broken')")
     config = slow_config(every=None)
-    ended = train(config, tmp_path, recorder, Waits(tmp_path))
-    assert ended.outcome == "finished"
+    assert train(config, tmp_path, recorder, Waits(tmp_path)).outcome == "finished"
     assert late(recorder) == []
     retried, failed = [event for event in recorder.of(Noticed) if event.kind.startswith("metrics")]
     assert retried.message == (
@@ -297,14 +296,13 @@ def test_share_whose_process_is_killed_is_measured_again_alone(
         f"""
 import os
 mine = pathlib.Path({str(tmp_path)!r}) / f"tried-{{share}}"
-others = [p for p in mine.parent.glob("at-work-*")]
-if mine.exists() and others: pathlib.Path({str(beside)!r}).touch()
+if mine.exists() and list(mine.parent.glob("at-work-*")): pathlib.Path({str(beside)!r}).touch()
 if share in {killed!r} and not mine.exists():
     mine.touch()
     os.kill(os.getpid(), 9)
 work = mine.parent / f"at-work-{{share}}"
 work.touch()
-import atexit; atexit.register(work.unlink)
+__import__("atexit").register(work.unlink)
 """.replace("{", "{{")
         .replace("}", "}}")
         .format()

@@ -96,6 +96,16 @@ def build(
     return {name: plots[name] for name in CHARTS}
 
 
+def next_metric(data: Sequence[RunData], metric: str) -> str:
+    """Return the metric of the first run that is charted after `metric`; empty where it has only one."""
+    if not data:
+        return ""
+    headline = data[0].run.metric
+    names = [headline, *(name for name in charted_names(data[0].latest) if name != headline)]
+    place = names.index(metric) if metric in names else 0
+    return names[(place + 1) % len(names)] if len(names) > 1 else ""
+
+
 def short_names(data: Sequence[RunData]) -> dict[int, str]:
     """Return the names of runs by id, without their common prefix."""
     names = [item.run.name for item in data]
