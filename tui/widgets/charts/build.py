@@ -48,8 +48,7 @@ def build(
         colours: of the runs, by id.
         clock: the horizontal axis.
         log: whether the loss has a logarithmic axis.
-        metric: what the chart of scores shows; that by which the first run is listed where it is empty, or
-            where that run has no such metric.
+        metric: what the chart of scores shows; where the first run has none, that by which it is listed.
     """
     if not data:
         return {name: Plot(*_titles(name), x_unit=clock, empty="") for name in CHARTS}
