@@ -37,6 +37,7 @@ from jobs.store.needs import circle, insert_needs
 from jobs.store.reader import StoreReader
 from jobs.store.records import ALL_POINTS, NeedRecord
 from jobs.store.schema import NEEDS
+from presets.merging import value_at
 
 # The one reference whose weights are copied into the model; others are their recipe's to use.
 _WEIGHTS = "init_from"
@@ -242,11 +243,15 @@ def _check_which(needed: _Needed, reference: Reference) -> None:
 def _check_curve(home: Home, needed: _Needed, *, config: RunConfig, reference: Reference) -> None:
     """Refuse a run whose curve can't be compared: other metrics, another loss, too few evaluations."""
     name = stop_metric(config.stop_when, recipe=config.recipe, ema=config.ema)
-    if metric_of(name).family == "loss" and needed.config.get("loss") != config.to_dict()["loss"]:
+    own = config.to_dict()
+    others = [
+        key for key in metric_of(name).same if value_at(own, key) != value_at(needed.config, key)
+    ]
+    if others:
         raise _refusal(
             reference,
-            f"run {needed.name} minimises another loss, so its {name} can't be compared; set "
-            "stop_when.metric to a metric that both measure",
+            f"run {needed.name} has another {', '.join(others)}, so its {name} means something else and can't "
+            "be compared; set stop_when.metric to a metric that means the same in both",
         )
     if needed.state != "finished":
         return

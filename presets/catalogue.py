@@ -272,6 +272,11 @@ def read_text(path: Path) -> str:
     """Return the text of a file; raises what `parse_file` raises."""
     try:
         return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise PresetError(
+            f"{path}: there is no such file; a name without .toml is looked for among the presets and "
+            "experiments of your home and the shipped ones"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise PresetError(f"{path} can't be read: {error}") from None
 

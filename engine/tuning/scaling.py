@@ -7,6 +7,7 @@ a micro-batch, k micro-batches of an update on each device.
 from __future__ import annotations
 
 import json
+import math
 import signal
 import subprocess
 import tempfile
@@ -16,6 +17,7 @@ from dataclasses import asdict, dataclass
 from threading import Event
 from typing import Any
 
+from engine.config.errors import counted
 from engine.tuning.children import how_it_ended, killed, lines_of
 from engine.tuning.race import compare_times, replay
 from engine.tuning.setups import Scaled
@@ -157,7 +159,13 @@ def _gain(rows: Sequence[Scaled]) -> list[str]:
     if ratio.high < 1:
         return [f"{devices} devices are slower than one here ({ratio.middle:.2f}x): use one"]
     if ratio.low <= 1:
-        return [f"no difference found between {devices} devices and one ({ratio.middle:.2f}x)"]
+        if ratio.low * _UNEQUAL < 1 or ratio.high > _UNEQUAL:
+            high = f"{ratio.high:.2f}x" if math.isfinite(ratio.high) else "no limit"
+            return [
+                f"can't tell whether {devices} devices are faster than one: {ratio.middle:.2f}x, interval "
+                f"{ratio.low:.2f}x to {high} after {counted(ratio.rounds, 'round')}; raise --budget-s"
+            ]
+        return [f"no difference between {devices} devices and one ({ratio.middle:.2f}x)"]
     return [
         f"{devices} devices run at {ratio.middle:.2f}x the speed of one, {ratio.middle / devices:.0%} of "
         f"{devices}x"

@@ -71,7 +71,10 @@ def test_a_reference_that_can_not_be_had_is_refused_when_queued(home, make_confi
             {"reference": "night-1", "metric": "sdr"},
             "night-1 has 0 evaluations of sdr; expected at",
         ),
-        ({"reference": "other-loss", "metric": "val_loss"}, "minimises another loss"),
+        (
+            {"reference": "other-loss", "metric": "val_loss"},
+            "has another loss, so its val_loss means",
+        ),
     ):
         with pytest.raises(ConfigError) as caught:
             submit.enqueue(home, rules(**values))

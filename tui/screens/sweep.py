@@ -199,7 +199,8 @@ class SweepScreen(Screen[bool]):
             if sweep.whole.experiment.search is not None:
                 return start(self._home, sweep.whole)
             ids = queue_sweep(self._home, sweep.plan)
-            return f"{counted(len(ids), 'run')} queued: {ids[0]} to {ids[-1]}"
+            which = f"{ids[0]} to {ids[-1]}" if len(ids) > 1 else str(ids[0])
+            return f"{counted(len(ids), 'run')} queued: {which}"
 
         self.post_message(perform(self._home, queue))
 

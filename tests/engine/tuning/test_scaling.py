@@ -37,8 +37,11 @@ def test_devices_that_do_not_pay_are_told() -> None:
         in scaling_of(job(), [[1.0] * 8, [2.0] * 8, []]).notes[0]
     )
     noisy = scaling_of(job(), [[1.0, 1.3, 0.8, 1.1], [1.1, 1.0, 1.0, 0.9], []])
-    assert noisy.notes[0].startswith("no difference found between 2 devices and one")
+    assert noisy.notes[0].startswith("can't tell whether 2 devices are faster than one: ")
+    assert noisy.notes[0].endswith("after 4 rounds; raise --budget-s")
     assert noisy.rows[2].ratio is None
+    equal = scaling_of(job(), [[1.0, 1.01, 0.99] * 8, [1.0, 0.99, 1.01] * 8, []])
+    assert equal.notes[0] == "no difference between 2 devices and one (1.00x)"
 
 
 def test_unequal_devices_are_told() -> None:

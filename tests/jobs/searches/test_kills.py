@@ -90,54 +90,62 @@ def assert_whole(home: Home, trials: int) -> None:
         assert {run.state for run in runs if run.experiment == "lr"} == {"finished"}
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("place", ["ask", "settle", "enqueue", "note", "tell", "report", "move"])
-def test_a_worker_killed_within_a_step_loses_and_doubles_nothing(begin, when, place):
-    home = begin(trials=3, pruner="none")
-    # The second trial: the first one is the base, which is not drawn.
-    number = {"move": 1, "report": 13}.get(place, 2)
-    killed = worker(home, f"{when}:{place}", str(number))
-    assert killed.wait(120) == -signal.SIGKILL
-    assert worker(home).wait(120) == 0
-    assert_whole(home, 3)
+# Each worker dies the N-th time that it comes to its place, and the next one takes over. The first call that
+# proposes is about the base, which is not drawn.
+IN_A_STEP = [
+    (f"{when}:{place}", {"report": 5}.get(place, 2 if when == "before" else 1))
+    for place in ("ask", "settle", "enqueue", "note", "tell", "report")
+    for when in ("before", "after")
+]
 
 
-@pytest.mark.parametrize("place", ["before:note", "after:note", "before:stop", "after:stop"])
-def test_a_worker_killed_while_it_gives_a_run_up_prunes_it_once(begin, place):
-    home = begin(trials=6, startup=1, sampler="random", prune_from=0.1)
-    environment = {"FAKE_UPDATE_S": "0.06"}
+@pytest.mark.timeout(600)
+def test_workers_killed_within_a_step_lose_and_double_nothing(begin):
+    home = begin(trials=len(IN_A_STEP) + 2, pruner="none")
+    for place, number in [*IN_A_STEP, ("before:move", 1), ("after:move", 1)]:
+        killed = worker(home, place, str(number))
+        assert killed.wait(120) == -signal.SIGKILL, place
+    assert worker(home).wait(200) == 0
+    assert_whole(home, len(IN_A_STEP) + 2)
+
+
+def test_workers_killed_while_they_give_a_run_up_prune_it_once(begin):
+    home = begin(trials=14, startup=1, sampler="random", prune_from=0.1)
+    environment = {"FAKE_UPDATE_S": "0.03"}
     # Notes: one for each queued run, so the fourth at the earliest is about pruning.
-    killed = worker(home, place, "1" if place.endswith("stop") else "4", **environment)
-    assert killed.wait(200) == -signal.SIGKILL
+    for place in ("before:stop", "after:stop", "before:note", "after:note"):
+        number = "1" if place.endswith("stop") else "4"
+        killed = worker(home, place, number, **environment)
+        assert killed.wait(200) == -signal.SIGKILL, place
     assert worker(home, **environment).wait(200) == 0
-    assert_whole(home, 6)
+    assert_whole(home, 14)
     with StoreReader(home.store) as reader:
         assert any(run.message.startswith("pruned at") for run in reader.runs())
 
 
 def test_workers_killed_at_random_times_lose_and_double_nothing(begin):
-    home = begin(trials=10, startup=2)
+    home = begin(trials=8, startup=2)
     draw = random.Random(5)
     kills = 0
-    while kills < 12:
+    while kills < 7:
         process = worker(home, FAKE_UPDATE_S="0.01")
         try:
-            process.wait(draw.uniform(1.0, 5.0))
+            process.wait(draw.uniform(1.0, 4.0))
             break
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
             kills += 1
-    assert kills >= 5
+    assert kills >= 4
     assert worker(home).wait(200) == 0
-    assert_whole(home, 10)
+    assert_whole(home, 8)
 
 
 def test_two_workers_share_a_search(begin):
-    home = begin(trials=8, pruner="none")
+    home = begin(trials=6, pruner="none")
     both = [worker(home, device=name, FAKE_UPDATE_S="0.02") for name in ("cuda:0", "cuda:1")]
     assert [process.wait(200) for process in both] == [0, 0]
-    assert_whole(home, 8)
+    assert_whole(home, 6)
     with StoreReader(home.store) as reader:
         spans = sorted(
             (run.started_at, run.ended_at) for run in reader.runs() if run.experiment == "lr:trials"
