@@ -40,6 +40,14 @@ class SpeechData(DataSettings):
         20.0, "Maximum duration of a training utterance; longer ones are skipped and counted.",
         unit="s", gt=0.05, le=3_600,
     )  # fmt: skip
+    share: float = setting(
+        1.0,
+        "Fraction of the training utterances that are used, for low-resource experiments; a smaller one is "
+        "part of a larger one. Set data.vocabulary as well, so that it is the same for all.",
+        gt=0,
+        le=1,
+    )
+    share_seed: int = setting(0, "Random seed of the selection by data.share.", ge=0, le=2**31 - 1)
 
     case: Literal["lower", "upper", "keep"] = setting(
         "lower", "Letter case of the transcripts: lower, upper, or unchanged."

@@ -40,16 +40,20 @@ class Tokenizer(Protocol):
 
 
 class CharTokenizer:
-    """One token for each character, the space included."""
+    """One token for each character, the space included.
+
+    Attributes:
+        characters: in the order of their tokens, from 1.
+    """
 
     def __init__(self, characters: str) -> None:
-        self._characters = characters
+        self.characters = characters
         self._tokens = {char: number for number, char in enumerate(characters, start=1)}
 
     @property
     def num_tokens(self) -> int:
         """Characters and the blank."""
-        return len(self._characters) + 1
+        return len(self.characters) + 1
 
     def encode(self, text: str) -> list[int]:
         """Return a token for each character.
@@ -67,11 +71,11 @@ class CharTokenizer:
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Return the characters, without leading, trailing and repeated spaces."""
-        return " ".join("".join(self._characters[token - 1] for token in tokens).split())
+        return " ".join("".join(self.characters[token - 1] for token in tokens).split())
 
     def to_bytes(self) -> bytes:
         """Return the characters as JSON."""
-        return _to_json({"kind": "char", "characters": self._characters})
+        return _to_json({"kind": "char", "characters": self.characters})
 
 
 class SentencePieceTokenizer:

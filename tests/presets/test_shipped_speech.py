@@ -17,9 +17,11 @@ from engine.config.speech import SpeechData
 from engine.data.kinds import check_data
 from engine.data.speech.digit_strings import WORDS, build_digit_strings
 from engine.recipes.registry import open_recipe
+from jobs.sweeps.plan import plan_sweep
 from presets.catalogue import Catalogue
+from presets.experiment_files import ExperimentFiles
 
-NAMES = [info.name for info in Catalogue().list() if info.name.startswith("transducer/")]
+NAMES = [info.name for info in Catalogue().list() if info.name.startswith(("transducer/", "ctc/"))]
 MODES = {
     "fixed", "duration", "1D-bucketing", "1D-bucketing-dyn", "2D-bucketing", "2D-bucketing-fixed",
     "2D-bucketing-singlet",
@@ -122,3 +124,23 @@ def test_digits_are_those_of_the_builder(fakes: Path) -> None:
     assert isinstance(config.data, SpeechData)
     assert config.data.rate_hz == 8_000
     assert config.precision.threads == 1
+
+
+def test_low_resource_experiments_differ_in_labels_and_in_what_they_start_from_alone() -> None:
+    shares = {}
+    for percent in (1, 10, 100):
+        name = f"ssl/low-resource-{percent}"
+        runs = plan_sweep(*ExperimentFiles().read(name), Catalogue()).runs
+        assert {(run.variant, run.seed) for run in runs} == {
+            (variant, seed) for variant in ("scratch", "pre-trained") for seed in (0, 1, 2)
+        }
+        scratch, tuned = (
+            next(run.config for run in runs if run.variant == variant)
+            for variant in ("scratch", "pre-trained")
+        )
+        assert tuned.init_from == "hubert-small"
+        assert tuned.model_copy(update={"init_from": None}) == scratch
+        assert isinstance(scratch.data, SpeechData)
+        assert set("".join(WORDS)) == set(scratch.data.vocabulary)
+        shares[percent] = scratch.data.share
+    assert shares == {1: 0.01, 10: 0.1, 100: 1.0}

@@ -1,17 +1,34 @@
-"""Which utterances are within the duration limits of training, and how many are skipped."""
+"""Which utterances training uses: those within its duration limits, or a share of them; what is skipped."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from hashlib import blake2b
 
 from engine.config.speech import SpeechData
 from engine.data.speech.transcripts import Utterance
 
 
 def in_range(utterances: Sequence[Utterance], data: SpeechData) -> list[Utterance]:
-    """Return the utterances of `data.min_s` to `data.max_s`, in their order."""
-    return [item for item in utterances if data.min_s <= item.duration_s <= data.max_s]
+    """Return the utterances of `data.min_s` to `data.max_s`, in their order; `data.share` of them.
+
+    Which ones depends on `data.share_seed`, names of files and texts, wherever the files are. A smaller
+    share is a part of a larger one, and any holds at least one utterance.
+    """
+    kept = [item for item in utterances if data.min_s <= item.duration_s <= data.max_s]
+    if data.share == 1:
+        return kept
+    ranked = sorted(kept, key=partial(_rank, data.share_seed))
+    chosen = set(map(id, ranked[: max(1, round(data.share * len(kept)))]))
+    return [item for item in kept if id(item) in chosen]
+
+
+def _rank(seed: int, item: Utterance) -> bytes:
+    """Return the place of an utterance in a random order."""
+    text = f"{seed} {item.path.name} {item.start_s:.6f} {item.text}"
+    return blake2b(text.encode(), digest_size=16).digest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from models.speech_configs import TunedEncoder
 
 _ENCODER = "encoder."
 _LAYERS = "encoder.encoder.transformer.layers."
+_TOKENS = "vocabulary"  # what only recognisers keep
 _HEADS = ("encoder.output.",)  # part of the module, but not of what was pre-trained
 
 
@@ -86,14 +87,14 @@ class FineTuning:
 
     def borrowed(self, model: nn.Module, trained: Collection[str]) -> dict[str, str] | None:
         """Return which tensors a self-supervised model gives to the encoder; None for a recogniser."""
-        names = {
-            name: name.removeprefix(_ENCODER)
+        if _TOKENS in trained:
+            return None
+        # wav2vec 2.0 keeps its encoder in a part of the same name; HuBERT is one.
+        return {
+            name: name.removeprefix(_ENCODER) if name.removeprefix(_ENCODER) in trained else name
             for name in model.state_dict()
             if name.startswith(_ENCODER) and not name.startswith(_HEADS)
         }
-        if any(name in trained for name in names):
-            return None
-        return names if any(source in trained for source in names.values()) else None
 
     def freeze(self, model: nn.Module) -> None:
         """Take from training what stays frozen for the whole run."""

@@ -17,6 +17,7 @@ from engine.config.errors import DataError
 from engine.config.speech import SpeechData
 from engine.data.files.audio_files import probe
 from engine.data.files.resampling import read_resampled
+from engine.data.kinds import train_sizes
 from engine.data.speech.utterances import SpeechDataset
 
 RATE = 8_000
@@ -127,3 +128,32 @@ def test_real_speech_is_read_by_parts(shared_data: Callable[[str], Path], tmp_pa
     for index, row in enumerate(rows):
         whole_T, _ = soundfile.read(str(row["path"]), dtype="float32")
         np.testing.assert_array_equal(dataset.audio(index), whole_T[160:960])
+
+
+def test_a_share_is_seeded_nested_and_of_the_training_texts_alone(manifest: Path) -> None:
+    rows = [
+        {"path": "long.wav", "start": 0.1 * number, "duration": 0.5, "text": f"row {number}"}
+        for number in range(40)
+    ]
+    manifest.write_text("\n".join(map(json.dumps, rows)))
+
+    def texts(split: str = "train", **settings: Any) -> list[str]:
+        return SpeechDataset(speech(manifest, **settings), split).texts  # type: ignore[arg-type]
+
+    whole = texts()
+    assert len(whole) == 40
+    tenth, half = texts(share=0.1), texts(share=0.5)
+    assert (len(tenth), len(half)) == (4, 20)
+    assert set(tenth) < set(half) < set(whole)
+    assert [text for text in whole if text in half] == half
+    assert texts(share=0.1) == tenth != texts(share=0.1, share_seed=1)
+    assert len(texts(share=1e-6)) == 1
+    assert texts("valid", share=0.1) == whole
+    sizes = train_sizes(speech(manifest, share=0.1))
+    assert len(sizes) == 4
+    elsewhere = manifest.parent / "moved"
+    elsewhere.mkdir()
+    for path in list(manifest.parent.iterdir()):
+        if path.is_file():
+            path.rename(elsewhere / path.name)
+    assert SpeechDataset(speech(elsewhere / "m.jsonl", share=0.1), "train").texts == tenth

@@ -26,11 +26,21 @@ class Pretrained(WaveformEncoder):
         self.final_proj = torch.nn.Linear(settings.dim, 4)
 
 
-@pytest.fixture
-def pretrained(ctc_config, tmp_path):
+class Holder(torch.nn.Module):
+    """The same with the encoder as a part, as in wav2vec 2.0."""
+
+    def __init__(self, settings):
+        super().__init__()
+        self.encoder = WaveformEncoder(settings)
+        self.mask_embedding = torch.nn.Parameter(torch.rand(settings.dim))
+        self.final_proj = torch.nn.Linear(settings.dim, 4)
+
+
+@pytest.fixture(params=[Pretrained, Holder])
+def pretrained(ctc_config, tmp_path, request):
     """The checkpoint of a pre-trained encoder of the tiny size."""
     torch.manual_seed(7)
-    model = Pretrained(ctc_config("ctc_encoder").model)
+    model = request.param(ctc_config("ctc_encoder").model)
     folder = tmp_path / "pretrained"
     about = {"config": {}, "counters": {"updates": 5}, "metrics": {}}
     write_checkpoint(folder, about, tensors={MODEL: model.state_dict()})
@@ -58,8 +68,13 @@ def test_a_run_starts_from_the_encoder_and_says_what_is_new(
     )
     theirs = read_manifest(pretrained).tensors(MODEL)
     for name, tensor in theirs.items():
+        ours_of = (
+            name
+            if name.startswith(("encoder.feature_extractor", "encoder.encoder"))
+            else f"encoder.{name}"
+        )
         if not name.startswith("final_proj."):
-            torch.testing.assert_close(ours[f"encoder.{name}"], tensor, atol=1e-9, rtol=0)
+            torch.testing.assert_close(ours[ours_of], tensor, atol=1e-9, rtol=0)
     (notice,) = [event for event in recorder.of(Noticed) if event.kind == "init-from"]
     count = len(theirs) - 2
     assert f"{count} of {count} tensors of the encoder loaded; new: " in notice.message
