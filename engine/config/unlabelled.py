@@ -25,10 +25,14 @@ class UnlabelledData(DataSettings):
         "unlabelled", "Audio without texts, for self-supervised pre-training."
     )
     train: Path = setting(
-        ..., "Training audio: a folder (subfolders included) or a manifest (.jsonl).", unit="path"
+        ...,
+        "Training audio: a folder (subfolders included) or a manifest (.jsonl, or .tsv as of fairseq).",
+        unit="path",
     )
     valid: Path = setting(
-        ..., "Validation audio: a folder (subfolders included) or a manifest (.jsonl).", unit="path"
+        ...,
+        "Validation audio: a folder (subfolders included) or a manifest (.jsonl, or .tsv as of fairseq).",
+        unit="path",
     )
     rate_hz: int = setting(
         16_000, "Sampling rate of the model; other files are resampled.", unit="Hz",

@@ -107,7 +107,7 @@ def survey_manifest(
 
 def has_texts(path: Path) -> bool:
     """Return whether a file is a manifest with texts, or none at all: its first row has the say."""
-    if path.name == INDEX_NAME:
+    if path.name == INDEX_NAME or path.suffix.lower() == ".tsv":
         return False
     _, line = next(lines_of(path, []), (0, ""))
     try:
@@ -214,15 +214,24 @@ def _opened(
             infos[name] = probe(Path(name))
         except DataError as error:
             findings += [Finding("unreadable", problem.message) for problem in error.problems]
-    starts, durations = rows.start_s.tolist(), rows.duration_s.tolist()
     for row, name in enumerate(rows.paths):
-        info = infos.get(name)
-        if info is None or durations[row] != durations[row]:
-            continue
-        problem = "; ".join(outside(starts[row], durations[row], length_s=info.duration_s))
-        if problem:
+        if (info := infos.get(name)) and (problem := _unlike(rows, row, info=info)):
             findings.append(Finding("rows", f"{rows.place(row)}: {problem}"))
     return list(infos.values()), findings
+
+
+def _unlike(rows: Rows, row: int, *, info: AudioInfo) -> str:
+    """Describe how a row differs from its file; empty if it doesn't."""
+    frames, rate_hz = int(rows.frames[row]), int(rows.rate_hz[row])
+    if frames and (frames, rate_hz) != (info.frames, info.rate_hz):
+        return (
+            f"says {frames} samples at {rate_hz} Hz, but the file has {info.frames} at {info.rate_hz} Hz; "
+            "it has changed: write the manifest again"
+        )
+    duration_s = float(rows.duration_s[row])
+    if np.isnan(duration_s):
+        return ""
+    return "; ".join(outside(float(rows.start_s[row]), duration_s, length_s=info.duration_s))
 
 
 def _spread(names: Sequence[str]) -> Sequence[str]:

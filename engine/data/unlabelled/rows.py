@@ -4,7 +4,8 @@ A manifest has one JSON object in each line: `path` (absolute, or seen from the 
 the utterance is a part of the file, `start` and `duration` in seconds. A row that says how long it is,
 by `duration` or by `frames` and `rate_hz` of the file, is taken at its word: its file is not opened
 before it is read, so that a million rows are there in seconds. Other keys are ignored, so manifests
-with texts will do, and so does what `sepdash data index` writes. Free of torch. Letters: N rows.
+with texts will do, and so does what `sepdash data index` writes. A .tsv file is read as fairseq writes
+its lists of files. Free of torch. Letters: N rows.
 """
 
 from __future__ import annotations
@@ -121,9 +122,12 @@ def rows_of_files(infos: Sequence[AudioInfo]) -> Rows:
 def read_manifest(path: Path) -> Found:
     """Read a manifest, opening the files whose length it doesn't give."""
     if not path.exists():
-        message = f"{path} does not exist; expected a folder of audio or a manifest (.jsonl)"
+        message = f"{path} does not exist; expected a folder of audio or a manifest (.jsonl, .tsv)"
         return Found(rows_of_files([]), [message])
-    found = _at_once(path) or _one_by_one(path)
+    if path.suffix.lower() == ".tsv":
+        found = _of_table(path)
+    else:
+        found = _at_once(path) or _one_by_one(path)
     _open_unknown(found)
     if not len(found.rows) and not found.bad_rows:
         found.bad_rows.append(f"{path}: contains no utterances; expected lines like {_EXAMPLE}")
@@ -218,6 +222,26 @@ def _one_by_one(path: Path) -> Found:
             good.append(values)
     columns = np.array(_columns(good, set().union(*good)), np.float64)
     rows = _sorted(path, [_Block([values["path"] for values in good], lines, columns)])
+    return Found(rows, bad_rows)
+
+
+def _of_table(path: Path) -> Found:
+    """Read a list of files as fairseq and torchaudio's examples write it: a folder, then name and samples.
+
+    The number of samples is not used: it says nothing without the rate, and the files are opened.
+    """
+    bad_rows: list[str] = []
+    (_, folder), *rest = [*lines_of(path, bad_rows)] or [(0, "")]
+    names, lines = [], []
+    for number, line in rest:
+        name, tab, samples = line.partition("\t")
+        if tab and name and samples.strip().isdecimal():
+            names.append(os.path.join(folder, name))  # noqa: PTH118 - as quick as it can be
+            lines.append(number)
+        else:
+            expected = "a file name, a tab and its number of samples"
+            bad_rows.append(f"{path}:{number}: expected {expected}, found {line!r:.60}")
+    rows = _sorted(path, [_Block(names, lines, np.array(_columns([{}] * len(names), ())))])
     return Found(rows, bad_rows)
 
 

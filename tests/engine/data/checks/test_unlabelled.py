@@ -232,3 +232,32 @@ def test_a_manifest_alone_is_surveyed_without_texts_if_it_has_none(tmp_path: Pat
     manifest(tmp_path, {"path": "a.wav", "text": "one"}, {"path": "a.wav"})
     (finding,) = survey_folder(tmp_path / "m.jsonl", segment_s=2.0).findings
     assert "m.jsonl:2: 'text' is missing" in finding.message
+
+
+def test_a_row_that_its_file_has_outgrown_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "a.wav", 4.0)
+    manifest(tmp_path, {"path": "a.wav", "frames": 24_000, "rate_hz": 8_000})
+    (problem,) = problems(settings(tmp_path, "m.jsonl"))
+    assert problem.endswith(
+        "m.jsonl:1: says 24000 samples at 8000 Hz, but the file has 32000 at 8000 Hz; it has changed: "
+        "write the manifest again"
+    )
+
+
+def test_a_list_of_fairseq_is_read_and_its_bad_lines_are_named(tmp_path: Path) -> None:
+    for number in range(3):
+        write(tmp_path / "audio" / f"{number}.wav", 2.0 + number)
+    lines = [str(tmp_path / "audio"), "2.wav\t32000", "0.wav\t16000", "1.wav\t24000"]
+    (tmp_path / "train.tsv").write_text("\n".join(lines) + "\n")
+    data = settings(tmp_path, "train.tsv")
+    check_data(data)
+    assert train_sizes(data).tolist() == [[2.0], [3.0], [4.0]]
+    (tmp_path / "train.tsv").write_text("\n".join([*lines, "3.wav 16000", "gone.wav\t1"]))
+    first, second = problems(data)
+    assert (
+        "train.tsv:5: expected a file name, a tab and its number of samples, found '3.wav" in first
+    )
+    assert "train.tsv:6:" in second
+    assert "gone.wav: can't be read as audio (it does not exist)" in second
+    (tmp_path / "train.tsv").write_text("")
+    assert "contains no utterances" in problems(data)[0]
