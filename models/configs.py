@@ -13,6 +13,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from models.plugins import PluginModel
+from models.self_supervised.data2vec2_settings import Data2Vec2Config
 from models.self_supervised.settings import SelfSupervisedModel
 from models.settings import Section, setting
 from models.speech_configs import (
@@ -221,5 +222,6 @@ BuiltInModel = (
     | CtcConformerConfig
     | CtcEncoderConfig
     | SelfSupervisedModel
+    | Data2Vec2Config
 )
 ModelConfig = BuiltInModel | PluginModel | PluginEncoder

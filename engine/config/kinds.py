@@ -117,7 +117,7 @@ def misfit(data: DataSettings, model: ModelConfig, *, loss: LossConfig) -> str:
             f"{data.kind!r} with loss.kind = {loss.kind!r} trains {loss.recipe}; set model.kind to "
             f"{others}"
         )
-    return ""
+    return loss.misfit(data, model)
 
 
 def _defaults(values: Mapping[str, Any]) -> dict[str, str]:

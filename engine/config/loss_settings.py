@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from engine.config.data_settings import DataSettings
+from models.configs import ModelConfig
 from models.settings import Section
 
 
@@ -23,3 +25,10 @@ class LossSettings(Section):
     def adds_sources(self) -> bool:
         """Whether the loss of several sources is the sum of theirs; otherwise it is their mean."""
         return False
+
+    def misfit(self, data: DataSettings, model: ModelConfig) -> str:
+        """Return what in the settings of data or model does not fit this loss, and what to set instead.
+
+        Both suit its recipe. Empty when all fits.
+        """
+        return ""

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from engine.config.data2vec2 import Data2Vec2Loss
 from engine.config.loss_settings import LossSettings
 from models.plugins import accept_section
 from models.settings import setting
@@ -85,7 +86,7 @@ class PluginLoss(LossSettings):
         raise NotImplementedError
 
 
-BuiltInLoss = SpectralLoss | SiSdrLoss | L1Loss | RnntLoss | CtcLoss
+BuiltInLoss = SpectralLoss | SiSdrLoss | L1Loss | RnntLoss | CtcLoss | Data2Vec2Loss
 LossConfig = BuiltInLoss | PluginLoss
 
 

@@ -258,6 +258,24 @@ class SumsStatistics(Protocol):
 
 
 @runtime_checkable
+class MeasuresUpdates(SumsStatistics, Protocol):
+    """A recipe with curves that follow from sums over a whole update, as a deviation or a perplexity does.
+
+    A mean of those of micro-batches would depend on how the update was split.
+    """
+
+    @property
+    def update_metrics(self) -> Mapping[str, str]:
+        """Return the unit of each metric that `measure` returns; names as in `MeasuresTraining`."""
+
+    def measure(self, statistics: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return () each metric of an update from its sums, on the device; NaN leaves the update out.
+
+        A point of the curve is the mean over its updates.
+        """
+
+
+@runtime_checkable
 class LooksAhead(Protocol):
     """A recipe whose loss needs sums over the whole update before the first gradient.
 

@@ -79,6 +79,11 @@ BUILT_IN = (
         headline=headline("ctc"),
         transcribes="engine.recipes.ctc.transcriber:open_transcriber",
     ),
+    RecipeSpec(
+        name="data2vec2",
+        title="self-supervised pre-training by data2vec 2.0",
+        opens="engine.recipes.self_supervised.data2vec2:open_data2vec2",
+    ),
 )
 
 

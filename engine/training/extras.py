@@ -12,7 +12,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from engine.recipes.base import MeasuresTraining, Recipe, StepOutput, SumsStatistics
+from engine.recipes.base import (
+    MeasuresTraining,
+    MeasuresUpdates,
+    Recipe,
+    StepOutput,
+    SumsStatistics,
+)
 from engine.training.named_sums import NamedSums, require_names
 
 
@@ -20,15 +26,21 @@ class Extras:
     """The metrics and statistics that a recipe has declared.
 
     Attributes:
-        units: training metric -> unit, in the order of the vector.
+        units: training metric -> unit, in the order of `metrics`: those of the steps, then those that
+            follow from the statistics.
         size: E.
     """
 
     def __init__(self, recipe: Recipe) -> None:
-        self.units = dict(recipe.training_metrics) if isinstance(recipe, MeasuresTraining) else {}
+        self._of_steps = (
+            dict(recipe.training_metrics) if isinstance(recipe, MeasuresTraining) else {}
+        )
+        self._measurer = recipe if isinstance(recipe, MeasuresUpdates) else None
+        self._of_updates = dict(self._measurer.update_metrics) if self._measurer else {}
+        self.units = self._of_steps | self._of_updates
         shapes = recipe.statistics if isinstance(recipe, SumsStatistics) else {}
         self._statistics = NamedSums(shapes, declared_in="statistics")
-        self._num_metrics = 2 * len(self.units)
+        self._num_metrics = 2 * len(self._of_steps)
         self.size = self._num_metrics + self._statistics.size
 
     def flatten(self, output: StepOutput) -> Tensor:
@@ -38,10 +50,10 @@ class Extras:
             ValueError: when the step gave other names or shapes than the recipe has declared.
         """
         metrics = output.metrics
-        require_names("metrics", metrics, declared=self.units)
+        require_names("metrics", metrics, declared=self._of_steps)
         parts = []
-        if self.units:
-            numbers = [part for name in self.units for part in metrics[name]]
+        if self._of_steps:
+            numbers = [part for name in self._of_steps for part in metrics[name]]
             parts.append(torch.stack([number.detach().float() for number in numbers]))
         parts += self._statistics.flatten(output.statistics)
         return torch.cat(parts) if len(parts) > 1 else parts[0]
@@ -65,7 +77,16 @@ class Extras:
 
     def metrics(self, vector: Tensor) -> Tensor | None:
         """Return (2 M,) sum and weight of each metric in turn; None where there is none."""
-        return vector[: self._num_metrics] if self.units else None
+        if not self.units:
+            return None
+        own = vector[: self._num_metrics]
+        if self._measurer is None:
+            return own
+        found = self._measurer.measure(self.statistics(vector))
+        require_names("update metrics", found, declared=self._of_updates)
+        one = torch.ones((), device=vector.device)
+        pairs = [part for name in self._of_updates for part in (found[name].float(), one)]
+        return torch.cat([own, torch.stack(pairs)])
 
     def statistics(self, vector: Tensor) -> dict[str, Tensor]:
         """Return the statistics by name, in their shapes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from engine.batching.items import ItemDraw, MicroBatch
-from engine.config.counters import Counters
+from engine.config.counters import Counters, UpdateSize
+from engine.config.sections import LoggingConfig
+from engine.config.span import Span
 from engine.data.batch import Batch, Split
 from engine.evaluation.result import Evaluation
 from engine.events import PointsRecorded
@@ -107,6 +110,50 @@ def make(make_config) -> Any:
         return Updater(recipe, model, optimizer, config=config, device=CPU, ema=None), model
 
     return build
+
+
+class DeviatingRecipe(CountingRecipe):
+    """Measures the deviation of the items of an update, NaN for one of them."""
+
+    statistics: Mapping[str, tuple[int, ...]] = {"sums": (3,)}
+    update_metrics: Mapping[str, str] = {"deviation": "items"}
+
+    def step(self, model: nn.Module, batch: Batch, *, context: StepContext) -> StepOutput:
+        output = super().step(model, batch, context=context)
+        item_B = batch.tensors["item"].float()
+        sums = torch.stack([output.weight, item_B.sum(), item_B.square().sum()])
+        return replace(output, statistics={"sums": sums})
+
+    def measure(self, statistics: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        count, total, square = statistics["sums"]
+        return {"deviation": ((square - total**2 / count) / (count - 1)).sqrt()}
+
+    def after_step(self, model: nn.Module, made: UpdateMade) -> None:
+        pass
+
+
+@pytest.mark.parametrize("fits", [100, 2, 1])
+def test_what_an_update_measures_does_not_depend_on_its_pieces(make, fits):
+    updater, _ = make(DeviatingRecipe(fits=fits))
+    assert list(updater.extras.units.items())[-1] == ("deviation", "items")
+    result = updater.run(1, [batch(0, 1, 2), batch(5, 7)], lr=0.1)
+    assert result.metrics[:4].tolist() == [15, 5, 13, 3]
+    deviation = float(np.std([0, 1, 2, 5, 7], ddof=1))
+    assert result.metrics[4:].tolist() == pytest.approx([deviation, 1.0])
+
+
+def test_an_update_that_can_not_be_measured_is_left_out_of_its_curve(make):
+    updater, _ = make(DeviatingRecipe())
+    results = [updater.run(n + 1, [batch(*some)], lr=0.1) for n, some in enumerate([(4,), (0, 2)])]
+    seen: list[PointsRecorded] = []
+    telemetry = Telemetry(
+        LoggingConfig(every=Span(2, "updates")), UpdateSize(1, 1, 1.0), loss_unit="", emit=seen.append,
+        metrics=updater.extras.units,
+    )  # fmt: skip
+    for result in results:
+        telemetry.add(result, 0.1, UpdateSize(1, 1, 1.0))
+    telemetry.flush()
+    assert seen[0].series["deviation"].tolist() == pytest.approx([2**0.5])
 
 
 @pytest.mark.parametrize("fits", [100, 2, 1])

@@ -1,0 +1,94 @@
+"""The settings of data2vec 2.0, free of torch."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, Self
+
+from pydantic import model_validator
+
+from models.self_supervised.settings import ConvStackSettings, SelfSupervisedConfig
+from models.settings import setting
+
+
+class Data2Vec2Config(SelfSupervisedConfig, ConvStackSettings):
+    """data2vec 2.0 (Baevski et al., 2023): predicts what its own average makes of the unmasked audio."""
+
+    recipes: ClassVar[frozenset[str]] = frozenset({"data2vec2"})
+
+    kind: Literal["data2vec2"] = setting("data2vec2", "data2vec 2.0 encoder with a decoder.")
+    extractor_norm: Literal["layer_norm"] = setting(
+        "layer_norm", "Normalisation of the feature extractor: layer norm after each convolution."
+    )
+    feature_grad_scale: float = setting(
+        1.0, "Factor on the gradient that reaches the feature extractor; 0 freezes it.", ge=0, le=1
+    )
+    layers: int = setting(
+        12, "Number of Transformer layers whose outputs can become targets.", ge=1, le=96
+    )
+    prenet_layers: int = setting(
+        0, "Number of Transformer layers in front of these (8 in LARGE).", ge=0, le=96
+    )
+    dim: int = setting(
+        768, "Width of the Transformer, a multiple of heads and of the groups.", ge=8, le=4_096
+    )
+    heads: int = setting(12, "Number of attention heads per layer.", ge=1, le=64)
+    ffn: int = setting(3072, "Hidden width of the feed-forward blocks.", ge=8, le=16_384)
+    pos_conv_layers: int = setting(5, "Number of convolutions that encode position.", ge=1, le=16)
+    pos_conv_width: int = setting(
+        95,
+        "Sum of the kernel sizes of the convolutions that encode position.",
+        unit="frames",
+        ge=1,
+        le=1_024,
+    )
+    pos_conv_groups: int = setting(
+        16, "Number of groups of the convolutions that encode position.", ge=1, le=256
+    )
+    decoder_layers: int = setting(4, "Number of convolutions of the decoder.", ge=1, le=16)
+    decoder_dim: int = setting(
+        384, "Width of the decoder, a multiple of decoder_groups.", ge=8, le=4_096
+    )
+    decoder_kernel: int = setting(
+        7, "Kernel size of the decoder's convolutions.", unit="frames", ge=1, le=255
+    )
+    decoder_groups: int = setting(
+        16, "Number of groups of the decoder's convolutions.", ge=1, le=256
+    )
+    mask_noise: float = setting(
+        0.01,
+        "Standard deviation of the noise that stands for masked frames at the decoder's input.",
+        ge=0,
+        le=10,
+    )
+    prenet_dropout: float = setting(
+        0.1, "Dropout probability of the frames at the input of the Transformer.", ge=0, lt=1
+    )
+    dropout: float = setting(0.1, "Dropout probability of the attention output.", ge=0, lt=1)
+    attention_dropout: float = setting(0.1, "Dropout probability of attention weights.", ge=0, lt=1)
+    activation_dropout: float = setting(
+        0.0, "Dropout probability inside the feed-forward blocks.", ge=0, lt=1
+    )
+    ffn_dropout: float = setting(
+        0.1, "Dropout probability of the output of the feed-forward blocks.", ge=0, lt=1
+    )
+    decoder_dropout: float = setting(
+        0.1, "Dropout probability of the frames at the decoder's input.", ge=0, lt=1
+    )
+    layer_drop: float = setting(
+        0.05,
+        "Probability that a Transformer layer is skipped in an update; drawn once per update.",
+        ge=0,
+        lt=1,
+    )
+
+    @model_validator(mode="after")
+    def _channels_are_shared(self) -> Self:
+        for width, name in (
+            ("dim", "heads"), ("dim", "pos_conv_groups"),
+            ("dim", "decoder_groups"), ("decoder_dim", "decoder_groups"),
+        ):  # fmt: skip
+            if getattr(self, width) % (count := getattr(self, name)):
+                raise ValueError(
+                    f"{width} = {getattr(self, width)} must be a multiple of {name} = {count}"
+                )
+        return self
