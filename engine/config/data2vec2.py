@@ -66,10 +66,8 @@ class Data2Vec2Loss(LossSettings):
         "Span over which the decay of the teacher goes from its start to its end value.",
         unit="span",
     )
-    guard_after: PositiveSpan = setting(
-        Span(5_000, "updates"),
-        "Point from which a collapse ends the run.",
-        unit="span",
+    guard_after: int = setting(
+        5_000, "Number of updates after which a collapse ends the run.", unit="updates", ge=0
     )
     min_target_var: float = setting(
         0.1, "Deviation of the targets below which the run has collapsed; 0: no limit.", ge=0, le=10
@@ -79,7 +77,7 @@ class Data2Vec2Loss(LossSettings):
         ge=0, le=10,
     )  # fmt: skip
     min_feature_var: float = setting(
-        0.01,
+        0.05,
         "Deviation of local features between utterances below which the feature extractor has collapsed; "
         "0: no limit.",
         ge=0, le=10,

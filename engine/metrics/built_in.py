@@ -108,6 +108,7 @@ class Metric:
 
 
 _AUDIO, _SPEECH = ("separation",), ("transducer", "ctc")
+_DATA2VEC2 = ("data2vec2",)
 
 # Runs that measure perceptual metrics on more or fewer files have other means.
 _MEASURED = ("validation.metrics_max_s",)
@@ -154,4 +155,13 @@ BUILT_IN = (
            measure="dnsmos", margin=0.05, same=_MEASURED),
     Metric("bss_sdr", "BSS SDR", unit="dB", whole_files=True, is_main=True, is_target=True,
            worst=-100.0, measure="bss_sdr", summary="median", margin=0.1, same=_MEASURED),
+    *(
+        Metric(f"{val}{name}", title, of_training=not val, measured_by=_DATA2VEC2)
+        for val in ("", "val_")
+        for name, title in (
+            ("target_var", "target deviation"), ("prediction_var", "prediction deviation"),
+            ("feature_var", "feature deviation"),
+        )
+    ),
+    Metric("ema_decay", "teacher decay", of_training=True, measured_by=_DATA2VEC2),
 )  # fmt: skip

@@ -27,15 +27,24 @@ from engine.data.kinds import open_dataset
 from engine.data.unlabelled.dataset import UnlabelledDataset
 from engine.evaluation.result import Evaluation, evaluation_of
 from engine.item_random import item_generator
-from engine.recipes.base import Opening, StepContext, StepOutput, UpdateMade
+from engine.recipes.base import (
+    CurvePoints,
+    Finding,
+    Opening,
+    StepContext,
+    StepOutput,
+    UpdateMade,
+)
 from engine.recipes.self_supervised.block_masks import MaskShape, Use, block_masks, places_of
 from engine.recipes.self_supervised.data2vec2_teacher import Teacher
 from engine.recipes.self_supervised.layer_drop import kept_layers
 from engine.recipes.self_supervised.spread import (
+    COLLAPSE_UPDATES,
     NUM_PLACES,
     VARIANCES,
     deviations,
     feature_sums,
+    find_collapse,
     frame_sums,
     spread_shapes,
 )
@@ -78,6 +87,11 @@ class Data2Vec2Recipe:
     def update_metrics(self) -> Mapping[str, str]:
         """Return the deviations over a whole update."""
         return dict.fromkeys(VARIANCES, "")
+
+    @property
+    def watch_updates(self) -> int:
+        """Return how long a collapse has to last."""
+        return COLLAPSE_UPDATES
 
     @property
     def statistics(self) -> Mapping[str, tuple[int, ...]]:
@@ -123,6 +137,10 @@ class Data2Vec2Recipe:
     def measure(self, statistics: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the deviations of an update from its sums."""
         return deviations(statistics)
+
+    def watch(self, points: CurvePoints) -> Sequence[Finding]:
+        """End a run whose targets, predictions or local features have been alike for a while."""
+        return find_collapse(points, self._loss)
 
     def start_state(self, model: nn.Module, device: torch.device) -> None:
         """Start the teacher as a copy of the student."""

@@ -12,10 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from engine.config.data2vec2 import Data2Vec2Loss
+from engine.recipes.base import CurvePoints, Finding
+
 NUM_PLACES = 16
+COLLAPSE_UPDATES = 20
 VARIANCES = ("target_var", "prediction_var", "feature_var")
 _EPS = 1e-6
 
@@ -82,3 +87,28 @@ def _deviation(total: Tensor, square: Tensor, count: Tensor) -> Tensor:
     var = (square - total.square() / count) / (count - 1)
     deviation = (var.clamp(min=0) + _EPS).sqrt()
     return torch.where(count > 1, deviation, torch.nan)
+
+
+def find_collapse(points: CurvePoints, settings: Data2Vec2Loss) -> list[Finding]:
+    """Return what ends the run: a deviation that was below its limit for `COLLAPSE_UPDATES` updates."""
+    limits = {
+        "target_var": (settings.min_target_var, "the targets"),
+        "prediction_var": (settings.min_prediction_var, "the predictions"),
+        "feature_var": (settings.min_feature_var, "the local features of different utterances"),
+    }
+    findings = []
+    for name, (limit, what) in limits.items():
+
+        def is_low(value_N: np.ndarray, limit: float = limit) -> np.ndarray:
+            return value_N < limit
+
+        updates, after = COLLAPSE_UPDATES, settings.guard_after
+        if limit and points.lasts(name, is_low, updates=updates, after=after):
+            last = points.series[name][-1]
+            text = (
+                f"training has collapsed by update {points.updates[-1]}: {what} are nearly all alike "
+                f"({name} = {last:.3g}, below loss.min_{name} = {limit:g} for {updates} updates). Lower "
+                "optimizer.lr, lengthen schedule.warmup or raise loss.teacher_decay, and start a new run"
+            )
+            findings.append(Finding("collapse", text, ends=True))
+    return findings

@@ -19,14 +19,21 @@ from engine.config.data2vec2 import Data2Vec2Loss, half_life
 from engine.config.errors import ConfigError
 from engine.config.loading import load_config
 from engine.config.schema import RunConfig
-from engine.recipes.base import StepContext, UpdateMade
+from engine.recipes.base import CurvePoints, StepContext, UpdateMade
 from engine.recipes.registry import open_recipe
 from engine.recipes.self_supervised.data2vec2 import Data2Vec2Recipe
 from engine.recipes.self_supervised.data2vec2_teacher import Teacher, normalised_over_time
-from engine.recipes.self_supervised.spread import VARIANCES, deviations, feature_sums, frame_sums
+from engine.recipes.self_supervised.spread import (
+    VARIANCES,
+    deviations,
+    feature_sums,
+    find_collapse,
+    frame_sums,
+)
 from engine.training.optimizer import FusedAdamW
 from engine.training.trainer import Trainer
 from engine.training.updates import Updater
+from engine.training.watching import TrainingCollapsed
 from models.self_supervised.data2vec2 import Data2Vec2
 from models.self_supervised.data2vec2_settings import Data2Vec2Config
 
@@ -421,6 +428,61 @@ def test_a_constant_extractor_is_seen_in_the_features_and_not_in_the_targets(mak
     assert alive["feature_var"] > 0.1
     assert dead["feature_var"] < 0.002
     assert dead["target_var"] > 0.1
+
+
+@pytest.mark.parametrize("part", ["extractor", "none"])
+def test_a_collapsed_encoder_ends_the_run_with_the_reason_and_a_healthy_one_does_not(
+    make: Any, tmp_path: Path, recorder: Any, stop_after: Any, part: str
+) -> None:
+    config = make(schedule={"length": "40 updates"}, loss={"guard_after": 10})
+    recipe = open_recipe(config)
+    built = recipe.build_model
+
+    def build() -> Any:
+        model = built()
+        if part == "extractor":
+            # A constant for every waveform, which no gradient can change.
+            model.feature_projection.weight.detach_().zero_()
+            model.feature_projection.weight.requires_grad_(False)
+        return model
+
+    recipe.build_model = build  # type: ignore[method-assign]
+    trainer = Trainer(config, recipe, folder=tmp_path, observers=[recorder], control=stop_after())
+    if part == "none":
+        assert trainer.fit().outcome == "finished"
+        return
+    with pytest.raises(
+        TrainingCollapsed, match=r"local features of different utterances are nearly all alike"
+    ):
+        trainer.fit()
+    assert 30 <= max(recorder.curve("loss")) <= 40
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "healthy"),
+    [("target_var", 0.09, 0.11), ("prediction_var", 0.009, 0.011), ("feature_var", 0.04, 0.06)],
+)
+def test_each_deviation_has_its_limit_which_has_to_last(
+    name: str, low: float, healthy: float
+) -> None:
+    settings = Data2Vec2Loss(guard_after=100)
+    updates = np.arange(1, 201)
+
+    def found(values: np.ndarray) -> list[Any]:
+        series = {other: np.ones(200) for other in VARIANCES} | {name: values}
+        return find_collapse(CurvePoints(updates, series), settings)
+
+    def from_to(first: int, last: int) -> np.ndarray:
+        return np.where((updates >= first) & (updates <= last), low, healthy)
+
+    (finding,) = found(from_to(150, 200))
+    assert finding.ends
+    assert f"{name} = {low}" in finding.text
+    assert found(from_to(1, 100)) == found(from_to(190, 200)) == found(from_to(1, 115)) == []
+    assert found(np.full(200, np.nan)) == []
+    free = Data2Vec2Loss(guard_after=100, **{f"min_{name}": 0.0})
+    series = {other: np.ones(200) for other in VARIANCES} | {name: from_to(1, 200)}
+    assert find_collapse(CurvePoints(updates, series), free) == []
 
 
 def test_deviations_are_those_over_all_masked_frames_and_between_items() -> None:
