@@ -47,6 +47,10 @@ class OptimizerConfig(Section):
         1e-8, "Term added to the denominator for numerical stability (Adam epsilon).", gt=0, le=1
     )
     weight_decay: float = setting(0.01, "Decoupled weight decay (AdamW).", ge=0, le=10)
+    decay_vectors: bool = setting(
+        True,
+        "Apply weight decay to biases, norm weights and other one-dimensional parameters as well.",
+    )
     clip_norm: float = setting(
         1.0, "Gradient clipping threshold (L2 norm); 0 disables clipping.", ge=0
     )

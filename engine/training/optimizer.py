@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +37,7 @@ class FusedAdamW:
         # A single group has no name, as in checkpoints from before there were any.
         parts = {group.name: (group.parameters, group.lr_ratio) for group in groups}
         self._groups = [
-            _Group(name, {key: named[key] for key in keys}, lr_ratio=ratio)
+            _Group(name, {key: named[key] for key in keys}, lr_ratio=ratio, config=config)
             for name, (keys, ratio) in (parts or {"": (list(named), 1.0)}).items()
         ]
         self._config = config
@@ -64,27 +65,28 @@ class FusedAdamW:
         # The kernel takes both in float32 only, whatever the type of the weights.
         divisor, skipped = divisor.float(), skipped.float()
         for group in self._groups:
-            params, grads, exp_avgs, exp_avg_sqs = group.with_gradients()
-            if not params:
+            parts = [part for part in group.with_gradients() if part.params]
+            if not parts:
                 continue
             group.step.add_(1.0)
-            torch._fused_adamw_(
-                params,
-                grads,
-                exp_avgs,
-                exp_avg_sqs,
-                [],
-                [group.step] * len(params),
-                amsgrad=False,
-                lr=lr * group.lr_ratio,
-                beta1=self._config.beta1,
-                beta2=self._config.beta2,
-                weight_decay=self._config.weight_decay,
-                eps=self._config.eps,
-                maximize=False,
-                grad_scale=divisor,
-                found_inf=skipped,
-            )
+            for part in parts:
+                torch._fused_adamw_(
+                    part.params,
+                    part.grads,
+                    part.exp_avgs,
+                    part.exp_avg_sqs,
+                    [],
+                    [group.step] * len(part.params),
+                    amsgrad=False,
+                    lr=lr * group.lr_ratio,
+                    beta1=self._config.beta1,
+                    beta2=self._config.beta2,
+                    weight_decay=part.weight_decay,
+                    eps=self._config.eps,
+                    maximize=False,
+                    grad_scale=divisor,
+                    found_inf=skipped,
+                )
             group.step.sub_(skipped)
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -114,10 +116,28 @@ class FusedAdamW:
             tensor.copy_(state[name])
 
 
+class _Part(NamedTuple):
+    """What one call of the kernel updates."""
+
+    params: list[Tensor]
+    grads: list[Tensor]
+    exp_avgs: list[Tensor]
+    exp_avg_sqs: list[Tensor]
+    weight_decay: float
+
+
 class _Group:
     """Parameters with one learning rate and one step count, and their moments."""
 
-    def __init__(self, name: str, named: Mapping[str, nn.Parameter], *, lr_ratio: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        named: Mapping[str, nn.Parameter],
+        *,
+        lr_ratio: float,
+        config: OptimizerConfig,
+    ) -> None:
+        self._config = config
         self.step_name = f"step.{name}" if name else "step"
         self.lr_ratio = lr_ratio
         self._names = list(named)
@@ -131,17 +151,25 @@ class _Group:
         moments = self._exp_avgs if kind == "exp_avg" else self._exp_avg_sqs
         yield from zip(self._names, moments, strict=True)
 
-    def with_gradients(self) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
-        """Return the parameters that have a gradient, the gradients, and both moments."""
+    def with_gradients(self) -> list[_Part]:
+        """Return the parameters that have a gradient, by weight decay; a part may be empty."""
+        decay, apart = self._config.weight_decay, not self._config.decay_vectors
         grads = [param.grad for param in self._params if param.grad is not None]
-        if len(grads) == len(self._params):
-            return list(self._params), grads, self._exp_avgs, self._exp_avg_sqs
+        if not apart and len(grads) == len(self._params):
+            return [_Part(list(self._params), grads, self._exp_avgs, self._exp_avg_sqs, decay)]
         places = [i for i, param in enumerate(self._params) if param.grad is not None]
-        return (
-            [self._params[i] for i in places],
-            grads,
+        vectors = [i for i in places if apart and self._params[i].ndim <= 1]
+        others = [i for i in places if not (apart and self._params[i].ndim <= 1)]
+        return [self._part(others, decay), self._part(vectors, 0.0)]
+
+    def _part(self, places: list[int], weight_decay: float) -> _Part:
+        params = [self._params[i] for i in places]
+        return _Part(
+            list(params),
+            [param.grad for param in params if param.grad is not None],
             [self._exp_avgs[i] for i in places],
             [self._exp_avg_sqs[i] for i in places],
+            weight_decay,
         )
 
 

@@ -39,11 +39,20 @@ def _split(recipe, epoch: int, sizes: list[int]) -> list[Batch]:
 
 
 @pytest.mark.parametrize("clip_norm", [0.0, 0.3])
-def test_equals_torch_adamw_with_clipping(make_updater, line_recipe, clip_norm):
-    updater, model, _, _, recipe = make_updater(optimizer={"clip_norm": clip_norm})
+@pytest.mark.parametrize("decay_vectors", [True, False])
+def test_equals_torch_adamw_with_clipping(make_updater, line_recipe, clip_norm, decay_vectors):
+    updater, model, _, _, recipe = make_updater(
+        optimizer={"clip_norm": clip_norm, "weight_decay": 0.5, "decay_vectors": decay_vectors}
+    )
     torch.manual_seed(0)
     twin = recipe.build_model()
-    reference = torch.optim.AdamW(twin.parameters(), lr=1e-2, weight_decay=0.01)
+    vectors = [param for param in twin.parameters() if param.ndim == 1]
+    matrices = [param for param in twin.parameters() if param.ndim == 2]
+    groups = [
+        {"params": matrices, "weight_decay": 0.5},
+        {"params": vectors, "weight_decay": 0.5 if decay_vectors else 0.0},
+    ]
+    reference = torch.optim.AdamW(groups, lr=1e-2)
     for update in range(1, 6):
         (batch,) = _split(recipe, update, [6])
         result = updater.run(update, [batch], lr=1e-2)
