@@ -77,7 +77,7 @@ class Data2Vec2Loss(LossSettings):
         ge=0, le=10,
     )  # fmt: skip
     min_feature_var: float = setting(
-        0.05,
+        0.02,
         "Deviation of local features between utterances below which the feature extractor has collapsed; "
         "0: no limit.",
         ge=0, le=10,

@@ -17,6 +17,8 @@ COMPUTED = {
     "engine/metrics/registry.py",
     "engine/programs/transcribe.py",
     "engine/recipes/ctc/recipe.py",
+    "engine/recipes/self_supervised/data2vec2.py",
+    "engine/recipes/self_supervised/spread.py",
     "engine/recipes/separation/file_scores.py",
     "engine/recipes/separation/item_scores.py",
     "engine/recipes/separation/recipe.py",

@@ -75,15 +75,17 @@ def deviations(sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
     NaN for fewer than two frames, or two items at every place.
     """
     found = {
-        f"{of}_var": _deviation(sums[f"{of}_sum"], sums[f"{of}_square"], sums["frame_count"]).mean()
+        f"{of}_var": _deviation(
+            sums[f"{of}_sum"], sums[f"{of}_square"], count=sums["frame_count"]
+        ).mean()
         for of in ("target", "prediction")
     }
     count_P1 = sums["feature_count"][:, None]
-    spread_PD = _deviation(sums["feature_sum"], sums["feature_square"], count_P1)
+    spread_PD = _deviation(sums["feature_sum"], sums["feature_square"], count=count_P1)
     return {**found, "feature_var": spread_PD.nanmean()}
 
 
-def _deviation(total: Tensor, square: Tensor, count: Tensor) -> Tensor:
+def _deviation(total: Tensor, square: Tensor, *, count: Tensor) -> Tensor:
     var = (square - total.square() / count) / (count - 1)
     deviation = (var.clamp(min=0) + _EPS).sqrt()
     return torch.where(count > 1, deviation, torch.nan)

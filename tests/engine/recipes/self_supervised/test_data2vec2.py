@@ -460,7 +460,7 @@ def test_a_collapsed_encoder_ends_the_run_with_the_reason_and_a_healthy_one_does
 
 @pytest.mark.parametrize(
     ("name", "low", "healthy"),
-    [("target_var", 0.09, 0.11), ("prediction_var", 0.009, 0.011), ("feature_var", 0.04, 0.06)],
+    [("target_var", 0.09, 0.11), ("prediction_var", 0.009, 0.011), ("feature_var", 0.01, 0.03)],
 )
 def test_each_deviation_has_its_limit_which_has_to_last(
     name: str, low: float, healthy: float
