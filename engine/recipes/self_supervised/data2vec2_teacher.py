@@ -55,7 +55,7 @@ class Teacher:
             lerp_unless(
                 skipped,
                 list(self._network.parameters()),
-                towards=[param.detach() for param in student.parameters()],
+                towards=[param.detach().float() for param in student.parameters()],
                 share=1 - decay,
             )
 
