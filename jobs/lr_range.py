@@ -6,18 +6,14 @@ mean. Nothing of it is queued or stored. Free of torch.
 
 from __future__ import annotations
 
-import contextlib
-import json
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import inf
 from typing import Any
 
 from engine.config.schema import RunConfig
-from engine.tuning.children import how_it_ended, killed, lines_of
+from engine.tuning.children import answers_of
 from engine.tuning.lr_curve import LrFinding, LrPoint, find, range_of
 from jobs.home import Home
 from jobs.machine.devices import child_environment, resolve_device
@@ -89,7 +85,7 @@ def find_lr(
             "lrs": range_of(test.low, test.high, updates=test.updates),
             "device": name.partition(":")[0],
         }  # fmt: skip
-        for answer in _answers(job, child_environment(name)):
+        for answer in answers_of(_COMMAND, job, environment=child_environment(name)):
             if "problem" in answer:
                 raise ValueError(answer["problem"])
             if "lr" in answer:
@@ -105,31 +101,3 @@ def _point(answer: Mapping[str, Any]) -> LrPoint:
         float("nan") if answer[key] is None else float(answer[key]) for key in ("loss", "grad_norm")
     )
     return LrPoint(float(answer["lr"]), loss, grad_norm=norm)
-
-
-def _answers(job: Mapping[str, Any], environment: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """Yield the answers of a child; it is killed when this ends in any way.
-
-    Raises:
-        ValueError: when it ends without an answer.
-    """
-    with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(
-            _COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
-            env=dict(environment), start_new_session=True,
-        )  # fmt: skip
-        ended = False
-        try:
-            assert process.stdin is not None
-            # Its stdin stays open: the child exits when this pipe closes.
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.write(json.dumps(job).encode() + b"\n")
-                process.stdin.flush()
-            for line in lines_of(process, inf):
-                answer: dict[str, Any] = json.loads(line)
-                ended = ended or "done" in answer or "problem" in answer
-                yield answer
-        finally:
-            code = killed(process)
-        if not ended:
-            raise ValueError(f"the test ended early: {how_it_ended(code, errors)}")

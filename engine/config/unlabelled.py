@@ -60,6 +60,12 @@ class UnlabelledData(DataSettings):
         "encoder with group norm requires it), or pad with zeros.",
     )
 
+    probe: Path | None = setting(
+        None, "Labelled recordings that every evaluation probes frozen features with: a manifest with "
+        "speaker and text or words, or a folder of <speaker>/<label>_<take>.<extension>; empty: no "
+        "probe, and no headline metric.", unit="path",
+    )  # fmt: skip
+
     @property
     def segment_samples(self) -> int:
         """Length of the longest training item, in audio samples."""

@@ -107,6 +107,7 @@ class Metric:
         return self.unit if self.scale == 1 else ""
 
 
+_FEATURES = ("hubert", "wav2vec2", "data2vec2")
 _AUDIO, _SPEECH = ("separation",), ("transducer", "ctc")
 _DATA2VEC2 = ("data2vec2",)
 
@@ -121,6 +122,10 @@ BUILT_IN = (
     ),
     Metric("wer", "WER", unit="%", scale=100, rises=False, is_main=True, is_target=True,
            headline_of=_SPEECH, measured_by=_SPEECH, worst=1.0, margin=0.002),
+    # Word accuracy of a linear probe on frozen features (`engine.recipes.self_supervised.probing`).
+    Metric("probe", "probe", unit="%", scale=100, is_main=True, is_target=True,
+           headline_of=_FEATURES, measured_by=_FEATURES, worst=0.0, margin=0.01,
+           same=("data.probe",)),
     Metric("cer", "CER", unit="%", scale=100, rises=False, is_main=True, is_target=True, worst=1.0,
            measured_by=_SPEECH, margin=0.001),
     Metric("val_loss", "val_loss", rises=False, family="loss", whole_files=True, is_main=True,

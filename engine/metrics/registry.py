@@ -28,6 +28,7 @@ _VAL = "val_"
 T = TypeVar("T")
 
 LOSS = "val_loss"
+PROBE = "probe"
 
 # Stored beside the values of items where any is bad: 1 for an item whose estimate is not finite, else 0.
 NON_FINITE = "non_finite"

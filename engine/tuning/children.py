@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from math import inf
 from threading import Event
 from typing import IO, Any
 
@@ -150,6 +151,48 @@ class _Child:
                 self._measured[index] = replace(before, update_s=(*before.update_s, seconds))
         self._done = self._done or "done" in said
         self.problem = said.get("problem", self.problem)
+
+
+def answers_of(
+    command: Sequence[str],
+    job: Mapping[str, Any],
+    *,
+    environment: Mapping[str, str] | None = None,
+    cancel: Event | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Yield the answers of a child that is given one job; it is killed when this ends in any way.
+
+    Args:
+        command: of the child, which reads a line of JSON and writes others (`engine.programs.pipes`); its
+            last answer has the key `done` or `problem`.
+        job: what it is to do.
+        environment: of the child; None: that of this process.
+        cancel: once set, the child is killed.
+
+    Raises:
+        ValueError: when it ends without a last answer.
+        Cancelled: once `cancel` is set.
+    """
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
+            env=None if environment is None else dict(environment), start_new_session=True,
+        )  # fmt: skip
+        ended = False
+        try:
+            assert process.stdin is not None
+            # Its stdin stays open: the child exits when this pipe closes.
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.write(json.dumps(job).encode() + b"\n")
+                process.stdin.flush()
+            for line in lines_of(process, inf, cancel=cancel):
+                answer: dict[str, Any] = json.loads(line)
+                ended = ended or "done" in answer or "problem" in answer
+                yield answer
+        finally:
+            code = killed(process)
+        if not ended:
+            raise ValueError(f"the process ended early: {how_it_ended(code, errors)}")
 
 
 def lines_of(

@@ -129,7 +129,7 @@ def read_scores(
         ValueError: by epochs, when a run did not count them.
     """
     configured = [(run, reader.config(run.id)) for run in runs]
-    names = _variants(configured)
+    names = variants_of(configured)
     uncounted = [
         run.name for run, _ in configured if by == "epochs" and run.updates and not run.epochs
     ]
@@ -215,7 +215,7 @@ def settings_key(config: Mapping[str, Any]) -> str:
     return sha256(json.dumps(same, sort_keys=True).encode()).hexdigest() if same else ""
 
 
-def _variants(runs: Sequence[tuple[RunRecord, dict[str, Any]]]) -> dict[int, str]:
+def variants_of(runs: Sequence[tuple[RunRecord, dict[str, Any]]]) -> dict[int, str]:
     """Return the variant of each run: that of its experiment, or else one for all equal configs.
 
     Where that leaves one variant of several runs without an experiment, each is its own: a person who

@@ -28,6 +28,8 @@ VERBS: dict[str, tuple[str, str]] = {
         "tui.cli.compare",
         "Compare runs: which is better, by how much, and is that reliable?",
     ),
+    "probe": ("tui.cli.probe", "Measure what the features of pre-trained models are worth."),
+    "features": ("tui.cli.features", "Write the features of a pre-trained model to files."),
     "clips": ("tui.cli.clips", "List or export the clips of a run: audio kept of its evaluations."),
     "listen": (
         "tui.cli.listen",

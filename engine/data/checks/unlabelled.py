@@ -17,6 +17,7 @@ from engine.data.files.audio_files import AudioInfo, check_ends, find_audio, pro
 from engine.data.files.index import INDEX_NAME
 from engine.data.files.manifest_rows import lines_of, outside
 from engine.data.files.rates import check_all_rates
+from engine.data.speech.labelled import read_labelled
 from engine.data.unlabelled.items import Items, items_of, left_out_clause, make_items, nothing_left
 from engine.data.unlabelled.rows import Rows, read_manifest, rows_of_files
 
@@ -26,7 +27,7 @@ MOST_OPENED = 20_000
 
 
 def check_unlabelled(data: UnlabelledData) -> None:
-    """Check both splits: rows, files, rates, and that items are left.
+    """Check both splits: rows, files, rates, and that items are left; and what is probed with.
 
     Raises:
         DataError: with everything that is wrong with either.
@@ -39,6 +40,11 @@ def check_unlabelled(data: UnlabelledData) -> None:
             problems += error.problems
             continue
         problems += [Problem(setting, message) for message in _unusable(items.rows, data)]
+    if data.probe is not None:
+        try:
+            read_labelled(data.probe, setting="data.probe")
+        except DataError as error:
+            problems += error.problems
     if problems:
         raise DataError(problems)
 

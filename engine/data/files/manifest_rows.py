@@ -38,7 +38,12 @@ def lines_of(path: Path, bad_rows: list[str]) -> Iterator[tuple[int, str]]:
 
 
 def rows_of(
-    path: Path, bad_rows: list[str], *, keys: Sequence[str], texts: Sequence[str]
+    path: Path,
+    bad_rows: list[str],
+    *,
+    keys: Sequence[str],
+    texts: Sequence[str],
+    stand_ins: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield ("file:line", values) of the rows of a manifest whose keys are in order.
 
@@ -47,6 +52,7 @@ def rows_of(
         bad_rows: takes what is wrong with the others.
         keys: as in `wrong_keys`.
         texts: as there.
+        stand_ins: a key -> another one whose value it takes where it is absent.
     """
     for number, line in lines_of(path, bad_rows):
         place = f"{path}:{number}"
@@ -57,7 +63,11 @@ def rows_of(
             continue
         if not isinstance(values, dict):
             bad_rows.append(f"{place}: expected a JSON object like {{...}}, found {values!r:.60}")
-        elif problems := list(wrong_keys(values, keys, texts=texts)):
+            continue
+        for key, other in (stand_ins or {}).items():
+            if key not in values and other in values:
+                values[key] = values[other]
+        if problems := list(wrong_keys(values, keys, texts=texts)):
             bad_rows.append(f"{place}: {'; '.join(problems)}")
         else:
             yield place, values

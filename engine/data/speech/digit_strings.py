@@ -18,7 +18,7 @@ from functools import lru_cache, partial
 from hashlib import blake2b
 from math import exp, log
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import soundfile
@@ -72,6 +72,7 @@ def build_digit_strings(
 ) -> None:
     """Write `train.jsonl` and `valid.jsonl` into a new folder, with FLAC files in train/ and valid/.
 
+    Each row names the speaker, and the words with where they begin and end (`words_of`).
     Equal inputs and seeds give equal bytes, and a larger number begins with the same utterances.
 
     Args:
@@ -98,7 +99,7 @@ def build_digit_strings(
         for split, number in numbers.items():
             (aside / split).mkdir(parents=True)
             rows: list[Utterance] = []
-            speakers: list[dict[str, str]] = []
+            more: list[dict[str, Any]] = []
             for index in range(number):
                 plan = draw_string(takes[split], rate_hz, split=split, seed=seed, index=index)
                 path = aside / split / f"{index:06d}.flac"
@@ -107,10 +108,10 @@ def build_digit_strings(
                 )
                 soundfile.write(path, samples_T, rate_hz, subtype="PCM_16")
                 rows.append(Utterance(path, 0.0, duration_s=plan.length / rate_hz, text=plan.text))
-                speakers.append({"speaker": plan.speaker})
+                more.append({"speaker": plan.speaker, "words": words_of(plan, rate_hz)})
                 done += 1
                 progress(done, num_train + num_valid)
-            write_manifest(aside / f"{split}.jsonl", rows, extra=speakers)
+            write_manifest(aside / f"{split}.jsonl", rows, extra=more)
         if out.exists():
             out.rmdir()
         aside.rename(out)
@@ -226,6 +227,23 @@ def join(
     samples_T *= _PEAK / peak * _gain(draw, _LEVEL_DB)
     hiss_T = draw.standard_normal(plan.length, dtype=np.float32) * _gain(draw, _HISS_DB)
     return np.asarray(np.clip(samples_T + hiss_T, -1, 1), dtype=np.float32)
+
+
+def words_of(plan: DigitString, rate_hz: int) -> list[dict[str, str | float]]:
+    """Return each word of an utterance with its start and end, in seconds from the beginning."""
+    words: list[dict[str, str | float]] = []
+    place = 0
+    for digit, take, pause in zip(plan.digits, plan.takes, plan.pauses, strict=True):
+        start = place + pause
+        place = start + take.frames
+        words.append(
+            {
+                "word": WORDS[digit],
+                "start": round(start / rate_hz, 6),
+                "end": round(place / rate_hz, 6),
+            }
+        )
+    return words
 
 
 def _read(take: AudioInfo) -> np.ndarray:

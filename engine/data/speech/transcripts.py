@@ -1,8 +1,8 @@
 """Utterances with transcripts on disk: JSON-lines manifests and LibriSpeech folders. Free of torch.
 
-A manifest has one JSON object in each line: `path` (absolute, or seen from the manifest) and `text`,
-and, where the utterance is a part of the file, `start` and `duration` in seconds. Other keys are
-ignored. A LibriSpeech folder has <speaker>/<chapter>/<speaker>-<chapter>.trans.txt, with
+A manifest has one JSON object in each line: `path` (absolute, or seen from the manifest) and `text`
+(without it, `label` is the text), and, where the utterance is a part of the file, `start` and `duration` in seconds. Other keys are
+kept as they are for who knows them. A LibriSpeech folder has <speaker>/<chapter>/<speaker>-<chapter>.trans.txt, with
 `<id> <TEXT>` in each line, beside <id>.flac. Owns both formats, and the messages about invalid rows.
 """
 
@@ -42,6 +42,9 @@ class Transcripts:
     path: Path
     utterances: list[Utterance] = field(default_factory=list)
     places: list[str] = field(default_factory=list)  # of each utterance: "file:line"
+    extras: list[Mapping[str, Any]] = field(
+        default_factory=list
+    )  # of each utterance: its other keys
     infos: dict[Path, AudioInfo] = field(default_factory=dict)
     bad_rows: list[str] = field(default_factory=list)
 
@@ -63,6 +66,7 @@ class _Row:
     text: str
     start_s: float = 0.0
     duration_s: float | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_manifest(path: Path, data: SpeechData, *, setting: str = "") -> list[Utterance]:
@@ -158,6 +162,7 @@ def _take(
                 Utterance(row.path, row.start_s, duration_s=duration_s, text=text)
             )
             transcripts.places.append(row.place)
+            transcripts.extras.append(row.extra)
     return "; ".join(problems)
 
 
@@ -167,11 +172,15 @@ def _rows(path: Path, bad_rows: list[str]) -> Iterator[_Row]:
             yield from _librispeech_rows(transcript, bad_rows)
         return
     folder = path.parent
-    for place, values in rows_of(path, bad_rows, keys=_KEYS, texts=("path", "text")):
+    rows = rows_of(path, bad_rows, keys=_KEYS, texts=("path", "text"), stand_ins={"text": "label"})
+    for place, values in rows:
         start_s, duration_s = float(values.get("start", 0.0)), values.get("duration")
         duration_s = None if duration_s is None else float(duration_s)
         audio = folder / expanded(values["path"])
-        yield _Row(place, audio, text=values["text"], start_s=start_s, duration_s=duration_s)
+        extra = {key: value for key, value in values.items() if key not in _KEYS}
+        yield _Row(
+            place, audio, text=values["text"], start_s=start_s, duration_s=duration_s, extra=extra
+        )
 
 
 def _librispeech_rows(transcript: Path, bad_rows: list[str]) -> Iterator[_Row]:
@@ -183,7 +192,8 @@ def _librispeech_rows(transcript: Path, bad_rows: list[str]) -> Iterator[_Row]:
             bad_rows.append(f"{place}: duplicate text for {name}")
             continue
         known.add(name)
-        yield _Row(place, transcript.with_name(f"{name}.flac"), text=text)
+        speaker = {"speaker": name.partition("-")[0]}
+        yield _Row(place, transcript.with_name(f"{name}.flac"), text=text, extra=speaker)
     there = {path.stem for path in transcript.parent.glob("*.flac")}
     others = {path.name for path in transcript.parent.glob(f"*{TRANSCRIPT}")} - {transcript.name}
     if not others:

@@ -1,0 +1,199 @@
+"""An encoder on labelled recordings: reads them, takes features of all layers, and measures those.
+
+Also the headline of self-supervised recipes: a probe that is cheap enough for every evaluation
+(`data.probe`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from engine.config.schema import RunConfig
+from engine.data.files.audio_files import AudioInfo
+from engine.data.files.rates import check_rates, resampled_length
+from engine.data.files.resampling import read_resampled
+from engine.data.speech.labelled import Labelled, Recording, limited, read_labelled
+from engine.evaluation.result import Evaluation
+from engine.metrics.registry import PROBE
+from engine.probing.bench import Collector, Grid, LayerScores
+from engine.probing.kmeans import fitter
+from engine.probing.measures import MEASURES
+from engine.recipes.self_supervised.encoders import FeatureEncoder, network_encoder
+
+# Recordings that are read and encoded together.
+_AT_ONCE = 32
+# What an evaluation can afford: seconds on a CPU with a small network.
+_CHEAP_TRAIN, _CHEAP_TEST = 400, 200
+_CHEAP_LAYERS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """How far work is: what is done, how many are done, of how many."""
+
+    what: str
+    done: int
+    total: int
+
+
+Progress = Callable[[Step], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How an encoder is probed.
+
+    Attributes:
+        layers: those to measure, 0 for the input of layer 1; empty: all.
+        clusters: of the k-means for purity and PNMI.
+        seed: of clusters and samples.
+        measures: names in `engine.probing.measures`.
+    """
+
+    layers: tuple[int, ...] = ()
+    clusters: int = 100
+    seed: int = 0
+    measures: tuple[str, ...] = tuple(MEASURES)
+
+
+def probe_encoder(
+    encoder: FeatureEncoder, labelled: Labelled, *, options: Options, progress: Progress
+) -> dict[int, LayerScores]:
+    """Measure the features of an encoder.
+
+    Args:
+        encoder: what gives the features.
+        labelled: what they are judged on.
+        options: what is measured.
+        progress: called as work goes on.
+
+    Returns:
+        Number of a layer -> its measures.
+
+    Raises:
+        DataError: when a recording can't be read, or its rate not converted.
+        ValueError: for a layer that the encoder does not have.
+    """
+    layers = options.layers or tuple(range(encoder.num_layers + 1))
+    if wrong := [layer for layer in layers if not 0 <= layer <= encoder.num_layers]:
+        raise ValueError(
+            f"{encoder.name} has no layer {wrong[0]}; expected 0 to {encoder.num_layers} (0: the input of "
+            "layer 1)"
+        )
+    grid = Grid(encoder.hop / encoder.rate_hz, encoder.window / 2 / encoder.rate_hz)
+    wants_clusters = bool({"pnmi", "purity", "cluster_purity"} & set(options.measures))
+    collector = Collector(
+        labelled, grid, num_clusters=options.clusters, measures=options.measures, seed=options.seed,
+        fit_clusters=fitter(options.clusters, seed=options.seed) if wants_clusters else None,
+    )  # fmt: skip
+    total = len(labelled.recordings)
+    done = 0
+    for recordings in _chunks(labelled.recordings):
+        found = encoder.features([read_wave(item, encoder.rate_hz) for item in recordings])
+        for row in range(len(recordings)):
+            collector.add([found[layer][row] for layer in layers])
+        done += len(recordings)
+        progress(Step("features", done, total=total))
+    scores = {}
+    for number, layer in enumerate(layers):
+        scores[layer] = collector.measure(number)
+        progress(Step("probes", number + 1, total=len(layers)))
+    return scores
+
+
+def read_wave(recording: Recording, rate_hz: int) -> np.ndarray:
+    """Read a recording at a rate, all channels averaged: float32 (T,).
+
+    Raises:
+        DataError: when it can't be read, or its rate not converted.
+    """
+    info = recording.info
+    check_rates(info.rate_hz, rate_hz, setting=str(info.path))
+    length = resampled_length(info.frames, info.rate_hz, to_hz=rate_hz)
+    start = min(round(recording.start_s * rate_hz), length - 1)
+    end = min(round((recording.start_s + recording.duration_s) * rate_hz), length)
+    frames = max(1, end - start)
+    wave_T: np.ndarray = read_resampled(info, start, frames=frames, rate_hz=rate_hz).mean(axis=0)
+    return wave_T
+
+
+def read_whole(info: AudioInfo, rate_hz: int) -> np.ndarray:
+    """Read a file at a rate, all channels averaged: float32 (T,).
+
+    Raises:
+        DataError: when it can't be read, or its rate not converted.
+    """
+    whole = Recording(info, 0.0, info.duration_s, speaker="", unit="", split="test")
+    return read_wave(whole, rate_hz)
+
+
+class ProbeScore:
+    """The headline of a self-supervised run: word accuracy of frozen features, in every evaluation.
+
+    A fixed sample of `data.probe` is used; the layer is chosen on held-out training takes. Words are
+    those of speakers left out of the probe where there are several speakers, else those of new takes.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        """Read the manifest.
+
+        Raises:
+            DataError: when nothing can be probed with it.
+        """
+        path = getattr(config.data, "probe", None)
+        self._config = config
+        self._labelled: Labelled | None = None
+        if path is not None:
+            found = read_labelled(Path(path), setting="data.probe")
+            self._labelled = limited(found, {"train": _CHEAP_TRAIN, "test": _CHEAP_TEST})
+
+    def added(
+        self, evaluation: Evaluation, model: nn.Module, *, device: torch.device
+    ) -> Evaluation:
+        """Return an evaluation with the probe's score; unchanged without `data.probe`."""
+        if self._labelled is None:
+            return evaluation
+        encoder = network_encoder(model, self._config, device=device)
+        word = "left_out_segments" if len(self._labelled.speakers) > 1 else "word_segments"
+        options = Options(
+            spread_layers(encoder.num_layers), measures=tuple({"word_segments", word}),
+        )  # fmt: skip
+        scores = probe_encoder(encoder, self._labelled, options=options, progress=lambda step: None)
+        best = max(scores.values(), key=lambda layer: layer.held_out)
+        found = best.scores.get(word)
+        if found is None:
+            return evaluation
+        key = sha256(f"{evaluation.items_key} {sorted(found.units)}".encode()).hexdigest()[:16]
+        return replace(
+            evaluation,
+            metrics={**evaluation.metrics, PROBE: found.value},
+            items={
+                **evaluation.items,
+                PROBE: np.array([found.units[k] for k in sorted(found.units)]),
+            },
+            items_key=key if evaluation.items_key else "",
+        )
+
+
+def spread_layers(num_layers: int) -> tuple[int, ...]:
+    """Return at most four layers, spread evenly, the last one among them."""
+    count = min(_CHEAP_LAYERS, num_layers)
+    return tuple(round((k + 1) * num_layers / count) for k in range(count))
+
+
+def chosen_layer(scores: dict[int, LayerScores]) -> int:
+    """Return the layer with the best word probe on held-out training takes; the last one without any."""
+    known = {layer: of.held_out for layer, of in scores.items() if np.isfinite(of.held_out)}
+    return max(known, key=lambda layer: known[layer]) if known else max(scores)
+
+
+def _chunks(items: Sequence[Recording]) -> Iterator[Sequence[Recording]]:
+    for first in range(0, len(items), _AT_ONCE):
+        yield items[first : first + _AT_ONCE]

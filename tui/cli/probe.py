@@ -1,0 +1,167 @@
+"""`sepdash probe`: did pre-training help? Linear probes, ABX and clusters of frozen features."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from jobs.home import Home
+from models.user_paths import expanded
+from tui.cli.checkpoints import locate_checkpoint
+from tui.cli.common import complete_model, json_option, print_json, with_home
+from tui.reports import probing as words
+from tui.reports.formats import aligned, clean
+
+if TYPE_CHECKING:
+    from jobs.probing.probe import Model, Progress
+    from jobs.probing.result import ProbeResult
+
+_EXAMPLES = """\b
+Examples:
+  sepdash probe hubert-small --data ~/digits              <speaker>/<label>_<take>.flac
+  sepdash probe run-a run-b --data words.jsonl            two runs, MFCC, and both untrained
+  sepdash probe hubert-small --data train.jsonl --test test.jsonl --csv probe.csv
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@click.argument(
+    "models", metavar="RUN|CHECKPOINT...", nargs=-1, required=True, shell_complete=complete_model
+)
+@click.option(
+    "--data", required=True, metavar="PATH", type=click.Path(path_type=Path),
+    help="Labelled recordings: a manifest (.jsonl) with path, speaker and text (one word) or words; a "
+    "folder that `sepdash data digits` wrote; or a folder of <speaker>/<label>_<take>.<extension>.",
+)  # fmt: skip
+@click.option(
+    "--test", metavar="PATH", type=click.Path(path_type=Path),
+    help="Manifest of test recordings; all of --data trains the probes [default: some takes of --data].",
+)  # fmt: skip
+@click.option("--checkpoint", "kind", help="Checkpoint of each run [default: the best one].")
+@click.option(
+    "--layer", "layers", type=click.IntRange(0, 1000), multiple=True,
+    help="Layer to measure; 0 is the input of layer 1. Can be repeated [default: all].",
+)  # fmt: skip
+@click.option("--no-baselines", is_flag=True, help="Leave out MFCC and the untrained networks.")
+@click.option(
+    "--clusters", type=click.IntRange(2, 10_000), default=100, show_default=True,
+    help="Number of clusters for PNMI and purity.",
+)  # fmt: skip
+@click.option(
+    "--limit", type=click.IntRange(10, 1_000_000), default=2_000, show_default=True,
+    help="Maximum number of recordings for training, and for testing; of more, a sample is used.",
+)  # fmt: skip
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**31 - 1),
+    default=0,
+    show_default=True,
+    help="Seed of clusters and samples.",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+@click.option(
+    "--csv", "csv_file", type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write all values and comparisons to a CSV file.",
+)  # fmt: skip
+@json_option
+@with_home
+def probe(
+    models: tuple[str, ...],
+    *,
+    data: Path,
+    test: Path | None,
+    csv_file: Path | None,
+    as_json: bool,
+    home: Home,
+    **asked: Any,
+) -> None:
+    """Measure what frozen features of trained models are worth, without fine-tuning.
+
+    For each layer: linear probes for words and speakers, ABX errors, and how well clusters agree with
+    words; beside it MFCC and the same network untrained. Several seeds of a run give a verdict.
+    """
+    from jobs.probing.probe import BASELINES, ProbeJob, run_probe
+
+    found = tuple(find_models(home, models, kind=asked.pop("kind")))
+    device, bare = asked.pop("device"), asked.pop("no_baselines")
+    job = ProbeJob(
+        found, expanded(data).absolute(), test=None if test is None else expanded(test).absolute(),
+        baselines=() if bare else BASELINES, **asked,
+    )  # fmt: skip
+    result = run_probe(job, device=device, emit=Shown())
+    if csv_file is not None:
+        csv_file.write_text(csv_text(result), encoding="utf-8")
+        click.echo(f"wrote {csv_file}", err=True)
+    if as_json:
+        print_json(result)
+    else:
+        print_result(result)
+
+
+def find_models(home: Home, names: tuple[str, ...], *, kind: str | None) -> list[Model]:
+    """Return the checkpoints that are meant; runs of one experiment's variant share a variant."""
+    from jobs.comparison.evaluations import variants_of
+    from jobs.probing.probe import Model
+    from jobs.store.errors import UnknownRun
+    from jobs.store.reader import StoreReader
+
+    folders = {name: locate_checkpoint(home, name, kind=kind) for name in dict.fromkeys(names)}
+    runs = {}
+    with StoreReader(home.store) as reader:
+        for name in folders:
+            try:
+                run = reader.run(name)
+            except UnknownRun:
+                continue
+            if folders[name].is_relative_to(home.run_folder(run.id)):
+                runs[name] = (run, reader.config(run.id))
+    variants = variants_of(list(runs.values()))
+    return [
+        Model(runs[name][0].name, folder, variant=variants[runs[name][0].id], seed=runs[name][0].seed)
+        if name in runs
+        else Model(folder.name if folder.name != name else name, folder, variant=name, seed=0)
+        for name, folder in folders.items()
+    ]  # fmt: skip
+
+
+def print_result(result: ProbeResult) -> None:
+    """Print the table, the comparisons and the notes."""
+    for text in words.about(result):
+        click.echo(text)
+    click.echo("")
+    for text in aligned(words.headers(result), list(words.rows(result)), right=words.right(result)):
+        click.echo(text)
+    click.echo("")
+    for text in [*words.verdicts(result), "", words.legend(), *map(clean, result.notes)]:
+        click.echo(text)
+
+
+def csv_text(result: ProbeResult) -> str:
+    """Return all values and comparisons as CSV."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, words.COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(words.records(result))
+    return stream.getvalue()
+
+
+class Shown:
+    """Shows progress: one line that is written anew on a terminal, else a line for each encoder's stage."""
+
+    def __init__(self) -> None:
+        self._last = ("", "")
+
+    def __call__(self, progress: Progress) -> None:
+        """Show how far it is."""
+        text = f"{clean(progress.encoder)}: {progress.what} {progress.done} of {progress.total}"
+        if sys.stderr.isatty():
+            end = "\n" if progress.what == "probes" and progress.done == progress.total else ""
+            click.echo(f"\r{text:<72}{end}", nl=False, err=True)
+        elif self._last != (progress.encoder, progress.what):
+            self._last = (progress.encoder, progress.what)
+            click.echo(f"{clean(progress.encoder)}: {progress.what}", err=True)
