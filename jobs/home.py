@@ -58,6 +58,11 @@ class Home:
         """The searches: a file for each of them, and the storage of their trials."""
         return self.root / "searches"
 
+    @property
+    def probes(self) -> Path:
+        """Probes of experiments: requests that wait for runs, and results."""
+        return self.root / "probes"
+
     def run_folder(self, run_id: int) -> Path:
         """The folder of a run: its log and its checkpoints."""
         return self.root / "runs" / f"{run_id:06d}"

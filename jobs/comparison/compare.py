@@ -12,6 +12,7 @@ from itertools import combinations, pairwise
 
 import numpy as np
 
+from engine.metrics.items_keys import key_for
 from engine.metrics.registry import compared_names, metric_of
 from jobs.comparison import notes
 from jobs.comparison.evaluations import (
@@ -273,7 +274,7 @@ class _Comparer:
     def _unpaired(self, variants: Sequence[str], metric: str) -> str:
         """Return why items of variants can't be paired; empty when they can."""
         keys = {
-            scores.items_keys.get(point.updates)
+            key_for(scores.items_keys.get(point.updates), metric)
             for variant in variants
             for scores, point in self._chosen(variant, metric, when=self._when)
         }

@@ -1,4 +1,4 @@
-"""Creates database files that only their user can read."""
+"""Creates files that only their user can read."""
 
 from __future__ import annotations
 
@@ -23,3 +23,18 @@ def ensure_private(path: Path) -> None:
     with contextlib.suppress(FileExistsError):
         os.link(name, path)
     Path(name).unlink()
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file of mode 0600 in a folder of 0700, whole or not at all."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
+    try:
+        with os.fdopen(file, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(aside).replace(path)
+    except BaseException:
+        Path(aside).unlink(missing_ok=True)
+        raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
@@ -95,22 +95,41 @@ def run_probe(
         ValueError: when data or checkpoints can't be used, or the child failed.
         Cancelled: once `cancel` is set.
     """
-    about: dict[str, Any] = {}
-    encoders: list[Encoder] = []
-    answers = answers_of(PROGRAM, job.to_dict(device), environment=environment, cancel=cancel)
-    for answer in answers:
-        if "problem" in answer:
-            raise ValueError(answer["problem"])
-        if "rule" in answer:
-            about = answer
-        elif "scores_of" in answer:
-            encoders.append(_encoder(job, answer))
-        elif "what" in answer:
+    kept = []
+    for answer in answers_of_probe(job, device=device, environment=environment, cancel=cancel):
+        if "what" in answer:
             emit(
                 Progress(
                     answer["encoder"], answer["what"], int(answer["done"]), total=answer["total"]
                 )
             )
+        kept.append(answer)
+    return result_of(job, kept)
+
+
+def answers_of_probe(
+    job: ProbeJob,
+    *,
+    device: str,
+    environment: Mapping[str, str] | None = None,
+    cancel: Event | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Yield the answers of the child; arguments and errors are those of `run_probe`."""
+    for answer in answers_of(PROGRAM, job.to_dict(device), environment=environment, cancel=cancel):
+        if "problem" in answer:
+            raise ValueError(answer["problem"])
+        yield answer
+
+
+def result_of(job: ProbeJob, answers: Iterable[Mapping[str, Any]]) -> ProbeResult:
+    """Return the result of a job from the answers of its child."""
+    about: Mapping[str, Any] = {}
+    encoders: list[Encoder] = []
+    for answer in answers:
+        if "rule" in answer:
+            about = answer
+        elif "scores_of" in answer:
+            encoders.append(_encoder(job, answer))
     result = ProbeResult(
         str(job.data), about["rule"], train=about["train"], test=about["test"],
         speakers=tuple(about["speakers"]), labels=tuple(about["labels"]), units=about["units"],

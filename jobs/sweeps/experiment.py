@@ -6,11 +6,12 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from engine.config.errors import ConfigError, Problem, nearest
 from engine.config.loading import expectation
 from engine.config.old_names import upgraded_experiment
+from jobs.sweeps.probe_settings import ProbeSettings
 from jobs.sweeps.search_settings import SearchSettings
 from models.settings import Section, setting
 
@@ -40,9 +41,25 @@ class Experiment(Section):
     )
     variants: dict[str, dict[str, Any]] = setting({}, "Named variants and their settings.")
     grid: dict[str, Any] = setting({}, "Lists of setting values; all combinations are run.")
+    probe: ProbeSettings | None = setting(
+        None,
+        "Labelled recordings that the features of the runs are probed with once all have ended.",
+    )
     search: SearchSettings | None = setting(
         None, "Settings to search: trials propose them, in place of variants and grid."
     )
+
+    @model_validator(mode="after")
+    def _probes_runs(self) -> Experiment:
+        if self.probe is not None and self.search is not None:
+            raise ValueError(
+                "an experiment with a search can't be probed: its runs are not known yet; remove [probe] and "
+                "use `sepdash probe RUN... --data PATH` afterwards"
+            )
+        return self
+
+
+_SECTIONS: Mapping[str, type[Section]] = {"search": SearchSettings, "probe": ProbeSettings}
 
 
 def load_experiment(values: Mapping[str, Any]) -> Experiment:
@@ -62,7 +79,7 @@ def load_experiment(values: Mapping[str, Any]) -> Experiment:
         for detail in error.errors(include_url=False):
             key = ".".join(str(part) for part in detail["loc"])
             if detail["type"] == "extra_forbidden":
-                section = SearchSettings if detail["loc"][0] == "search" else Experiment
+                section = _SECTIONS.get(str(detail["loc"][0]), Experiment)
                 names = [field.alias or name for name, field in section.model_fields.items()]
                 hint = nearest(str(detail["loc"][-1]), names) or f"; expected {', '.join(names)}"
                 problems.append(Problem(key, f"unknown key in experiment file{hint}"))

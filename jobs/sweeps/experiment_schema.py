@@ -14,6 +14,7 @@ from engine.config.json_schema import (
     settings_definitions,
 )
 from jobs.sweeps.experiment import Experiment
+from jobs.sweeps.probe_settings import ProbeSettings
 from jobs.sweeps.search_settings import SearchSettings
 from jobs.sweeps.search_space import ParameterSettings
 
@@ -24,7 +25,8 @@ def experiment_schema() -> Schema:
     """Return the schema of experiment files."""
     definitions = settings_definitions()
     whole = for_files(Experiment.model_json_schema())
-    search = whole.pop("$defs")[SearchSettings.__name__]
+    inner = whole.pop("$defs")
+    search, probe = inner[SearchSettings.__name__], inner[ProbeSettings.__name__]
     search["properties"]["space"] |= {"$ref": REFERENCE + _SPACE}
     search["properties"]["space"].pop("additionalProperties")
     settings = {"$ref": REFERENCE + SETTINGS}
@@ -33,6 +35,7 @@ def experiment_schema() -> Schema:
     properties["variants"] |= {"additionalProperties": settings}
     properties["grid"] |= {"$ref": REFERENCE + _GRID}
     properties["search"] |= {"$ref": REFERENCE + SearchSettings.__name__}
+    properties["probe"] |= {"$ref": REFERENCE + ProbeSettings.__name__}
     for name in ("set", "grid"):
         properties[name].pop("additionalProperties")
     return {
@@ -44,6 +47,7 @@ def experiment_schema() -> Schema:
         "$defs": {
             **definitions,
             SearchSettings.__name__: search,
+            ProbeSettings.__name__: probe,
             _GRID: _with_each(definitions[SETTINGS], definitions, make=_list_of),
             _SPACE: _with_each(definitions[SETTINGS], definitions, make=_parameter_of),
         },

@@ -20,6 +20,7 @@ from jobs.sweeps.expand import Variant, expand, put
 from jobs.sweeps.experiment import Experiment, load_experiment
 from jobs.sweeps.matching import match_lengths
 from jobs.sweeps.measured import Duration, Measured
+from jobs.sweeps.probe_requests import check_probe_data, request_probe
 from jobs.sweeps.search_space import for_trials
 from presets.catalogue import Catalogue
 from presets.merging import merge
@@ -139,8 +140,14 @@ def queue_sweep(home: Home, plan: Plan) -> list[int]:
         DataError: with every problem of the data folders.
         StoreError: when a name is taken or invalid, or the store can't be written.
     """
+    probe = plan.experiment.probe
+    if probe is not None:
+        check_probe_data(probe)
     runs = [NewRun(run.config, name=run.name, variant=run.variant) for run in plan.runs]
-    return enqueue_all(home, runs, preset=plan.experiment.base, experiment=plan.name)
+    ids = enqueue_all(home, runs, preset=plan.experiment.base, experiment=plan.name)
+    if probe is not None:
+        request_probe(home, plan.name, runs=ids, settings=probe)
+    return ids
 
 
 def _expanded(

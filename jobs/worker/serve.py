@@ -21,6 +21,8 @@ from jobs.home import Home
 from jobs.machine.devices import resolve_device
 from jobs.machine.lease import DeviceLease, DeviceUse, LeaseError
 from jobs.machine.processes import own_token
+from jobs.probing.serving import due
+from jobs.probing.serving import serve as probe_experiment
 from jobs.queue import RunQueue
 from jobs.searches.serving import Searches
 from jobs.store.errors import StoreError
@@ -28,6 +30,7 @@ from jobs.store.needs import in_vain
 from jobs.store.outcomes import end
 from jobs.store.reader import StoreReader
 from jobs.store.writer import StoreWriter
+from jobs.sweeps.probe_requests import ProbeRequest
 from jobs.worker.recovery import recover
 from jobs.worker.supervisor import Child, Supervisor
 
@@ -95,8 +98,9 @@ class Worker:
         self._supervisor = Supervisor(home, device, shutdown=stop, child=child)
         self._searches = Searches(home, echo=echo)
         self._id = 0
-        # Held by the consumer's thread while it handles a ticket.
+        # Held by the consumer's thread while it handles a ticket, and by that of a probe.
         self._busy = threading.Lock()
+        self._probing: threading.Thread | None = None
         self._run: int | None = None
         # The run that the row of this worker names; both threads write it, so that none writes an old one.
         self._noted: int | None = None
@@ -126,6 +130,8 @@ class Worker:
             finally:
                 self._stop.set()
                 consumer.end()
+                if self._probing is not None:
+                    self._probing.join()
                 store.remove_worker(self._id)
                 queue.close()
                 self._searches.close()
@@ -174,7 +180,29 @@ class Worker:
                 self._recover(store)
             if beat:
                 self._note_run(store)
-            return idle and settled and not ready
+            probe = due(self._home) if idle and settled and not ready else None
+        if probe is not None:
+            self._start_probe(probe)
+        return idle and settled and not ready and probe is None
+
+    def _start_probe(self, request: ProbeRequest) -> None:
+        """Probe the runs of an experiment in a thread, unless one is at it; nothing is trained meanwhile."""
+        if self._probing is None or not self._probing.is_alive():
+            self._probing = threading.Thread(target=self._probe, args=(request,), daemon=True)
+            self._probing.start()
+
+    def _probe(self, request: ProbeRequest) -> None:
+        with self._busy:
+            try:
+                with DeviceUse(self._home.locks, self._device, purpose="a worker") as use:
+                    use.describe(f"a worker that is probing the runs of {request.experiment}")
+                    probe_experiment(
+                        self._home, request, device=self._device, echo=self._echo, cancel=self._stop
+                    )
+            except LeaseError as error:
+                self._wait_for(error)
+            except StoreError:
+                logger.exception("the store is not available at the moment; the probe is repeated")
 
     def _is_drained(self) -> bool:
         """Return whether no queued run can ever start; print what the remaining runs wait for."""
@@ -232,9 +260,12 @@ class Worker:
                     self._claim_and_make(use)
             except LeaseError as error:
                 # The run stays queued; a ticket comes again at the next turn of the loop.
-                if self._waits_for != str(error):
-                    self._waits_for = str(error)
-                    self._echo(f"waiting: {error}")
+                self._wait_for(error)
+
+    def _wait_for(self, error: LeaseError) -> None:
+        if self._waits_for != str(error):
+            self._waits_for = str(error)
+            self._echo(f"waiting: {error}")
 
     def _claim_and_make(self, use: DeviceUse) -> None:
         with StoreWriter(self._home.store) as store:

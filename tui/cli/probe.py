@@ -31,11 +31,16 @@ Examples:
 
 @click.command(epilog=_EXAMPLES)
 @click.argument(
-    "models", metavar="RUN|CHECKPOINT...", nargs=-1, required=True, shell_complete=complete_model
+    "models",
+    metavar="RUN|CHECKPOINT|EXPERIMENT...",
+    nargs=-1,
+    required=True,
+    shell_complete=complete_model,
 )
 @click.option(
-    "--data", required=True, metavar="PATH", type=click.Path(path_type=Path),
-    help="Labelled recordings: a manifest (.jsonl) with path, speaker and text (one word) or words; a "
+    "--data", metavar="PATH", type=click.Path(path_type=Path),
+    help="Labelled recordings; without it, the result that [probe] of EXPERIMENT asked for is shown. A "
+    "manifest (.jsonl) with path, speaker and text (one word) or words; a "
     "folder that `sepdash data digits` wrote; or a folder of <speaker>/<label>_<take>.<extension>.",
 )  # fmt: skip
 @click.option(
@@ -73,7 +78,7 @@ Examples:
 def probe(
     models: tuple[str, ...],
     *,
-    data: Path,
+    data: Path | None,
     test: Path | None,
     csv_file: Path | None,
     as_json: bool,
@@ -85,6 +90,40 @@ def probe(
     For each layer: linear probes for words and speakers, ABX errors, and how well clusters agree with
     words; beside it MFCC and the same network untrained. Several seeds of a run give a verdict.
     """
+    if data is None:
+        result = _kept(home, models)
+    else:
+        result = _probed(home, models, data=data, test=test, **asked)
+    if csv_file is not None:
+        csv_file.write_text(csv_text(result), encoding="utf-8")
+        click.echo(f"wrote {csv_file}", err=True)
+    if as_json:
+        print_json(result)
+    else:
+        print_result(result)
+
+
+def _kept(home: Home, names: tuple[str, ...]) -> ProbeResult:
+    """Return the result of an experiment's own probe."""
+    from jobs.probing.serving import kept_result
+    from jobs.sweeps.probe_requests import request_path
+
+    found = kept_result(home, names[0]) if len(names) == 1 else None
+    if found is not None:
+        return found
+    if len(names) == 1 and request_path(home, names[0]).exists():
+        raise click.UsageError(
+            f"the probe of {names[0]} is made by `sepdash worker` once all of its runs have ended"
+        )
+    raise click.UsageError(
+        "--data is missing: name labelled recordings, a manifest (.jsonl) or a folder of "
+        "<speaker>/<label>_<take>.<extension>"
+    )
+
+
+def _probed(
+    home: Home, models: tuple[str, ...], *, data: Path, test: Path | None, **asked: Any
+) -> ProbeResult:
     from jobs.probing.probe import BASELINES, ProbeJob, run_probe
 
     found = tuple(find_models(home, models, kind=asked.pop("kind")))
@@ -93,14 +132,7 @@ def probe(
         found, expanded(data).absolute(), test=None if test is None else expanded(test).absolute(),
         baselines=() if bare else BASELINES, **asked,
     )  # fmt: skip
-    result = run_probe(job, device=device, emit=Shown())
-    if csv_file is not None:
-        csv_file.write_text(csv_text(result), encoding="utf-8")
-        click.echo(f"wrote {csv_file}", err=True)
-    if as_json:
-        print_json(result)
-    else:
-        print_result(result)
+    return run_probe(job, device=device, emit=Shown())
 
 
 def find_models(home: Home, names: tuple[str, ...], *, kind: str | None) -> list[Model]:

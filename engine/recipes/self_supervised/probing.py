@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from engine.data.files.rates import check_rates, resampled_length
 from engine.data.files.resampling import read_resampled
 from engine.data.speech.labelled import Labelled, Recording, limited, read_labelled
 from engine.evaluation.result import Evaluation
+from engine.metrics.items_keys import with_own
 from engine.metrics.registry import PROBE
 from engine.probing.bench import Collector, Grid, LayerScores
 from engine.probing.kmeans import fitter
@@ -32,6 +34,8 @@ _AT_ONCE = 32
 # What an evaluation can afford: seconds on a CPU with a small network.
 _CHEAP_TRAIN, _CHEAP_TEST = 400, 200
 _CHEAP_LAYERS = 4
+# Audio that is kept in memory between evaluations, in seconds.
+_MOST_KEPT_S = 900.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,12 @@ class Options:
 
 
 def probe_encoder(
-    encoder: FeatureEncoder, labelled: Labelled, *, options: Options, progress: Progress
+    encoder: FeatureEncoder,
+    labelled: Labelled,
+    *,
+    options: Options,
+    progress: Progress,
+    read: Callable[[Recording, int], np.ndarray] | None = None,
 ) -> dict[int, LayerScores]:
     """Measure the features of an encoder.
 
@@ -73,6 +82,7 @@ def probe_encoder(
         labelled: what they are judged on.
         options: what is measured.
         progress: called as work goes on.
+        read: reads a recording at a rate, (T,); None: `read_wave`.
 
     Returns:
         Number of a layer -> its measures.
@@ -81,6 +91,7 @@ def probe_encoder(
         DataError: when a recording can't be read, or its rate not converted.
         ValueError: for a layer that the encoder does not have.
     """
+    read = read or read_wave
     layers = options.layers or tuple(range(encoder.num_layers + 1))
     if wrong := [layer for layer in layers if not 0 <= layer <= encoder.num_layers]:
         raise ValueError(
@@ -96,7 +107,7 @@ def probe_encoder(
     total = len(labelled.recordings)
     done = 0
     for recordings in _chunks(labelled.recordings):
-        found = encoder.features([read_wave(item, encoder.rate_hz) for item in recordings])
+        found = encoder.features([read(item, encoder.rate_hz) for item in recordings])
         for row in range(len(recordings)):
             collector.add([found[layer][row] for layer in layers])
         done += len(recordings)
@@ -142,44 +153,57 @@ class ProbeScore:
     """
 
     def __init__(self, config: RunConfig) -> None:
-        """Read the manifest.
-
-        Raises:
-            DataError: when nothing can be probed with it.
-        """
-        path = getattr(config.data, "probe", None)
         self._config = config
-        self._labelled: Labelled | None = None
-        if path is not None:
-            found = read_labelled(Path(path), setting="data.probe")
-            self._labelled = limited(found, {"train": _CHEAP_TRAIN, "test": _CHEAP_TEST})
+        self._waves: dict[Recording, np.ndarray] = {}
+
+    @cached_property
+    def _labelled(self) -> Labelled | None:
+        """What is probed with; read when it is first needed, since a trained model does without."""
+        path = getattr(self._config.data, "probe", None)
+        if path is None:
+            return None
+        found = read_labelled(Path(path), setting="data.probe")
+        return limited(found, {"train": _CHEAP_TRAIN, "test": _CHEAP_TEST})
 
     def added(
         self, evaluation: Evaluation, model: nn.Module, *, device: torch.device
     ) -> Evaluation:
-        """Return an evaluation with the probe's score; unchanged without `data.probe`."""
+        """Return an evaluation with the probe's score; unchanged without `data.probe`.
+
+        Raises:
+            DataError: when nothing can be probed with it any more.
+        """
         if self._labelled is None:
             return evaluation
         encoder = network_encoder(model, self._config, device=device)
         word = "left_out_segments" if len(self._labelled.speakers) > 1 else "word_segments"
         options = Options(
-            spread_layers(encoder.num_layers), measures=tuple({"word_segments", word}),
-        )  # fmt: skip
-        scores = probe_encoder(encoder, self._labelled, options=options, progress=lambda step: None)
-        best = max(scores.values(), key=lambda layer: layer.held_out)
-        found = best.scores.get(word)
+            spread_layers(encoder.num_layers), measures=tuple({"word_segments", word})
+        )
+        scores = probe_encoder(
+            encoder, self._labelled, options=options, progress=lambda step: None, read=self._read
+        )
+        found = scores[chosen_layer(scores)].scores.get(word)
         if found is None:
             return evaluation
-        key = sha256(f"{evaluation.items_key} {sorted(found.units)}".encode()).hexdigest()[:16]
+        units = sorted(found.units)
+        key = sha256("\n".join(units).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+        values_U = np.array([found.units[unit] for unit in units])
         return replace(
             evaluation,
             metrics={**evaluation.metrics, PROBE: found.value},
-            items={
-                **evaluation.items,
-                PROBE: np.array([found.units[k] for k in sorted(found.units)]),
-            },
-            items_key=key if evaluation.items_key else "",
+            items={**evaluation.items, PROBE: values_U},
+            items_key=with_own(evaluation.items_key, PROBE, own=key),
         )
+
+    def _read(self, recording: Recording, rate_hz: int) -> np.ndarray:
+        """Read a recording, and keep it as long as there is room."""
+        if recording not in self._waves:
+            wave_T = read_wave(recording, rate_hz)
+            if sum(map(len, self._waves.values())) + len(wave_T) > _MOST_KEPT_S * rate_hz:
+                return wave_T
+            self._waves[recording] = wave_T
+        return self._waves[recording]
 
 
 def spread_layers(num_layers: int) -> tuple[int, ...]:

@@ -1,0 +1,156 @@
+"""Probes of experiments, made by a worker once their runs have ended, and the results that are kept.
+
+Owns the files `probes/<experiment>.json`: what the child answered, from which the result is built again
+when it is shown.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from threading import Event
+from typing import Any
+from urllib.parse import quote
+
+from engine.checkpoints.layout import choose_checkpoint
+from engine.tuning.children import Cancelled
+from jobs.comparison.evaluations import variants_of
+from jobs.home import Home
+from jobs.machine.devices import child_environment
+from jobs.machine.lease import FileLock
+from jobs.machine.private_files import write_private
+from jobs.probing.probe import Model, ProbeJob, answers_of_probe, result_of
+from jobs.probing.result import ProbeResult
+from jobs.store.errors import StoreError, UnknownRun
+from jobs.store.reader import StoreReader
+from jobs.store.writer import StoreWriter
+from jobs.sweeps.probe_requests import ProbeRequest, read_request, request_path, request_paths
+
+logger = logging.getLogger(__name__)
+
+_GOING_ON = ("queued", "running")
+
+
+def due(home: Home) -> ProbeRequest | None:
+    """Return the first request whose runs have all ended; None when there is none."""
+    for path in request_paths(home):
+        try:
+            request = read_request(path)
+        except (StoreError, FileNotFoundError):
+            logger.exception("a probe request can't be read; it is left out")
+            continue
+        with StoreReader(home.store) as reader:
+            states = {run.id: run.state for run in reader.runs()}
+        if not any(states.get(run) in _GOING_ON for run in request.runs):
+            return request
+    return None
+
+
+def serve(
+    home: Home,
+    request: ProbeRequest,
+    *,
+    device: str,
+    echo: Callable[[str], None],
+    cancel: Event,
+) -> None:
+    """Make a probe, keep its result and remove the request; a problem is the result, too.
+
+    Once `cancel` is set, the request stays for the next worker.
+    """
+    lock = FileLock(home.locks / f"probe-{quote(request.experiment, safe='')}.lock")
+    if not lock.acquire():
+        return
+    try:
+        if not request_path(home, request.experiment).exists():
+            return
+        echo(f"probe of {request.experiment} started")
+        try:
+            kept = _made(home, request, device=device, cancel=cancel)
+            text = f"probe of {request.experiment}: `sepdash probe {request.experiment}` shows it"
+        except Cancelled:
+            return
+        except (ValueError, OSError) as error:
+            kept = {"problem": str(error)}
+            text = f"probe of {request.experiment} failed: {error}"
+        write_private(result_path(home, request.experiment), json.dumps(kept))
+        request_path(home, request.experiment).unlink(missing_ok=True)
+    finally:
+        lock.release()
+    failed = "problem" in kept
+    with StoreWriter(home.store) as store:
+        store.add_event(None, "warning" if failed else "info", kind="probe", message=text)
+    echo(text)
+
+
+def kept_result(home: Home, experiment: str) -> ProbeResult | None:
+    """Return the result of an experiment's probe; None when there is none yet.
+
+    Raises:
+        ValueError: when the probe failed, with the reason.
+        StoreError: when the file can't be read.
+    """
+    path = result_path(home, experiment)
+    if not path.exists():
+        return None
+    try:
+        kept = json.loads(path.read_text())
+        if "problem" not in kept:
+            job = _job_of(kept["job"])
+            return result_of(job, kept["answers"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise StoreError(f"{path}: can't be read ({error}); remove this file") from None
+    raise ValueError(f"the probe of {experiment} failed: {kept['problem']}")
+
+
+def result_path(home: Home, experiment: str) -> Path:
+    """Return the file of a result."""
+    return home.probes / f"{quote(experiment, safe='')}.json"
+
+
+def _made(home: Home, request: ProbeRequest, *, device: str, cancel: Event) -> dict[str, Any]:
+    models = _models(home, request)
+    if not models:
+        raise ValueError("none of its runs has finished with a checkpoint")
+    job = ProbeJob(
+        models, Path(request.data), test=None if request.test is None else Path(request.test),
+        clusters=request.clusters, limit=request.limit,
+    )  # fmt: skip
+    answers = answers_of_probe(
+        job, device=device.partition(":")[0], environment=child_environment(device), cancel=cancel
+    )
+    kept = [answer for answer in answers if "rule" in answer or "scores_of" in answer]
+    return {"job": _kept_job(job), "answers": kept}
+
+
+def _models(home: Home, request: ProbeRequest) -> tuple[Model, ...]:
+    found = []
+    with StoreReader(home.store) as reader:
+        for run_id in request.runs:
+            try:
+                run = reader.run(run_id)
+            except UnknownRun:
+                continue
+            if run.state == "finished":
+                found.append((run, reader.config(run.id)))
+    variants = variants_of(found)
+    return tuple(
+        Model(run.name, folder, variant=variants[run.id], seed=run.seed)
+        for run, _ in found
+        if (folder := choose_checkpoint(home.run_folder(run.id))) is not None
+    )
+
+
+def _kept_job(job: ProbeJob) -> dict[str, Any]:
+    models = [
+        {"name": m.name, "folder": str(m.folder), "variant": m.variant, "seed": m.seed}
+        for m in job.models
+    ]
+    return {"models": models, "data": str(job.data)}
+
+
+def _job_of(kept: Mapping[str, Any]) -> ProbeJob:
+    models = tuple(Model(**{**m, "folder": Path(m["folder"])}) for m in kept["models"])
+    return ProbeJob(models, Path(kept["data"]))
