@@ -27,7 +27,7 @@ from engine.config.sections import (
     ScheduleConfig,
     ValidationConfig,
 )
-from engine.config.stop_when import StopConfig, stop_misfits
+from engine.config.stop_when import StopConfig, missing_setting, stop_metric, stop_misfits
 from engine.metrics.measures import rate_problem
 from engine.metrics.registry import metric_of
 from models.configs import AudioUNetConfig
@@ -109,6 +109,9 @@ class RunConfig(Section):
         )
         if lines := "; ".join(problems):
             raise ValueError(lines)
+        name = stop_metric(self.stop_when, recipe=self.recipe, ema=self.ema)
+        if self.stop_when.is_active and (why := missing_setting(name, self)):
+            raise ValueError(f"stop_when reads the metric {name!r}: {why}, or stop_when.metric")
         return self
 
     @model_validator(mode="after")

@@ -12,7 +12,7 @@ from engine.config.quantity import Quantity
 from engine.config.sections import EmaConfig, ValidationConfig
 from engine.config.span import PositiveSpan, Span
 from engine.metrics.measures import MEASURES
-from engine.metrics.registry import headline, measured_names, stored_name, variant_of
+from engine.metrics.registry import headline, measured_names, metric_of, stored_name, variant_of
 from models.settings import Section, run_reference, setting
 
 
@@ -86,6 +86,15 @@ def stop_misfits(
             problem := quantity.problem(variant.metric, difference=difference)
         ):
             yield f"stop_when.{key} = {str(quantity)!r}: {problem}"
+
+
+def missing_setting(name: str, config: object) -> str:
+    """Return what has to be set before a run measures a metric; empty where nothing is missing."""
+    needed = metric_of(name).needs
+    value: object = config
+    for part in needed.split(".") if needed else ():
+        value = getattr(value, part, None)
+    return f"it is measured with {needed} only; set {needed}" if value is None else ""
 
 
 def why_unmeasured(name: str, *, recipe: str, ema: EmaConfig, validation: ValidationConfig) -> str:

@@ -38,6 +38,7 @@ class Metric:
         relative_margin: the same as a fraction of the reference's value, for metrics without a scale.
         same: dotted settings, or sections, that runs must share for their values to mean the same: a
             loss, a set of labels, a mask. A comparison of others is refused.
+        needs: dotted setting without which evaluations don't measure it.
         measured_by: the built-in recipes whose evaluations measure it; empty: not known, or any.
         measure: the entry of `validation.metrics` that asks for it (`engine.metrics.measures`), then on
             whole files only; empty for what every evaluation has.
@@ -60,6 +61,7 @@ class Metric:
     margin: float = 0.0
     relative_margin: float = 0.0
     same: tuple[str, ...] = ()
+    needs: str = ""
     measured_by: tuple[str, ...] = ()
     measure: str = ""
     summary: Literal["mean", "median"] = "mean"
@@ -125,7 +127,7 @@ BUILT_IN = (
     # Word accuracy of a linear probe on frozen features (`engine.recipes.self_supervised.probing`).
     Metric("probe", "probe", unit="%", scale=100, is_main=True, is_target=True,
            headline_of=_FEATURES, measured_by=_FEATURES, worst=0.0, margin=0.01,
-           same=("data.probe",)),
+           same=("data.probe",), needs="data.probe"),
     Metric("cer", "CER", unit="%", scale=100, rises=False, is_main=True, is_target=True, worst=1.0,
            measured_by=_SPEECH, margin=0.001),
     Metric("val_loss", "val_loss", rises=False, family="loss", whole_files=True, is_main=True,

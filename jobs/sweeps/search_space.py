@@ -14,7 +14,7 @@ from engine.config.fields import SettingInfo, list_settings
 from engine.config.loading import expectation, load_config
 from engine.config.old_names import current_setting
 from engine.config.schema import RunConfig
-from engine.config.stop_when import why_unmeasured
+from engine.config.stop_when import missing_setting, why_unmeasured
 from engine.metrics.registry import BUILT_IN, compared_names, metric_of, target_names, variants
 from engine.recipes.specs import spec_of
 from jobs.sweeps.expand import put
@@ -225,6 +225,8 @@ def _unmeasured(
         why := why_unmeasured(name, recipe=base.recipe, ema=base.ema, validation=base.validation)
     ):
         yield Problem("search.metric", f"{name!r}: {why}")
+    elif why := missing_setting(name, base):
+        yield Problem("search.metric", f"{name!r}: {why}, or choose another metric")
     for parameter in space:
         if any(f"{parameter.key}.".startswith(f"{same}.") for same in metric_of(name).same):
             yield Problem(
