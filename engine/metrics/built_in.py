@@ -125,7 +125,7 @@ BUILT_IN = (
     Metric("wer", "WER", unit="%", scale=100, rises=False, is_main=True, is_target=True,
            headline_of=_SPEECH, measured_by=_SPEECH, worst=1.0, margin=0.002),
     # Word accuracy of a linear probe on frozen features (`engine.recipes.self_supervised.probing`).
-    Metric("probe", "probe", unit="%", scale=100, is_main=True, is_target=True,
+    Metric("probe_accuracy", "probe", unit="%", scale=100, is_main=True, is_target=True,
            headline_of=_FEATURES, measured_by=_FEATURES, worst=0.0, margin=0.01,
            same=("data.probe",), needs="data.probe"),
     Metric("cer", "CER", unit="%", scale=100, rises=False, is_main=True, is_target=True, worst=1.0,

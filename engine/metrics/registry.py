@@ -28,7 +28,7 @@ _VAL = "val_"
 T = TypeVar("T")
 
 LOSS = "val_loss"
-PROBE = "probe"
+PROBE = "probe_accuracy"
 
 # Stored beside the values of items where any is bad: 1 for an item whose estimate is not finite, else 0.
 NON_FINITE = "non_finite"
@@ -207,9 +207,10 @@ def target_names() -> tuple[str, ...]:
 def default_targets() -> tuple[str, ...]:
     """Return the names kept by default: built-in headlines and the loss, on excerpts.
 
-    Those of installed packages are left out, so that a config means the same on every machine.
+    Those of installed packages are left out, so that a config means the same on every machine, and those
+    that need a setting, so that runs without it are what they were.
     """
-    names = (*(metric.name for metric in headlines()), LOSS)
+    names = (*(metric.name for metric in headlines() if not metric.needs), LOSS)
     return tuple(stored_name(name, ema=ema) for name in names for ema in (False, True))
 
 

@@ -66,6 +66,7 @@ def test_evaluations_are_named_by_what_was_measured() -> None:
 
 def test_headlines_and_defaults() -> None:
     assert (headline("separation"), headline("transducer")) == ("si_sdr", "wer")
+    assert {headline(name) for name in ("hubert", "wav2vec2", "data2vec2")} == {"probe_accuracy"}
     assert headline("a recipe of no headline") == "val_loss"
     # The defaults that runs of 2026-11-22 were saved with: a change would change every fingerprint.
     assert default_targets() == (
