@@ -30,13 +30,17 @@ T = TypeVar("T")
 LOSS = "val_loss"
 PROBE = "probe_accuracy"
 
+# Number of updates of a run that changed nothing, since their loss or gradient was not finite.
+SKIPPED = "skipped"
+
 # Stored beside the values of items where any is bad: 1 for an item whose estimate is not finite, else 0.
 NON_FINITE = "non_finite"
 
-# Curves that every run has, and their units; that of the loss is the recipe's.
+# Curves that every run has, and their units; that of the loss is the recipe's. Skipped updates are
+# counted from the start; in fp16, those that lowering the loss scale cost are counted apart.
 CURVE_UNITS: Mapping[str, str] = {
-    "loss": "", "grad_norm": "", "lr": "", "skipped": "",
-    "audio_s_per_s": "s/s", "updates_per_s": "1/s",
+    "loss": "", "grad_norm": "", "lr": "", SKIPPED: "",
+    "audio_s_per_s": "s/s", "updates_per_s": "1/s", "loss_scale": "", "scale_backoffs": "",
 }  # fmt: skip
 
 

@@ -258,7 +258,7 @@ def _build_state(
     watch = CurveWatch(recipe, emit=setup.emit) if isinstance(recipe, WatchesCurves) else None
     telemetry = (Telemetry if setup.leads else SilentTelemetry)(
         config.logging, size, loss_unit=recipe.loss_unit, emit=setup.emit, metrics=updater.extras.units,
-        watch=watch,
+        watch=watch, has_scale=updater.loss_scale is not None,
     )  # fmt: skip
     if isinstance(recipe, KeepsState):
         recipe.start_state(model, device)

@@ -58,7 +58,8 @@ class UpdateResult:
     """Measurements of one update, as () tensors on the device: read them in blocks.
 
     `num_pieces` counts forward and backward passes over all ranks; `shortages` are out-of-memory;
-    `metrics` is (2 M,), sum and weight of each training metric in turn.
+    `metrics` is (2 M,), sum and weight of each training metric in turn; `scale` is the loss scale that
+    fp16 gradients were computed at.
     """
 
     loss_sum: Tensor
@@ -67,6 +68,7 @@ class UpdateResult:
     num_pieces: int
     shortages: Sequence[Shortage] = ()
     metrics: Tensor | None = None
+    scale: Tensor | None = None
 
 
 class Updater:
@@ -138,6 +140,7 @@ class Updater:
                 break
             shortages += self._recover(short)
         self._buffers.settle()
+        scale = None if self.loss_scale is None else self.loss_scale.value.clone()
         with torch.no_grad():
             grad_norm, skipped = self._finish(update, sums, lr=lr, shortages=shortages)
             metrics = self._follow(update, sums, skipped=skipped) if self._has_more else None
@@ -148,6 +151,7 @@ class Updater:
             num_pieces=sums.num_pieces,
             shortages=shortages,
             metrics=metrics,
+            scale=scale,
         )
 
     def _attempt(self, update: int, pieces: Pieces, *, tries: dict[str, int]) -> Sums | Shortage:

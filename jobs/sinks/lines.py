@@ -23,7 +23,7 @@ from engine.metrics.registry import metric_of
 _EVERY_S = 5.0
 _BEST = "best-"
 # Curves that a line about progress has no room for.
-_LEFT_OUT = {"skipped", "audio_s_per_s"}
+_LEFT_OUT = {"skipped", "audio_s_per_s", "loss_scale", "scale_backoffs"}
 
 
 class LogSink:

@@ -18,7 +18,7 @@ from typing import Protocol
 
 from textual.message import Message
 
-from engine.metrics.registry import LOSS, evaluated_name, training_names, variants
+from engine.metrics.registry import LOSS, SKIPPED, evaluated_name, training_names, variants
 from jobs.home import Home
 from jobs.store.records import Curve, RunRecord, SystemRecord, WorkerRecord
 from tui.live.messages import (
@@ -31,7 +31,7 @@ from tui.live.messages import (
 )
 from tui.reports.formats import clean
 
-SERIES = ("loss", LOSS, "audio_s_per_s", "updates_per_s")
+SERIES = ("loss", LOSS, SKIPPED, "audio_s_per_s", "updates_per_s")
 POLL_S = 0.25
 CHARTS_S = 1.0
 WORKERS_S = 2.0

@@ -55,6 +55,7 @@ def facts(run: RunRecord, latest: Mapping[str, float]) -> list[tuple[str, str]]:
         ("lr", formats.number(latest.get("lr"), 2) if "lr" in latest else ""),
         ("grad", formats.number(latest.get("grad_norm"), 2) if "grad_norm" in latest else ""),
         ("skipped", formats.count(latest["skipped"]) if latest.get("skipped") else ""),
+        ("back-offs", formats.count(n) if (n := latest.get("scale_backoffs")) else ""),
         ("items", formats.count(run.items) if run.items else ""),
         ("epochs", f"{run.epochs:.2f}" if run.epochs else ""),
         ("seed", str(run.seed)),

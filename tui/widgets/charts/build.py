@@ -11,6 +11,7 @@ import numpy as np
 from engine.metrics.registry import (
     BUILT_IN,
     LOSS,
+    SKIPPED,
     charted_names,
     evaluated_name,
     metric_of,
@@ -19,6 +20,7 @@ from engine.metrics.registry import (
 )
 from jobs.store.records import Curve, RunRecord, SystemRecord
 from tui.live.messages import RunData
+from tui.reports.formats import count
 from tui.widgets.charts.braille import FloatArray
 from tui.widgets.charts.plot import PALETTE_SIZE, Line, Plot, x_range
 
@@ -30,6 +32,8 @@ _FIRST_FREE = 3
 # A drawn line curves are drawn as a running mean over this fraction of their points.
 _SMOOTH = 1 / 40
 _NOISY = ("loss", "audio_s_per_s", "updates_per_s")
+# Charts of what training measures: skipped updates are in none of their averages, and marked.
+_MARKED = ("loss", "score")
 _GIB = float(1024**3)
 
 
@@ -64,9 +68,8 @@ def build(
     }
     drawn = [line for group in lines.values() for line in group if line.drawn and len(line.x)]
     shared = x_range(drawn) if drawn else None
-    waiting = _waiting(data[0].run)
-    if _is_unknown(data[0].run, clock):
-        waiting = "epochs unknown (trained by an earlier version)"
+    unknown = "epochs unknown (trained by an earlier version)"
+    waiting = unknown if _is_unknown(data[0].run, clock) else _waiting(data[0].run)
     if not many:
         for name, more in _measured_in_training(data[0], clock, metric=metric).items():
             lines[name] += more
@@ -82,16 +85,17 @@ def build(
         )
         for name, group in lines.items()
     }
-    memory = tuple(_memory(data, colours, many=many))
     plots["memory"] = Plot(
         *_titles("memory"),
-        lines=memory,
+        lines=tuple(_memory(data, colours, many=many)),
         x_unit="time",
         from_zero=True,
         empty=_waiting(data[0].run) or "no data yet",
     )
     if many:
         plots["throughput"] = replace(plots["throughput"], unit="audio s/s")
+    else:
+        plots |= {name: _marked(plots[name], data[0], clock=clock) for name in _MARKED}
     return {name: plots[name] for name in CHARTS}
 
 
@@ -222,6 +226,17 @@ def _score(
         level = np.full(2, float(inputs.pop() or 0.0))
         lines.append(Line("input", _GREY, x=ends, mean=level, dotted=True))
     return lines
+
+
+def _marked(plot: Plot, item: RunData, *, clock: str) -> Plot:
+    """Return the plot with marks where updates were skipped, and how many; its curves leave them out."""
+    curve = item.curves.get(SKIPPED)
+    if curve is None or not curve.updates or _is_unknown(item.run, clock):
+        return plot
+    number = np.array(curve.last, dtype=np.float64)
+    x = np.array(curve.updates, dtype=np.float64) * _per_update(item.run, clock)
+    marks = x[np.diff(number, prepend=0.0) > 0]
+    return replace(plot, marks=marks, marks_label=f"{count(number[-1])} skipped")
 
 
 def _measured_in_training(item: RunData, clock: str, *, metric: str) -> dict[str, list[Line]]:

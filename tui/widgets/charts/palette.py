@@ -91,6 +91,7 @@ def chart_styles(variables: dict[str, str], background: Color, *, dark: bool) ->
         plot.GRID: _style(text.blend(background, 0.74), background),
         plot.CURSOR: _style(Color.parse(variables["accent"]), background),
         plot.TITLE: _style(text, background) + Style(bold=True),
+        plot.MARK: _style(Color.parse(variables["warning"]), background),
     }
     for index, name in enumerate(SERIES_ON_DARK if dark else SERIES_ON_LIGHT):
         colour = Color.parse(name)

@@ -18,9 +18,10 @@ from tui.reports.formats import clean, count, duration, fit, number
 from tui.widgets.charts import braille
 from tui.widgets.charts.braille import BitArray, FloatArray
 
-TEXT, DIM, GRID, CURSOR, TITLE = range(5)
+TEXT, DIM, GRID, CURSOR, TITLE, MARK = range(6)
 LINE, FAINT = 16, 32  # plus the index of a colour
 PALETTE_SIZE = 8
+_CROSS = "×"
 # The unit of an x axis whose values are the decimal logarithm of what it shows.
 LEARNING_RATE = "learning rate"
 
@@ -46,7 +47,11 @@ class Line:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plot:
-    """What a chart shows; `empty` is the text shown without data."""
+    """What a chart shows; `empty` is the text shown without data.
+
+    `marks` are x values where something happened that is in no curve, such as an update that was skipped;
+    `marks_label` says what, at the end of the legend.
+    """
 
     title: str
     unit: str = ""
@@ -56,6 +61,8 @@ class Plot:
     log: bool = False
     from_zero: bool = False
     empty: str = "no data yet"
+    marks: FloatArray | None = None
+    marks_label: str = ""
 
 
 @dataclass(slots=True)
@@ -109,6 +116,7 @@ def compose(plot: Plot, width: int, height: int, cursor: float | None = None) ->
     labels, gutter = _y_labels(plot, y, rows=height - 2)
     area = Area(width - gutter, height - 2, x=plot.x_range or x_range(lines), y=y)
     _draw(area, lines, labels=labels, cursor=cursor)
+    _draw_marks(area, plot.marks)
     by_row = {area.row_of(value): text for value, text in reversed(labels)}
     for row in range(area.height):
         label = by_row.get(row, "")
@@ -193,6 +201,15 @@ def _draw(
         area.chars[free, cell], area.roles[free, cell] = ord("│"), CURSOR
 
 
+def _draw_marks(area: Area, marks: FloatArray | None) -> None:
+    """Draw a cross at the top of each marked column."""
+    if marks is None:
+        return
+    cells = braille.column_of(marks, *area.x, area.width * 2) // 2
+    cells = cells[(cells >= 0) & (cells < area.width)]
+    area.chars[0, cells], area.roles[0, cells] = ord(_CROSS), MARK
+
+
 def _draw_line(area: Area, line: Line) -> None:
     columns, rows = area.width * 2, area.height * 4
     at_N = braille.column_of(line.x, *area.x, columns)
@@ -253,6 +270,8 @@ def _legend_runs(
             runs.append((f"{label if len(label) <= longest else fit(label, longest)} ", DIM))
         if not (brief and line.dotted):
             runs.append((number(value), TEXT))
+    if plot.marks is not None and len(plot.marks):
+        runs.append((f"{gap}{_CROSS} {plot.marks_label}", MARK))
     return runs
 
 

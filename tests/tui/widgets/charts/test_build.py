@@ -65,6 +65,35 @@ def test_a_run_judged_on_whole_files_has_a_curve_of_them(data):
     assert plot.lines[2].mean.tolist() == [9.0]
 
 
+def skipped(last, *, updates, bucket=1) -> Curve:
+    low = [0.0, *last[:-1]]
+    return Curve(
+        "skipped", "", bucket=bucket, updates=updates, low=low, high=last, mean=last, last=last
+    )
+
+
+@pytest.mark.parametrize("bucket", [1, 16])
+def test_updates_that_were_skipped_are_marked(data, bucket):
+    """Where the count rises: a point, or a bucket of points."""
+    curve = skipped([0.0, 2.0, 2.0, 5.0], updates=[500, 1000, 1500, 2000], bucket=bucket)
+    item = dataclasses.replace(data[0], curves={**data[0].curves, "skipped": curve})
+    plots = charts.build([item], {})
+    for name in ("loss", "score"):
+        assert plots[name].marks.tolist() == [1000, 2000]
+        assert plots[name].marks_label == "5 skipped"
+    assert plots["throughput"].marks is plots["memory"].marks is None
+    items = charts.build([item], {}, clock="items")["loss"]
+    assert items.marks.tolist() == [item.run.items / 2, item.run.items]
+    assert charts.build([item, data[1]], {})["loss"].marks is None
+
+
+def test_without_skipped_updates_nothing_is_marked(data):
+    calm = skipped([0.0, 0.0], updates=[1000, 2000])
+    item = dataclasses.replace(data[0], curves={**data[0].curves, "skipped": calm})
+    assert len(charts.build([item], {})["loss"].marks) == 0
+    assert charts.build(data[:1], {})["loss"].marks is None
+
+
 def test_what_is_measured_in_training_is_drawn_where_its_unit_is(data):
     more = {
         name: Curve(name, unit, bucket=1, updates=[1, 2], low=[low, 1.0], high=[low, 1.0], mean=[low, 1.0], last=[low, 1.0])

@@ -55,6 +55,26 @@ def test_the_first_line_lies_on_top_and_the_band_below():
     assert all(role != plot.LINE + 2 for row in body for _, role in row)
 
 
+def test_marks_are_crosses_at_the_top_and_counted_in_the_legend():
+    shown = Plot(
+        "Loss",
+        lines=(line(np.full(41, 1.0)),),
+        marks=np.array([10.0, 30.0, 99.0]),
+        marks_label="2 skipped",
+    )
+    legend, top, *rest = plot.compose(shown, 60, 8)
+    assert text([legend])[0].strip() == "Loss  ━ a 1.00  × 2 skipped"
+    area = text([top])[0]
+    crosses = [index for index, char in enumerate(area) if char == "×"]
+    # A quarter and three quarters of the 53 cells right of the axis; 99 lies outside.
+    assert crosses == [6 + round(0.25 * 53), 6 + round(0.75 * 53)]
+    assert {role for part, role in top if "×" in part} == {plot.MARK}
+    assert "×" not in "".join(text(rest))
+    for marks in (None, np.zeros(0)):
+        plain = Plot("Loss", lines=shown.lines, marks=marks, marks_label="0 skipped")
+        assert "×" not in "".join(text(plot.compose(plain, 60, 8)))
+
+
 def test_a_line_that_is_not_drawn_is_only_read():
     rows = plot.compose(
         Plot("Speed", lines=(line([2.0, 2.0]), line([9.0, 9.0], "u", 3, drawn=False))), 40, 6
