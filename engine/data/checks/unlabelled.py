@@ -77,7 +77,7 @@ def unlabelled_warnings(data: UnlabelledData) -> list[str]:
         num_files = len(set(items.rows.paths))
         if num_files > MOST_OPENED:
             warnings.append(
-                f"{setting}: {MOST_OPENED:,} of {num_files:,} files were opened; "
+                f"{setting}: only {MOST_OPENED:,} of {num_files:,} files are opened before a run is queued; "
                 "`sepdash data check PRESET` opens all of them"
             )
     trained = set(_places(rows["data.train"]))
