@@ -9,6 +9,8 @@ from engine.training.run_warnings import run_warnings
 from engine.tuning.setups import Options
 from engine.tuning.switches import switches
 from engine.tuning.trials import Facts
+from models.self_supervised.settings import HubertConfig
+from models.speech_configs import CtcEncoderConfig
 
 
 def biased(config, conv_bias):
@@ -40,6 +42,14 @@ def test_float16_without_a_bias_is_warned_of_with_the_reason(
     for text in found:
         assert "overflow in float16" in text
         assert "precision.dtype = auto or bf16, or set model.conv_bias = true" in text
+
+
+@pytest.mark.parametrize("kind", [HubertConfig, CtcEncoderConfig])
+def test_the_encoders_that_are_shipped_are_warned_of(make_config, kind):
+    """Their convolutions have no bias unless one asks for it; also where they are fine-tuned."""
+    config = make_config(precision={"dtype": "fp16"})
+    for model, expected in ((kind(), 1), (kind(conv_bias=True), 0)):
+        assert len(run_warnings(config.model_copy(update={"model": model}))) == expected
 
 
 def test_warnings_of_the_schedule_are_among_them(make_config):
