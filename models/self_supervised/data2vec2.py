@@ -83,6 +83,12 @@ class Data2Vec2(nn.Module):
         self.decoder = ConvDecoder(settings)
 
     @property
+    def compiled_parts(self) -> list[str]:
+        """Names of the parts that `precision.compile` compiles; they are called one by one."""
+        layers = [f"context.layers.{number}" for number in range(self.num_layers)]
+        return ["feature_extractor", "context.position", *layers, "decoder"]
+
+    @property
     def num_layers(self) -> int:
         """Number of Transformer layers, those of the prenet included."""
         return self.settings.prenet_layers + self.settings.layers

@@ -205,6 +205,48 @@ def test_attention_is_biased_by_the_distance_of_the_original_frames() -> None:
     assert bias[0, 1].abs().max() == 0
 
 
+def saved_bytes(items: int, clones: int, masked: int, *, frames: int = 40) -> int:
+    """Return what a forward pass keeps for the backward pass, each tensor once; that is its memory."""
+    model = network(dim=32, ffn=128, layers=4).float().train()
+    order = torch.rand(items, clones, frames).argsort(dim=2)
+    mask_BML = torch.zeros(items, clones, frames, dtype=torch.bool)
+    masks = masks_of(mask_BML.scatter(2, order[..., :masked], True))
+    own = {param.untyped_storage().data_ptr() for param in model.parameters()}
+    held: dict[int, Tensor] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        held[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        local_BLD, _ = model.local_features(torch.randn(items, 320 * frames + 80))
+        model.predict(local_BLD, masks).sum().backward()
+    return sum(t.untyped_storage().nbytes() for key, t in held.items() if key not in own)
+
+
+def test_memory_is_that_of_clones_times_kept_frames() -> None:
+    """Affine in the items, whatever clones and frames are: so the memory law of the planner holds."""
+    two, four, nine = (saved_bytes(items, 3, 20) for items in (2, 4, 9))
+    assert nine == pytest.approx(four + 5 / 2 * (four - two), rel=1e-3)
+    one, twice, thrice = (saved_bytes(2, clones, 20) for clones in (1, 2, 3))
+    clone = twice - one
+    assert thrice - twice == pytest.approx(clone, rel=1e-3)
+    # The convolutions over the waveform run once for all clones.
+    assert 0 < clone < one
+    # A clone of 36 kept frames needs more than one of 20, by the Transformer's share of it.
+    assert saved_bytes(2, 2, 4) - saved_bytes(2, 1, 4) > 1.25 * clone
+
+
+def test_parts_that_are_compiled_are_there_and_called() -> None:
+    model = network(prenet_layers=1).eval().float()
+    called: set[str] = set()
+    for name in model.compiled_parts:
+        part = model.get_submodule(name)
+        part.register_forward_hook(lambda module, args, out, name=name: called.add(name))
+    model.predict(model.local_features(torch.randn(B, SAMPLES))[0], masks_of(random_masks()))
+    assert called == set(model.compiled_parts)
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
