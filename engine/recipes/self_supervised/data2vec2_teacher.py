@@ -10,7 +10,7 @@ import copy
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from engine.config.counters import Counters
 from engine.config.data2vec2 import Data2Vec2Loss
@@ -72,8 +72,8 @@ def normalised_over_time(x_BLD: Tensor, valid_BL: Tensor | None = None) -> Tenso
     """Return each channel of an item with mean 0 and variance 1 over its valid frames, float32."""
     x_BLD = x_BLD.float()
     if valid_BL is None:
-        moved_BDL = nn.functional.instance_norm(x_BLD.transpose(1, 2), eps=_EPS)
-        return moved_BDL.transpose(1, 2)
+        var_B1D, mean_B1D = torch.var_mean(x_BLD, dim=1, correction=0, keepdim=True)
+        return (x_BLD - mean_B1D) * (var_B1D + _EPS).rsqrt()
     weight_BL1 = valid_BL[..., None].float()
     count_B11 = weight_BL1.sum(dim=1, keepdim=True).clamp(min=1)
     centred_BLD = x_BLD - (x_BLD * weight_BL1).sum(dim=1, keepdim=True) / count_B11

@@ -289,7 +289,12 @@ def test_targets_have_mean_0_and_variance_1_over_the_time_of_an_item(make: Any) 
         var_D = real_LD.var(dim=0, unbiased=False)
         assert 0.99 < var_D.min() <= var_D.max() < 1.0001
     # The same as torch's where nothing is padded; and no padding has a target.
-    alone_BLD = normalised_over_time(local_BLD[:1, :24])
+    alone_BLD = torch.nn.functional.instance_norm(local_BLD[:1, :24].transpose(1, 2)).transpose(
+        1, 2
+    )
+    torch.testing.assert_close(
+        normalised_over_time(local_BLD[:1, :24]), alone_BLD, rtol=1e-4, atol=1e-5
+    )
     torch.testing.assert_close(
         normalised_over_time(local_BLD, valid_BL)[:1, :24], alone_BLD, rtol=1e-4, atol=1e-5
     )
@@ -431,6 +436,18 @@ def test_curves_show_all_three_deviations_alive(
     Trainer(config, recipe, folder=tmp_path, observers=[recorder], control=stop_after()).fit()
     for name in VARIANCES:
         assert min(recorder.curve(name).values()) > 0.05, name
+
+
+def test_utterances_too_short_for_a_mask_are_refused_with_a_duration_that_will_do(
+    make: Any,
+) -> None:
+    with pytest.raises(ConfigError, match=r"data.min_s = 0.05 allows .* at least 0.065"):
+        make(data={"min_s": 0.05})
+    make(data={"min_s": 0.065})
+    recipe, model = opened(make(data={"min_s": 0.065}, model=STILL))
+    output = recipe.step(model, recipe.worst_batch(2, (0.06,)), context=StepContext(update=1))
+    assert output.weight == 2 * 3
+    assert output.loss_sum.isfinite()
 
 
 def test_layers_that_are_asked_for_and_missing_are_refused(make: Any) -> None:
