@@ -10,7 +10,6 @@ from pydantic import model_validator
 from engine.config.data_settings import DataSettings
 from engine.config.loss_settings import LossSettings
 from engine.config.span import PositiveSpan, Span
-from engine.config.unlabelled import UnlabelledData
 from models.configs import ModelConfig
 from models.self_supervised.data2vec2_settings import Data2Vec2Config
 from models.settings import setting
@@ -110,14 +109,13 @@ class Data2Vec2Loss(LossSettings):
                 f"loss.average_layers = {self.average_layers}, but the model has only model.layers = "
                 f"{layers} whose outputs can be averaged; lower it to at most {layers}"
             )
-        if isinstance(data, UnlabelledData) and isinstance(model, Data2Vec2Config):
-            samples = round(data.min_s * data.rate_hz) // data.hop * data.hop
-            if model.frames_of(samples) < 2:
-                least = (model.receptive_field + 2 * model.hop) / data.rate_hz
-                return (
-                    f"data.min_s = {data.min_s:g} allows utterances of less than two frames, of which none "
-                    f"could be masked and another kept; raise it to at least {least:.3g}"
-                )
+        samples = data.shortest_samples
+        if samples and isinstance(model, Data2Vec2Config) and model.frames_of(samples) < 2:
+            least = (model.receptive_field + 2 * model.hop) / data.rate_hz
+            return (
+                f"data.min_s allows utterances of {samples / data.rate_hz:g} s, which is less than two frames: "
+                f"none could be masked and another kept; raise it to at least {least:.3g}"
+            )
         return ""
 
     def decay_at(self, progress: float) -> float:

@@ -43,6 +43,11 @@ class DataSettings(Section):
         raise NotImplementedError
 
     @property
+    def shortest_samples(self) -> int:
+        """Length of the shortest training item, as it is cut for a batch, in audio samples; 0: not known."""
+        return 0
+
+    @property
     def items_differ(self) -> bool:
         """Whether training items have different lengths, which batches are planned by."""
         return not self.has_segments

@@ -72,6 +72,11 @@ class UnlabelledData(DataSettings):
         return round(self.max_s * self.rate_hz)
 
     @property
+    def shortest_samples(self) -> int:
+        """Length of the shortest training item, in whole hops."""
+        return round(self.min_s * self.rate_hz) // self.hop * self.hop
+
+    @property
     def hop(self) -> int:
         """Samples between two places where a crop may begin or end."""
         return round(_GRID_S * self.rate_hz)

@@ -243,8 +243,8 @@ class Data2Vec2Recipe:
     @cached_property
     def _place_step(self) -> int:
         """Frames from one place to the next at which items are compared: all items reach the last one."""
-        shortest = round(self._data.min_s * self._data.rate_hz) // self._data.hop * self._data.hop
-        return max(1, self._model_config.frames_of(shortest) // NUM_PLACES)
+        frames = self._model_config.frames_of(self._data.shortest_samples)
+        return max(1, frames // NUM_PLACES)
 
     @cached_property
     def _items_key(self) -> str:

@@ -441,7 +441,9 @@ def test_curves_show_all_three_deviations_alive(
 def test_utterances_too_short_for_a_mask_are_refused_with_a_duration_that_will_do(
     make: Any,
 ) -> None:
-    with pytest.raises(ConfigError, match=r"data.min_s = 0.05 allows .* at least 0.065"):
+    with pytest.raises(
+        ConfigError, match=r"data.min_s allows utterances of 0.04 s, .* at least 0.065"
+    ):
         make(data={"min_s": 0.05})
     make(data={"min_s": 0.065})
     recipe, model = opened(make(data={"min_s": 0.065}, model=STILL))
