@@ -83,6 +83,7 @@ BUILT_IN = (
         name="data2vec2",
         title="self-supervised pre-training by data2vec 2.0",
         opens="engine.recipes.self_supervised.data2vec2:open_data2vec2",
+        headline=headline("data2vec2"),
     ),
 )
 

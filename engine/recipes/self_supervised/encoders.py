@@ -82,7 +82,7 @@ class NetworkEncoder:
             for row, place in enumerate(batch):
                 wave_BT[row, : lengths[row]] = ready[place]
             unequal = min(lengths) < max(lengths)
-            with torch.inference_mode():
+            with torch.no_grad():
                 layers = self.model.layer_features(
                     torch.from_numpy(wave_BT).to(self.device),
                     torch.tensor(lengths, device=self.device) if unequal else None,
