@@ -8,11 +8,12 @@ T frames of the encoder, U tokens, D channels, V tokens that exist (0 is blank a
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, assert_never
+from typing import assert_never
 
 import torch
 from torch import Tensor, nn
 
+from models.conformer import conformer_layer
 from models.padding import valid_frames
 from models.self_supervised.speech_encoder import WaveformSpeechEncoder
 from models.speech import BLANK, SpeechModel, StreamingEncoder, Tuning
@@ -109,11 +110,7 @@ class Transducer(SpeechModel):
 
 
 class ConformerEncoder(nn.Module):
-    """torchaudio's Conformer behind stacked frames; padded frames enter no convolution and no norm.
-
-    The group norm of a convolution module runs over channels and time of the valid frames, which is
-    what torchaudio computes for an utterance without padding.
-    """
+    """torchaudio's Conformer behind stacked frames; padding changes no number (`models.conformer`)."""
 
     def __init__(self, config: ConformerDims, *, num_mels: int, encoding_dim: int) -> None:
         super().__init__()
@@ -135,7 +132,7 @@ class ConformerEncoder(nn.Module):
         padded_BT = ~valid_frames(x_BTD, lengths_B)
         x_TBD = x_BTD.transpose(0, 1)
         for layer in self.conformer.conformer_layers:
-            x_TBD = _conformer_layer(layer, x_TBD, padded_BT=padded_BT)
+            x_TBD = conformer_layer(layer, x_TBD, padded_BT=padded_BT)
         return self.layer_norm(self.output_linear(x_TBD.transpose(0, 1))), lengths_B
 
 
@@ -246,38 +243,6 @@ def stack(feat_BLF: Tensor, stride: int) -> Tensor:
 def ceil_div(lengths_B: Tensor, stride: int) -> Tensor:
     """Return lengths after stacking `stride` frames."""
     return (lengths_B + (stride - 1)).div(stride, rounding_mode="floor")
-
-
-def _conformer_layer(layer: Any, x_TBD: Tensor, *, padded_BT: Tensor) -> Tensor:
-    """Run one layer of torchaudio's Conformer, convolution after attention, blind to padding."""
-    x_TBD = x_TBD + 0.5 * layer.ffn1(x_TBD)
-    y_TBD = layer.self_attn_layer_norm(x_TBD)
-    y_TBD, _ = layer.self_attn(y_TBD, y_TBD, y_TBD, key_padding_mask=padded_BT, need_weights=False)
-    x_TBD = x_TBD + layer.self_attn_dropout(y_TBD)
-    x_TBD = x_TBD + _convolution(layer.conv_module, x_TBD, padded_BT=padded_BT)
-    x_TBD = x_TBD + 0.5 * layer.ffn2(x_TBD)
-    normed_TBD: Tensor = layer.final_layer_norm(x_TBD)
-    return normed_TBD
-
-
-def _convolution(module: Any, x_TBD: Tensor, *, padded_BT: Tensor) -> Tensor:
-    pointwise, gate, depthwise, norm, activation, out, dropout = module.sequential
-    hidden_B1T = padded_BT.unsqueeze(1)
-    x_BDT = gate(pointwise(module.layer_norm(x_TBD).permute(1, 2, 0)))
-    x_BDT = depthwise(x_BDT.masked_fill(hidden_B1T, 0.0))
-    y_BDT: Tensor = dropout(out(activation(_group_norm(norm, x_BDT, hidden_B1T=hidden_B1T))))
-    return y_BDT.permute(2, 0, 1)
-
-
-def _group_norm(norm: nn.GroupNorm, x_BDT: Tensor, *, hidden_B1T: Tensor) -> Tensor:
-    """Normalise each utterance by mean and variance of its valid frames, in one group, in float32."""
-    wide = x_BDT if x_BDT.dtype == torch.float64 else x_BDT.float()
-    count_B11 = (~hidden_B1T).sum(dim=2, keepdim=True) * x_BDT.shape[1]
-    mean_B11 = wide.masked_fill(hidden_B1T, 0.0).sum((1, 2), keepdim=True) / count_B11
-    centred = (wide - mean_B11).masked_fill(hidden_B1T, 0.0)
-    variance_B11 = centred.square().sum((1, 2), keepdim=True) / count_B11
-    y_BDT = centred * torch.rsqrt(variance_B11 + norm.eps)
-    return y_BDT * norm.weight[:, None] + norm.bias[:, None]
 
 
 def _full(x: Tensor) -> Tensor:
