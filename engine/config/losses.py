@@ -13,6 +13,7 @@ from pydantic import Field
 
 from engine.config.data2vec2 import Data2Vec2Loss
 from engine.config.loss_settings import LossSettings
+from engine.config.self_supervised import SelfSupervisedLoss
 from models.plugins import accept_section
 from models.settings import setting
 
@@ -86,7 +87,9 @@ class PluginLoss(LossSettings):
         raise NotImplementedError
 
 
-BuiltInLoss = SpectralLoss | SiSdrLoss | L1Loss | RnntLoss | CtcLoss | Data2Vec2Loss
+BuiltInLoss = (
+    SpectralLoss | SiSdrLoss | L1Loss | RnntLoss | CtcLoss | Data2Vec2Loss | SelfSupervisedLoss
+)
 LossConfig = BuiltInLoss | PluginLoss
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 _MISSING = "–"
 
@@ -116,6 +116,48 @@ _DATA2VEC2 = ("data2vec2",)
 # Runs that measure perceptual metrics on more or fewer files have other means.
 _MEASURED = ("validation.metrics_max_s",)
 
+# What makes a contrastive task harder or easier, and the code that it is about.
+_CONTRAST = (
+    "loss.mask_prob", "loss.mask_length", "loss.min_masks", "loss.distractors",
+    "loss.logit_temperature", "model.code_groups", "model.code_entries",
+)  # fmt: skip
+_CODEBOOK = ("model.code_groups", "model.code_entries")
+# As many as `models.self_supervised.wav2vec2_settings` allows.
+MAX_CODE_GROUPS = 4
+
+
+def _of_codes() -> Iterable[Metric]:
+    """Return the metrics of wav2vec 2.0, those of training first, then the same of evaluations."""
+    for prefix in ("", "val_"):
+        common: dict[str, Any] = {"of_training": not prefix, "measured_by": ("wav2vec2",)}
+        of = "validation " if prefix else ""
+        yield Metric(
+            f"{prefix}contrastive_loss", f"{of}contrastive loss", unit="nats", rises=False,
+            family="loss", same=_CONTRAST, **common,
+        )  # fmt: skip
+        yield Metric(
+            f"{prefix}contrastive_accuracy", f"{of}contrastive accuracy", unit="%", scale=100,
+            is_main=bool(prefix), worst=0.0, margin=0.01 if prefix else 0.0, same=_CONTRAST, **common,
+        )  # fmt: skip
+        yield Metric(
+            f"{prefix}diversity_loss", f"{of}diversity loss", rises=False, family="loss",
+            same=_CODEBOOK, **common,
+        )  # fmt: skip
+        yield Metric(
+            f"{prefix}penalty", f"{of}feature penalty", rises=False, family="loss", **common
+        )
+        yield Metric(
+            f"{prefix}code_perplexity", f"{of}code perplexity", is_main=bool(prefix),
+            same=_CODEBOOK, **common,
+        )  # fmt: skip
+        for group in range(1, MAX_CODE_GROUPS + 1):
+            yield Metric(
+                f"{prefix}code_perplexity_{group}", f"{of}code perplexity, codebook {group}",
+                same=_CODEBOOK, **common,
+            )  # fmt: skip
+    yield Metric("temperature", "Gumbel temperature", of_training=True, measured_by=("wav2vec2",))
+
+
 # In order of preference: the headline of each task first, the loss last.
 BUILT_IN = (
     Metric(
@@ -132,7 +174,7 @@ BUILT_IN = (
            measured_by=_SPEECH, margin=0.001),
     Metric("val_loss", "val_loss", rises=False, family="loss", whole_files=True, is_main=True,
            is_target=True, relative_margin=0.01,
-           same=("loss", "data.tokens", "data.vocabulary", "data.vocab_size")),
+           same=("loss", "data.tokens", "data.vocabulary", "data.vocab_size", *_CODEBOOK)),
     Metric("unalignable", "unalignable", unit="%", scale=100, rises=False, of_training=True,
            measured_by=("ctc",)),
     Metric("si_sdri", "SI-SDRi", unit="dB", whole_files=True, measured_by=_AUDIO, worst=-100.0,
@@ -171,4 +213,5 @@ BUILT_IN = (
         )
     ),
     Metric("ema_decay", "teacher decay", of_training=True, measured_by=_DATA2VEC2),
+    *_of_codes(),
 )  # fmt: skip

@@ -85,6 +85,14 @@ BUILT_IN = (
         opens="engine.recipes.self_supervised.data2vec2:open_data2vec2",
         headline=headline("data2vec2"),
     ),
+    RecipeSpec(
+        name="wav2vec2",
+        title="self-supervised pre-training by wav2vec 2.0",
+        opens="engine.recipes.self_supervised.wav2vec2:open_wav2vec2",
+        headline=headline("wav2vec2"),
+        # BASE in Baevski et al., 2020: 1.6 hours; of LibriSpeech, whose mean is 12.3 s.
+        large_update=(450, 1.6 * 3600.0),
+    ),
 )
 
 

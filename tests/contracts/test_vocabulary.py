@@ -19,6 +19,8 @@ COMPUTED = {
     "engine/recipes/ctc/recipe.py",
     "engine/recipes/self_supervised/data2vec2.py",
     "engine/recipes/self_supervised/spread.py",
+    "engine/recipes/self_supervised/wav2vec2.py",
+    "engine/recipes/self_supervised/wav2vec2_watch.py",
     "engine/recipes/separation/file_scores.py",
     "engine/recipes/separation/item_scores.py",
     "engine/recipes/separation/recipe.py",
