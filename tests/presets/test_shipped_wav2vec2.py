@@ -62,7 +62,7 @@ def test_sizes(name: str, words: Path) -> None:
 
 
 def test_the_small_one_trains_on_a_folder_of_single_words(words: Path) -> None:
-    config = config_of("small", words, "batch.seconds=10.0")
+    config = config_of("small", words, "batch.seconds=10.0", "batch.pool_updates=1")
     check_data(config.data)
     recipe = open_recipe(config)
     sizes = recipe.sizes("train")
