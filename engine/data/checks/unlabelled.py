@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +15,7 @@ from engine.config.unlabelled import UnlabelledData
 from engine.data.checks.findings import Contents, Finding, Progress, Survey, make_survey, sounds
 from engine.data.files.audio_files import AudioInfo, check_ends, find_audio, probe
 from engine.data.files.index import INDEX_NAME
-from engine.data.files.manifest_rows import lines_of, outside
+from engine.data.files.manifest_rows import ROUNDING_S, lines_of, outside
 from engine.data.files.rates import check_all_rates
 from engine.data.speech.labelled import read_labelled
 from engine.data.unlabelled.items import Items, items_of, left_out_clause, make_items, nothing_left
@@ -220,24 +220,36 @@ def _opened(
             infos[name] = probe(Path(name))
         except DataError as error:
             findings += [Finding("unreadable", problem.message) for problem in error.problems]
-    for row, name in enumerate(rows.paths):
-        if (info := infos.get(name)) and (problem := _unlike(rows, row, info=info)):
-            findings.append(Finding("rows", f"{rows.place(row)}: {problem}"))
+    for row in _unlike(rows, infos).tolist():
+        problem = _difference(rows, row, info=infos[rows.paths[row]])
+        findings.append(Finding("rows", f"{rows.place(row)}: {problem}"))
     return list(infos.values()), findings
 
 
-def _unlike(rows: Rows, row: int, *, info: AudioInfo) -> str:
-    """Describe how a row differs from its file; empty if it doesn't."""
+def _unlike(rows: Rows, infos: Mapping[str, AudioInfo]) -> np.ndarray:
+    """Return the rows that differ from their opened files."""
+    of_file = {name: (info.frames, info.rate_hz) for name, info in infos.items()}
+    frames, rate_hz = (
+        np.array([of_file.get(name, (0, 0)) for name in rows.paths], np.int64).reshape(-1, 2).T
+    )
+    changed = (rows.frames > 0) & ((rows.frames != frames) | (rows.rate_hz != rate_hz))
+    length_s = frames / np.maximum(rate_hz, 1)
+    end_s = rows.start_s + rows.duration_s
+    is_part = ~np.isnan(rows.duration_s)
+    beyond = (rows.start_s >= length_s) | (end_s > length_s + ROUNDING_S)
+    odd = is_part & (beyond | (rows.start_s < 0) | ~(rows.duration_s > 0))
+    return np.flatnonzero((frames > 0) & (changed | odd))
+
+
+def _difference(rows: Rows, row: int, *, info: AudioInfo) -> str:
     frames, rate_hz = int(rows.frames[row]), int(rows.rate_hz[row])
     if frames and (frames, rate_hz) != (info.frames, info.rate_hz):
         return (
             f"says {frames} samples at {rate_hz} Hz, but the file has {info.frames} at {info.rate_hz} Hz; "
             "it has changed: write the manifest again"
         )
-    duration_s = float(rows.duration_s[row])
-    if np.isnan(duration_s):
-        return ""
-    return "; ".join(outside(float(rows.start_s[row]), duration_s, length_s=info.duration_s))
+    start_s, duration_s = float(rows.start_s[row]), float(rows.duration_s[row])
+    return "; ".join(outside(start_s, duration_s, length_s=info.duration_s))
 
 
 def _spread(names: Sequence[str]) -> Sequence[str]:
