@@ -26,6 +26,8 @@ ENCODER = {
     "layer_drop": 0.0,
 }  # fmt: skip
 
+POSITION = {"pos_conv_kernel": 16, "pos_conv_groups": 4}
+
 
 def kept_by(
     kind: str, tmp_path: Path, *, model: dict[str, Any], loss: dict[str, Any]
@@ -72,18 +74,20 @@ def data_of(model: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "model", "loss"),
+    ("kind", "model", "loss", "error"),
     [
-        ("data2vec2", {"decoder_dim": 32}, {"clones": 8, "average_layers": 2}),
+        # How many frames are masked is drawn, and with them distractors.
+        ("wav2vec2", {**POSITION, "extractor_norm": "layer_norm"}, {}, 0.03),
+        ("data2vec2", {"decoder_dim": 32}, {"clones": 8, "average_layers": 2}, 0.01),
     ],
 )
 def test_six_probes_predict_the_memory_of_other_batches(
-    kind: str, model: dict[str, Any], loss: dict[str, Any], tmp_path: Path
+    kind: str, model: dict[str, Any], loss: dict[str, Any], error: float, tmp_path: Path
 ) -> None:
     kept = kept_by(kind, tmp_path, model=model, loss=loss)
     law = fit_law([Probe(n, s, kept(n, s)) for s in LENGTHS_S for n in (1, 2)])
     for count, length_s in ((5, 1.5), (3, 4.4), (7, 2.2), (4, 6.0)):
-        assert law.peak(count, length_s) == pytest.approx(kept(count, length_s), rel=0.01)
+        assert law.peak(count, length_s) == pytest.approx(kept(count, length_s), rel=error)
 
 
 def test_each_clone_takes_the_memory_of_its_kept_frames(tmp_path: Path) -> None:
