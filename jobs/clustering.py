@@ -19,8 +19,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from engine.checkpoints.layout import list_checkpoints, trained_config
 from engine.config.errors import ConfigError, Problem
 from engine.config.loading import load_config
+from engine.config.references import Reference
 from engine.config.schema import RunConfig
 from engine.tuning.children import how_it_ended, killed, lines_of
 from jobs.home import Home
@@ -93,7 +95,8 @@ def config_for(
     trained = _trained(home, values)
     if trained and _RECIPE in load_config(trained).data.recipes:
         values["data"] = trained["data"]
-    for name in ("conv_kernels", "conv_strides", "conv_channels"):
+    # The grid of frames, and what waveforms and extractor ask of each other.
+    for name in ("conv_kernels", "conv_strides", "conv_channels", "extractor_norm"):
         if name in trained.get("model", {}):
             values["model"] = {**values["model"], name: trained["model"][name]}
     return values
@@ -120,12 +123,14 @@ def cluster(
 
     Raises:
         ConfigError: when a run that the config refers to can't give targets.
-        ValueError: when the device does not exist, the data can't be read, or the child failed.
+        ValueError: when the device does not exist, the data can't be read, the child failed, or the folder
+            has a clustering with other settings.
         LeaseError: when a run or another measurement is using the device.
     """
     check_needs(home, {"clustering": config})
     needs = folders_needed(home, config)
     name = resolve_device(device if device != "auto" else config.precision.device)
+    _require_same(folder, config)
     home.create()
     folder.mkdir(parents=True, exist_ok=True)
     job = {
@@ -138,18 +143,40 @@ def cluster(
                 raise ValueError(answer["problem"])
             if "stage" in answer:
                 emit(Progress(**answer))
-            elif "notice" in answer:
-                emit(Progress(text=answer["notice"], is_warning=answer["level"] != "info"))
+            elif answer.get("level", "info") != "info":
+                # What is only worth knowing is in the results.
+                emit(Progress(text=answer["notice"], is_warning=True))
             elif "done" in answer:
                 return Clustering(folder, answer["stopped"], answer["results"])
     raise AssertionError("the last answer says how it ended")
 
 
+def _require_same(folder: Path, config: RunConfig) -> None:
+    """Refuse a folder with a clustering of another config.
+
+    Raises:
+        ValueError: naming the settings that differ.
+    """
+    own = dict(_settings(config.to_dict(), ""))
+    for saved in (folder / "stages").glob("*/"):
+        theirs = dict(_settings(trained_config(saved), ""))
+        if theirs and (differing := sorted(key for key in own if own[key] != theirs.get(key))):
+            raise ValueError(
+                f"{folder} has a clustering with other settings ({', '.join(differing[:4])}); choose another "
+                "folder with -o, or remove it"
+            )
+
+
+def _settings(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _settings(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
 def _trained(home: Home, values: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the config of the run that is clustered."""
-    from engine.checkpoints.layout import list_checkpoints, trained_config
-    from engine.config.references import Reference
-
     reference = Reference(
         "loss.targets_from", str(values["loss"]["targets_from"]), only_at_start=False
     )

@@ -54,6 +54,11 @@ class Home:
         return self.root / "listening"
 
     @property
+    def clusters(self) -> Path:
+        """Results of `sepdash cluster`, a folder each."""
+        return self.root / "clusters"
+
+    @property
     def searches(self) -> Path:
         """The searches: a file for each of them, and the storage of their trials."""
         return self.root / "searches"

@@ -22,6 +22,7 @@ class TargetSettings(Section):
     targets_from: str | None = run_reference(
         None,
         "Cluster a layer of this earlier run (NAME, NAME@last, or a folder) instead of MFCCs.",
+        only_at_start=True,
     )
     targets_layer: int = setting(
         6,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from engine.config.errors import ConfigError, Problem
+from engine.config.iterations import iterations_of
 from engine.config.loading import load_config
 from engine.config.overrides import applied
 from engine.config.schema import RunConfig
@@ -165,21 +166,46 @@ def _expanded(
 
 
 def _planned(name: str, variant: str, *, config: RunConfig, measured: Measured) -> PlannedRun:
-    size = planned_size(config)
-    counters = size.after(total_updates(config.schedule.length, size))
-    duration = measured.duration(config, size, total=counters.updates)
+    """Return what is known of a run; time and files are those of all its iterations."""
+    chain = [one for _, one in iterations_of(config, name)]
+    sizes = [planned_size(one) for one in chain]
+    ends = [
+        size.after(total_updates(one.schedule.length, size))
+        for one, size in zip(chain, sizes, strict=True)
+    ]
+    durations = [
+        measured.duration(one, size, total=end.updates)
+        for one, size, end in zip(chain, sizes, ends, strict=True)
+    ]
+    files = [measured.size_bytes(one) for one in chain]
+    warnings = run_warnings(config, size=sizes[-1] if counts_epochs(config) else None)
+    if len(chain) > 1:
+        warnings.append(
+            f"its {len(chain)} iterations are queued as runs that wait for each other; time and disk are "
+            "those of all of them, lengths those of the last one"
+        )
     return PlannedRun(
         name,
         variant,
         seed=config.seed,
         config=config,
-        updates=counters.updates,
-        items=counters.items,
-        audio_seconds=counters.audio_seconds,
-        epochs=counters.epochs,
-        duration=duration,
-        size_bytes=measured.size_bytes(config),
-        warnings=tuple(run_warnings(config, size=size if counts_epochs(config) else None)),
+        updates=ends[-1].updates,
+        items=ends[-1].items,
+        audio_seconds=ends[-1].audio_seconds,
+        epochs=ends[-1].epochs,
+        duration=_added(durations),
+        size_bytes=None if None in files else sum(size for size in files if size is not None),
+        warnings=tuple(warnings),
+    )
+
+
+def _added(durations: Sequence[Duration | None]) -> Duration | None:
+    known = [duration for duration in durations if duration is not None]
+    if len(known) < len(durations):
+        return None
+    return Duration(
+        sum(duration.expected_s for duration in known),
+        sum(duration.slowest_s for duration in known),
     )
 
 

@@ -21,6 +21,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "lr-find": ("tui.cli.lr_find", "Suggest a learning rate for a preset, by a short range test."),
     "sweep": ("tui.cli.sweep", "Queue the runs of an experiment, with matched lengths."),
     "search": ("tui.cli.search", "List searches for good settings, or show one with its verdict."),
+    "cluster": ("tui.cli.cluster", "Cluster the features of a run, or MFCCs, and label its data."),
     "worker": ("tui.cli.worker", "Train the queued runs one after another."),
     "runs": ("tui.cli.runs", "List runs: queued, running and ended."),
     "show": ("tui.cli.show", "Show one run: state, metrics, checkpoints, config."),

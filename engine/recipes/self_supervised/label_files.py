@@ -26,8 +26,8 @@ class Items(Protocol):
     def __len__(self) -> int:
         """Return N."""
 
-    def num_samples(self, index: int) -> int:
-        """Return the length of an item in samples."""
+    def durations_s(self) -> np.ndarray:
+        """Return (N,) the length of each item in seconds."""
 
     def key(self, index: int) -> str:
         """Return a name of an item."""
@@ -135,12 +135,10 @@ class LabelFiles:
         marks = self._marks()
         if marks is None:
             return list(range(len(self._items)))
-        missing = self._unlabelled()
-        return [
-            index
-            for index, mark in enumerate(marks.tolist())
-            if mark != self.mark(index) or index in missing
-        ]
+        stale = {index for index, mark in enumerate(marks.tolist()) if mark != self.mark(index)}
+        if len(stale) < len(marks):
+            stale |= self._unlabelled()
+        return sorted(stale)
 
     def counts(self) -> np.ndarray:
         """Return (K,) frames in each cluster.
@@ -193,7 +191,8 @@ class LabelFiles:
         for first in range(0, int(self._first[-1]), _BLOCK):
             block = np.fromfile(self._labels_path, "<u2", count=_BLOCK, offset=2 * first)
             places = first + np.flatnonzero(block >= self._clusters)
-            missing.update((np.searchsorted(self._first, places, side="right") - 1).tolist())
+            items = np.unique(np.searchsorted(self._first, places, side="right") - 1)
+            missing.update(items.tolist())
         return missing
 
     def _require_clusters(self, labels: np.ndarray) -> None:

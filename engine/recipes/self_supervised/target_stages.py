@@ -43,6 +43,9 @@ class Targets(Protocol):
     def model(self) -> KMeansModel:
         """Return the k-means model."""
 
+    def adopted(self) -> KMeansModel:
+        """Return the k-means model of another run, checked to suit this one."""
+
     def items(self, split: Split) -> Items:
         """Return the items of a split."""
 
@@ -170,9 +173,8 @@ class AdoptedStage(Stage):
 
     name = "clusters"
 
-    def __init__(self, targets: Targets, model: KMeansModel) -> None:
+    def __init__(self, targets: Targets) -> None:
         self._targets = targets
-        self._model = model
 
     def num_steps(self) -> int:
         """Nothing is computed."""
@@ -180,13 +182,12 @@ class AdoptedStage(Stage):
 
     def finish(self, state: RecipeState) -> RecipeState:
         """Return the model."""
-        return self._model.to_result(adopted=True)
+        return self._targets.adopted().to_result(adopted=True)
 
     def notices(self, result: RecipeState) -> Notices:
         """Say which model it is."""
-        return [
-            ("info", f"k-means model {self._model.hash} ({self._model.source_text}) is used again")
-        ]
+        model = f"{result.values['hash']} ({result.values['source_text']})"
+        return [("info", f"k-means model {model} is used again")]
 
 
 class LabelsStage(Stage):

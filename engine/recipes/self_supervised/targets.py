@@ -83,15 +83,14 @@ class Targets:
     def stages(self) -> list[Stage]:
         """Return the stages that make the targets.
 
-        Raises:
-            CheckpointError: when a checkpoint that they are made of is missing or damaged.
-            ConfigError: when it does not suit this run.
+        Their steps raise `CheckpointError` and `ConfigError` where a checkpoint that targets are made of is
+        missing, damaged, or does not suit this run.
         """
         stages: list[Stage]
         if self.settings.kmeans_from is None:
             stages = [SampleStage(self), ClustersStage(self)]
         else:
-            stages = [AdoptedStage(self, self._adopted())]
+            stages = [AdoptedStage(self)]
         if self.settings.labels == "stored":
             stages.append(LabelsStage(self))
         return stages
@@ -129,7 +128,7 @@ class Targets:
         """
         checkpoint: Path | None = None
         if self.settings.targets_from is not None:
-            checkpoint = self._opening.needs[TARGETS_FROM]
+            checkpoint = self._needed(TARGETS_FROM, self.settings.targets_from)
         return open_source(
             self._config, checkpoint, layer=self.settings.targets_layer, window=self._window,
             hop=self._hop,
@@ -182,6 +181,22 @@ class Targets:
             )  # fmt: skip
         return self._files[split]
 
+    def adopted(self) -> KMeansModel:
+        """Return the k-means model of another run.
+
+        Raises:
+            CheckpointError: when the checkpoint is missing or damaged.
+            ConfigError: when it has no such model, or the model does not suit this run.
+        """
+        model = read_kmeans(self._needed(KMEANS_FROM, self.settings.kmeans_from))
+        clusters = len(model.centroids_KD)
+        if clusters != self.settings.clusters:
+            message = f"the k-means model has {clusters} clusters; set loss.clusters = {clusters}"
+            raise ConfigError([Problem("loss.clusters", message)])
+        if model.source != self.source.hash:
+            raise ConfigError([Problem(TARGETS_FROM, self._misfit(model))])
+        return model
+
     def copy_labels(self) -> None:
         """Take over labels that lie beside an adopted k-means model; stale ones are told by their marks."""
         checkpoint = self._opening.needs.get(KMEANS_FROM)
@@ -213,12 +228,21 @@ class Targets:
             f"their files have changed ({names}{more})"
         )
 
+    def _needed(self, key: str, text: str | None) -> Path:
+        """Return the checkpoint that a setting leads to; a run that has labels does without."""
+        checkpoint = self._opening.needs.get(key)
+        if checkpoint is None:
+            message = (
+                f"the checkpoint of {text} is gone, and labels have to be made with it; restore it and "
+                "resume, or enqueue a new run"
+            )
+            raise ConfigError([Problem(key, message)])
+        return checkpoint
+
     def _samples(self, split: Split) -> np.ndarray:
         if split not in self._num_samples:
-            items = self.items(split)
-            self._num_samples[split] = np.fromiter(
-                map(items.num_samples, range(len(items))), np.int64, count=len(items)
-            )
+            samples_N = self.items(split).durations_s() * self._config.data.rate_hz
+            self._num_samples[split] = np.rint(samples_N).astype(np.int64)
         return self._num_samples[split]
 
     def _computed(self, split: Split, index: int, *, device: torch.device) -> Tensor:
@@ -228,16 +252,6 @@ class Targets:
         feat_LD = source.frames(self.items(split).audio(index), device=device)
         label_L, _ = nearest(feat_LD, model.centroids_KD.to(feat_LD.device))
         return label_L
-
-    def _adopted(self) -> KMeansModel:
-        model = read_kmeans(self._opening.needs[KMEANS_FROM])
-        clusters = len(model.centroids_KD)
-        if clusters != self.settings.clusters:
-            message = f"the k-means model has {clusters} clusters; set loss.clusters = {clusters}"
-            raise ConfigError([Problem("loss.clusters", message)])
-        if model.source != self.source.hash:
-            raise ConfigError([Problem(TARGETS_FROM, self._misfit(model))])
-        return model
 
     def _misfit(self, model: KMeansModel) -> str:
         return (

@@ -37,8 +37,8 @@ class Folder:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def num_samples(self, index: int) -> int:
-        return int(soundfile.info(self.paths[index]).frames)
+    def durations_s(self) -> np.ndarray:
+        return np.array([soundfile.info(path).frames / RATE_HZ for path in self.paths])
 
     def key(self, index: int) -> str:
         return self.paths[index].name
