@@ -24,6 +24,7 @@ from tui.cli.common import (
 from tui.cli.search import start_search
 from tui.reports import night, sweep_records
 from tui.reports import sweep as sweep_plan
+from tui.reports.formats import clean
 
 if TYPE_CHECKING:
     from jobs.sweeps.prepare import Sweep, Wish
@@ -146,6 +147,16 @@ def sweep(
     ids = queue_sweep(home, found.plan)
     which = f"{ids[0]} to {ids[-1]}" if len(ids) > 1 else str(ids[0])
     click.echo(f"{counted(len(ids), 'run')} queued: {which}", err=as_json)
+    _print_probe(found, name, err=as_json)
+
+
+def _print_probe(found: Sweep, name: str, *, err: bool) -> None:
+    """Say that the experiment's runs will be probed, if they will."""
+    if (probe := found.plan.experiment.probe) is not None:
+        text = (
+            f"once all have ended, the worker probes their features with {clean(str(probe.data))}"
+        )
+        click.echo(f"{text}: `sepdash probe {clean(name)}`", err=err)
 
 
 def _refuse(given: Mapping[str, Any], words: Sequence[str], *, why: str) -> None:
