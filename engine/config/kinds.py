@@ -18,6 +18,7 @@ from pydantic import Field
 from engine.config import data, losses
 from engine.config.data_settings import DataSettings
 from engine.config.losses import LossConfig, SpectralLoss
+from engine.config.waveform_fit import waveform_misfit
 from models import plugins, speech_configs
 from models.configs import AudioUNetConfig, BuiltInModel, ModelConfig
 from models.entry_points import Plugins, find_plugins
@@ -117,7 +118,7 @@ def misfit(data: DataSettings, model: ModelConfig, *, loss: LossConfig) -> str:
             f"{data.kind!r} with loss.kind = {loss.kind!r} trains {loss.recipe}; set model.kind to "
             f"{others}"
         )
-    return loss.misfit(data, model)
+    return loss.misfit(data, model) or waveform_misfit(data, model)
 
 
 def _defaults(values: Mapping[str, Any]) -> dict[str, str]:

@@ -6,6 +6,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import model_validator
 
+from engine.config.hubert import HubertLoss
 from engine.config.loss_settings import LossSettings
 from models.settings import setting
 
@@ -72,4 +73,4 @@ class Wav2Vec2Loss(LossSettings):
         return self
 
 
-SelfSupervisedLoss = Wav2Vec2Loss
+SelfSupervisedLoss = HubertLoss | Wav2Vec2Loss

@@ -19,7 +19,7 @@ from itertools import product
 from typing import Any, TypeVar
 
 from engine.metrics.built_in import BUILT_IN as BUILT_IN
-from engine.metrics.built_in import Metric as Metric
+from engine.metrics.metric import Metric as Metric
 from models.entry_points import find_plugins
 
 _FULL, _EMA = "_full", "_ema"

@@ -93,6 +93,12 @@ BUILT_IN = (
         # BASE in Baevski et al., 2020: 1.6 hours; of LibriSpeech, whose mean is 12.3 s.
         large_update=(450, 1.6 * 3600.0),
     ),
+    RecipeSpec(
+        name="hubert",
+        title="self-supervised pre-training by HuBERT",
+        opens="engine.recipes.self_supervised.hubert:open_hubert",
+        headline=headline("hubert"),
+    ),
 )
 
 

@@ -89,7 +89,10 @@ def derived(path: Path) -> set[str]:
 def test_every_setting_is_read_by_some_code(repository: Path) -> None:
     from engine.config.fields import list_settings
 
-    sections = [*(repository / "engine/config").glob("*.py"), repository / "models/configs.py"]
+    config = (repository / "engine/config").glob("*.py")
+    # One module of the settings' own room declares none and acts on some: it queues further runs.
+    sections = [path for path in config if path.name != "iterations.py"]
+    sections.append(repository / "models/configs.py")
     readers = [
         path.read_text()
         for path in sources(repository)
