@@ -8,6 +8,7 @@ from pydantic import model_validator
 
 from engine.config.loss_settings import LossSettings
 from engine.config.targets import TargetSettings
+from models.configs import ModelConfig
 from models.settings import setting
 
 
@@ -64,3 +65,11 @@ class HubertLoss(LossSettings, TargetSettings):
                 "masked_weight = 1.0"
             )
         return self
+
+    def effect_on(self, model: ModelConfig) -> str:
+        """Return the scale by which the penalty acts on the feature extractor."""
+        scale = getattr(model, "feature_grad_scale", 1.0)
+        return (
+            f"feature penalty: loss.penalty = {self.penalty:g} x model.feature_grad_scale = {scale:g}: "
+            f"effective scale {self.penalty * scale:g} on the feature extractor"
+        )

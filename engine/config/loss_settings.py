@@ -32,3 +32,7 @@ class LossSettings(Section):
         Both suit its recipe. Empty when all fits.
         """
         return ""
+
+    def effect_on(self, model: ModelConfig) -> str:
+        """Return what this loss and settings of the model come to together, for the log; may be empty."""
+        return ""

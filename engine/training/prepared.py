@@ -278,6 +278,8 @@ def _notices(
     if number_format:
         text = f"precision.dtype = auto: computing in {number_format} on {setup.where}"
         notices.append(("info", "precision", text))
+    if text := setup.config.loss.effect_on(setup.config.model):
+        notices.append(("info", "loss", text))
     return notices + [("warning", "batch-plan", text) for text in odd]
 
 
