@@ -43,6 +43,7 @@ from engine.recipes.self_supervised.masked_prediction import (
     num_penalised,
     total_weight,
 )
+from engine.recipes.self_supervised.probing import ProbeScore
 from engine.recipes.self_supervised.span_masks import mean_run, span_masks
 from engine.recipes.self_supervised.targets import Targets
 from engine.recipes.self_supervised.waveforms import noise_batch, read_waveforms, whole_batches
@@ -108,6 +109,7 @@ class HubertRecipe:
         self._data, self._model_config, self._loss = config.data, config.model, config.loss
         self._dataset, self._targets = datasets, targets
         self._report: ClusterReport | None = None
+        self._probe = ProbeScore(config)
 
     @property
     def loss_unit(self) -> str:
@@ -223,7 +225,7 @@ class HubertRecipe:
                 labels_K=count_labels(batch.tensors["label"], self._loss.clusters),
             )
             sums.add(items, self._sums(model, batch.to(device)))
-        return sums.evaluation(self._items_key)
+        return self._probe.added(sums.evaluation(self._items_key), model, device=device)
 
     def worst_batch(self, count: int, shape: tuple[float, ...] = ()) -> Batch:
         """Return `count` items of noise of `shape` (seconds,), or of the longest item; any labels."""
