@@ -47,6 +47,9 @@ class Hubert(WaveformEncoder):
         super().__init__(config)
         self.mask_embedding = nn.Parameter(torch.rand(config.dim))
         self.final_proj = nn.Linear(config.dim, config.final_dim)
+        # The parts whose forward pass is called; the network as a whole is called step by step.
+        layers = [f"encoder.transformer.layers.{number}" for number in range(config.layers)]
+        self.compiled_parts = ("feature_extractor", "encoder.transformer.pos_conv_embed", *layers)
         # Uniform in (0, 1) as in fairseq and torchaudio: all embeddings start out close to each other.
         self.label_embeddings = nn.Parameter(torch.rand(clusters, config.final_dim))
 

@@ -39,6 +39,9 @@ from models.self_supervised.settings import ConvStackSettings
 
 _CPU = torch.device("cpu")
 _FOLDER = "labels"
+# Not that of the run: runs that differ in their seed alone have the same labels, so that their losses mean
+# the same and can be compared.
+_SEED = 0
 
 
 class Targets:
@@ -51,7 +54,7 @@ class Targets:
 
     Attributes:
         settings: of the loss.
-        seed: of the run.
+        seed: of sample and clusters; the same in every run.
         reservoir: the sample, while clusters are found.
     """
 
@@ -66,7 +69,7 @@ class Targets:
         assert isinstance(loss, TargetSettings)
         assert isinstance(config.model, ConvStackSettings)
         self.settings = loss
-        self.seed = config.seed
+        self.seed = _SEED
         self.reservoir: Reservoir | None = None
         self._config, self._opening = config, opening
         self._window, self._hop = config.model.receptive_field, config.model.hop

@@ -117,3 +117,16 @@ def test_base_has_as_many_weights_as_published():
         model = Hubert(HubertConfig(), clusters=100)
     # torchaudio's hubert_pretrain_base(), counted once: it can't be built without filling its weights.
     assert count_parameters(model) == 94_594_176
+
+
+def test_the_parts_that_are_compiled_are_called_once_in_a_pass():
+    model = Hubert(LARGE_LIKE, clusters=CLUSTERS)
+    called = []
+    for name in model.compiled_parts:
+        model.get_submodule(name).register_forward_hook(lambda *_, name=name: called.append(name))
+    frames = model.frames(torch.randn(1, 4000))
+    assert called == list(model.compiled_parts)
+    # All weights but those of the projection, two norms and the prediction are in them.
+    inside = {p for name in called for p in model.get_submodule(name).parameters()}
+    assert len(inside) >= 0.8 * len(list(model.parameters()))
+    assert frames.context.isfinite().all()
