@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from tests.pretraining import pretraining, write_audio
 
 from engine.config.errors import ConfigError
 from jobs import submit
@@ -13,6 +12,7 @@ from jobs.store.reader import StoreReader
 from jobs.submit import NewRun
 from jobs.sweeps.measured import Duration
 from jobs.sweeps.plan import _planned
+from tests.pretraining import pretraining, write_audio
 
 LATER = [
     "2: loss.clusters=20",

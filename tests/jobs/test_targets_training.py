@@ -8,12 +8,12 @@ import signal
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
-from tests.pretraining import pretraining, write_audio
 
 from jobs import submit
 from jobs.home import Home
 from jobs.store.reader import StoreReader
 from tests.jobs.small_training import worker
+from tests.pretraining import pretraining, write_audio
 from tests.waiting import until
 
 pytestmark = pytest.mark.slow

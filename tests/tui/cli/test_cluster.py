@@ -9,11 +9,11 @@ import sys
 
 import numpy as np
 import pytest
-from tests.pretraining import pretraining, write_audio
 
 from jobs import submit
 from jobs.clustering import Clustering, Progress
 from jobs.home import Home
+from tests.pretraining import pretraining, write_audio
 from tests.waiting import until
 
 REPORT = {

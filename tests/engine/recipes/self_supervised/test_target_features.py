@@ -7,7 +7,6 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from tests.pretraining import pretraining, write_audio
 
 from engine.checkpoints.files import MODEL, CheckpointError, read_manifest, write_checkpoint
 from engine.checkpoints.find import find_checkpoint
@@ -17,6 +16,7 @@ from engine.recipes.registry import open_recipe
 from engine.recipes.self_supervised.target_features import LayerSource, open_source
 from engine.recipes.trained import load_trained
 from engine.training.trainer import Trainer
+from tests.pretraining import pretraining, write_audio
 
 RUN = {
     "schedule": {"length": "2 updates"},
