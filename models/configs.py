@@ -20,6 +20,7 @@ from models.settings import Section, setting
 from models.speech_configs import (
     ConformerRnntConfig,
     CtcConformerConfig,
+    CtcData2Vec2Config,
     CtcEncoderConfig,
     EmformerRnntConfig,
     PluginEncoder,
@@ -222,6 +223,7 @@ BuiltInModel = (
     | WaveformRnntConfig
     | CtcConformerConfig
     | CtcEncoderConfig
+    | CtcData2Vec2Config
     | SelfSupervisedModel
     | Data2Vec2Config
     | Wav2Vec2Config

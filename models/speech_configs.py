@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import model_validator
 
 from models.plugins import accept_section
+from models.self_supervised.data2vec2_settings import Data2Vec2EncoderSettings
 from models.self_supervised.settings import WaveformEncoderSettings
 from models.settings import Section, setting
 
@@ -57,15 +58,9 @@ class ConformerDims(EncoderDims):
         return self
 
 
-class TunedEncoder(WaveformEncoderSettings):
-    """An encoder of waveforms, pre-trained or not, and how its frames are masked in training."""
+class FeatureMasks(Section):
+    """How frames of an encoder of waveforms are masked in training."""
 
-    feature_grad_scale: float = setting(
-        1.0,
-        "Factor on the gradient that reaches the feature extractor; 0 freezes it.",
-        ge=0,
-        le=1,
-    )
     time_mask_prob: float = setting(
         0.65, "Fraction of frames masked in training, if no two spans overlapped; 0: none.",
         ge=0, le=1,
@@ -79,14 +74,41 @@ class TunedEncoder(WaveformEncoderSettings):
         64, "Number of neighbouring channels masked together.", unit="channels", ge=1, le=4_096
     )
 
-    @model_validator(mode="after")
-    def _masks_leave_channels(self) -> Self:
-        if self.channel_mask_prob and 2 * self.channel_mask_length > self.dim:
+    def _require_channels(self, dim: int) -> None:
+        """Check that masks leave channels of D."""
+        if self.channel_mask_prob and 2 * self.channel_mask_length > dim:
             raise ValueError(
-                f"channel_mask_length = {self.channel_mask_length} must be at most half of dim = {self.dim}; "
+                f"channel_mask_length = {self.channel_mask_length} must be at most half of dim = {dim}; "
                 "lower it, or set channel_mask_prob = 0"
             )
+
+
+class TunedTransformer(FeatureMasks, WaveformEncoderSettings):
+    """The encoder of wav2vec 2.0 and HuBERT, with masks."""
+
+    feature_grad_scale: float = setting(
+        1.0,
+        "Factor on the gradient that reaches the feature extractor; 0 freezes it.",
+        ge=0,
+        le=1,
+    )
+
+    @model_validator(mode="after")
+    def _masks_leave_channels(self) -> Self:
+        self._require_channels(self.dim)
         return self
+
+
+class TunedData2Vec(FeatureMasks, Data2Vec2EncoderSettings):
+    """The encoder of data2vec 2.0, with masks."""
+
+    @model_validator(mode="after")
+    def _masks_leave_channels(self) -> Self:
+        self._require_channels(self.dim)
+        return self
+
+
+TunedEncoder = TunedTransformer | TunedData2Vec
 
 
 class SpeechHead(Section):
@@ -227,7 +249,7 @@ class EmformerRnntConfig(TransducerSettings):
         return self
 
 
-class CtcEncoderConfig(CtcHead, TunedEncoder):
+class CtcEncoderConfig(CtcHead, TunedTransformer):
     """Waveform encoder of wav2vec 2.0 and HuBERT with a CTC head."""
 
     reads: ClassVar[Literal["log_mel", "waveform"]] = "waveform"
@@ -243,7 +265,23 @@ class CtcEncoderConfig(CtcHead, TunedEncoder):
         return self.dim
 
 
-class WaveformRnntConfig(TransducerHead, TunedEncoder):
+class CtcData2Vec2Config(CtcHead, TunedData2Vec):
+    """Waveform encoder of data2vec 2.0 with a CTC head."""
+
+    reads: ClassVar[Literal["log_mel", "waveform"]] = "waveform"
+
+    kind: Literal["ctc_data2vec2"] = setting(
+        "ctc_data2vec2",
+        "Waveform encoder of data2vec 2.0 with a CTC head, pre-trained (init_from) or not.",
+    )
+
+    @property
+    def encoding_dim(self) -> int:
+        """Width of the encodings: that of the encoder."""
+        return self.dim
+
+
+class WaveformRnntConfig(TransducerHead, TunedTransformer):
     """Transducer with the waveform encoder of wav2vec 2.0 and HuBERT."""
 
     reads: ClassVar[Literal["log_mel", "waveform"]] = "waveform"
@@ -255,4 +293,4 @@ class WaveformRnntConfig(TransducerHead, TunedEncoder):
 
 
 TransducerConfig = ConformerRnntConfig | EmformerRnntConfig | WaveformRnntConfig | PluginEncoder
-CtcConfig = CtcConformerConfig | CtcEncoderConfig | PluginEncoder
+CtcConfig = CtcConformerConfig | CtcEncoderConfig | CtcData2Vec2Config | PluginEncoder

@@ -15,13 +15,14 @@ from torch import Tensor, nn
 
 from models.conformer import conformer_layer
 from models.padding import valid_frames
-from models.self_supervised.speech_encoder import WaveformSpeechEncoder
+from models.self_supervised.speech_encoder import Data2VecSpeechEncoder, WaveformSpeechEncoder
 from models.speech import BLANK, SpeechModel, StreamingEncoder, Tuning
 from models.speech_configs import (
     ConformerDims,
     ConformerRnntConfig,
     CtcConfig,
     CtcConformerConfig,
+    CtcData2Vec2Config,
     CtcEncoderConfig,
     EmformerRnntConfig,
     PluginEncoder,
@@ -222,6 +223,8 @@ def build_encoder(config: TransducerConfig | CtcConfig, *, num_mels: int) -> nn.
             return WaveformSpeechEncoder(config, encoding_dim=config.encoding_dim)
         case CtcEncoderConfig():
             return WaveformSpeechEncoder(config)
+        case CtcData2Vec2Config():
+            return Data2VecSpeechEncoder(config)
         case PluginEncoder():
             encoder = config.build(num_mels=num_mels)
             if not isinstance(encoder, nn.Module):

@@ -54,7 +54,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def _usage(error: click.UsageError) -> str:
     """Return the usage error and the help command to run, in one line."""
     path = error.ctx.command_path if error.ctx else "sepdash"
-    message = error.format_message().rstrip(".")
+    message = " ".join(error.format_message().split()).rstrip(".")
     return f"{message[:1].lower()}{message[1:]}; see `{path} --help`"
 
 

@@ -6,7 +6,9 @@ from typing import Self
 
 from pydantic import model_validator
 
+from engine.config.data_settings import DataSettings
 from engine.config.span import PositiveSpan
+from engine.config.speech import SpeechData
 from models.settings import Section, setting
 from models.speech_configs import TunedEncoder
 
@@ -50,8 +52,19 @@ class FineTuningConfig(Section):
         return self
 
 
-def tuning_misfit(tuning: FineTuningConfig, model: object, *, kind: str) -> str:
-    """Return why a model can't be fine-tuned this way; empty if it can."""
+def tuning_misfit(tuning: FineTuningConfig, model: object, *, kind: str, data: DataSettings) -> str:
+    """Return why a model can't be trained this way on such data; empty if it can."""
+    if (
+        isinstance(model, TunedEncoder)
+        and isinstance(data, SpeechData)
+        and model.extractor_norm == "layer_norm"
+        and not data.normalize_waveform
+    ):
+        return (
+            "model.extractor_norm = 'layer_norm' leaves the level of a recording in its frames, so it is "
+            "trained on waveforms of unit variance; set data.normalize_waveform = true, or "
+            "model.extractor_norm = 'group_norm'"
+        )
     if tuning.is_used and not isinstance(model, TunedEncoder):
         return (
             f"fine_tuning is for encoders of waveforms, but model.kind = {kind!r} has none; remove the "

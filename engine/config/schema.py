@@ -77,7 +77,9 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _model_can_be_tuned(self) -> RunConfig:
-        if problem := tuning_misfit(self.fine_tuning, self.model, kind=self.model.kind):
+        if problem := tuning_misfit(
+            self.fine_tuning, self.model, kind=self.model.kind, data=self.data
+        ):
             raise ValueError(problem)
         return self
 

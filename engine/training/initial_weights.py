@@ -6,7 +6,7 @@ average of the weights starts from what is loaded here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -57,7 +57,15 @@ def load_initial_weights(
     )
     names = None if borrower is None else borrower.borrowed(model, trained.keys())
     if names is not None:
-        return f"{source}: {_borrow(trained, fresh, names=names, strict=strict, folder=folder)}"
+        text = _borrow(
+            trained,
+            fresh,
+            names=names,
+            parameters=[name for name, _ in model.named_parameters()],
+            strict=strict,
+            folder=folder,
+        )
+        return f"{source}: {text}"
     misfits = _misfits(trained, fresh)
     if misfits and strict:
         raise InitError(
@@ -86,6 +94,7 @@ def _borrow(
     fresh: dict[str, Tensor],
     *,
     names: Mapping[str, str],
+    parameters: Collection[str],
     strict: bool,
     folder: Path,
 ) -> str:
@@ -101,7 +110,8 @@ def _borrow(
             + ("" if not strict else ", or set init_strict = false to load the matching tensors")
         )
     _copy(fitting, fresh)
-    new = sorted(fresh.keys() - fitting.keys())
+    # Statistics and names of tokens come from the data: they are there, and not weights.
+    new = sorted(name for name in parameters if name not in fitting)
     unused = sorted(trained.keys() - {names[name] for name in fitting})
     return "; ".join(
         f"{what}: {_some(found)}" if found else what

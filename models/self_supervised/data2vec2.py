@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from models.padding import valid_frames
-from models.self_supervised.data2vec2_settings import Data2Vec2Config
+from models.self_supervised.data2vec2_settings import Data2Vec2Config, Data2Vec2EncoderSettings
 from models.self_supervised.features import evaluation_mode
 from models.self_supervised.waveform_encoder import scale_gradient
 
@@ -61,10 +61,10 @@ class Masks:
         return _within(self.masked_BMQ, self.num_masked_B)
 
 
-class Data2Vec2(nn.Module):
-    """The student: `local_features`, then `predict` for its masked frames, `layer_features` for use."""
+class Data2Vec2Encoder(nn.Module):
+    """Local features and their context: what is used after pre-training."""
 
-    def __init__(self, settings: Data2Vec2Config) -> None:
+    def __init__(self, settings: Data2Vec2EncoderSettings) -> None:
         super().__init__()
         from torchaudio.models.wav2vec2 import components
 
@@ -80,7 +80,6 @@ class Data2Vec2(nn.Module):
         self.feature_norm = nn.LayerNorm(settings.conv_channels[-1])
         self.feature_projection = nn.Linear(settings.conv_channels[-1], settings.dim)
         self.context = ContextEncoder(settings)
-        self.decoder = ConvDecoder(settings)
 
     @property
     def compiled_parts(self) -> list[str]:
@@ -107,13 +106,39 @@ class Data2Vec2(nn.Module):
             lengths_B: samples of each; None where all are as long as the batch, and then all frames
                 are valid (None).
         """
+        return self.project(*self.convolved(wave_BT, lengths_B))
+
+    def convolved(
+        self, wave_BT: Tensor, lengths_B: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the output of the convolutions (B, L, C), and the number of frames (B,)."""
         feat_BLC, frames_B = self.feature_extractor(wave_BT, lengths_B)
-        feat_BLC = scale_gradient(feat_BLC, self.settings.feature_grad_scale)
+        return scale_gradient(feat_BLC, self.settings.feature_grad_scale), frames_B
+
+    def project(self, feat_BLC: Tensor, frames_B: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Return what `local_features` does of the output of the convolutions."""
         x_BLD: Tensor = self.feature_projection(self.feature_norm(feat_BLC))
         if frames_B is None:
             return x_BLD, None
         valid_BL = valid_frames(x_BLD, frames_B)
         return x_BLD * valid_BL[..., None], valid_BL
+
+    @torch.no_grad()
+    def layer_features(self, wave_BT: Tensor, lengths_B: Tensor | None = None) -> list[Tensor]:
+        """Return frames (B, L, D) of every layer, as `GivesLayerFeatures` asks for."""
+        with evaluation_mode(self):
+            local_BLD, valid_BL = self.local_features(wave_BT, lengths_B)
+            return [h_BLD for h_BLD, _ in self.context.over_all(local_BLD, valid_BL)]
+
+
+class Data2Vec2(Data2Vec2Encoder):
+    """The student: `local_features`, then `predict` for its masked frames, `layer_features` for use."""
+
+    settings: Data2Vec2Config
+
+    def __init__(self, settings: Data2Vec2Config) -> None:
+        super().__init__(settings)
+        self.decoder = ConvDecoder(settings)
 
     def predict(
         self,
@@ -160,18 +185,11 @@ class Data2Vec2(nn.Module):
         # Lists of places end in zeros: those add nothing.
         return x_NLD.scatter_add(1, _over(place_NK, h_NKD), h_NKD * kept_NK[..., None])
 
-    @torch.no_grad()
-    def layer_features(self, wave_BT: Tensor, lengths_B: Tensor | None = None) -> list[Tensor]:
-        """Return frames (B, L, D) of every layer, as `GivesLayerFeatures` asks for."""
-        with evaluation_mode(self):
-            local_BLD, valid_BL = self.local_features(wave_BT, lengths_B)
-            return [h_BLD for h_BLD, _ in self.context.over_all(local_BLD, valid_BL)]
-
 
 class ContextEncoder(nn.Module):
     """Position, prenet and layers: what the teacher is an average of."""
 
-    def __init__(self, settings: Data2Vec2Config) -> None:
+    def __init__(self, settings: Data2Vec2EncoderSettings) -> None:
         super().__init__()
         self.position = PositionConvs(settings)
         self.norm = nn.LayerNorm(settings.dim)
@@ -186,12 +204,16 @@ class ContextEncoder(nn.Module):
         self.register_buffer("slopes_H", slopes_H, persistent=False)
 
     def over_all(
-        self, local_BLD: Tensor, valid_BL: Tensor | None = None
+        self,
+        local_BLD: Tensor,
+        valid_BL: Tensor | None = None,
+        *,
+        keep_layers: Sequence[bool] | None = None,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield what `forward` does for local features of which no frame is masked."""
         h_BLD = local_BLD + self.position(local_BLD, valid_BL)
         place_BL = torch.arange(h_BLD.shape[1], device=h_BLD.device)[None]
-        return self.forward(h_BLD, place_BL, valid_NK=valid_BL)
+        return self.forward(h_BLD, place_BL, valid_NK=valid_BL, keep_layers=keep_layers)
 
     def forward(
         self,
@@ -236,7 +258,7 @@ class ContextEncoder(nn.Module):
 class PostNormLayer(nn.Module):
     """A Transformer layer with layer norm after attention and after the feed-forward block."""
 
-    def __init__(self, settings: Data2Vec2Config) -> None:
+    def __init__(self, settings: Data2Vec2EncoderSettings) -> None:
         super().__init__()
         dim = settings.dim
         self.heads = settings.heads
@@ -274,7 +296,7 @@ class PostNormLayer(nn.Module):
 class PositionConvs(nn.Module):
     """Convolutions that tell a frame where it is relative to others."""
 
-    def __init__(self, settings: Data2Vec2Config) -> None:
+    def __init__(self, settings: Data2Vec2EncoderSettings) -> None:
         super().__init__()
         kernel = max(3, settings.pos_conv_width // settings.pos_conv_layers)
         self.convs = nn.ModuleList(

@@ -10,12 +10,9 @@ from models.self_supervised.settings import ConvStackSettings, SelfSupervisedCon
 from models.settings import setting
 
 
-class Data2Vec2Config(SelfSupervisedConfig, ConvStackSettings):
-    """data2vec 2.0 (Baevski et al., 2023): predicts what its own average makes of the unmasked audio."""
+class Data2Vec2EncoderSettings(ConvStackSettings):
+    """The encoder of data2vec 2.0: what is left of it after pre-training."""
 
-    recipes: ClassVar[frozenset[str]] = frozenset({"data2vec2"})
-
-    kind: Literal["data2vec2"] = setting("data2vec2", "data2vec 2.0 encoder with a decoder.")
     extractor_norm: Literal["layer_norm"] = setting(
         "layer_norm", "Normalisation of the feature extractor: layer norm after each convolution."
     )
@@ -44,6 +41,36 @@ class Data2Vec2Config(SelfSupervisedConfig, ConvStackSettings):
     pos_conv_groups: int = setting(
         16, "Number of groups of the convolutions that encode position.", ge=1, le=256
     )
+    prenet_dropout: float = setting(
+        0.1, "Dropout probability of the frames at the input of the Transformer.", ge=0, lt=1
+    )
+    dropout: float = setting(0.1, "Dropout probability of the attention output.", ge=0, lt=1)
+    attention_dropout: float = setting(0.1, "Dropout probability of attention weights.", ge=0, lt=1)
+    activation_dropout: float = setting(
+        0.0, "Dropout probability inside the feed-forward blocks.", ge=0, lt=1
+    )
+    ffn_dropout: float = setting(
+        0.1, "Dropout probability of the output of the feed-forward blocks.", ge=0, lt=1
+    )
+    layer_drop: float = setting(
+        0.05,
+        "Probability that a Transformer layer is skipped in an update; drawn once per update.",
+        ge=0,
+        lt=1,
+    )
+
+    @model_validator(mode="after")
+    def _channels_are_shared(self) -> Self:
+        _require_multiples(self, ("dim", "heads"), ("dim", "pos_conv_groups"))
+        return self
+
+
+class Data2Vec2Config(SelfSupervisedConfig, Data2Vec2EncoderSettings):
+    """data2vec 2.0 (Baevski et al., 2023): predicts what its own average makes of the unmasked audio."""
+
+    recipes: ClassVar[frozenset[str]] = frozenset({"data2vec2"})
+
+    kind: Literal["data2vec2"] = setting("data2vec2", "data2vec 2.0 encoder with a decoder.")
     decoder_layers: int = setting(4, "Number of convolutions of the decoder.", ge=1, le=16)
     decoder_dim: int = setting(
         384, "Width of the decoder, a multiple of decoder_groups.", ge=8, le=4_096
@@ -60,35 +87,24 @@ class Data2Vec2Config(SelfSupervisedConfig, ConvStackSettings):
         ge=0,
         le=10,
     )
-    prenet_dropout: float = setting(
-        0.1, "Dropout probability of the frames at the input of the Transformer.", ge=0, lt=1
-    )
-    dropout: float = setting(0.1, "Dropout probability of the attention output.", ge=0, lt=1)
-    attention_dropout: float = setting(0.1, "Dropout probability of attention weights.", ge=0, lt=1)
-    activation_dropout: float = setting(
-        0.0, "Dropout probability inside the feed-forward blocks.", ge=0, lt=1
-    )
-    ffn_dropout: float = setting(
-        0.1, "Dropout probability of the output of the feed-forward blocks.", ge=0, lt=1
-    )
     decoder_dropout: float = setting(
         0.1, "Dropout probability of the frames at the decoder's input.", ge=0, lt=1
     )
-    layer_drop: float = setting(
-        0.05,
-        "Probability that a Transformer layer is skipped in an update; drawn once per update.",
-        ge=0,
-        lt=1,
-    )
 
     @model_validator(mode="after")
-    def _channels_are_shared(self) -> Self:
-        for width, name in (
-            ("dim", "heads"), ("dim", "pos_conv_groups"),
-            ("dim", "decoder_groups"), ("decoder_dim", "decoder_groups"),
-        ):  # fmt: skip
-            if getattr(self, width) % (count := getattr(self, name)):
-                raise ValueError(
-                    f"{width} = {getattr(self, width)} must be a multiple of {name} = {count}"
-                )
+    def _decoder_shares_channels(self) -> Self:
+        _require_multiples(self, ("dim", "decoder_groups"), ("decoder_dim", "decoder_groups"))
         return self
+
+
+def _require_multiples(settings: ConvStackSettings, *pairs: tuple[str, str]) -> None:
+    """Check that widths are shared evenly.
+
+    Raises:
+        ValueError: naming the first that is not.
+    """
+    for width, name in pairs:
+        if getattr(settings, width) % (count := getattr(settings, name)):
+            raise ValueError(
+                f"{width} = {getattr(settings, width)} must be a multiple of {name} = {count}"
+            )

@@ -6,6 +6,7 @@ of the convolutions, D channels of the Transformer, E channels of the encodings.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from models.padding import valid_frames
+from models.self_supervised.data2vec2 import Data2Vec2Encoder
 from models.self_supervised.settings import WaveformEncoderSettings
 from models.self_supervised.waveform_encoder import WaveformEncoder, scale_gradient
 from models.speech import Tuning
@@ -76,6 +78,27 @@ class WaveformSpeechEncoder(WaveformEncoder):
         if tuning.channel_mask is not None:
             x_BLD = x_BLD.masked_fill(tuning.channel_mask.unsqueeze(1), 0.0)
         return x_BLD
+
+
+class Data2VecSpeechEncoder(Data2Vec2Encoder):
+    """The same with the encoder of data2vec 2.0: E = D, and masked frames are 0, as in pre-training."""
+
+    def forward(
+        self, feat_BT1: Tensor, lengths_B: Tensor, *, tuning: Tuning = _NO_TUNING
+    ) -> tuple[Tensor, Tensor]:
+        """Return encodings (B, L, D) and the number of frames (B,), at least 1; as above."""
+        with gradients(tuning.train_encoder):
+            with gradients(tuning.train_extractor):
+                feat_BLC, frames_B = self.convolved(feat_BT1.squeeze(2), lengths_B)
+            assert frames_B is not None
+            x_BLD, valid_BL = self.project(feat_BLC, frames_B)
+            if tuning.time_mask is not None:
+                x_BLD = x_BLD.masked_fill(tuning.time_mask.unsqueeze(2), 0.0)
+            if tuning.channel_mask is not None:
+                x_BLD = x_BLD.masked_fill(tuning.channel_mask.unsqueeze(1), 0.0)
+            outputs = self.context.over_all(x_BLD, valid_BL, keep_layers=tuning.keep_layers)
+            (h_BLD, _), *_ = deque(outputs, maxlen=1)
+        return h_BLD, frames_B.clamp(min=1)
 
 
 @contextmanager

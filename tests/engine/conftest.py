@@ -203,6 +203,11 @@ TINY_WAVEFORM = {
     "pos_conv_kernel": 8, "pos_conv_groups": 2, "channel_mask_length": 4, "time_mask_length": 2,
     "dropout": 0.0, "attention_dropout": 0.0, "projection_dropout": 0.0, "layer_drop": 0.0,
 }  # fmt: skip
+TINY_DATA2VEC = {
+    name: value
+    for name, value in TINY_WAVEFORM.items()
+    if name not in ("pos_conv_kernel", "projection_dropout")
+} | {"pos_conv_layers": 2, "pos_conv_width": 6, "prenet_dropout": 0.0, "ffn_dropout": 0.0}
 _ENCODERS = {
     "conformer_rnnt": {"kernel": 5},
     "emformer_rnnt": {"segment": 8, "left_context": 4, "right_context": 4},
@@ -242,7 +247,7 @@ def _speech_base(tones: Path, loss: str) -> dict[str, Any]:
         "data": {
             "kind": "speech", "train": str(tones / "train.jsonl"),
             "valid": str(tones / "valid.jsonl"), "rate_hz": 8_000, "num_mels": 16,
-            "freq_mask_mels": 2, "time_mask_frames": 3, "min_s": 0.1,
+            "freq_mask_mels": 2, "time_mask_frames": 3, "min_s": 0.1, "normalize_waveform": True,
         },
         "loss": {"kind": loss},
         "batch": {"items": 4, "micro_batch": 2},
@@ -278,7 +283,8 @@ def ctc_config(tones: Path) -> Callable[..., RunConfig]:
     base = _speech_base(tones, "ctc")
 
     def build(kind: str = "ctc_conformer", **sections: Any) -> RunConfig:
-        model = _TINY_CTC if kind == "ctc_conformer" else TINY_WAVEFORM
+        tiny = {"ctc_conformer": _TINY_CTC, "ctc_data2vec2": TINY_DATA2VEC}
+        model = tiny.get(kind, TINY_WAVEFORM)
         config = {**base, "model": {"kind": kind, **model}}
         return load_config(
             {**config, **{n: {**config.get(n, {}), **v} for n, v in sections.items()}}

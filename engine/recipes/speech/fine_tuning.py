@@ -25,7 +25,7 @@ from models.speech import Tuning
 from models.speech_configs import TunedEncoder
 
 _ENCODER = "encoder."
-_LAYERS = "encoder.encoder.transformer.layers."
+_LAYERS = ("encoder.encoder.transformer.layers.", "encoder.context.layers.")
 _TOKENS = "vocabulary"  # what only recognisers keep
 _HEADS = ("encoder.output.",)  # part of the module, but not of what was pre-trained
 
@@ -124,12 +124,18 @@ class FineTuning:
             return "head", 0
         if self._settings.layer_lr_decay == 1:
             return ("extractor" if ".feature_extractor." in name else "encoder"), 0
-        if name.startswith(_LAYERS):
-            return "encoder", self._model.layers - int(name.removeprefix(_LAYERS).split(".")[0])
+        count = self._num_layers
+        for layers in _LAYERS:
+            if name.startswith(layers):
+                return "encoder", count - int(name.removeprefix(layers).split(".")[0])
         if name.startswith("encoder.encoder.transformer.layer_norm."):
             # After the layers with layer_norm_first, otherwise before them.
-            return "encoder", 1 if self._model.layer_norm_first else self._model.layers + 1
-        return ("extractor" if ".feature_extractor." in name else "encoder"), self._model.layers + 1
+            return "encoder", 1 if getattr(self._model, "layer_norm_first", False) else count + 1
+        return ("extractor" if ".feature_extractor." in name else "encoder"), count + 1
+
+    @property
+    def _num_layers(self) -> int:
+        return self._model.layers + int(getattr(self._model, "prenet_layers", 0))
 
     def _generators(self, draws: Sequence[ItemDraw], use: str) -> list[np.random.Generator]:
         return [item_generator(self._seed, draw.epoch, draw.index, use) for draw in draws]

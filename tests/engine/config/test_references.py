@@ -90,6 +90,40 @@ def test_weights_of_another_kind_of_model_or_recipe_are_known_not_to_fit():
     assert why_weights_do_not_fit(lenient, other) == ""
 
 
+def test_another_kind_of_encoder_is_refused_with_the_kind_that_takes_it():
+    data = {"kind": "unlabelled", "train": "a", "valid": "b", "normalize_waveform": True}
+    trained = {
+        "data": {**data, "fit": "pad"}, "model": {"kind": "data2vec2"}, "loss": {"kind": "data2vec2"},
+    }  # fmt: skip
+    speech = {"kind": "speech", "train": "a", "valid": "b", "normalize_waveform": True}
+    tuned = {"data": speech, "model": {"kind": "ctc_data2vec2"}, "loss": {"kind": "ctc"}}
+    assert why_weights_do_not_fit(load_config(tuned), trained) == ""
+    other = load_config({**tuned, "model": {"kind": "ctc_encoder"}})
+    assert why_weights_do_not_fit(other, trained) == (
+        "another encoder (to start from it, set model.kind = 'ctc_data2vec2' and its settings)"
+    )
+
+
+def test_encoders_with_other_settings_are_refused_with_what_to_set():
+    size = {"layers": 2, "dim": 64, "heads": 4, "ffn": 128, "conv_bias": True}
+    norm = {"extractor_norm": "layer_norm", "layer_norm_first": True}
+    tuned = {
+        "data": {"kind": "speech", "train": "a", "valid": "b", "normalize_waveform": True},
+        "model": {"kind": "ctc_encoder", **size, **norm, "channel_mask_length": 8},
+        "loss": {"kind": "ctc"},
+    }
+    trained = {**tuned, "model": {**tuned["model"], "dropout": 0.3}}
+    assert why_weights_do_not_fit(load_config(tuned), trained) == ""
+    other = {**tuned, "model": {**tuned["model"], "heads": 2, "conv_bias": False}}
+    other["data"] = {**tuned["data"], "rate_hz": 8_000}
+    assert why_weights_do_not_fit(load_config(other), trained) == (
+        "an encoder with other settings (to start from it, set model.conv_bias = true, model.heads = 4, "
+        "data.rate_hz = 16000)"
+    )
+    lenient = load_config({**other, "init_strict": False})
+    assert why_weights_do_not_fit(lenient, trained) == ""
+
+
 def test_the_home_of_nobody_is_a_folder_that_does_not_exist():
     assert str(Reference("init_from", "~nobody-here/x", only_at_start=True).folder).endswith(
         "/~nobody-here/x"

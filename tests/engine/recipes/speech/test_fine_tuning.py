@@ -14,6 +14,8 @@ from engine.events import Noticed
 from engine.recipes.registry import open_recipe
 from engine.training.initial_weights import InitError
 from engine.training.trainer import Trainer
+from models.self_supervised.data2vec2 import Data2Vec2
+from models.self_supervised.data2vec2_settings import Data2Vec2Config, Data2Vec2EncoderSettings
 from models.self_supervised.waveform_encoder import WaveformEncoder
 
 
@@ -172,5 +174,39 @@ def test_settings_that_change_nothing_are_refused(ctc_config):
         ctc_config(fine_tuning={"freeze_extractor": True})
     with pytest.raises(ConfigError, match="requires freeze_extractor = true"):
         ctc_config("ctc_encoder", fine_tuning={"thaw_extractor_at": "3 updates"})
+    with pytest.raises(ConfigError, match=r"set data\.normalize_waveform = true"):
+        ctc_config("ctc_encoder", data={"normalize_waveform": False})
     with pytest.raises(ConfigError, match="must be at most half of dim = 16"):
         ctc_config("ctc_encoder", model={"channel_mask_length": 9})
+
+
+def test_a_run_starts_from_the_encoder_of_data2vec(ctc_config, tmp_path, new_recorder, stop_after):
+    still = {"optimizer": {"lr": 1e-12, "weight_decay": 0.0}, "ema": {"enabled": False}}
+    config = ctc_config("ctc_data2vec2", fine_tuning={"layer_lr_decay": 0.5}, **still)
+    config = config.model_copy(update={"init_from": "./pretrained"})
+    sizes = {name: getattr(config.model, name) for name in Data2Vec2EncoderSettings.model_fields}
+    torch.manual_seed(7)
+    student = Data2Vec2(Data2Vec2Config(**sizes, decoder_dim=8, decoder_groups=2, decoder_layers=2))
+    about = {"config": {}, "counters": {"updates": 5}, "metrics": {}}
+    write_checkpoint(tmp_path / "trained", about, tensors={MODEL: student.state_dict()})
+    recorder = new_recorder()
+    ours = train(
+        config, tmp_path / "run", init_from=tmp_path / "trained", recorder=recorder,
+        control=stop_after(),
+    )  # fmt: skip
+    for name, tensor in student.state_dict().items():
+        if not name.startswith("decoder."):
+            torch.testing.assert_close(ours[f"encoder.{name}"], tensor, atol=1e-9, rtol=0)
+    (notice,) = [event for event in recorder.of(Noticed) if event.kind == "init-from"]
+    assert "; new: head.bias; head.weight; " in notice.message
+    assert "not used: decoder." in notice.message
+
+
+def test_it_computes_what_data2vec_does(ctc_config):
+    torch.manual_seed(0)
+    model = open_recipe(ctc_config("ctc_data2vec2")).build_model().double().eval()
+    wave = torch.randn(1, 6_000, dtype=torch.float64)
+    ours, lengths = model.encode(wave[..., None], torch.tensor([6_000]))
+    theirs = model.encoder.layer_features(wave)[-1]
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+    assert lengths.tolist() == [theirs.shape[1]]
