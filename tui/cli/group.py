@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from keyword import iskeyword
 from pathlib import Path
 
 import click
@@ -43,6 +44,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "rm": ("tui.cli.control", "Remove runs and their files."),
     "separate": ("tui.cli.separate", "Apply a trained model to audio files."),
     "transcribe": ("tui.cli.transcribe", "Transcribe audio files."),
+    "import": ("tui.cli.exchange", "Make a checkpoint of weights from another library."),
+    "export": ("tui.cli.exchange", "Write weights as another library loads them."),
     "doctor": ("tui.cli.doctor", "Check versions, devices, paths and the run store."),
     "completion": ("tui.cli.completion", "Print a shell completion script."),
 }
@@ -71,7 +74,10 @@ class LazyGroup(click.Group):
         verb = OLD_VERBS.get(cmd_name, cmd_name)
         if verb not in VERBS:
             return None
-        command = getattr(importlib.import_module(VERBS[verb][0]), verb.replace("-", "_"))
+        name = verb.replace("-", "_")
+        command = getattr(
+            importlib.import_module(VERBS[verb][0]), f"{name}_" if iskeyword(name) else name
+        )
         assert isinstance(command, click.Command)
         return command
 

@@ -1,0 +1,114 @@
+"""`python -m engine.programs.exchange import|export ...`: the process behind `sepdash import` and `sepdash export`.
+
+A user error prints its message on stderr and exits with code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from engine.exchange.importing import Imported
+
+_MOST_NAMED = 8
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Import or export weights and say what was done; return the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        text = _export(options) if options.verb == "export" else _import(options)
+    except KeyboardInterrupt:
+        return 130
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"sepdash: {error}\n")
+        return 2
+    sys.stdout.write(text)
+    return 0
+
+
+def _export(options: argparse.Namespace) -> str:
+    from engine.exchange.exporting import export_model
+
+    done = export_model(options.checkpoint, library=options.format, out=options.out)
+    left_out = f"not part of its model: {_named(done.left_out)}\n" if done.left_out else ""
+    loads = "".join(f"  {line}\n" for line in done.loads.splitlines())
+    return f"wrote {done.folder} for {options.format}; it is loaded by\n{loads}{left_out}"
+
+
+def _import(options: argparse.Namespace) -> str:
+    from engine.exchange.importing import ImportOptions, import_model
+    from engine.exchange.sizes import Hints
+
+    strides = None
+    if options.strides:
+        strides = tuple(int(stride) for stride in options.strides.split(","))
+    done = import_model(
+        options.file,
+        out=options.out,
+        options=ImportOptions(
+            kind=options.kind,
+            hints=Hints(strides, options.heads, options.layer_norm_first),
+            normalize_waveform=options.normalize_waveform,
+            rate_hz=options.rate_hz,
+            new_parts=options.new_parts,
+            clusters=options.clusters,
+            centroids=options.kmeans,
+        ),
+    )
+    return _summary(done)
+
+
+def _summary(done: Imported) -> str:
+    model = done.config.model.model_dump()
+    data = done.config.data.model_dump()
+    lines = [
+        f"wrote {done.folder}: {done.config.model.kind} of {model['layers']} layers of width "
+        f"{model['dim']}, {done.num_loaded} tensors from {done.library}",
+        f"assumed or read: {model['heads']} heads, strides {', '.join(map(str, model['conv_strides']))}, "
+        f"layer norm {'before' if model['layer_norm_first'] else 'after'} each block, waveforms "
+        f"{'normalised' if data['normalize_waveform'] else 'not normalised'}, {data['rate_hz']} Hz",
+    ]
+    if done.new:
+        lines.append(f"made anew: {_named(done.new)}")
+    if done.unused:
+        lines.append(f"not used: {_named(done.unused)}")
+    lines += done.notes
+    return "\n".join(lines) + "\n"
+
+
+def _named(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMED
+    shown = "".join(filter(str.isprintable, ", ".join(names[:_MOST_NAMED])))
+    return shown + (f" and {more} more" if more > 0 else "")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m engine.programs.exchange", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    export = verbs.add_parser("export")
+    export.add_argument("checkpoint", type=Path)
+    export.add_argument("--format", choices=("torchaudio", "transformers"), required=True)
+    export.add_argument("--out", type=Path, required=True)
+    imports = verbs.add_parser("import")
+    imports.add_argument("file", type=Path)
+    imports.add_argument("--out", type=Path, required=True)
+    imports.add_argument("--kind", choices=("hubert", "wav2vec2"))
+    imports.add_argument("--kmeans", type=Path)
+    imports.add_argument("--new-parts", action="store_true")
+    imports.add_argument("--clusters", type=int)
+    imports.add_argument("--strides")
+    imports.add_argument("--heads", type=int)
+    imports.add_argument("--rate-hz", type=int, default=16_000)
+    yes_or_no = argparse.BooleanOptionalAction
+    imports.add_argument("--layer-norm-first", action=yes_or_no, default=None)
+    imports.add_argument("--normalize-waveform", action=yes_or_no, default=None)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

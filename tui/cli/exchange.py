@@ -1,0 +1,121 @@
+"""`sepdash import` and `sepdash export`: weights from and for other libraries, in a child process."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from jobs.home import Home
+from models.user_paths import expanded
+from tui.cli.checkpoints import locate_checkpoint
+from tui.cli.common import complete_model, with_home
+
+_IMPORT_EXAMPLES = """\b
+Examples:
+  sepdash import hubert_base_ls960.pt -o models/hubert-base --kmeans hubert_base_ls960_L9_km500.npy
+  sepdash import ./wav2vec2-base -o models/wav2vec2-base --new-parts
+  sepdash enqueue ctc/small --set init_from=./models/hubert-base
+"""
+_EXPORT_EXAMPLES = """\b
+Examples:
+  sepdash export hubert-2 --format transformers -o out/hubert
+  sepdash export 7 --checkpoint last --format torchaudio -o out/ta
+"""
+_STRIDES = re.compile(r"[1-9]\d*(,[1-9]\d*)*")
+
+
+@click.command("import", epilog=_IMPORT_EXAMPLES)
+@click.argument("file", type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "-o", "--out", metavar="DIR", required=True, type=click.Path(path_type=Path),
+    help="Folder of the new checkpoint.",
+)  # fmt: skip
+@click.option(
+    "--kind", type=click.Choice(["hubert", "wav2vec2"]),
+    help="Model [default: read from the file].",
+)  # fmt: skip
+@click.option(
+    "--kmeans", metavar="FILE.npy", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Centroids of the k-means model that gave its labels (clusters x numbers of a frame).",
+)  # fmt: skip
+@click.option(
+    "--new-parts", is_flag=True,
+    help="Initialise what the file lacks besides the encoder (mask embedding, predictions, codebooks).",
+)  # fmt: skip
+@click.option(
+    "--clusters", type=click.IntRange(2, 65_536),
+    help="Number of clusters, if the file has no label embeddings.",
+)  # fmt: skip
+@click.option("--heads", type=click.IntRange(1, 64), help="Number of attention heads per layer.")
+@click.option("--strides", metavar="N,N,...", help="Strides of the convolutions.")
+@click.option(
+    "--layer-norm-first/--layer-norm-after", default=None,
+    help="Where each block normalises [default: first, if all convolutions have a layer norm].",
+)  # fmt: skip
+@click.option(
+    "--normalize-waveform/--raw-waveform", default=None,
+    help="Whether its waveforms were normalised [default: yes, if all convolutions have a layer norm].",
+)  # fmt: skip
+@click.option(
+    "--rate-hz", type=click.IntRange(4_000, 48_000), default=16_000, show_default=True,
+    help="Sampling rate it was trained at.",
+)  # fmt: skip
+def import_(
+    file: Path, *, out: Path, strides: str | None, **settings: str | int | bool | Path | None
+) -> None:
+    """Make a checkpoint of HuBERT or wav2vec 2.0 weights of torchaudio, transformers or fairseq.
+
+    FILE is a .safetensors file, a file of torch.save (read as tensors only, never as code), or a folder
+    of transformers. The checkpoint serves as init_from, and for probe, cluster, features and export.
+    """
+    if strides is not None and not _STRIDES.fullmatch(strides):
+        raise click.UsageError(f"--strides {strides}: expected numbers like 5,2,2,2,2,2,2")
+    options = _options({**settings, "strides": strides})
+    _run(["import", *options, "--out", str(expanded(out)), "--", str(file)])
+
+
+@click.command(epilog=_EXPORT_EXAMPLES)
+@click.argument("model", metavar="RUN|CHECKPOINT", shell_complete=complete_model)
+@click.option(
+    "--format", "library", type=click.Choice(["torchaudio", "transformers"]), required=True,
+    help="Library that will load the weights.",
+)  # fmt: skip
+@click.option(
+    "-o", "--out", metavar="DIR", required=True, type=click.Path(path_type=Path),
+    help="New or empty folder for weights and config.",
+)  # fmt: skip
+@click.option("--checkpoint", "kind", help="Checkpoint of the run [default: the best].")
+@with_home
+def export(model: str, *, library: str, out: Path, kind: str | None, home: Home) -> None:
+    """Write a HuBERT, wav2vec 2.0 or CTC encoder as torchaudio or transformers load it.
+
+    Prints the lines of Python that load it.
+    """
+    checkpoint = locate_checkpoint(home, model, kind=kind)
+    _run(["export", f"--format={library}", "--out", str(expanded(out)), "--", str(checkpoint)])
+
+
+def _options(settings: Mapping[str, str | int | bool | Path | None]) -> list[str]:
+    """Return the settings that were given as options of the child."""
+    options = []
+    for name, value in settings.items():
+        option = f"--{name.replace('_', '-')}"
+        if value is True:
+            options.append(option)
+        elif value is False:
+            options += [] if name == "new_parts" else [f"--no-{option.removeprefix('--')}"]
+        elif value is not None:
+            options.append(f"{option}={value}")
+    return options
+
+
+def _run(arguments: list[str]) -> None:
+    # `-P` prevents imports from the current folder, which may contain any file.
+    child = [sys.executable, "-P", "-m", "engine.programs.exchange", *arguments]
+    code = subprocess.run(child, check=False).returncode
+    click.get_current_context().exit(code if code >= 0 else 128 - code)
