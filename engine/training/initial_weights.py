@@ -6,7 +6,7 @@ average of the weights starts from what is loaded here.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -57,15 +57,7 @@ def load_initial_weights(
     )
     names = None if borrower is None else borrower.borrowed(model, trained.keys())
     if names is not None:
-        text = _borrow(
-            trained,
-            fresh,
-            names=names,
-            parameters=[name for name, _ in model.named_parameters()],
-            strict=strict,
-            folder=folder,
-        )
-        return f"{source}: {text}"
+        return f"{source}: {_borrow(trained, model, names=names, strict=strict, folder=folder)}"
     misfits = _misfits(trained, fresh)
     if misfits and strict:
         raise InitError(
@@ -91,14 +83,14 @@ def load_initial_weights(
 
 def _borrow(
     trained: dict[str, Tensor],
-    fresh: dict[str, Tensor],
+    model: nn.Module,
     *,
     names: Mapping[str, str],
-    parameters: Collection[str],
     strict: bool,
     folder: Path,
 ) -> str:
     """Copy a part of another model; return what was loaded, what is new, and what was not used."""
+    fresh = model.state_dict()
     wanted = {name: fresh[name] for name in names}
     given = {name: trained[source] for name, source in names.items() if source in trained}
     misfits = _misfits(given, wanted)
@@ -111,7 +103,7 @@ def _borrow(
         )
     _copy(fitting, fresh)
     # Statistics and names of tokens come from the data: they are there, and not weights.
-    new = sorted(name for name in parameters if name not in fitting)
+    new = sorted(name for name, _ in model.named_parameters() if name not in fitting)
     unused = sorted(trained.keys() - {names[name] for name in fitting})
     return "; ".join(
         f"{what}: {_some(found)}" if found else what
