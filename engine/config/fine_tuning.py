@@ -8,7 +8,6 @@ from pydantic import model_validator
 
 from engine.config.data_settings import DataSettings
 from engine.config.span import PositiveSpan
-from engine.config.speech import SpeechData
 from models.settings import Section, setting
 from models.speech_configs import TunedEncoder
 
@@ -56,9 +55,8 @@ def tuning_misfit(tuning: FineTuningConfig, model: object, *, kind: str, data: D
     """Return why a model can't be trained this way on such data; empty if it can."""
     if (
         isinstance(model, TunedEncoder)
-        and isinstance(data, SpeechData)
         and model.extractor_norm == "layer_norm"
-        and not data.normalize_waveform
+        and not getattr(data, "normalize_waveform", True)
     ):
         return (
             "model.extractor_norm = 'layer_norm' leaves the level of a recording in its frames, so it is "
