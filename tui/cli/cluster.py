@@ -39,7 +39,7 @@ _INTERRUPTED = 130
 )  # fmt: skip
 @click.option(
     "--preset", metavar="PRESET",
-    help=f"Settings beside those of the run: data, grid of frames and seed [default: {_PRESET}].",
+    help=f"Settings beside those of the run: data and grid of frames [default: {_PRESET}].",
 )  # fmt: skip
 @set_option
 @click.option(
