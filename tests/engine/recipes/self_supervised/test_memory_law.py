@@ -77,6 +77,7 @@ def data_of(model: dict[str, Any]) -> dict[str, Any]:
     ("kind", "model", "loss", "error"),
     [
         # How many frames are masked is drawn, and with them distractors.
+        ("hubert", {**POSITION, "extractor_norm": "group_norm"}, {}, 0.01),
         ("wav2vec2", {**POSITION, "extractor_norm": "layer_norm"}, {}, 0.03),
         ("data2vec2", {"decoder_dim": 32}, {"clones": 8, "average_layers": 2}, 0.01),
     ],
