@@ -10,16 +10,19 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from engine.config.errors import ConfigError, DataError
 from engine.config.loading import load_config
 from engine.data.kinds import check_data
+from engine.data.speech.labelled import limited, read_labelled
 from engine.events import Evaluated
 from engine.metrics.items_keys import key_for
 from engine.metrics.registry import PROBE
+from engine.probing.bench import Collector
 from engine.recipes.registry import open_recipe
 from engine.recipes.self_supervised.encoders import open_encoder, random_encoder
-from engine.recipes.self_supervised.probing import spread_layers
+from engine.recipes.self_supervised.probing import Options, probe_encoder, spread_layers
 from engine.training.trainer import Trainer
 from engine.tuning.children import answers_of
 from jobs.probing.probe import Model, ProbeJob, run_probe
@@ -122,6 +125,29 @@ def test_the_untrained_network_is_that_of_the_seed_and_leaves_randomness_alone(w
     assert torch.equal(before, torch.get_rng_state())
     assert (one == two).all()
     assert np.abs(one - other).max() > 1e-3
+
+
+def test_probes_are_fitted_on_one_thread(
+    words: Path, trained: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two threads of products this small wait for each other: eight times the time on a busy machine."""
+    threads: list[int] = []
+
+    def measured(collector: Collector, layer: int) -> Any:
+        threads.extend(
+            pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"
+        )
+        return measure(collector, layer)
+
+    measure = Collector.measure
+    monkeypatch.setattr(Collector, "measure", measured)
+    labelled = limited(read_labelled(words, setting="data.probe"), {"train": 40, "test": 20})
+    options = Options(layers=(1,), measures=("word_segments",))
+    with threadpool_limits(limits=2, user_api="blas"):
+        probe_encoder(
+            open_encoder(trained[0]), labelled, options=options, progress=lambda step: None
+        )
+    assert set(threads) == {1}
 
 
 def test_what_cannot_be_probed_is_refused_before_it_is_queued(words: Path, tmp_path: Path) -> None:
