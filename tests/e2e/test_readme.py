@@ -57,6 +57,7 @@ def user(shell: Shell, tmp_path: Path) -> Path:
     place_speech_and_noise(tmp_path, made)
     place_music(tmp_path, made)
     place_digits(tmp_path, made)
+    place_audio(tmp_path, made)
     for name in ("learning-rate.toml", "search-rate.toml"):
         text = (ROOT / "examples" / "experiments" / name).read_text()
         (tmp_path / name).write_text(text.replace("~", str(tmp_path)))
@@ -90,6 +91,16 @@ def place_digits(user: Path, made: Path) -> None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 part = samples[digit * 400 : digit * 400 + 4_800]
                 soundfile.write(path, gain * np.asarray(part), 8_000)
+
+
+def place_audio(user: Path, made: Path) -> None:
+    """Put recordings without labels, long enough for self-supervised presets."""
+    for split, number in (("train", 8), ("valid", 3)):
+        samples, rate_hz = soundfile.read(sorted((made / split).glob("*/voice.flac"))[0])
+        (user / "audio" / split).mkdir(parents=True)
+        for index in range(number):
+            whole = np.tile(np.roll(samples, index * 999), 4)
+            soundfile.write(user / "audio" / split / f"{index}.flac", whole, rate_hz)
 
 
 def copy(source: Path, target: Path) -> None:

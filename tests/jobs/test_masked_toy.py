@@ -124,7 +124,7 @@ def test_killed_and_stopped_anywhere_it_comes_to_the_same(home, sepdash):
         kinds = [event.kind for event in reader.events(disturbed)]
     assert kinds.count("killed") == sum(name.startswith("kill") for name in ACCIDENTS)
     assert "stage clusters 0 % (1 of 2): 0 of 30 steps" in log
-    assert re.search(r"loss .* masked_accuracy [0-9.]+%, unmasked_accuracy 0\.", log)
+    assert re.search(r"loss .* toy_accuracy [0-9.]+%, toy_kept_accuracy 0\.", log)
 
     (one, texts), (other, others) = (state_of(home, run_id) for run_id in (quiet, disturbed))
     assert one.keys() == other.keys()
@@ -133,7 +133,7 @@ def test_killed_and_stopped_anywhere_it_comes_to_the_same(home, sepdash):
     assert texts == others
     curves = curves_of(home, quiet)
     assert curves_of(home, disturbed) == curves
-    for name in ("masked_accuracy", "unmasked_accuracy"):
+    for name in ("toy_accuracy", "toy_kept_accuracy"):
         unit, updates, values = curves[name]
         assert (unit, updates) == ("", [3, 6, 9, 12])
         assert all(value is not None and 0 <= value <= 1 for value in values)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobs.home import Home
+from models.user_paths import expanded
 from tui.cli.common import complete_model, json_option, print_json, set_option, with_home
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def cluster(
     result = clustering.cluster(
         home,
         config,
-        folder=folder.expanduser().absolute(),
+        folder=expanded(folder).absolute(),
         device=options["device"],
         emit=teller.tell,
     )

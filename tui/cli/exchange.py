@@ -17,7 +17,7 @@ from tui.cli.common import complete_model, with_home
 
 _IMPORT_EXAMPLES = """\b
 Examples:
-  sepdash import hubert_base_ls960.pt -o models/hubert-base --kmeans hubert_base_ls960_L9_km500.npy
+  sepdash import hubert_base_ls960.pt -o models/hubert-base --kmeans km500.npy
   sepdash import ./wav2vec2-base -o models/wav2vec2-base --new-parts
   sepdash enqueue ctc/small --set init_from=./models/hubert-base
 """

@@ -47,7 +47,7 @@ def features(
     device: str,
     home: Home,
 ) -> None:
-    """Write the frames of one layer for each audio file: (frames, channels), float32.
+    """Write the features of a pre-trained model to files: (frames, channels), float32.
 
     Audio is resampled to the rate of the model, mixed to mono, and normalised as in training.
     """

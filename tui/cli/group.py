@@ -44,8 +44,14 @@ VERBS: dict[str, tuple[str, str]] = {
     "rm": ("tui.cli.control", "Remove runs and their files."),
     "separate": ("tui.cli.separate", "Apply a trained model to audio files."),
     "transcribe": ("tui.cli.transcribe", "Transcribe audio files."),
-    "import": ("tui.cli.exchange", "Make a checkpoint of weights from another library."),
-    "export": ("tui.cli.exchange", "Write weights as another library loads them."),
+    "import": (
+        "tui.cli.exchange",
+        "Make a checkpoint of HuBERT or wav2vec 2.0 weights of torchaudio, transformers or fairseq.",
+    ),
+    "export": (
+        "tui.cli.exchange",
+        "Write a HuBERT, wav2vec 2.0 or CTC encoder as torchaudio or transformers load it.",
+    ),
     "doctor": ("tui.cli.doctor", "Check versions, devices, paths and the run store."),
     "completion": ("tui.cli.completion", "Print a shell completion script."),
 }

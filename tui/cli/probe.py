@@ -85,7 +85,7 @@ def probe(
     home: Home,
     **asked: Any,
 ) -> None:
-    """Measure what frozen features of trained models are worth, without fine-tuning.
+    """Measure what the features of pre-trained models are worth, without fine-tuning.
 
     For each layer: linear probes for words and speakers, ABX errors, and how well clusters agree with
     words; beside it MFCC and the same network untrained. Several seeds of a run give a verdict.

@@ -123,7 +123,7 @@ def test_a_broken_loss_is_left_out_with_the_reason(name: str, value: object, wor
         ("other", SPEC, "is named 'toy', but its entry point is named 'other'"),
         ("toy", Good, "is not an engine.recipes.specs.RecipeSpec"),
         ("toy", replace(SPEC, opens="toy.recipe"), "opens must be 'package.module:name'"),
-        ("toy", replace(SPEC, metrics=("accuracy",)), "must be engine.metrics.built_in.Metric"),
+        ("toy", replace(SPEC, metrics=("accuracy",)), "must be engine.metrics.metric.Metric"),
         ("toy", replace(SPEC, metrics=(Metric("wer", "W"),)), "the metric 'wer' already exists"),
         (
             "toy",

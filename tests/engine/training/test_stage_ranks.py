@@ -68,7 +68,7 @@ def test_two_processes_come_to_what_one_comes_to(make_config, repository, tmp_pa
             torch.testing.assert_close(second["state"][name], tensor, rtol=1e-6, atol=1e-6)
             assert torch.equal(second["state"][name], ranks[0]["second"]["state"][name])
     assert one["curves"]["skipped"][-1] > 0
-    for name in ("masked_accuracy", "unmasked_accuracy"):
+    for name in ("toy_accuracy", "toy_kept_accuracy"):
         found = ranks[0]["second"]["curves"][name]
         assert found == pytest.approx(one["curves"][name], rel=1e-6, nan_ok=True)
     # Only the first process reports.

@@ -114,7 +114,7 @@ def test_stopped_at_any_step_and_resumed_is_bit_identical(
     assert (parts[0][0].outcome, parts[0][0].reason) == ("stopped", "asked to stop")
     assert len(parts) >= (STEPS + 12) / every
     assert_same("whole", "parts")
-    for name in ("loss", "masked_accuracy", "unmasked_accuracy"):
+    for name in ("loss", "toy_accuracy", "toy_kept_accuracy"):
         found: dict[int, float] = {}
         for _, recorder, _ in parts:
             found |= recorder.curve(name)
@@ -300,7 +300,7 @@ def test_memory_that_runs_out_leaves_metrics_teacher_and_codebook_right(fit):
     one, other = (made[2].state_dict().tensors for made in (quiet, scarce))
     for name in one:
         torch.testing.assert_close(one[name], other[name], rtol=1e-4, atol=1e-5)
-    for name in ("masked_accuracy", "unmasked_accuracy"):
+    for name in ("toy_accuracy", "toy_kept_accuracy"):
         assert scarce[1].curve(name) == pytest.approx(quiet[1].curve(name), abs=1e-6)
 
 
@@ -315,7 +315,7 @@ def test_updates_that_are_not_finite_move_nothing(fit):
     _, recorder, recipe = fit("early", prepare=poison)
     late = recipe.state_dict().tensors
     assert all(torch.equal(states[name], late[name]) for name in states)
-    curve = recorder.curve("masked_accuracy")
+    curve = recorder.curve("toy_accuracy")
     assert list(curve) == [6, 9, 12]
     assert all(value != value for value in curve.values())
 

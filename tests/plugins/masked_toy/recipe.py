@@ -148,7 +148,7 @@ class MaskedToy:
     """Masked prediction of clusters."""
 
     loss_unit = "nats"
-    training_metrics: Mapping[str, str] = {"masked_accuracy": "", "unmasked_accuracy": ""}
+    training_metrics: Mapping[str, str] = {"toy_accuracy": "", "toy_kept_accuracy": ""}
     statistics: Mapping[str, tuple[int, ...]] = {"code_count": (V,), "code_sum": (V, D)}
 
     def __init__(self, config: Any, opening: Opening, *, teacher_share: float = 0.1) -> None:
@@ -250,8 +250,8 @@ class MaskedToy:
             (loss_BT * mask_BT).sum(),
             mask_BT.sum(),
             metrics={
-                "masked_accuracy": ((right_BT * mask_BT).sum(), mask_BT.sum()),
-                "unmasked_accuracy": ((right_BT * kept_BT).sum(), kept_BT.sum()),
+                "toy_accuracy": ((right_BT * mask_BT).sum(), mask_BT.sum()),
+                "toy_kept_accuracy": ((right_BT * kept_BT).sum(), kept_BT.sum()),
             },
             statistics={"code_count": code_NV.sum(0), "code_sum": code_NV.T @ flat_ND},
         )

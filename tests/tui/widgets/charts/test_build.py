@@ -98,7 +98,7 @@ def test_what_is_measured_in_training_is_drawn_where_its_unit_is(data):
     more = {
         name: Curve(name, unit, bucket=1, updates=[1, 2], low=[low, 1.0], high=[low, 1.0], mean=[low, 1.0], last=[low, 1.0])
         for name, unit, low in (
-            ("snr", "dB", 3.0), ("masked_accuracy", "", 0.25), ("val_accuracy", "", 0.5),
+            ("snr", "dB", 3.0), ("frame_accuracy", "", 0.25), ("val_accuracy", "", 0.5),
             ("accuracy", "", 0.5), ("accuracy_ema", "", 0.5), ("sdr", "dB", 7.0),
         )
     }  # fmt: skip
@@ -108,7 +108,7 @@ def test_what_is_measured_in_training_is_drawn_where_its_unit_is(data):
     assert labels(plots["score"]) == ["EMA", "raw", "input", "snr"]
     assert plots["score"].lines[-1].mean.tolist() == [3.0, 1.0]
     # An accuracy is neither in dB nor in nats: its value is in the legend.
-    assert labels(plots["loss"]) == ["train", "valid", "masked_accuracy"]
+    assert labels(plots["loss"]) == ["train", "valid", "frame_accuracy"]
     assert [line.drawn for line in plots["loss"].lines] == [True, True, False]
     colours = [line.colour for name in ("loss", "score") for line in plots[name].lines]
     assert colours.count(3) == colours.count(4) == 1
@@ -139,7 +139,7 @@ def test_chart_of_scores_shows_any_metric_of_the_run(data):
     lines = {line.label: line.mean[-1] for line in accuracy.lines if len(line.x)}
     assert lines == {"raw": pytest.approx(0.3), "train": pytest.approx(0.2)}
     assert "masked accuracy" not in labels(
-        charts.build([item], {}, metric="masked_accuracy")["loss"]
+        charts.build([item], {}, metric="frame_accuracy")["loss"]
     )
     # Another run has no such metric: it is left out of the chart; and where the first one has none, its
     # headline is shown.
