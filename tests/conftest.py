@@ -16,6 +16,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 _MOST_WORKERS = 4
 ROOT = Path(__file__).resolve().parents[1]
+
+# Containers often forbid bytecode beside the sources. Without any, each of hundreds of processes compiles
+# torch and all else anew, two seconds each time: keep it in a folder of our own then.
+if sys.dont_write_bytecode:
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = str(ROOT / ".pytest_cache" / "bytecode")
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
 
