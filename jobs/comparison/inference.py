@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.special import stdtr, stdtrit
 
 Of = Literal["recipes", "models"]
 
@@ -168,6 +167,9 @@ def _with_interval(estimate: Estimate, alpha: float, *, of: Of) -> Difference:
 
 def t_quantile(freedom: float, alpha: float) -> float:
     """Return the two-sided quantile of Student's t."""
+    # Here: a worker loads this file at its start, and scipy takes longer to load than all else.
+    from scipy.special import stdtrit
+
     return float(stdtrit(max(freedom, 1.0), 1 - alpha / 2))
 
 
@@ -224,6 +226,8 @@ def _shared_alpha(samples: Sequence[Sample], pairs: Sequence[tuple[int, int]]) -
         samples: of V variants, at least two runs each.
         pairs: places of the two variants of each comparison.
     """
+    from scipy.special import stdtr
+
     size_V = np.array([len(sample.seeds) for sample in samples], dtype=float)
     variance_V = np.array([sample.variance for sample in samples])
     stricter = _STRICTER_WITH_TWO if size_V.min() <= FEWEST_SEEDS else 1.0

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtr
 
 from jobs.comparison.evaluations import RunScores, bad_items, settings_key
 from jobs.store.reader import StoreReader
@@ -32,6 +31,8 @@ class SeedSpread:
         Both the measured difference and that of the next runs carry the noise of seeds, hence the
         factor 2; nothing is assumed of the true difference beforehand.
         """
+        from scipy.special import stdtr
+
         deviation = self.deviation * (2 * sum(1 / runs for runs in num_runs)) ** 0.5
         if deviation == 0:
             return 0.0

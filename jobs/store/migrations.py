@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
@@ -75,7 +77,8 @@ def m007_unread(db: Database) -> None:
     db.execute("PRAGMA user_version = 7")
 
 
-def migrate(db: Database) -> None:
+def migrate(connection: sqlite3.Connection) -> None:
     """Apply missing migrations; a store at `SCHEMA_VERSION` is left unchanged."""
+    db = Database(connection, execute_plugins=False)
     if db.execute("PRAGMA user_version").fetchone()[0] < SCHEMA_VERSION:
         migrations.apply(db)

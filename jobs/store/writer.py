@@ -15,11 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlite_utils import Database
-
 from jobs.machine.private_files import ensure_private
 from jobs.store.errors import StoreError
-from jobs.store.migrations import migrate
 from jobs.store.needs import CLAIMABLE
 from jobs.store.points import delete_after, insert_points
 from jobs.store.records import ClipRecord, EvaluationRecord, RunState, SystemRecord
@@ -53,14 +50,16 @@ class StoreWriter:
 
     def _prepare(self) -> None:
         version = check_version(self._connection, self.path)
-        self._db = Database(self._connection, execute_plugins=False)
         with self._worded():
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = NORMAL")
-            self._db.execute("PRAGMA foreign_keys = ON")
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = NORMAL")
+            self._connection.execute("PRAGMA foreign_keys = ON")
         if version < SCHEMA_VERSION:
+            # Here, since sqlite_utils loads pandas where that is installed: most of the start of a process.
+            from jobs.store.migrations import migrate
+
             with self.transaction():
-                migrate(self._db)
+                migrate(self._connection)
 
     def __enter__(self) -> StoreWriter:
         return self
@@ -75,21 +74,24 @@ class StoreWriter:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Group writes into one atomic transaction. Can be nested."""
+        undo: tuple[str, ...]
         with self._worded():
             if not self._connection.in_transaction:
                 # IMMEDIATE: a transaction that starts by reading can't wait for the write lock later.
                 self._connection.execute("BEGIN IMMEDIATE")
-                try:
-                    with self._db.atomic():
-                        yield self._connection
-                    self._connection.execute("COMMIT")
-                except BaseException:
-                    if self._connection.in_transaction:
-                        self._connection.execute("ROLLBACK")
-                    raise
+                undo, keep = ("ROLLBACK",), "COMMIT"
             else:
-                with self._db.atomic():
-                    yield self._connection
+                # Inner transactions may share a name: SQLite means the innermost.
+                self._connection.execute("SAVEPOINT inner_one")
+                undo, keep = ("ROLLBACK TO inner_one", "RELEASE inner_one"), "RELEASE inner_one"
+            try:
+                yield self._connection
+                self._connection.execute(keep)
+            except BaseException:
+                # An error such as a full disk may have rolled everything back already.
+                for statement in undo if self._connection.in_transaction else ():
+                    self._connection.execute(statement)
+                raise
 
     @contextmanager
     def _worded(self) -> Iterator[None]:
@@ -123,12 +125,17 @@ class StoreWriter:
                 "state": "queued",
                 "position": self.last_position() + 1.0,
                 "created_at": time.time(),
+                **fields,
             }
-            return int(self._db["runs"].insert({**row, **fields}).last_pk)  # type: ignore[union-attr, arg-type]
+            names, marks = ", ".join(row), ", ".join("?" * len(row))
+            inserted = connection.execute(
+                f"INSERT INTO runs ({names}) VALUES ({marks})", tuple(row.values())
+            )
+            return int(inserted.lastrowid or 0)
 
     def last_position(self) -> float:
         """Return the highest queue position of any run so far."""
-        return float(self._db.execute("SELECT coalesce(max(position), 0) FROM runs").fetchone()[0])
+        return float(self.rows("SELECT coalesce(max(position), 0) FROM runs")[0][0])
 
     def move(
         self, run_id: int, to: RunState, from_states: Sequence[RunState], **fields: Any

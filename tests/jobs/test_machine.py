@@ -159,7 +159,8 @@ def test_a_private_file_is_made_once(tmp_path):
             ("torch", "numpy", "sqlite_utils", "huey", "pydantic", "psutil", "textual"),
         ),
         ("jobs.submit", ("torch", "textual", "wandb")),
-        ("jobs.worker.serve", ("torch", "textual", "wandb")),
+        ("jobs.worker.serve", ("torch", "textual", "wandb", "scipy", "sqlite_utils", "pandas")),
+        ("jobs.child.runner", ("torch", "textual", "wandb", "scipy", "sqlite_utils", "pandas")),
     ],
 )
 def test_what_is_loaded_stays_small(module, unwanted):
