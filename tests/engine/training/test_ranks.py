@@ -5,13 +5,8 @@ The runs are in `fakes/ranks.py`; two processes and this one make each of them o
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -20,50 +15,23 @@ from torch import Tensor
 
 from engine.training.ranks import Alone, open_ranks
 from engine.training.trainer import Trainer
+from tests.engine.training.fakes import ranks as script
+from tests.ranks import start_together
 
-SCRIPT = Path(__file__).parent / "fakes" / "ranks.py"
-LOOPBACK = "lo" if sys.platform == "linux" else "lo0"
 RUNS = ["ragged", "epochs", "ragged_seconds", "separation", "transducer"]
 
 
 @pytest.fixture(scope="module")
-def ranks_script() -> ModuleType:
-    """The runs, as a module."""
-    spec = importlib.util.spec_from_file_location("fake_ranks", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
 def made(
-    tmp_path_factory: pytest.TempPathFactory, ranks_script: ModuleType, synthetic: Path, tones: Path
+    tmp_path_factory: pytest.TempPathFactory, synthetic: Path, tones: Path
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What the runs came to in one process, and in each of two."""
     folder = tmp_path_factory.mktemp("ranks")
     (folder / "audio").symlink_to(synthetic)
     (folder / "tones").symlink_to(tones)
-    environment = {
-        **os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": LOOPBACK,
-        "PYTHONPATH": str(SCRIPT.parents[3]),
-    }  # fmt: skip
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-P", str(SCRIPT), str(rank), "2", str(folder)],
-            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )
-        for rank in range(2)
-    ]  # fmt: skip
-    try:
-        one = ranks_script.run_all(Alone(), folder)
-        said = [process.communicate(timeout=200)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], said
-    return one, [torch.load(folder / f"rank-{rank}.pt") for rank in range(2)]
+    with start_together(script.__name__, folder) as results:
+        one = script.run_all(Alone(), folder)
+        return one, results()
 
 
 Made = tuple[dict[str, Any], list[dict[str, Any]]]
@@ -195,29 +163,27 @@ def test_what_can_not_be_trained_together_is_refused(made: Made) -> None:
 
 
 @pytest.mark.slow
-def test_another_number_of_processes_goes_on_in_mode_exact_only(
-    made: Made, ranks_script: ModuleType, tmp_path: Path
-) -> None:
+def test_another_number_of_processes_goes_on_in_mode_exact_only(made: Made, tmp_path: Path) -> None:
     from engine.checkpoints.find import ResumeError
 
-    bench = ranks_script.Bench(Alone(), tmp_path)
-    one = bench.fit("run", bench.config(), ranks_script.RaggedRecipe(), stop_at=5)
+    bench = script.Bench(Alone(), tmp_path)
+    one = bench.fit("run", bench.config(), script.RaggedRecipe(), stop_at=5)
     assert one["updates"] == 5
     two = bench.config(precision={"devices": 2})
     folder = tmp_path / "world-1" / "run"
 
     def fit(config: Any, where: Path) -> Any:
-        recorder = ranks_script.Recorder()
+        recorder = script.Recorder()
         Trainer(
-            config, ranks_script.RaggedRecipe(), folder=where, observers=[recorder],
-            control=ranks_script.StopAt(),
+            config, script.RaggedRecipe(), folder=where, observers=[recorder],
+            control=script.StopAt(),
         ).fit()  # fmt: skip
         return recorder
 
     notices = [e for e in fit(two, folder).events if getattr(e, "kind", "") == "replanned"]
     assert "2 process(es) instead of 1" in notices[0].message
     capped = {"mode": "duration", "cap_s": 10.0}
-    bench.fit("capped", bench.config(batch=capped), ranks_script.RaggedRecipe(), stop_at=5)
+    bench.fit("capped", bench.config(batch=capped), script.RaggedRecipe(), stop_at=5)
     with pytest.raises(ResumeError, match=r"precision\.devices \(saved 1, now 2\)"):
         fit(bench.config(batch=capped, precision={"devices": 2}), tmp_path / "world-1" / "capped")
 

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
 from engine.training.ranks import Alone
-
-SCRIPT = Path(__file__).parent / "fakes" / "toy_ranks.py"
-LOOPBACK = "lo" if sys.platform == "linux" else "lo0"
+from tests.engine.training.fakes import toy_ranks as script
+from tests.ranks import start_together
 
 
 @pytest.mark.slow
@@ -30,31 +24,12 @@ def test_two_processes_come_to_what_one_comes_to(make_config, repository, tmp_pa
             precision={"device": "cpu", "threads": 1, "devices": devices},
         )  # fmt: skip
 
-    environment = {
-        **os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": LOOPBACK,
-        "PYTHONPATH": os.pathsep.join([str(repository), str(repository / "tests" / "plugins")]),
-    }  # fmt: skip
     folder = tmp_path / "two"
     folder.mkdir()
-    values = json.dumps(config(2).to_dict())
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-P", str(SCRIPT), str(rank), "2", str(folder), values],
-            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )
-        for rank in range(2)
-    ]  # fmt: skip
-    try:
-        spec = importlib.util.spec_from_file_location("toy_ranks", SCRIPT)
-        script = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(script)
+    values, plugins = json.dumps(config(2).to_dict()), repository / "tests" / "plugins"
+    with start_together(script.__name__, folder, arguments=[values], paths=[plugins]) as results:
         one = script.train(config(1), tmp_path / "one", ranks=Alone())
-        said = [process.communicate(timeout=200)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], said
-    ranks = [torch.load(folder / f"rank-{rank}.pt") for rank in range(2)]
+        ranks = results()
 
     for rank in ranks:
         first, second = rank["first"], rank["second"]

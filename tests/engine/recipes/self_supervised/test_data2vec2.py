@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import os
 import pickle
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
-import soundfile
 import torch
 from torch import Tensor
 
@@ -23,7 +16,6 @@ from engine.batching.items import ItemDraw, MicroBatch
 from engine.config.counters import Counters
 from engine.config.data2vec2 import Data2Vec2Loss, half_life
 from engine.config.errors import ConfigError
-from engine.config.loading import load_config
 from engine.config.schema import RunConfig
 from engine.recipes.base import CurvePoints, StepContext, UpdateMade
 from engine.recipes.registry import open_recipe
@@ -40,64 +32,15 @@ from engine.training.trainer import Trainer
 from engine.training.watching import TrainingCollapsed
 from models.self_supervised.data2vec2 import Data2Vec2
 from models.self_supervised.data2vec2_settings import Data2Vec2Config
+from tests.engine.recipes.self_supervised.fakes.updates import STILL
 
 CPU = torch.device("cpu")
-SCRIPT = Path(__file__).parent / "fakes" / "data2vec2_updates.py"
-LOOPBACK = "lo" if sys.platform == "linux" else "lo0"
-# Seconds of the training and validation files.
-TRAIN_S, VALID_S = (0.5, 0.62, 0.7, 0.55, 0.8, 0.5, 0.66, 0.58), (0.5, 0.7, 0.62)
-STILL = {
-    "prenet_dropout": 0.0, "dropout": 0.0, "attention_dropout": 0.0, "ffn_dropout": 0.0,
-    "decoder_dropout": 0.0, "layer_drop": 0.0, "mask_noise": 0.0,
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `train` and `valid`: files of tones and noise, 16 kHz, of unequal length."""
-    folder = tmp_path_factory.mktemp("unlabelled")
-    rng = np.random.default_rng(0)
-    for name, lengths in (("train", TRAIN_S), ("valid", VALID_S)):
-        (folder / name).mkdir()
-        for number, seconds in enumerate(lengths):
-            time_T = np.arange(round(seconds * 16_000)) / 16_000
-            tone_T = np.sin(2 * np.pi * rng.uniform(100, 2_000) * time_T * (1 + time_T))
-            samples_T = 0.2 * tone_T + 0.05 * rng.normal(size=len(time_T))
-            soundfile.write(folder / name / f"{number}.wav", samples_T, 16_000)
-    return folder
 
 
 @pytest.fixture
-def make(audio: Path) -> Callable[..., RunConfig]:
+def make(data2vec2_config: Callable[..., RunConfig]) -> Callable[..., RunConfig]:
     """Return a function that builds a tiny run, changed by sections given as keywords."""
-    base: dict[str, Any] = {
-        "data": {
-            "kind": "unlabelled", "train": str(audio / "train"), "valid": str(audio / "valid"),
-            "min_s": 0.4, "max_s": 1.0, "normalize_waveform": True,
-        },
-        "model": {
-            "kind": "data2vec2", "conv_channels": [8] * 7, "layers": 2, "dim": 16, "heads": 2,
-            "ffn": 24, "pos_conv_layers": 2, "pos_conv_width": 7, "pos_conv_groups": 4,
-            "decoder_layers": 2, "decoder_dim": 8, "decoder_kernel": 3, "decoder_groups": 4,
-        },
-        "loss": {
-            "kind": "data2vec2", "clones": 3, "average_layers": 2, "teacher_decay": 0.9,
-            "teacher_end_decay": 0.99, "teacher_anneal": "8 updates",
-        },
-        "batch": {"items": 4, "micro_batch": 2},
-        "optimizer": {"lr": 1e-3},
-        "schedule": {"length": "10 updates"},
-        "ema": {"enabled": False},
-        "validation": {"every": "5 updates", "batch_items": 2},
-        "checkpoint": {"every": "4 updates"},
-        "precision": {"device": "cpu", "threads": 1},
-    }  # fmt: skip
-
-    def build(**sections: Any) -> RunConfig:
-        changed = {name: {**base.get(name, {}), **values} for name, values in sections.items()}
-        return load_config({**base, **changed})
-
-    return build
+    return data2vec2_config
 
 
 def draws(*indices: int, epoch: int = 0) -> tuple[ItemDraw, ...]:
@@ -204,74 +147,6 @@ def test_the_length_that_items_are_padded_to_changes_no_number(make: Any) -> Non
     torch.testing.assert_close(found[0], loss, rtol=1e-6, atol=0)
     for name, grad in grads.items():
         torch.testing.assert_close(found[2][name], grad, rtol=1e-5, atol=1e-5)
-
-
-def assert_equal_updates(found: dict[str, Any], whole: dict[str, Any]) -> None:
-    """Gradients within 1e-6 of the largest; loss, curves and the teacher, too."""
-    scale = max(gradient.abs().max() for gradient in whole["gradients"])
-    assert scale > 0
-    for ours, theirs in zip(found["gradients"], whole["gradients"], strict=True):
-        assert (ours - theirs).abs().max() < 1e-6 * scale
-    for ours, theirs in zip(found["teacher"], whole["teacher"], strict=True):
-        assert (ours - theirs).abs().max() < 1e-6
-    assert found["loss"] == pytest.approx(whole["loss"], rel=1e-6)
-    assert found["metrics"] == pytest.approx(whole["metrics"], rel=1e-5)
-
-
-@pytest.fixture(scope="module")
-def fake() -> ModuleType:
-    """One update, as a module that other processes run."""
-    spec = importlib.util.spec_from_file_location("fake_data2vec2_updates", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-# Adam divides what rounding leaves of a gradient near 0 by itself: a large epsilon keeps that small.
-UPDATE = {"model": STILL, "optimizer": {"eps": 1.0, "clip_norm": 0.0}}
-
-
-def test_parts_and_short_memory_make_the_update_of_one_batch(fake: ModuleType, make: Any) -> None:
-    config = make(**UPDATE)
-    whole = fake.update(config, "one batch")
-    for name in ("even", "ragged"):
-        assert_equal_updates(fake.update(config, name), whole)
-    found = fake.update(config, "even", fits=1)
-    assert found["shortages"] > 0
-    assert_equal_updates(found, whole)
-
-
-@pytest.mark.slow
-def test_two_processes_make_the_update_of_one_batch(
-    fake: ModuleType, make: Any, repository: Path, tmp_path: Path
-) -> None:
-    """Also where one has no data, or memory for one item."""
-    config = make(**UPDATE)
-    environment = {
-        **os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": LOOPBACK, "PYTHONPATH": str(repository),
-    }  # fmt: skip
-    values = json.dumps(config.to_dict())
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-P", str(SCRIPT), str(rank), "2", str(tmp_path), values],
-            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )
-        for rank in range(2)
-    ]  # fmt: skip
-    try:
-        said = [process.communicate(timeout=200)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], said
-    whole = fake.update(config, "one batch")
-    for rank in range(2):
-        found = torch.load(tmp_path / f"rank-{rank}.pt")
-        assert found["short"]["shortages"] > 0
-        for name in found:
-            assert_equal_updates(found[name], whole)
 
 
 def test_targets_have_mean_0_and_variance_1_over_the_time_of_an_item(make: Any) -> None:

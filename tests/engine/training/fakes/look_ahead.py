@@ -1,29 +1,25 @@
-"""A loss that is not linear in means over the whole update; updates of it: `look_ahead.py RANK WORLD FOLDER`.
+"""A loss that is not linear in means over the whole update, and updates of it; also one of several processes.
 
-Each process writes the gradients of `SPLITS` to `FOLDER/rank-RANK.pt`. Letters: B batch, T frames, V codes.
+Letters: B batch, T frames, V codes.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from engine.config.loading import load_config
 from engine.data.batch import Batch
 from engine.recipes.base import StepContext, StepOutput
 from engine.recipes.whole_update import counted_in_part, with_own_gradient
-from engine.training.optimizer import FusedAdamW
-from engine.training.ranks import Ranks, TorchRanks
-from engine.training.updates import Updater
+from engine.training.ranks import Ranks
+from tests.ranks import take_part
+from tests.updates import SPLITS, limit_memory, make_update
 
-CPU = torch.device("cpu")
 LENGTHS = (7, 1, 4, 9, 2, 5)
 LONGEST, V = max(LENGTHS), 5
 DIVERSITY, PENALTY = 3.0, 0.7
@@ -73,7 +69,7 @@ def one_batch_gradients(batch: Batch) -> list[Tensor]:
 
 
 class LookingRecipe:
-    """The same loss from micro-batches; `fits` items have room in a pass of the kind `where`."""
+    """The same loss from micro-batches; keeps what its passes were."""
 
     loss_unit = ""
     ahead_shapes: Mapping[str, tuple[int, ...]] = {
@@ -83,8 +79,7 @@ class LookingRecipe:
         "items": (),
     }
 
-    def __init__(self, *, fits: int = 100, where: str = "step") -> None:
-        self.fits, self.where = fits, where
+    def __init__(self) -> None:
         self.passes: list[tuple[str, int, StepContext, float]] = []
 
     def look(self, model: Net, batch: Batch, *, context: StepContext) -> Mapping[str, Tensor]:
@@ -106,18 +101,7 @@ class LookingRecipe:
         return StepOutput(loss, own["frames"].float())
 
     def _note(self, kind: str, batch: Batch, context: StepContext) -> None:
-        count = len(batch.tensors["x"])
-        if kind == self.where and count > self.fits:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
-        self.passes.append((kind, count, context, torch.rand(()).item()))
-
-
-class Keeping(FusedAdamW):
-    """Keeps the gradients that it steps by: those in the parameters are overwritten."""
-
-    def step(self, *, lr: float, divisor: Tensor, skipped: Tensor) -> None:
-        self.kept = [gradient / divisor for gradient in self.gradients()]
-        super().step(lr=lr, divisor=divisor, skipped=skipped)
+        self.passes.append((kind, len(batch.tensors["x"]), context, torch.rand(()).item()))
 
 
 def new_model() -> Net:
@@ -134,7 +118,9 @@ def batch_of(*items: int) -> Batch:
     return Batch({"x": x_BT[list(items)], "length": length_B[list(items)]})
 
 
-def update(recipe: Any, ranks: Ranks, batches: list[Batch], **sections: Any) -> dict[str, Any]:
+def update(
+    recipe: Any, batches: list[Batch], *, ranks: Ranks | None = None, **sections: Any
+) -> dict[str, Any]:
     """Make an update that changes nothing; return its gradients and what it came to."""
     config = load_config(
         {
@@ -144,45 +130,23 @@ def update(recipe: Any, ranks: Ranks, batches: list[Batch], **sections: Any) -> 
         }
     )
     model = new_model()
-    optimizer = Keeping(model, config.optimizer)
-    updater = Updater(recipe, model, optimizer, config=config, device=CPU, ema=None, ranks=ranks)
-    result = updater.run(3, batches, lr=0.0)
-    return {
-        "gradients": optimizer.kept,
-        "loss": (result.loss_sum / result.weight).item(), "calls": model.calls.item(),
-        "pieces": result.num_pieces, "shortages": len(result.shortages),
-    }  # fmt: skip
+    made = make_update(recipe, model, batches, config=config, ranks=ranks)
+    return {**made, "calls": model.calls.item()}
 
 
-# Items of each micro-batch; they are dealt to ranks in turn.
-SPLITS: Mapping[str, tuple[tuple[int, ...], ...]] = {
-    "even": ((0, 1, 2), (3, 4, 5)),
-    "ragged": ((0,), (1, 2, 3, 4), (5,)),
-    "one each": ((0,), (1,), (2,), (3,), (4,), (5,)),
-    "a rank without data": ((0, 1, 2, 3, 4, 5),),
-}
-
-
-def main(rank: int, world: int, folder: Path) -> None:
-    """Be one of several processes; memory is short on the last one."""
-    torch.set_num_threads(1)
-    store = dist.FileStore(str(folder / "store"), world)
-    dist.init_process_group(
-        "gloo", store=store, rank=rank, world_size=world, timeout=timedelta(seconds=120)
-    )
-    ranks = TorchRanks(CPU)
+def work(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    """Make the updates of one of several processes; memory is short on the last one."""
     found = {}
     for name, split in SPLITS.items():
-        batches = [batch_of(*items) for items in split][rank::world]
-        found[name] = update(LookingRecipe(), ranks, batches)
+        batches = [batch_of(*items) for items in split][ranks.rank :: ranks.world]
+        found[name] = update(LookingRecipe(), batches, ranks=ranks)
         for where in ("look", "step"):
-            fits = 1 if rank == world - 1 else 100
-            found[f"{name}, short in {where}"] = update(
-                LookingRecipe(fits=fits, where=where), ranks, batches
-            )
-    torch.save(found, folder / f"rank-{rank}.pt")
-    dist.destroy_process_group()
+            recipe = LookingRecipe()
+            if ranks.rank == ranks.world - 1:
+                limit_memory(recipe, 1, where)
+            found[f"{name}, short in {where}"] = update(recipe, batches, ranks=ranks)
+    return found
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    take_part(work)

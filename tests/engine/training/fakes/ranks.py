@@ -1,14 +1,9 @@
-"""Runs of several processes, and of one, on equal data: `ranks.py RANK WORLD FOLDER`.
-
-Each process writes what its runs came to, to `FOLDER/rank-RANK.pt`. Letters: B batch, T time.
-"""
+"""Runs of several processes, and of one, on equal data. Letters: B batch, T time."""
 
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +22,10 @@ from engine.gated import assign_unless, lerp_unless
 from engine.recipes.base import StepContext, StepOutput, UpdateMade
 from engine.recipes.registry import open_recipe
 from engine.training.optimizer import FusedAdamW
-from engine.training.ranks import Ranks, TorchRanks, require_no_batch_norm
+from engine.training.ranks import Ranks, require_no_batch_norm
 from engine.training.trainer import Trainer
 from engine.training.updates import Updater
+from tests.ranks import take_part
 
 CPU = torch.device("cpu")
 # With a tiny eps Adam takes a gradient that is zero but for rounding for a direction.
@@ -357,17 +353,5 @@ def run_all(ranks: Ranks, folder: Path) -> dict[str, Any]:
         dist.all_reduce = plain
 
 
-def main(rank: int, world: int, folder: Path) -> None:
-    """Be one of several processes."""
-    torch.set_num_threads(1)
-    store = dist.FileStore(str(folder / "store"), world)
-    dist.init_process_group(
-        "gloo", store=store, rank=rank, world_size=world, timeout=timedelta(seconds=120)
-    )
-    found = run_all(TorchRanks(CPU), folder)
-    torch.save(found, folder / f"rank-{rank}.pt")
-    dist.destroy_process_group()
-
-
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    take_part(run_all)

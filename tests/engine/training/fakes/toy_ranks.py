@@ -1,23 +1,20 @@
-"""The toy of masked prediction in several processes: `toy_ranks.py RANK WORLD FOLDER CONFIG`."""
+"""The toy of masked prediction in several processes: their work gets a config, as JSON."""
 
 from __future__ import annotations
 
 import json
-import sys
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import torch
-import torch.distributed as dist
 from masked_toy.recipe import MaskedToy, Network
 
 from engine.config.loading import load_config
 from engine.config.schema import RunConfig
 from engine.events import Event, PointsRecorded, StageProgressed
 from engine.recipes.base import Opening
-from engine.training.ranks import Ranks, TorchRanks
+from engine.training.ranks import Ranks
 from engine.training.trainer import Trainer
+from tests.ranks import take_part
 
 
 class CalmToy(MaskedToy):
@@ -74,22 +71,13 @@ def train(config: RunConfig, folder: Path, *, ranks: Ranks, asks: float = float(
     return made
 
 
-def main(rank: int, world: int, folder: Path, config: RunConfig) -> None:
+def work(ranks: Ranks, folder: Path, config: str) -> dict[str, Any]:
     """Be one of several processes: one asks to stop in a stage, then all go on to the end."""
-    torch.set_num_threads(1)
-    store = dist.FileStore(str(folder / "store"), world)
-    dist.init_process_group(
-        "gloo", store=store, rank=rank, world_size=world, timeout=timedelta(seconds=120)
-    )
-    ranks = TorchRanks(torch.device("cpu"))
-    asks = 9 if rank == world - 1 else float("inf")
-    first = train(config, folder / "run", ranks=ranks, asks=asks)
-    second = train(config, folder / "run", ranks=ranks)
-    torch.save({"first": first, "second": second}, folder / f"rank-{rank}.pt")
-    dist.destroy_process_group()
+    settings = load_config(json.loads(config))
+    asks = 9 if ranks.rank == ranks.world - 1 else float("inf")
+    first = train(settings, folder / "run", ranks=ranks, asks=asks)
+    return {"first": first, "second": train(settings, folder / "run", ranks=ranks)}
 
 
 if __name__ == "__main__":
-    main(
-        int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), load_config(json.loads(sys.argv[4]))
-    )
+    take_part(work)

@@ -1,0 +1,78 @@
+"""The trainer's updates have the gradients of one batch: in parts, with little memory, in two processes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from engine.config.schema import RunConfig
+from engine.recipes.base import LooksAhead
+from engine.recipes.registry import open_recipe
+from tests.engine.recipes.self_supervised.fakes import updates as script
+from tests.engine.recipes.self_supervised.fakes.updates import STILL, update
+from tests.ranks import start_together
+from tests.updates import SPLITS, assert_equal_updates
+
+KINDS = ("wav2vec2", "data2vec2")
+
+
+@pytest.fixture
+def configs(
+    wav2vec2_config: Callable[..., RunConfig], data2vec2_config: Callable[..., RunConfig]
+) -> Mapping[str, RunConfig]:
+    """A tiny run of each recipe."""
+    exact = {"clip_norm": 0.0}
+    return {
+        "wav2vec2": wav2vec2_config(loss={"diversity_weight": 3.0}, optimizer=exact),
+        # Adam divides what rounding leaves of a gradient near 0 by itself: a large epsilon keeps that
+        # small, so that the teacher can be compared.
+        "data2vec2": data2vec2_config(model=STILL, optimizer={"eps": 1.0, **exact}),
+    }
+
+
+def assert_same(found: Mapping[str, Any], whole: Mapping[str, Any]) -> None:
+    """Gradients, loss and curves, and what the recipe keeps beside the weights."""
+    assert_equal_updates(found, whole)
+    for ours, theirs in zip(found["state"], whole["state"], strict=True):
+        assert (ours - theirs).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_parts_and_short_memory_make_the_update_of_one_batch(
+    configs: Mapping[str, RunConfig], kind: str
+) -> None:
+    config = configs[kind]
+    whole = update(config, "one batch")
+    for name in SPLITS:
+        assert_same(update(config, name), whole)
+    for where in ("look", "step") if isinstance(open_recipe(config), LooksAhead) else ("step",):
+        for fits in (1, 2):
+            found = update(config, "even", fits=fits, where=where)
+            assert found["shortages"] > 0
+            assert_same(found, whole)
+
+
+@pytest.mark.slow
+def test_two_processes_make_the_update_of_one_batch(
+    configs: Mapping[str, RunConfig], tmp_path: Path
+) -> None:
+    """Also where one has no data, or memory for one item."""
+    values = json.dumps({kind: config.to_dict() for kind, config in configs.items()})
+    with start_together(script.__name__, tmp_path, arguments=[values]) as results:
+        whole = {kind: update(config, "one batch") for kind, config in configs.items()}
+        first, second = results()
+    assert first.keys() == second.keys() == set(KINDS)
+    for kind, made in first.items():
+        assert made.keys() == {*SPLITS, "short"}
+        assert made["short"]["shortages"] > 0
+        for name, found in made.items():
+            assert_same(found, whole[kind])
+            other = second[kind][name]
+            for part in ("gradients", "state"):
+                assert all(map(torch.equal, found[part], other[part]))
+            assert (found["loss"], found["metrics"]) == (other["loss"], other["metrics"])
