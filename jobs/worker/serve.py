@@ -37,6 +37,8 @@ from jobs.worker.supervisor import Child, Supervisor
 logger = logging.getLogger(__name__)
 
 _LOOP_S = 0.25
+# While something is trained a turn costs nothing, and a search waits for the end with its next run.
+_BUSY_LOOP_S = 0.05
 _BEAT_S = 2.0
 _KEEP_SYSTEM_S = 14 * 24 * 3600.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -150,7 +152,7 @@ class Worker:
 
     def _loop(self, store: StoreWriter, queue: RunQueue, *, drain: bool) -> None:
         next_beat = 0.0
-        while not self._stop.wait(_LOOP_S):
+        while not self._stop.wait(_BUSY_LOOP_S if self._busy.locked() else _LOOP_S):
             beat = time.monotonic() >= next_beat
             if beat:
                 next_beat = time.monotonic() + _BEAT_S

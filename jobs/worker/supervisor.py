@@ -13,8 +13,10 @@ import contextlib
 import logging
 import os
 import re
+import select
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -147,7 +149,7 @@ class Supervisor:
                     "run %s sent no heartbeat for %s s: killed", run_id, self._child.silence_s
                 )
                 os.killpg(process.pid, signal.SIGKILL)
-            time.sleep(_POLL_S)
+            _wait_for_end(process, _POLL_S)
         return deadline is not None
 
     def _settle(self, store: StoreWriter, run_id: int, *, code: int, asked: bool) -> RunState:
@@ -242,6 +244,21 @@ def _has_ended(process: subprocess.Popen[bytes]) -> bool:
     """Return whether the child has ended; it stays a zombie, so its group id can't be reused."""
     options = os.WEXITED | os.WNOWAIT | os.WNOHANG
     return os.waitid(os.P_PID, process.pid, options) is not None
+
+
+def _wait_for_end(process: subprocess.Popen[bytes], timeout_s: float) -> None:
+    """Wait until the child has ended, or for a time; where the system can't tell, for the time."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            handle = os.pidfd_open(process.pid)
+            try:
+                ended = select.poll()
+                ended.register(handle, select.POLLIN)
+                ended.poll(1000 * timeout_s)
+                return
+            finally:
+                os.close(handle)
+    time.sleep(timeout_s)
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
