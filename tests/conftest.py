@@ -34,9 +34,15 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run fast tests first, then slow ones, then the end-to-end ones."""
-    items.sort(key=lambda item: bool(item.get_closest_marker("slow")))
-    items.sort(key=lambda item: bool(item.get_closest_marker("e2e")))
+    """Run fast tests first, then slow ones, then the end-to-end ones; the long ones of a kind first."""
+
+    def place(item: pytest.Item) -> tuple[bool, bool, bool]:
+        e2e, slow, long = (
+            item.get_closest_marker(name) is not None for name in ("e2e", "slow", "long")
+        )
+        return e2e, slow, not long
+
+    items.sort(key=place)
 
 
 @pytest.fixture

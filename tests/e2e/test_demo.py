@@ -9,6 +9,7 @@ from tests.e2e.shell import Shell
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 
+@pytest.mark.long
 def test_demo_learns_and_compares(shell: Shell) -> None:
     out = shell.run("demo", "--headless", timeout_s=800)
     lines = out.splitlines()

@@ -42,6 +42,7 @@ def assert_same_shape(written: Path, source: Path) -> None:
     assert np.abs(samples).max() > 1e-3
 
 
+@pytest.mark.long
 def test_bandwidth_extension_of_speech(shell: Shell, shared_data: FindData, tmp_path: Path) -> None:
     vctk = shared_data("vctk")
     run = train(
@@ -55,6 +56,7 @@ def test_bandwidth_extension_of_speech(shell: Shell, shared_data: FindData, tmp_
         assert_same_shape(path, source)
 
 
+@pytest.mark.long
 def test_denoising_of_speech(shell: Shell, shared_data: FindData, tmp_path: Path) -> None:
     vctk, noise = shared_data("vctk"), shared_data("noise")
     run = train(
@@ -67,6 +69,7 @@ def test_denoising_of_speech(shell: Shell, shared_data: FindData, tmp_path: Path
     assert_same_shape(written, source)
 
 
+@pytest.mark.long
 def test_vocals_from_music(shell: Shell, shared_data: FindData, tmp_path: Path) -> None:
     stems = shared_data("stems")
     run = train(

@@ -104,6 +104,7 @@ def curves_of(home: Home, run_id: int) -> dict[str, tuple[str, list[int], list[f
     return {name: (curve.unit, curve.updates, curve.last) for name, curve in found.items()}
 
 
+@pytest.mark.long
 def test_killed_and_stopped_anywhere_it_comes_to_the_same(home, sepdash):
     quiet, disturbed = 1, 2
     for _ in range(2):
@@ -139,6 +140,7 @@ def test_killed_and_stopped_anywhere_it_comes_to_the_same(home, sepdash):
         assert all(value is not None and 0 <= value <= 1 for value in values)
 
 
+@pytest.mark.long
 def test_a_toy_waits_for_the_run_whose_codebook_it_starts_from(home, sepdash):
     """Its codebook is there before the first update, and it is killed and stopped on its way."""
     base, heir, twin = 1, 2, 3

@@ -30,6 +30,7 @@ def log_of(home: Home, run_id: int) -> str:
     return (home.run_folder(run_id) / "log.txt").read_text()
 
 
+@pytest.mark.long
 def test_killed_runs_end_with_the_curves_of_one_that_was_left_alone(home, small_run):
     quiet, child_killed, worker_killed = (submit.enqueue(home, small_run) for _ in range(3))
     with worker(home) as process:

@@ -213,6 +213,7 @@ def worker(home: Home) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_two_processes_on_the_cpu_survive_what_one_survives(home, tmp_path):
     """Kill -9 of the worker leaves no process behind, and costs no update."""

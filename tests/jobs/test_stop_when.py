@@ -156,6 +156,7 @@ def test_a_run_that_completed_its_length_is_not_resumed_whatever_its_rules(home,
         submit.resume(home, run_id, assignments=["stop_when.target=3"])
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_killed_it_stops_where_it_would_have_and_goes_on_with_other_rules(home, tmp_path_factory):
     values = small_config(tmp_path_factory.mktemp("audio"), UPDATES).to_dict()

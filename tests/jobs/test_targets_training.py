@@ -52,6 +52,7 @@ def drain(home):
         assert process.wait(timeout=250) == 0
 
 
+@pytest.mark.long
 def test_two_iterations_end_to_end_and_killed_in_every_stage(tmp_path, config):
     quiet, disturbed = (Home(tmp_path / name).create() for name in ("quiet", "disturbed"))
     for home in (quiet, disturbed):

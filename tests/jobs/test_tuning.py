@@ -44,6 +44,7 @@ def state_of(home, run_id: int) -> str:
         return reader.run(run_id).state
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_search_beside_a_real_run_is_refused_and_the_way_out_loses_nothing(
     home, tmp_path, searches

@@ -172,6 +172,7 @@ def test_pesq_without_utterance_is_absent_and_of_a_silent_estimate_worst():
 
 
 @needs("dnsmos")
+@pytest.mark.long
 @pytest.mark.slow
 def test_dnsmos_is_that_of_the_package():
     dnsmos = import_module("speechmos.dnsmos")

@@ -101,6 +101,7 @@ IN_A_STEP = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_workers_killed_within_a_step_lose_and_double_nothing(begin):
     home = begin(trials=len(IN_A_STEP), pruner="none")
@@ -111,6 +112,7 @@ def test_workers_killed_within_a_step_lose_and_double_nothing(begin):
     assert_whole(home, len(IN_A_STEP))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("place", ["before:stop", "after:stop"])
 def test_a_worker_killed_while_it_gives_a_run_up_prunes_it_once(begin, place):
     home = begin(trials=6, startup=1, sampler="random", prune_from=0.1)
@@ -124,6 +126,7 @@ def test_a_worker_killed_while_it_gives_a_run_up_prunes_it_once(begin, place):
         assert any(run.message.startswith("pruned at") for run in reader.runs())
 
 
+@pytest.mark.long
 def test_workers_killed_at_random_times_lose_and_double_nothing(begin):
     home = begin(trials=8, startup=2)
     draw = random.Random(5)
