@@ -116,8 +116,9 @@ def test_workers_killed_within_a_step_lose_and_double_nothing(begin):
 @pytest.mark.parametrize("place", ["before:stop", "after:stop"])
 def test_a_worker_killed_while_it_gives_a_run_up_prunes_it_once(begin, place):
     home = begin(trials=6, startup=1, sampler="random", prune_from=0.1)
-    # Slow enough that a run which is given up has not ended before the next worker is there.
-    environment = {"FAKE_UPDATE_S": "0.06"}
+    # Runs that are given up are slow: they have not ended before the next worker is there. Others, which
+    # begin with the base, are fast.
+    environment = {"FAKE_UPDATE_S": "0.2", "FAKE_FAST": "1e-4:2e-3"}
     killed = worker(home, place, "1", **environment)
     assert killed.wait(200) == -signal.SIGKILL
     assert worker(home, **environment).wait(200) == 0
