@@ -50,7 +50,7 @@ def test_a_search_beside_a_real_run_is_refused_and_the_way_out_loses_nothing(
     home, tmp_path, searches
 ) -> None:
     """Refused while a run trains; allowed once its worker was stopped; then the run goes on to its end."""
-    config = small_config(tmp_path / "audio", updates=400)
+    config = small_config(tmp_path / "audio", updates=200)
     run_id = submit.enqueue(home, config)
     ended, said = threading.Event(), []
     worker = threading.Thread(
@@ -72,8 +72,8 @@ def test_a_search_beside_a_real_run_is_refused_and_the_way_out_loses_nothing(
     assert not tune(home, config, options=Options(device="cpu"), emit=str).kept
     serve(home, device="cpu", drain=True, echo=str)
     with StoreReader(home.store) as reader:
-        assert (reader.run(run_id).state, reader.run(run_id).updates) == ("finished", 400)
-        assert reader.curve(run_id, "loss", max_points=10**6).updates == list(range(1, 401))
+        assert (reader.run(run_id).state, reader.run(run_id).updates) == ("finished", 200)
+        assert reader.curve(run_id, "loss", max_points=10**6).updates == list(range(1, 201))
 
 
 def test_an_idle_worker_starts_no_run_during_a_search(home, make_config) -> None:
