@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 
 from models.plugins import PluginModel
 from models.self_supervised.data2vec2_settings import Data2Vec2Config
+from models.self_supervised.plugin_settings import PluginWaveformEncoder
 from models.self_supervised.settings import SelfSupervisedModel
 from models.self_supervised.wav2vec2_settings import Wav2Vec2Config
 from models.settings import Section, setting
@@ -228,4 +229,4 @@ BuiltInModel = (
     | Data2Vec2Config
     | Wav2Vec2Config
 )
-ModelConfig = BuiltInModel | PluginModel | PluginEncoder
+ModelConfig = BuiltInModel | PluginModel | PluginEncoder | PluginWaveformEncoder

@@ -13,7 +13,9 @@ from pydantic import model_validator
 
 from models.plugins import accept_section
 from models.self_supervised.data2vec2_settings import Data2Vec2EncoderSettings
-from models.self_supervised.settings import WaveformEncoderSettings
+from models.self_supervised.plugin_settings import PluginWaveformEncoder, missing_parts
+from models.self_supervised.settings import HubertHead, WaveformEncoderSettings
+from models.self_supervised.wav2vec2_settings import Wav2Vec2Head
 from models.settings import Section, setting
 
 ENCODERS = "sepdash.encoders"
@@ -161,12 +163,21 @@ class PluginEncoder(TransducerHead):
         raise NotImplementedError
 
 
-def accept_encoder(point: EntryPoint, value: object) -> type[PluginEncoder]:
-    """Return the settings that an entry point names.
+def accept_encoder(
+    point: EntryPoint, value: object
+) -> type[PluginEncoder] | type[PluginWaveformEncoder]:
+    """Return the settings that an entry point names: of an encoder of speech, or of waveforms.
 
     Raises:
         TypeError: when they break a rule.
     """
+    if isinstance(value, type) and issubclass(value, PluginWaveformEncoder):
+        waveforms = accept_section(point, value, base=PluginWaveformEncoder)
+        if missing := missing_parts(waveforms):
+            raise TypeError(f"{point.value} does not define {', '.join(missing)}")
+        if not issubclass(value, HubertHead | Wav2Vec2Head):
+            raise TypeError(f"{point.value} is a subclass of neither HubertHead nor Wav2Vec2Head")
+        return waveforms
     encoder = accept_section(point, value, base=PluginEncoder)
     if encoder.build is PluginEncoder.build:
         raise TypeError(f"{point.value} has no method `build`")

@@ -34,6 +34,8 @@ _TYPES = {
     "tuple_type": 'a list, like [2, 4, 8] or ["vocals", "drums"]',
     "list_type": 'a list, like [2, 4, 8] or ["vocals", "drums"]',
 }
+# What a run or checkpoint says whose package is not installed here.
+_OF_A_PACKAGE = "; if a package provides this kind, install that package and try again"
 
 
 def load_config(values: Mapping[str, Any]) -> RunConfig:
@@ -98,7 +100,7 @@ def _to_problem(detail: ErrorDetails, values: Mapping[str, Any]) -> Problem:
             tag = context.get("tag")
             problem = f"unknown kind {tag!r}" if tag is not None else "is missing"
             expected = f"{problem}; expected {', '.join(names)}{nearest(str(tag), names)}"
-            expected += why_missing(key, str(tag))
+            expected += why_missing(key, str(tag)) or (_OF_A_PACKAGE if tag is not None else "")
             return Problem(f"{key}.kind", expected)
         case "value_error":
             return Problem(key, _plain(str(context.get("error", detail["msg"])), detail["input"]))

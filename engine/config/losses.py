@@ -7,11 +7,12 @@ they suit. Installed packages add theirs by the entry point group `sepdash.losse
 from __future__ import annotations
 
 from importlib.metadata import EntryPoint
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field
 
 from engine.config.data2vec2 import Data2Vec2Loss
+from engine.config.hubert import HubertLoss
 from engine.config.loss_settings import LossSettings
 from engine.config.self_supervised import SelfSupervisedLoss
 from models.plugins import accept_section
@@ -75,14 +76,17 @@ class PluginLoss(LossSettings):
     """Settings of a loss that another package provides.
 
     A subclass declares `kind` as a literal equal to the name of its entry point, with a default,
-    and its settings by `models.settings.setting`; `recipe` names the recipe that trains by it. One
-    for separation has `build`; what a recipe of another package asks for is that recipe's to say.
+    and its settings by `models.settings.setting`; `recipe` names the recipe that trains by it. One for
+    HuBERT is a `engine.config.hubert.HubertLoss`, too, and so has its masks, weights and targets. What a
+    recipe of another package asks for is that recipe's to say; other built-in recipes compute their own.
     """
 
     def build(self) -> Any:
-        """Return `loss(est_BSCT, ref_BSCT) -> (B,)`, a value for each item, in float32 at least.
+        """Return the loss as a function, called in float32 at least, also under autocast.
 
-        Letters: B batch, S sources, C channels, T samples. A recipe may ask for something else.
+        For separation `loss(est_BSCT, ref_BSCT) -> (B,)`, a value for each item; for HuBERT
+        `loss(logits_NK, label_N) -> (N,)`, a value for each frame. Letters: B batch, S sources, C channels,
+        T samples; N frames, K clusters.
         """
         raise NotImplementedError
 
@@ -91,6 +95,8 @@ BuiltInLoss = (
     SpectralLoss | SiSdrLoss | L1Loss | RnntLoss | CtcLoss | Data2Vec2Loss | SelfSupervisedLoss
 )
 LossConfig = BuiltInLoss | PluginLoss
+# The built-in recipes that ask a loss for `build`, and what else its settings have to be.
+_REPLACEABLE: dict[str, type[LossSettings]] = {"separation": PluginLoss, "hubert": HubertLoss}
 
 
 def accept_loss(point: EntryPoint, value: object) -> type[PluginLoss]:
@@ -100,6 +106,17 @@ def accept_loss(point: EntryPoint, value: object) -> type[PluginLoss]:
         TypeError: when they break a rule.
     """
     loss = accept_section(point, value, base=PluginLoss)
-    if loss.recipe == PluginLoss.recipe and loss.build is PluginLoss.build:
+    if loss.recipe in {cls.recipe for cls in get_args(BuiltInLoss)} - set(_REPLACEABLE):
+        raise TypeError(
+            f"{point.value}: recipe {loss.recipe} computes its own loss; only the losses of "
+            f"{' and '.join(_REPLACEABLE)} can be replaced"
+        )
+    base = _REPLACEABLE.get(loss.recipe, PluginLoss)
+    if not issubclass(loss, base):
+        raise TypeError(
+            f"{point.value} must be a subclass of {base.__module__}.{base.__name__}, too: it is for recipe "
+            f"{loss.recipe}"
+        )
+    if loss.recipe in _REPLACEABLE and loss.build is PluginLoss.build:
         raise TypeError(f"{point.value} has no method `build`, which recipe {loss.recipe} requires")
     return loss

@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 
 from engine.config.data_settings import DataSettings
 from models.configs import ModelConfig
+from models.self_supervised.plugin_settings import PluginWaveformEncoder
 from models.self_supervised.settings import ConvStackSettings
 
 
@@ -24,6 +25,8 @@ class Waveforms(Protocol):
 
 def waveform_misfit(data: DataSettings, model: ModelConfig) -> str:
     """Return what an encoder asks of its waveforms, and what to set instead; empty when all fits."""
+    if isinstance(data, Waveforms) and isinstance(model, PluginWaveformEncoder):
+        return _plugin_misfit(data, model)
     if not (isinstance(data, Waveforms) and isinstance(model, ConvStackSettings)):
         return ""
     if model.hop != data.hop:
@@ -44,4 +47,16 @@ def waveform_misfit(data: DataSettings, model: ModelConfig) -> str:
             "would change every frame; set data.fit = 'crop', or model.extractor_norm = 'layer_norm' and "
             "data.normalize_waveform = true"
         )
+    return ""
+
+
+def _plugin_misfit(data: Waveforms, model: PluginWaveformEncoder) -> str:
+    if model.hop != data.hop:
+        return (
+            f"model.kind = {model.kind!r} makes a frame every {model.hop} samples with these settings, but "
+            f"crops and labels of {data.rate_hz} Hz audio lie on a grid of {data.hop} samples (20 ms); "
+            "change the settings of [model] or data.rate_hz"
+        )
+    if data.fit == "pad" and not model.takes_padding:
+        return f"model.kind = {model.kind!r} takes no padded items, but data.fit = 'pad'; set data.fit = 'crop'"
     return ""

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.self_supervised.settings import HubertConfig
+from models.self_supervised.frame_encoder import FrameEncoder, built_encoder
+from models.self_supervised.plugin_settings import PluginWaveformEncoder
+from models.self_supervised.settings import HubertConfig, HubertHead
 from models.self_supervised.waveform_encoder import WaveformEncoder
 
 # Cosines are divided by it, so logits lie between -10 and 10.
@@ -35,23 +37,24 @@ class HubertFrames:
     lengths: Tensor | None
 
 
-class Hubert(WaveformEncoder):
-    """The encoder, the embedding of masked frames, and the prediction of clusters.
+class PredictsClusters(nn.Module):
+    """What HuBERT has behind an encoder: the embedding of masked frames, and the prediction of clusters."""
 
-    Args:
-        config: the sizes.
-        clusters: K.
-    """
+    mask_embedding: nn.Parameter
+    final_proj: nn.Linear
+    label_embeddings: nn.Parameter
 
-    def __init__(self, config: HubertConfig, *, clusters: int) -> None:
-        super().__init__(config)
-        self.mask_embedding = nn.Parameter(torch.rand(config.dim))
-        self.final_proj = nn.Linear(config.dim, config.final_dim)
-        # The parts whose forward pass is called; the network as a whole is called step by step.
-        layers = [f"encoder.transformer.layers.{number}" for number in range(config.layers)]
-        self.compiled_parts = ("feature_extractor", "encoder.transformer.pos_conv_embed", *layers)
+    @property
+    def steps(self) -> FrameEncoder:
+        """The encoder."""
+        raise NotImplementedError
+
+    def add_head(self, *, dim: int, final_dim: int, clusters: int) -> None:
+        """Add the parameters of masks and predictions."""
+        self.mask_embedding = nn.Parameter(torch.rand(dim))
+        self.final_proj = nn.Linear(dim, final_dim)
         # Uniform in (0, 1) as in fairseq and torchaudio: all embeddings start out close to each other.
-        self.label_embeddings = nn.Parameter(torch.rand(clusters, config.final_dim))
+        self.label_embeddings = nn.Parameter(torch.rand(clusters, final_dim))
 
     def frames(
         self,
@@ -67,13 +70,14 @@ class Hubert(WaveformEncoder):
             wave_BT: waveforms.
             lengths_B: samples of each; None where all are as long as the batch.
             mask_BL: bool, the frames to replace by the mask embedding; None: none.
-            keep_layers: as in `WaveformEncoder.context`.
+            keep_layers: as in `FrameEncoder.layer_outputs`.
         """
-        local_BLC, frame_lengths_B = self.local_features(wave_BT, lengths_B)
-        x_BLD = self.project(self.normalised(local_BLC))
+        encoder = self.steps
+        local_BLC, frame_lengths_B = encoder.local_features(wave_BT, lengths_B)
+        x_BLD = encoder.project(encoder.normalised(local_BLC))
         if mask_BL is not None:
             x_BLD = torch.where(mask_BL.unsqueeze(2), self.mask_embedding.to(x_BLD.dtype), x_BLD)
-        h_BLD = self.context(x_BLD, frame_lengths_B, keep_layers=keep_layers)
+        h_BLD = encoder.context(x_BLD, frame_lengths_B, keep_layers=keep_layers)
         return HubertFrames(h_BLD, local_BLC, lengths=frame_lengths_B)
 
     def logits(self, context_ND: Tensor) -> Tensor:
@@ -86,6 +90,71 @@ class Hubert(WaveformEncoder):
         with torch.autocast(x_ND.device.type, enabled=False):
             x_ND, labels_KD = (_unit_rows(rows) for rows in (x_ND, self.label_embeddings))
             return x_ND @ labels_KD.T / TEMPERATURE
+
+
+class Hubert(PredictsClusters, WaveformEncoder):
+    """The built-in encoder with its head; the names of the weights are torchaudio's.
+
+    Args:
+        config: the sizes.
+        clusters: K.
+    """
+
+    def __init__(self, config: HubertConfig, *, clusters: int) -> None:
+        super().__init__(config)
+        self.add_head(dim=config.dim, final_dim=config.final_dim, clusters=clusters)
+        # The parts whose forward pass is called; the network as a whole is called step by step.
+        layers = [f"encoder.transformer.layers.{number}" for number in range(config.layers)]
+        self.compiled_parts = ("feature_extractor", "encoder.transformer.pos_conv_embed", *layers)
+
+    @property
+    def steps(self) -> FrameEncoder:
+        """The network itself."""
+        return self
+
+
+class HubertOnEncoder(PredictsClusters):
+    """The head of HuBERT on the encoder of another package.
+
+    Args:
+        encoder: settings of the encoder.
+        final_dim: width in which frames and cluster embeddings are compared.
+        clusters: K.
+
+    Raises:
+        ValueError: when the package builds something else.
+    """
+
+    def __init__(self, encoder: PluginWaveformEncoder, *, final_dim: int, clusters: int) -> None:
+        super().__init__()
+        self.encoder = built_encoder(encoder)
+        self.add_head(dim=encoder.dim, final_dim=final_dim, clusters=clusters)
+
+    @property
+    def steps(self) -> FrameEncoder:
+        """The encoder."""
+        return self.encoder
+
+    @property
+    def num_layers(self) -> int:
+        """Number of layers of the encoder."""
+        return self.encoder.num_layers
+
+    def frames_of(self, samples: int) -> int:
+        """Return how many frames a waveform of `samples` gives."""
+        return self.encoder.frames_of(samples)
+
+    def layer_features(self, wave_BT: Tensor, lengths_B: Tensor | None = None) -> list[Tensor]:
+        """Return frames (B, L, D) of every layer of the encoder (`GivesLayerFeatures`)."""
+        return self.encoder.layer_features(wave_BT, lengths_B)
+
+
+def build_hubert(config: HubertHead, *, clusters: int) -> PredictsClusters:
+    """Return a freshly initialised network on K clusters, around the encoder that `config` is of."""
+    if isinstance(config, PluginWaveformEncoder):
+        return HubertOnEncoder(config, final_dim=config.final_dim, clusters=clusters)
+    assert isinstance(config, HubertConfig)
+    return Hubert(config, clusters=clusters)
 
 
 def _unit_rows(rows: Tensor) -> Tensor:

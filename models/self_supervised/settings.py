@@ -7,7 +7,7 @@ every 320 samples, each of which sees 400. What training predicts is not here bu
 from __future__ import annotations
 
 from math import prod
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 from pydantic import Field, model_validator
 
@@ -23,6 +23,35 @@ class SelfSupervisedConfig(Section):
 
     recipes: ClassVar[frozenset[str]] = frozenset()
     rates_hz: ClassVar[tuple[int, int]] = (4_000, 48_000)
+
+
+@runtime_checkable
+class FrameGrid(Protocol):
+    """Where the frames of an encoder lie in the waveform."""
+
+    @property
+    def hop(self) -> int:
+        """Samples from one frame to the next."""
+
+    @property
+    def receptive_field(self) -> int:
+        """Samples that one frame sees: frame k sees those from `hop * k` on."""
+
+    def frames_of(self, samples: int) -> int:
+        """Return how many frames a waveform of `samples` gives, 0 where it is too short for one."""
+
+
+@runtime_checkable
+class EncoderSettings(FrameGrid, Protocol):
+    """What recipes ask of the settings of any encoder of waveforms."""
+
+    @property
+    def layers(self) -> int:
+        """Number of layers."""
+
+    @property
+    def layer_drop(self) -> float:
+        """Probability that a layer is skipped in an update."""
 
 
 class ConvStackSettings(Section):
@@ -134,15 +163,21 @@ class WaveformEncoderSettings(ConvStackSettings):
         return self
 
 
-class HubertConfig(SelfSupervisedConfig, WaveformEncoderSettings):
-    """HuBERT (Hsu et al., 2021): predicts the cluster of every frame, masked ones above all."""
+class HubertHead(SelfSupervisedConfig):
+    """What HuBERT has behind any encoder: the prediction of clusters."""
 
     recipes: ClassVar[frozenset[str]] = frozenset({"hubert"})
 
-    kind: Literal["hubert"] = setting("hubert", "HuBERT encoder with a cluster predictor.")
     final_dim: int = setting(
         256, "Width in which frames and cluster embeddings are compared.", ge=8, le=4_096
     )
+
+
+# Settings of bases come in the reverse order of the bases: the encoder's first.
+class HubertConfig(HubertHead, WaveformEncoderSettings):
+    """HuBERT (Hsu et al., 2021): predicts the cluster of every frame, masked ones above all."""
+
+    kind: Literal["hubert"] = setting("hubert", "HuBERT encoder with a cluster predictor.")
 
 
 SelfSupervisedModel = HubertConfig

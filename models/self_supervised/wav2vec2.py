@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from models.self_supervised.conformer_encoder import ConformerWaveformEncoder
+from models.self_supervised.frame_encoder import FrameEncoder, built_encoder
+from models.self_supervised.plugin_settings import PluginWaveformEncoder
 from models.self_supervised.quantiser import GumbelQuantiser, Quantised
-from models.self_supervised.wav2vec2_settings import Wav2Vec2Config
+from models.self_supervised.wav2vec2_settings import Wav2Vec2Config, Wav2Vec2Head
 from models.self_supervised.waveform_encoder import WaveformEncoder
 
 
@@ -68,23 +70,16 @@ class Wav2Vec2(nn.Module):
 
     compiled_parts = ("encoder",)
 
-    def __init__(self, config: Wav2Vec2Config) -> None:
+    def __init__(self, config: Wav2Vec2Head) -> None:
         super().__init__()
-        self.encoder: WaveformEncoder = (
-            ConformerWaveformEncoder(config, kernel=config.conformer_kernel)
-            if config.encoder == "conformer"
-            else WaveformEncoder(config)
-        )
-        self.mask_embedding = nn.Parameter(torch.rand(config.dim))
+        self.encoder, dim, local_dim = _encoder_of(config)
+        self.mask_embedding = nn.Parameter(torch.rand(dim))
         self.feature_dropout = nn.Dropout(config.feature_dropout)
         self.quantiser = GumbelQuantiser(
-            config.conv_channels[-1],
-            groups=config.code_groups,
-            entries=config.code_entries,
-            dim=config.code_dim,
+            local_dim, groups=config.code_groups, entries=config.code_entries, dim=config.code_dim
         )
         self.project_codes = nn.Linear(config.code_dim, config.final_dim)
-        self.project_context = nn.Linear(config.dim, config.final_dim)
+        self.project_context = nn.Linear(dim, config.final_dim)
 
     @property
     def num_layers(self) -> int:
@@ -156,6 +151,19 @@ class Wav2Vec2(nn.Module):
                 x_BMC, temperature=sampling.temperature, noise_NGV=sampling.noise_BMGV
             )
         return quantised
+
+
+def _encoder_of(config: Wav2Vec2Head) -> tuple[FrameEncoder, int, int]:
+    """Return the encoder, its width D and the channels C of its local features."""
+    if isinstance(config, PluginWaveformEncoder):
+        return built_encoder(config), config.dim, config.local_dim
+    assert isinstance(config, Wav2Vec2Config)
+    encoder = (
+        ConformerWaveformEncoder(config, kernel=config.conformer_kernel)
+        if config.encoder == "conformer"
+        else WaveformEncoder(config)
+    )
+    return encoder, config.dim, config.conv_channels[-1]
 
 
 def _at(x_BLD: Tensor, places_BM: Tensor) -> Tensor:

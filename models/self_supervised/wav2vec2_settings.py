@@ -10,23 +10,11 @@ from models.self_supervised.settings import SelfSupervisedConfig, WaveformEncode
 from models.settings import setting
 
 
-class Wav2Vec2Config(SelfSupervisedConfig, WaveformEncoderSettings):
-    """wav2vec 2.0 (Baevski et al., 2020): tells the code of a masked frame from those of others."""
+class Wav2Vec2Head(SelfSupervisedConfig):
+    """What wav2vec 2.0 has around any encoder: the quantiser, and where predictions are compared."""
 
     recipes: ClassVar[frozenset[str]] = frozenset({"wav2vec2"})
 
-    kind: Literal["wav2vec2"] = setting(
-        "wav2vec2", "wav2vec 2.0: a Transformer or Conformer encoder with a quantiser."
-    )
-    encoder: Literal["transformer", "conformer"] = setting(
-        "transformer",
-        "Layers over the frames: Transformer, or Conformer (torchaudio implementation), whose own layer "
-        "norms make layer_norm_first irrelevant.",
-    )
-    conformer_kernel: int = setting(
-        31, "Kernel size of the depthwise convolution of a Conformer layer, odd.", unit="frames",
-        ge=3, le=99,
-    )  # fmt: skip
     code_groups: int = setting(2, "Number of codebooks; a code is one entry of each.", ge=1, le=4)
     code_entries: int = setting(320, "Number of entries of each codebook.", ge=2, le=8_192)
     code_dim: int = setting(
@@ -49,6 +37,24 @@ class Wav2Vec2Config(SelfSupervisedConfig, WaveformEncoderSettings):
                 f"code_dim = {self.code_dim} must be a multiple of code_groups = {self.code_groups}"
             )
         return self
+
+
+# Settings of bases come in the reverse order of the bases: the encoder's first.
+class Wav2Vec2Config(Wav2Vec2Head, WaveformEncoderSettings):
+    """wav2vec 2.0 (Baevski et al., 2020): tells the code of a masked frame from those of others."""
+
+    kind: Literal["wav2vec2"] = setting(
+        "wav2vec2", "wav2vec 2.0: a Transformer or Conformer encoder with a quantiser."
+    )
+    encoder: Literal["transformer", "conformer"] = setting(
+        "transformer",
+        "Layers over the frames: Transformer, or Conformer (torchaudio implementation), whose own layer "
+        "norms make layer_norm_first irrelevant.",
+    )
+    conformer_kernel: int = setting(
+        31, "Kernel size of the depthwise convolution of a Conformer layer, odd.", unit="frames",
+        ge=3, le=99,
+    )  # fmt: skip
 
     @model_validator(mode="after")
     def _kernel_has_a_middle(self) -> Self:

@@ -9,7 +9,6 @@ C channels of the convolutions, D channels of the Transformer.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from math import sqrt
 from typing import Any
@@ -18,13 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from models.padding import valid_frames, zero_padding
-from models.self_supervised.features import evaluation_mode
+from models.self_supervised.frame_encoder import FrameEncoder
 from models.self_supervised.settings import WaveformEncoderSettings
 
 _LINEAR_STD = 0.02
 
 
-class WaveformEncoder(nn.Module):
+class WaveformEncoder(FrameEncoder):
     """Maps waveforms to frames, one every `settings.hop` samples, step by step or as a whole.
 
     A subclass with other layers (a Conformer) overrides `layer_outputs` and `finish`.
@@ -35,14 +34,14 @@ class WaveformEncoder(nn.Module):
     """
 
     encoder: Any
+    settings: WaveformEncoderSettings
 
     def __init__(
         self, settings: WaveformEncoderSettings, *, layers: nn.Module | None = None
     ) -> None:
-        super().__init__()
+        super().__init__(settings)
         from torchaudio.models.wav2vec2 import components
 
-        self.settings = settings
         shapes = zip(
             settings.conv_channels, settings.conv_kernels, settings.conv_strides, strict=True
         )
@@ -58,27 +57,6 @@ class WaveformEncoder(nn.Module):
                 settings.conv_channels[-1], settings.dim, settings.projection_dropout
             )
             self.encoder = components.Encoder(projection, layers)
-
-    @property
-    def num_layers(self) -> int:
-        """Number of layers after the projection."""
-        return self.settings.layers
-
-    def frames_of(self, samples: int) -> int:
-        """Return how many frames a waveform of `samples` gives."""
-        return self.settings.frames_of(samples)
-
-    def forward(
-        self,
-        wave_BT: Tensor,
-        lengths_B: Tensor | None = None,
-        *,
-        keep_layers: Sequence[bool] | None = None,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Return frames (B, L, D) and their number (B,), None where `lengths_B` is."""
-        feat_BLC, frame_lengths_B = self.local_features(wave_BT, lengths_B)
-        x_BLD = self.project(self.normalised(feat_BLC))
-        return self.context(x_BLD, frame_lengths_B, keep_layers=keep_layers), frame_lengths_B
 
     def local_features(
         self, wave_BT: Tensor, lengths_B: Tensor | None = None
@@ -111,24 +89,6 @@ class WaveformEncoder(nn.Module):
         x_BLD: Tensor = projection.dropout(projection.projection(norm_BLC))
         return x_BLD
 
-    def context(
-        self,
-        x_BLD: Tensor,
-        frame_lengths_B: Tensor | None = None,
-        *,
-        keep_layers: Sequence[bool] | None = None,
-    ) -> Tensor:
-        """Return projected frames in their context (B, L, D).
-
-        Args:
-            x_BLD: projected frames, masked ones replaced.
-            frame_lengths_B: valid frames of each item; None where all are.
-            keep_layers: whether each layer is applied; None: all are.
-        """
-        outputs = self.layer_outputs(x_BLD, frame_lengths_B, keep_layers=keep_layers)
-        (last_BLD,) = deque(outputs, maxlen=1)
-        return self.finish(last_BLD)
-
     def layer_outputs(
         self,
         x_BLD: Tensor,
@@ -156,17 +116,6 @@ class WaveformEncoder(nn.Module):
         if self.settings.layer_norm_first:
             h_BLD = self.encoder.transformer.layer_norm(h_BLD)
         return h_BLD
-
-    @torch.no_grad()
-    def layer_features(self, wave_BT: Tensor, lengths_B: Tensor | None = None) -> list[Tensor]:
-        """Return frames (B, L, D) of every layer, as `GivesLayerFeatures` asks for.
-
-        The last entry is before `finish`, as in torchaudio and fairseq.
-        """
-        with evaluation_mode(self):
-            feat_BLC, frame_lengths_B = self.local_features(wave_BT, lengths_B)
-            x_BLD = self.project(self.normalised(feat_BLC))
-            return list(self.layer_outputs(x_BLD, frame_lengths_B))
 
 
 def scale_gradient(x: Tensor, scale: float) -> Tensor:

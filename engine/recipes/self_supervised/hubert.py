@@ -47,8 +47,8 @@ from engine.recipes.self_supervised.probing import ProbeScore
 from engine.recipes.self_supervised.span_masks import mean_run, span_masks
 from engine.recipes.self_supervised.targets import Targets
 from engine.recipes.self_supervised.waveforms import noise_batch, read_waveforms, whole_batches
-from models.self_supervised.hubert import Hubert
-from models.self_supervised.settings import HubertConfig
+from models.self_supervised.hubert import PredictsClusters, build_hubert
+from models.self_supervised.settings import EncoderSettings, HubertHead
 
 
 def open_hubert(config: RunConfig, *, opening: Opening) -> HubertRecipe:
@@ -103,10 +103,12 @@ class HubertRecipe:
 
     def __init__(self, config: RunConfig, *, datasets: Datasets, targets: FrameLabels) -> None:
         assert isinstance(config.data, UnlabelledData)
-        assert isinstance(config.model, HubertConfig)
+        assert isinstance(config.model, HubertHead)
+        assert isinstance(config.model, EncoderSettings)
         assert isinstance(config.loss, HubertLoss)
         self._config = config
-        self._data, self._model_config, self._loss = config.data, config.model, config.loss
+        self._data, self._loss = config.data, config.loss
+        self._head, self._encoder = config.model, config.model
         self._dataset, self._targets = datasets, targets
         self._report: ClusterReport | None = None
         self._probe = ProbeScore(config)
@@ -146,9 +148,9 @@ class HubertRecipe:
         if "report" in result.values:
             self._report = ClusterReport(**result.values["report"])
 
-    def build_model(self) -> Hubert:
+    def build_model(self) -> PredictsClusters:
         """Return the freshly initialised network."""
-        return Hubert(self._model_config, clusters=self._loss.clusters)
+        return build_hubert(self._head, clusters=self._loss.clusters)
 
     def sizes(self, split: Split) -> np.ndarray:
         """Return (N, 1) seconds of each item."""
@@ -167,7 +169,7 @@ class HubertRecipe:
         batch = read_waveforms(
             self._dataset(split), micro_batch, data=self._data, split=split, seed=self._config.seed
         )
-        frames = [self._model_config.frames_of(n) for n in batch.tensors["length"].tolist()]
+        frames = [self._encoder.frames_of(n) for n in batch.tensors["length"].tolist()]
         firsts = batch.tensors["first_frame"].tolist()
         labels = [
             self._targets.labels(split, draw.index, first_frame=first, frames=count)
@@ -179,9 +181,9 @@ class HubertRecipe:
 
     def step(self, model: torch.nn.Module, batch: Batch, *, context: StepContext) -> StepOutput:
         """Return the loss of the micro-batch as its part of that of the update, and its weight."""
-        assert isinstance(model, Hubert)
+        assert isinstance(model, PredictsClusters)
         loss = self._loss
-        keep = kept_layers(self._config.seed, context.update, model=self._model_config)
+        keep = kept_layers(self._config.seed, context.update, model=self._encoder)
         sums = self._sums(model, batch, keep_layers=keep)
         counts_B3 = _counts(batch)
         counts_3 = counts_B3.sum(dim=0)
@@ -207,7 +209,7 @@ class HubertRecipe:
 
         Each is a sum over the frames of all items, divided once.
         """
-        assert isinstance(model, Hubert)
+        assert isinstance(model, PredictsClusters)
         settings = self._config.validation
         sums = ItemSums(self._loss)
         for micro_batch in whole_batches(
@@ -231,7 +233,7 @@ class HubertRecipe:
         """Return `count` items of noise of `shape` (seconds,), or of the longest item; any labels."""
         longest_s = 0.0 if shape else float(self.sizes("train").max())
         batch = noise_batch(count, shape, data=self._data, longest_s=longest_s)
-        frames = [self._model_config.frames_of(n) for n in batch.tensors["length"].tolist()]
+        frames = [self._encoder.frames_of(n) for n in batch.tensors["length"].tolist()]
         generator = np.random.default_rng(0)
         labels = [generator.integers(self._loss.clusters, size=number) for number in frames]
         draws = [ItemDraw(0, index) for index in range(count)]
@@ -254,7 +256,7 @@ class HubertRecipe:
         }
 
     def _sums(
-        self, model: Hubert, batch: Batch, *, keep_layers: Sequence[bool] | None = None
+        self, model: PredictsClusters, batch: Batch, *, keep_layers: Sequence[bool] | None = None
     ) -> FrameSums:
         tensors = batch.tensors
         frames = model.frames(
@@ -290,7 +292,7 @@ class HubertRecipe:
     ) -> Batch:
         """Add labels and masks to waveforms, padded to the frames of the batch."""
         wave_BT = batch.tensors["wave"]
-        num_frames = self._model_config.frames_of(wave_BT.shape[1])
+        num_frames = self._encoder.frames_of(wave_BT.shape[1])
         label_BL = np.full((len(labels), num_frames), NO_FRAME, dtype=np.int64)
         mask_BL = np.zeros((len(labels), num_frames), dtype=bool)
         mask_BL[:, : masks.shape[1]] = masks

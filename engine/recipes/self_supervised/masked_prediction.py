@@ -7,12 +7,18 @@ C channels, K clusters.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor, nn
 
 from engine.config.hubert import HubertLoss
+from engine.config.losses import PluginLoss
+
+# Maps logits (N, K), float32 at least, and labels (N,) to one value for each frame (N,).
+FrameLoss = Callable[[Tensor, Tensor], Tensor]
 
 # What `count_frames` counts, in this order.
 MASKED, UNMASKED, ALL = range(3)
@@ -26,12 +32,15 @@ class FrameSums:
 
     Attributes:
         loss: cross-entropy of masked and of other frames.
+        objective: what is minimised instead, by the loss of another package; else the same.
         correct: how many of them are classified correctly.
         energy: mean square of local features over channels, of the frames that are penalised.
     """
 
     masked_loss: Tensor
     unmasked_loss: Tensor
+    masked_objective: Tensor
+    unmasked_objective: Tensor
     masked_correct: Tensor
     unmasked_correct: Tensor
     energy: Tensor
@@ -56,6 +65,8 @@ def frame_sums(
     masked_BL, unmasked_BL = mask_BL & valid_BL, ~mask_BL & valid_BL
     label_N = label_BL.clamp(min=0).flatten()
     loss_BL = nn.functional.cross_entropy(logits_NK, label_N, reduction="none").view_as(label_BL)
+    objective_BL = _objective(loss, logits_NK, label_N=label_N, cross_entropy_N=loss_BL.flatten())
+    objective_BL = objective_BL.view_as(label_BL)
     correct_BL = is_correct(logits_NK.detach(), label_N).view_as(label_BL)
     energy_BL = (
         local_BLC.to(torch.promote_types(local_BLC.dtype, torch.float32)).square().mean(dim=2)
@@ -66,10 +77,39 @@ def frame_sums(
     return FrameSums(
         masked_loss=_sum(loss_BL, masked_BL),
         unmasked_loss=_sum(loss_BL, unmasked_BL),
+        masked_objective=_sum(objective_BL, masked_BL),
+        unmasked_objective=_sum(objective_BL, unmasked_BL),
         masked_correct=_sum(correct_BL.float(), masked_BL),
         unmasked_correct=_sum(correct_BL.float(), unmasked_BL),
         energy=_sum(energy_BL, penalised_BL),
     )
+
+
+def _objective(
+    loss: HubertLoss, logits_NK: Tensor, *, label_N: Tensor, cross_entropy_N: Tensor
+) -> Tensor:
+    """Return what is minimised of each frame (N,): the cross-entropy, unless another package has a say.
+
+    Raises:
+        ValueError: when the package returns no value for each frame.
+    """
+    if not isinstance(loss, PluginLoss):
+        return cross_entropy_N
+    with torch.autocast(logits_NK.device.type, enabled=False):
+        value_N: Tensor = _built(loss)(logits_NK, label_N)
+    if value_N.shape != label_N.shape:
+        raise ValueError(
+            f"loss.kind = {loss.kind!r}: its package returned shape {tuple(value_N.shape)} for "
+            f"{len(label_N)} frames, expected one value for each frame"
+        )
+    return value_N
+
+
+@cache
+def _built(loss: PluginLoss) -> FrameLoss:
+    """Return the function of a loss, made once in each process: it need not be picklable."""
+    function: FrameLoss = loss.build()
+    return function
 
 
 def is_correct(logits_NK: Tensor, label_N: Tensor) -> Tensor:
@@ -112,8 +152,8 @@ class Divisors:
     def loss_sum(self, sums: FrameSums) -> Tensor:
         """Return (B,) each item's part of the sum of the loss."""
         return (
-            self.masked * sums.masked_loss
-            + self.unmasked * sums.unmasked_loss
+            self.masked * sums.masked_objective
+            + self.unmasked * sums.unmasked_objective
             + self.energy * sums.energy
         )
 

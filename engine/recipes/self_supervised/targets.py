@@ -35,7 +35,7 @@ from engine.recipes.self_supervised.target_stages import (
     SampleStage,
     in_chunks,
 )
-from models.self_supervised.settings import ConvStackSettings
+from models.self_supervised.settings import FrameGrid
 
 _CPU = torch.device("cpu")
 _FOLDER = "labels"
@@ -67,7 +67,7 @@ class Targets:
     ) -> None:
         loss: object = config.loss
         assert isinstance(loss, TargetSettings)
-        assert isinstance(config.model, ConvStackSettings)
+        assert isinstance(config.model, FrameGrid)
         self.settings = loss
         self.seed = _SEED
         self.reservoir: Reservoir | None = None

@@ -35,8 +35,9 @@ from engine.recipes.self_supervised.wav2vec2_terms import Terms, terms_of
 from engine.recipes.self_supervised.wav2vec2_watch import LASTS_UPDATES, findings
 from engine.recipes.self_supervised.waveforms import noise_batch, read_waveforms, whole_batches
 from engine.recipes.whole_update import counted_in_part, with_own_gradient
+from models.self_supervised.settings import EncoderSettings
 from models.self_supervised.wav2vec2 import Sampling, Wav2Vec2
-from models.self_supervised.wav2vec2_settings import Wav2Vec2Config
+from models.self_supervised.wav2vec2_settings import Wav2Vec2Head
 
 # Masks and distractors of validation items are the same in all runs, whatever their seed.
 _VALIDATION_SEED = 0
@@ -52,11 +53,12 @@ class Wav2Vec2Recipe:
 
     def __init__(self, config: RunConfig) -> None:
         assert isinstance(config.data, UnlabelledData)
-        assert isinstance(config.model, Wav2Vec2Config)
+        assert isinstance(config.model, Wav2Vec2Head)
+        assert isinstance(config.model, EncoderSettings)
         assert isinstance(config.loss, Wav2Vec2Loss)
         self._config = config
         self._data = config.data
-        self._model_config = config.model
+        self._head, self._encoder = config.model, config.model
         self._loss = config.loss
         self._groups = range(1, config.model.code_groups + 1)
         self._open: dict[Split, UnlabelledDataset] = {}
@@ -79,12 +81,12 @@ class Wav2Vec2Recipe:
     @property
     def ahead_shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Return what the losses need of the whole update: codes of masked frames, and two counts."""
-        codes = (self._model_config.code_groups, self._model_config.code_entries)
+        codes = (self._head.code_groups, self._head.code_entries)
         return {"soft": codes, "hard": codes, "masked": (), "frames": ()}
 
     def build_model(self) -> Wav2Vec2:
         """Return the freshly initialised network, on the CPU."""
-        return Wav2Vec2(self._model_config)
+        return Wav2Vec2(self._head)
 
     def sizes(self, split: Split) -> np.ndarray:
         """Return (N, 1) seconds of each item; validation applies max_items."""
@@ -139,7 +141,7 @@ class Wav2Vec2Recipe:
             model,
             batch,
             temperature=temperature,
-            keep=kept_layers(self._config.seed, context.update, model=self._model_config),
+            keep=kept_layers(self._config.seed, context.update, model=self._encoder),
         )
         ahead = context.ahead or _as_ahead(terms)
         masked, frames = terms.masked_B.sum(), terms.frames_B.sum()
@@ -171,8 +173,8 @@ class Wav2Vec2Recipe:
         """Return whether codes have collapsed, or the loss stays at chance."""
         return findings(
             points,
-            groups=self._model_config.code_groups,
-            entries=self._model_config.code_entries,
+            groups=self._head.code_groups,
+            entries=self._head.code_entries,
             distractors=self._loss.distractors,
         )
 
@@ -231,8 +233,8 @@ class Wav2Vec2Recipe:
         """Run the network; without a temperature, codes are the most likely ones."""
         sampling = None
         if temperature is not None:
-            model_config, places = self._model_config, batch.tensors["place"].shape[1]
-            shape = (places, model_config.code_groups, model_config.code_entries)
+            head, places = self._head, batch.tensors["place"].shape[1]
+            shape = (places, head.code_groups, head.code_entries)
             sampling = Sampling(temperature, gumbel_noise(batch.tensors["noise"], shape))
         output = model(
             batch.tensors["wave"],
@@ -251,7 +253,7 @@ class Wav2Vec2Recipe:
 
     def _with_draws(self, batch: Batch, draws: Sequence[ItemDraw], *, seed: int) -> Batch:
         return with_draws(
-            batch, draws, frames_of=self._model_config.frames_of, loss=self._loss, seed=seed
+            batch, draws, frames_of=self._encoder.frames_of, loss=self._loss, seed=seed
         )
 
     def _lengths(self, batch: Batch) -> Tensor | None:
