@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import subprocess
 import sys
@@ -26,32 +25,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 EXAMPLES = ROOT / "examples"
 OWN_MODEL = EXAMPLES / "own_model"
 OWN_RECIPE = EXAMPLES / "own_recipe"
-
-
-@pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Shell]:
-    """Return a function that builds and installs a package, and returns a shell that finds it."""
-    site = tmp_path / "site"
-
-    def install(package: Path) -> Shell:
-        # Its build tool is that of sepdash, which uv has kept; without it, uv fetches it.
-        command = [
-            os.environ.get("UV", "uv"),
-            "pip",
-            "install",
-            "--quiet",
-            "--no-deps",
-            "--target",
-            str(site),
-            str(package),
-        ]
-        if subprocess.run([*command, "--offline"], capture_output=True, check=False).returncode:
-            result = subprocess.run(command, capture_output=True, text=True, check=False)
-            assert result.returncode == 0, result.stderr
-        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(site)]))
-        return Shell(tmp_path / "home", cwd=tmp_path)
-
-    return install
 
 
 def words_of(settings: dict[str, object]) -> list[str]:

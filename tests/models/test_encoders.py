@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pytest
 import torch
 
 from models.entry_points import find_plugins
+from models.self_supervised.hubert import build_hubert
+from models.self_supervised.plugin_settings import PluginWaveformEncoder
+from models.self_supervised.settings import HubertHead
 from models.settings import setting
 from models.speech_configs import ENCODERS, PluginEncoder, accept_encoder
 from models.transducer import build_encoder, build_transducer
@@ -73,6 +76,31 @@ class Wrong(Good):
         return "network"
 
 
+class Waveforms(PluginWaveformEncoder):
+    """Of no recipe."""
+
+    kind: Literal["waveforms"] = setting("waveforms", "An encoder.")
+
+    hop: ClassVar[int] = 320
+    receptive_field: ClassVar[int] = 400
+    local_dim: ClassVar[int] = 8
+
+    def build(self) -> Any:
+        return torch.nn.Identity()
+
+
+class UnderHubert(HubertHead, Waveforms):
+    """Builds what can't be used in steps."""
+
+    kind: Literal["under_hubert"] = setting("under_hubert", "An encoder.")  # type: ignore[assignment]
+
+
+class Unfinished(HubertHead, PluginWaveformEncoder):
+    """Says nothing of its frames."""
+
+    kind: Literal["unfinished"] = setting("unfinished", "An encoder.")
+
+
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
@@ -80,6 +108,8 @@ class Wrong(Good):
         ("other", Good, "must declare kind: Literal['other']"),
         ("good", "text", "is not a subclass of models.speech_configs.PluginEncoder"),
         ("lazy", Lazy, "has no method `build`"),
+        ("waveforms", Waveforms, "is a subclass of neither HubertHead nor Wav2Vec2Head"),
+        ("unfinished", Unfinished, "does not define hop, receptive_field, local_dim, build"),
     ],
 )
 def test_a_broken_encoder_is_left_out_with_the_reason(name: str, value: object, words: str) -> None:
@@ -97,6 +127,13 @@ def test_what_is_built_must_be_a_network() -> None:
     assert isinstance(build_encoder(Good(), num_mels=8), torch.nn.Module)
     with pytest.raises(ValueError, match=r"built str, expected a torch\.nn\.Module"):
         build_encoder(Wrong(), num_mels=8)
+
+
+def test_what_is_built_for_hubert_must_be_usable_in_steps() -> None:
+    with pytest.raises(
+        ValueError, match=r"built Identity, expected a .*frame_encoder\.FrameEncoder"
+    ):
+        build_hubert(UnderHubert(), clusters=4)
 
 
 def test_an_encoder_without_segments_does_not_stream() -> None:

@@ -21,7 +21,7 @@ from engine.data.files.manifest_rows import ROUNDING_S
 from engine.data.files.rates import check_all_rates, resampled_length
 from engine.data.files.resampling import read_resampled
 from engine.data.files.source import with_channels
-from engine.data.unlabelled.items import items_of, left_out_clause
+from engine.data.unlabelled.items import Items, items_of, left_out_clause
 
 
 def open_unlabelled(config: RunConfig, split: Split) -> UnlabelledDataset:
@@ -37,7 +37,13 @@ def open_unlabelled(config: RunConfig, split: Split) -> UnlabelledDataset:
 class UnlabelledDataset:
     """The items of a split, in a fixed order: the rows of a manifest may be shuffled at will.
 
-    Can be sent to a worker process; holds no open file.
+    Can be sent to a worker process; holds no open file. A kind of data that finds its utterances elsewhere
+    gives them as `items`, and overrides `read_piece` and `files`.
+
+    Args:
+        data: the settings.
+        split: which items.
+        items: the items; those of the folder or manifest when left out.
 
     Attributes:
         items: the N items.
@@ -47,10 +53,10 @@ class UnlabelledDataset:
         DataError: with every bad row; when no item is left, or rates can't be converted.
     """
 
-    def __init__(self, data: UnlabelledData, split: Split) -> None:
+    def __init__(self, data: UnlabelledData, split: Split, *, items: Items | None = None) -> None:
         self._setting = f"data.{split}"
         path = (data.train if split == "train" else data.valid).absolute()
-        self.items = items_of(data, path, setting=self._setting)
+        self.items = items_of(data, path, setting=self._setting) if items is None else items
         self.left_out = left_out_clause(self.items, data)
         self._rate_hz = data.rate_hz
         self._root = f"{path if path.is_dir() else path.parent}{sep}"
@@ -110,7 +116,7 @@ class UnlabelledDataset:
         for path, first, last in self._pieces(index):
             low, high = max(start - place, 0), min(end - place, last - first)
             if low < high:
-                parts.append(self._read(path, first + low, end=first + high))
+                parts.append(self.read_piece(path, first + low, end=first + high))
             place += last - first
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
@@ -127,7 +133,12 @@ class UnlabelledDataset:
             )
         ]
 
-    def _read(self, path: str, start: int, *, end: int) -> np.ndarray:
+    def read_piece(self, path: str, start: int, *, end: int) -> np.ndarray:
+        """Read a part of an utterance, (T,) float32; `start` and `end` count samples at the model's rate.
+
+        Raises:
+            DataError: when the file can't be read, has changed, or is shorter than the manifest says.
+        """
         info = self._info(path)
         length = resampled_length(info.frames, info.rate_hz, to_hz=self._rate_hz)
         if end > length + ROUNDING_S * self._rate_hz or start >= length:

@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import pytest
+import torch
 
 from engine.config.errors import ConfigError
+from engine.config.hubert import HubertLoss
 from engine.config.losses import PluginLoss, accept_loss
 from engine.metrics.registry import Metric
+from engine.recipes.self_supervised.masked_prediction import frame_sums
 from engine.recipes.specs import BUILT_IN, RecipeSpec, accept_recipe, spec_of
 from models.entry_points import Plugins, find_plugins, load_target
 from models.settings import setting
@@ -91,11 +94,35 @@ class Bare(PluginLoss):
     kind: Literal["bare"] = setting("bare", "A loss.")
 
 
+class OfCtc(Bare):
+    """Of a recipe that would never ask for it."""
+
+    recipe: ClassVar[str] = "ctc"
+    kind: Literal["of_ctc"] = setting("of_ctc", "A loss.")  # type: ignore[assignment]
+
+
+class OfHubert(OfCtc):
+    """Of HuBERT, without its settings."""
+
+    recipe: ClassVar[str] = "hubert"
+    kind: Literal["of_hubert"] = setting("of_hubert", "A loss.")  # type: ignore[assignment]
+
+
+class Focal(PluginLoss, HubertLoss):
+    """Of HuBERT, complete."""
+
+    kind: Literal["focal"] = setting("focal", "A loss.")  # type: ignore[assignment]
+
+    def build(self) -> Any:
+        return lambda logits_NK, label_N: logits_NK.sum()
+
+
 SPEC = RecipeSpec(name="toy", title="a toy", opens="toy.recipe:open_toy")
 
 
 def test_good_parts_are_accepted() -> None:
     assert accepted_losses(point("good", Good)).parts == {"good": Good}
+    assert accepted_losses(point("focal", Focal)).parts == {"focal": Focal}
     assert accepted_recipes(point("toy", SPEC)).parts == {"toy": SPEC}
     measured = replace(SPEC, metrics=(Metric("accuracy", "accuracy"),), headline="accuracy")
     assert accepted_recipes(point("toy", measured)).parts == {"toy": measured}
@@ -108,6 +135,12 @@ def test_good_parts_are_accepted() -> None:
         ("other", Good, "must declare kind: Literal['other']"),
         ("good", 7, "is not a subclass of engine.config.losses.PluginLoss"),
         ("bare", Bare, "has no method `build`, which recipe separation requires"),
+        (
+            "of_ctc",
+            OfCtc,
+            "recipe ctc computes its own loss; only the losses of separation and hubert",
+        ),
+        ("of_hubert", OfHubert, "must be a subclass of engine.config.hubert.HubertLoss, too"),
     ],
 )
 def test_a_broken_loss_is_left_out_with_the_reason(name: str, value: object, words: str) -> None:
@@ -136,6 +169,17 @@ def test_a_broken_recipe_is_left_out_with_the_reason(name: str, value: object, w
     found = accepted_recipes(point(name, value))
     assert found.parts == {}
     assert words in found.broken[name]
+
+
+def test_a_loss_of_hubert_without_a_value_for_each_frame_is_named() -> None:
+    mask_BL, local_BLC = torch.ones(1, 3, dtype=torch.bool), torch.zeros(1, 3, 2)
+    with pytest.raises(
+        ValueError, match=r"loss.kind = 'focal': .* shape \(\) for 3 frames, expected one"
+    ):
+        frame_sums(
+            torch.zeros(3, 4), torch.zeros(1, 3, dtype=torch.int64), mask_BL=mask_BL,
+            local_BLC=local_BLC, loss=Focal(),
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize("spec", BUILT_IN, ids=lambda spec: spec.name)
