@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -31,6 +32,17 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Share the whole suite among the cores; a choice of tests runs in this process."""
     whole = config.args == config.getini("testpaths") and not config.option.keyword
     return min(os.cpu_count() or 1, _MOST_WORKERS) if whole else 0
+
+
+def pytest_sessionstart() -> None:
+    """Look for no garbage while test modules and all they import are loaded."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Nor among them, later: they live until the end."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 
+from engine.start_up import loading
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the report of the config on standard input; return the exit code."""
@@ -34,13 +36,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _report(values: dict[str, object], world: int) -> dict[str, object]:
-    from engine.batching.advice import batch_advice
-    from engine.batching.open_plan import open_plan
-    from engine.batching.report import report_on
-    from engine.config.loading import load_config
-    from engine.data.kinds import data_warnings
-    from engine.recipes.registry import open_recipe
-    from engine.recipes.specs import spec_of
+    with loading():
+        from engine.batching.advice import batch_advice
+        from engine.batching.open_plan import open_plan
+        from engine.batching.report import report_on
+        from engine.config.loading import load_config
+        from engine.data.kinds import data_warnings
+        from engine.recipes.registry import open_recipe
+        from engine.recipes.specs import spec_of
 
     config = load_config(values)
     if "cache" in type(config.data).model_fields:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from engine.programs.pipes import open_answers, say
+from engine.start_up import loading
 
 if TYPE_CHECKING:
     from engine.events import Event
@@ -49,14 +50,15 @@ class _Control:
 
 
 def _run(job: dict[str, Any], answers: TextIO, *, control: _Control) -> None:
-    from engine.checkpoints.referenced import found
-    from engine.config.loading import load_config
-    from engine.events import Noticed, StageProgressed
-    from engine.precision import backend_settings, resolve_device
-    from engine.recipes.base import Opening
-    from engine.recipes.registry import open_recipe
-    from engine.training.prepared import Setup, run_stages
-    from engine.training.ranks import Alone
+    with loading():
+        from engine.checkpoints.referenced import found
+        from engine.config.loading import load_config
+        from engine.events import Noticed, StageProgressed
+        from engine.precision import backend_settings, resolve_device
+        from engine.recipes.base import Opening
+        from engine.recipes.registry import open_recipe
+        from engine.training.prepared import Setup, run_stages
+        from engine.training.ranks import Alone
 
     def emit(event: Event) -> None:
         match event:

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.start_up import loading
+
 if TYPE_CHECKING:
     from engine.exchange.importing import Imported
 
@@ -32,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _export(options: argparse.Namespace) -> str:
-    from engine.exchange.exporting import export_model
+    with loading():
+        from engine.exchange.exporting import export_model
 
     done = export_model(options.checkpoint, library=options.format, out=options.out)
     left_out = f"not part of its model: {_named(done.left_out)}\n" if done.left_out else ""
@@ -41,8 +44,9 @@ def _export(options: argparse.Namespace) -> str:
 
 
 def _import(options: argparse.Namespace) -> str:
-    from engine.exchange.importing import ImportOptions, import_model
-    from engine.exchange.sizes import Hints
+    with loading():
+        from engine.exchange.importing import ImportOptions, import_model
+        from engine.exchange.sizes import Hints
 
     strides = None
     if options.strides:

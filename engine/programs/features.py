@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from engine.programs.pipes import end_with_stdin, open_answers, say
+from engine.start_up import loading
 
 
 def main() -> int:
@@ -28,11 +29,12 @@ def main() -> int:
 
 
 def _run(job: dict[str, Any], answers: TextIO) -> None:
-    from engine.data.files.audio_files import probe_all
-    from engine.precision import resolve_device
-    from engine.probing.saved import layer_of, out_paths, write_features
-    from engine.recipes.self_supervised.encoders import open_encoder
-    from engine.recipes.self_supervised.probing import read_whole
+    with loading():
+        from engine.data.files.audio_files import probe_all
+        from engine.precision import resolve_device
+        from engine.probing.saved import layer_of, out_paths, write_features
+        from engine.recipes.self_supervised.encoders import open_encoder
+        from engine.recipes.self_supervised.probing import read_whole
 
     files = [Path(name) for name in job["files"]]
     out = Path(job["out"])

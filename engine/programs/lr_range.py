@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from engine.programs.pipes import end_with_stdin, open_answers, say
+from engine.start_up import loading
 
 if TYPE_CHECKING:
     from engine.events import Event
@@ -33,10 +34,11 @@ def main() -> int:
 
 
 def _run(job: dict[str, Any], answers: TextIO) -> None:
-    from engine.checkpoints.referenced import found
-    from engine.config.loading import load_config
-    from engine.events import Noticed, RunStarted, StageProgressed
-    from engine.tuning.lr_sweep import config_of_test, sweep
+    with loading():
+        from engine.checkpoints.referenced import found
+        from engine.config.loading import load_config
+        from engine.events import Noticed, RunStarted, StageProgressed
+        from engine.tuning.lr_sweep import config_of_test, sweep
 
     def emit(event: Event) -> None:
         match event:

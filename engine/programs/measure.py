@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.programs.pipes import end_with_stdin
+from engine.start_up import loading
 
 # The lowest priority: the training process and its readers must not wait for this.
 _NICENESS = 19
@@ -22,9 +23,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     end_with_stdin()
     os.nice(_NICENESS)
     os.umask(0o077)
-    import torch
+    with loading():
+        import torch
 
-    from engine.measuring.jobs import compute
+        from engine.measuring.jobs import compute
 
     torch.set_num_threads(1)
     compute(Path(folder), int(share))

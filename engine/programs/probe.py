@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from engine.programs.pipes import end_with_stdin, open_answers, say
+from engine.start_up import loading
 
 if TYPE_CHECKING:
     import torch
@@ -36,9 +37,10 @@ def main() -> int:
 
 
 def _run(job: dict[str, Any], answers: TextIO) -> None:
-    from engine.data.speech.labelled import limited, read_labelled
-    from engine.precision import resolve_device
-    from engine.recipes.self_supervised.probing import Options, chosen_layer, probe_encoder
+    with loading():
+        from engine.data.speech.labelled import limited, read_labelled
+        from engine.precision import resolve_device
+        from engine.recipes.self_supervised.probing import Options, chosen_layer, probe_encoder
 
     test = None if job["test"] is None else Path(job["test"])
     labelled = read_labelled(Path(job["data"]), test, setting="--data")

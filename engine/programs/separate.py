@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from shutil import get_terminal_size
 
+from engine.start_up import loading
+
 _NAME_COLUMNS = 24
 
 
@@ -18,7 +20,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Separate audio files with a checkpoint and print each output path; return the exit code."""
     options = _parser().parse_args(arguments)
     try:
-        from engine.recipes.separation.separator import separate_files
+        with loading():
+            from engine.recipes.separation.separator import separate_files
 
         written = separate_files(
             options.checkpoint,

@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.start_up import loading
+
 if TYPE_CHECKING:
     from engine.metrics.word_errors import ErrorBreakdown
     from engine.recipes.speech.transcriber import Stretch, Transcriber
@@ -38,8 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Transcribe, print each result at once, and report the error rates; return the exit code."""
     options = _parser().parse_args(arguments)
     try:
-        from engine.precision import resolve_device
-        from engine.recipes.transcribing import load_transcriber
+        with loading():
+            from engine.precision import resolve_device
+            from engine.recipes.transcribing import load_transcriber
 
         transcriber = load_transcriber(options.checkpoint, resolve_device(options.device))
         items = [item for path in options.inputs for item in _items(path, transcriber)]

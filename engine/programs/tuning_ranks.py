@@ -16,6 +16,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, TextIO
 
 from engine.programs.pipes import end_with_stdin, open_answers, say
+from engine.start_up import loading
 from engine.tuning.race import Race, run_race
 from engine.tuning.scaling import ScalingJob, ways
 
@@ -35,8 +36,9 @@ def main() -> int:
     job = ScalingJob(**{**raw, "shape": tuple(raw["shape"])})
     end_with_stdin()
     # torch is imported only here, once the thread that watches stdin runs.
-    from engine.config.loading import load_config
-    from engine.training.ranks import open_ranks
+    with loading():
+        from engine.config.loading import load_config
+        from engine.training.ranks import open_ranks
 
     config = load_config(job.values)
     with open_ranks(config.precision) as ranks:

@@ -15,6 +15,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from engine.programs.pipes import end_with_stdin, open_answers, say
+from engine.start_up import loading
 from engine.tuning.machine import (
     cpu_name,
     limit_allocations,
@@ -61,7 +62,8 @@ def _read_case(raw: dict[str, Any]) -> Case:
 class _Trial:
     def __init__(self, job: Job, answers: TextIO) -> None:
         # torch is imported only here, once the thread that watches stdin runs.
-        from engine.precision import resolve_device
+        with loading():
+            from engine.precision import resolve_device
 
         self._job = job
         self._answers = answers

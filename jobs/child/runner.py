@@ -19,6 +19,7 @@ from pathlib import Path
 from engine.config.loading import load_config
 from engine.config.schema import RunConfig
 from engine.events import Control, Observer, RunEnded
+from engine.start_up import loading
 from engine.training.interruption import Interrupted
 from engine.training.reference_rule import ReferenceCurve
 from jobs.child.control import RunControl, die_with_parent
@@ -66,10 +67,11 @@ Train = Callable[[Job, Sequence[Observer], Control], RunEnded]
 
 def train_run(job: Job, observers: Sequence[Observer], control: Control) -> RunEnded:
     """Train with the engine; imports torch here, once signal handlers and heartbeat are active."""
-    from engine.recipes.base import Opening
-    from engine.recipes.registry import open_recipe
-    from engine.training.ranks import open_ranks
-    from engine.training.trainer import Trainer
+    with loading():
+        from engine.recipes.base import Opening
+        from engine.recipes.registry import open_recipe
+        from engine.training.ranks import open_ranks
+        from engine.training.trainer import Trainer
 
     config, folder = job.config, job.folder
     with open_ranks(config.precision) as ranks:
