@@ -18,10 +18,5 @@ def loading() -> Iterator[None]:
     try:
         yield
     finally:
-        keep_what_is_loaded()
+        gc.freeze()
         gc.enable()
-
-
-def keep_what_is_loaded() -> None:
-    """Look for no garbage among what exists now: for a program that has loaded all it needs."""
-    gc.freeze()
