@@ -35,7 +35,7 @@ _TYPES = {
     "list_type": 'a list, like [2, 4, 8] or ["vocals", "drums"]',
 }
 # What a run or checkpoint says whose package is not installed here.
-_OF_A_PACKAGE = "; if a package provides this kind, install that package and try again"
+_OF_A_PACKAGE = "a package provides this kind, install that package and try again"
 
 
 def load_config(values: Mapping[str, Any]) -> RunConfig:
@@ -100,7 +100,10 @@ def _to_problem(detail: ErrorDetails, values: Mapping[str, Any]) -> Problem:
             tag = context.get("tag")
             problem = f"unknown kind {tag!r}" if tag is not None else "is missing"
             expected = f"{problem}; expected {', '.join(names)}{nearest(str(tag), names)}"
-            expected += why_missing(key, str(tag)) or (_OF_A_PACKAGE if tag is not None else "")
+            if reason := why_missing(key, str(tag)):
+                return Problem(f"{key}.kind", f"{expected}{reason}")
+            if tag is not None:
+                expected += f"{' If' if expected.endswith('?') else '; if'} {_OF_A_PACKAGE}"
             return Problem(f"{key}.kind", expected)
         case "value_error":
             return Problem(key, _plain(str(context.get("error", detail["msg"])), detail["input"]))

@@ -111,6 +111,10 @@ def test_parts_train_alone_and_together_and_resume_to_the_same_bits(
             "loss": {"kind": "wav2vec2", "distractors": 5, "mask_length": 4},
         },
         "waveform": denoise,
+        # Its clusters are those of a layer of the encoder above.
+        "second": hubert(
+            audio, loss={"targets_from": str(tmp_path / "runs/encoder/whole"), "targets_layer": 2}
+        ),
     }
     result = subprocess.run(
         [sys.executable, "-P", "-m", "tests.e2e.training_parts", str(tmp_path / "runs")],
@@ -156,14 +160,19 @@ def test_presets_of_parts_train_and_are_refused_without_their_package(
     for preset, key in (("denoise", "si_sdr_weight"), ("hubert", "focus")):
         assert key in installed.run("presets", f"more_losses/{preset}", "--full")
 
+    wave = str(audio / "train" / "0.wav")
+    installed.run("features", "parts", wave, "-o", str(tmp_path / "features"), "--layer", "1")
+    (written,) = (tmp_path / "features").rglob("*.npy")
+    assert np.load(written).shape == (49, 128)
+
     # Without the packages: the run is listed, and what would load it says so in a line for each part.
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     assert [run["name"] for run in installed.runs()] == ["parts"]
     monkeypatch.setenv("SEPDASH_HOME", str(installed.home))
-    told = refused("features", "parts", str(audio / "train" / "0.wav"), "-o", str(tmp_path / "o"))
+    told = refused("features", "parts", wave, "-o", str(tmp_path / "other"))
     for section, kind in kinds.items():
         assert f"{section}.kind: unknown kind {kind!r}" in told
-    assert told.count("if a package provides this kind, install that package and try again") == 3
+    assert told.count("f a package provides this kind, install that package and try again") == 3
 
 
 def words_of(assignments: Iterable[str]) -> list[str]:

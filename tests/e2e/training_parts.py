@@ -44,7 +44,9 @@ class Counts:
 def fit(values: dict[str, Any], folder: Path, *, stop: int = 0) -> tuple[str, float]:
     """Train a run in a folder; return how it ended and its last validation loss."""
     config = load_config(values)
-    recipe = open_recipe(config, opening=Opening(folder))
+    teacher = values["loss"].get("targets_from")
+    needs = {"loss.targets_from": Path(teacher)} if teacher else {}
+    recipe = open_recipe(config, opening=Opening(folder, needs))
     seen = Counts()
     end = Trainer(config, recipe, folder=folder, observers=[seen], control=StopsAfter(stop)).fit()
     return end.outcome, seen.loss

@@ -16,7 +16,7 @@ WINDOW, HOP = 400, 320
 
 
 class MelConformer(PluginWaveformEncoder):
-    """Log-mel frames and Conformer layers: no convolutions on the waveform, which take most of the time."""
+    """Log-mel frames and Conformer layers; no convolutions on the waveform."""
 
     rates_hz: ClassVar[tuple[int, int]] = (16_000, 16_000)
     takes_padding: ClassVar[bool] = True

@@ -66,7 +66,8 @@ def test_settings_of_other_kinds_are_refused_with_the_kind_that_has_them() -> No
         ),
         (
             {**DENOISE, "loss": {"kind": "si_sd"}},
-            f"unknown kind 'si_sd'; expected {', '.join(kind_choices()['loss'])}, did you mean 'si_sdr'?",
+            f"unknown kind 'si_sd'; expected {', '.join(kind_choices()['loss'])}, did you mean 'si_sdr'? If a "
+            "package provides this kind, install that package and try again",
         ),
     ],
 )
