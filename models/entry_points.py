@@ -26,11 +26,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Plugins(Generic[T]):
-    """The parts of one group, and why others were left out, by the name of their entry point."""
+    """The parts of one group, and why others were left out, by the name of their entry point.
+
+    Attributes:
+        sources: name and version of the package of each part.
+    """
 
     group: str
     parts: Mapping[str, T] = field(default_factory=dict)
     broken: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     def why_missing(self, name: str) -> str:
         """Return a clause about a part that was left out; empty when no package names it."""
@@ -56,6 +61,7 @@ def find_plugins(
     seen = set(taken)
     parts: dict[str, T] = {}
     broken: dict[str, str] = {}
+    sources: dict[str, str] = {}
     for point in sorted(
         _installed().select(group=group) if points is None else points,
         key=lambda point: (point.name, point.value),
@@ -70,7 +76,8 @@ def find_plugins(
         else:
             seen.add(point.name)
             parts[point.name] = part
-    return Plugins(group, parts, broken)
+            sources[point.name] = f"{point.dist.name} {point.dist.version}" if point.dist else ""
+    return Plugins(group, parts, broken, sources)
 
 
 def check_target(target: str, what: str) -> None:

@@ -13,6 +13,7 @@ from engine.checkpoints.files import MODEL, CheckpointError, Manifest, read_mani
 from engine.checkpoints.layout import MANIFEST, choose_checkpoint, list_last
 from engine.config.errors import ConfigError
 from engine.config.fields import shown
+from engine.config.kinds import packages_of
 from engine.config.loading import load_config
 from engine.config.schema import RunConfig
 from models.registry import build_model
@@ -75,8 +76,10 @@ def config_of(manifest: Manifest) -> RunConfig:
     try:
         return load_config(manifest.values["config"])
     except ConfigError as error:
+        packages = ", ".join(dict.fromkeys(manifest.values.get("packages", {}).values()))
         raise CheckpointError(
-            f"{manifest.folder}: its config is not valid in this version of sepdash: {error}"
+            f"{manifest.folder}: its config is not valid in this version of sepdash"
+            f"{f' (it was saved with {packages})' if packages else ''}: {error}"
         ) from None
 
 
@@ -155,6 +158,13 @@ def require_same_run(manifest: Manifest, *, config: RunConfig, plan_hash: str) -
     for key in [key for key in differing if key.startswith(_STOP_RULES)]:
         old, new = differing.pop(key)
         notes.append(f"continues with {key} = {shown(new)} instead of {shown(old)}")
+    now = packages_of(config.to_dict())
+    notes += [
+        f"{key} is of {now[key]}, but the checkpoint was saved with {source}: if it computes something "
+        "else, the run is not what it would have been"
+        for key, source in manifest.values.get("packages", {}).items()
+        if key in now and now[key] != source
+    ]
     if differing:
         named = "; ".join(f"{key} (saved {a!r}, now {b!r})" for key, (a, b) in differing.items())
         raise ResumeError(

@@ -91,6 +91,16 @@ def why_missing(section: str, kind: str) -> str:
     return "".join(plugins.why_missing(kind) for plugins in _PLUGINS.get(section, ()))
 
 
+def packages_of(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return name and version of the package of each section's kind, for kinds that are not built in."""
+    return {
+        f"{section}.kind": source
+        for section, kind in chosen_kinds(values).items()
+        for plugins in _PLUGINS[section]
+        if (source := plugins.sources.get(kind))
+    }
+
+
 def installed_kinds() -> tuple[Plugins[Any], ...]:
     """Return what installed packages add to the sections of a run, by entry point group."""
     return tuple(plugins for group in _PLUGINS.values() for plugins in group)

@@ -24,6 +24,7 @@ from engine.checkpoints.find import newest_intact, require_same_run
 from engine.checkpoints.recipe_files import RecipeState, read_recipe_parts
 from engine.checkpoints.writer import CheckpointWriter
 from engine.config.counters import Counters, UpdateSize
+from engine.config.kinds import packages_of
 from engine.config.schema import RunConfig
 from engine.data.reading.loader import Loader
 from engine.events import Control, Event, Noticed, RunStarted
@@ -305,7 +306,10 @@ def _resume(
 
 def _new_saver(setup: Setup, plan: Plan, *, state: TrainingState) -> StateSaver:
     config = setup.config
-    about = {"config": config.to_dict(), "fingerprint": config.fingerprint, "plan": plan.hash}
+    values = config.to_dict()
+    about = {"config": values, "fingerprint": config.fingerprint, "plan": plan.hash}
+    if packages := packages_of(values):
+        about["packages"] = packages
     return StateSaver(state, about)
 
 

@@ -147,7 +147,12 @@ def test_presets_of_parts_train_and_are_refused_without_their_package(
     run = installed.show("parts")["run"]
     assert run["state"] == "finished", run["message"]
     (manifest,) = (installed.home / "runs").glob("*/checkpoints/last-*/manifest.json")
-    config = json.loads(manifest.read_text())["config"]
+    saved = json.loads(manifest.read_text())
+    config = saved["config"]
+    assert saved["packages"] == {
+        "data.kind": "tar-shards 0.1.0", "model.kind": "mel-conformer 0.1.0",
+        "loss.kind": "more-losses 0.1.0",
+    }  # fmt: skip
     kinds = {name: config[name]["kind"] for name in ("data", "model", "loss")}
     assert kinds == {"data": "tar_shards", "model": "mel_hubert", "loss": "focal_hubert"}
     keys = {item["key"] for item in json.loads(installed.run("presets", "--settings", "--json"))}
@@ -172,6 +177,7 @@ def test_presets_of_parts_train_and_are_refused_without_their_package(
     told = refused("features", "parts", wave, "-o", str(tmp_path / "other"))
     for section, kind in kinds.items():
         assert f"{section}.kind: unknown kind {kind!r}" in told
+    assert "saved with tar-shards 0.1.0, mel-conformer 0.1.0, more-losses 0.1.0" in told
     assert told.count("f a package provides this kind, install that package and try again") == 3
 
 

@@ -229,6 +229,24 @@ def test_a_setting_younger_than_the_checkpoint_has_its_default(make_config):
         require_same_run(manifest, config=config, plan_hash="p")
 
 
+def test_another_version_of_the_package_of_a_part_is_noted(make_config, monkeypatch):
+    config = make_config()
+    values = {
+        "config": config.to_dict(), "plan": "p", "packages": {"model.kind": "own-model 1.0"},
+    }  # fmt: skip
+    manifest = SimpleNamespace(folder=Path("last"), values=values)
+    told = {}
+    for version in ("1.0", "1.1"):
+        now = {"model.kind": f"own-model {version}"}
+        monkeypatch.setattr("engine.checkpoints.find.packages_of", lambda values, now=now: now)
+        told[version] = require_same_run(manifest, config=config, plan_hash="p")
+    assert told["1.0"] == []
+    (note,) = told["1.1"]
+    assert note.startswith(
+        "model.kind is of own-model 1.1, but the checkpoint was saved with own-model 1.0"
+    )
+
+
 def test_other_files_are_refused(tmp_path, make_config, line_recipe, new_recorder, stop_after):
     _fit(make_config(), line_recipe(), tmp_path, new_recorder(), stop_after(3))
     with pytest.raises(ResumeError, match="the training files have changed"):
