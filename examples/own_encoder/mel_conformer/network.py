@@ -46,7 +46,7 @@ class Network(FrameEncoder):
     ) -> tuple[Tensor, Tensor | None]:
         """Return log-mel frames (B, L, C), and how many each item has (B,)."""
         with torch.autocast(wave_BT.device.type, enabled=False):
-            power_BCL = self.mel(wave_BT.float())
+            power_BCL = self.mel(wave_BT)
         feat_BLC = (power_BCL + 1e-6).log().transpose(1, 2)
         if lengths_B is None:
             return feat_BLC, None
