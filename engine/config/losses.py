@@ -14,7 +14,7 @@ from pydantic import Field
 from engine.config.data2vec2 import Data2Vec2Loss
 from engine.config.hubert import HubertLoss
 from engine.config.loss_settings import LossSettings
-from engine.config.self_supervised import SelfSupervisedLoss
+from engine.config.self_supervised import SelfSupervisedLoss, Wav2Vec2Loss
 from models.plugins import accept_section
 from models.settings import setting
 
@@ -77,16 +77,18 @@ class PluginLoss(LossSettings):
 
     A subclass declares `kind` as a literal equal to the name of its entry point, with a default,
     and its settings by `models.settings.setting`; `recipe` names the recipe that trains by it. One for
-    HuBERT is a `engine.config.hubert.HubertLoss`, too, and so has its masks, weights and targets. What a
-    recipe of another package asks for is that recipe's to say; other built-in recipes compute their own.
+    HuBERT is a `engine.config.hubert.HubertLoss`, too, and so has its masks, weights and targets; one for
+    wav2vec 2.0 a `engine.config.self_supervised.Wav2Vec2Loss`. What a recipe of another package asks for is
+    that recipe's to say; other built-in recipes compute their own.
     """
 
     def build(self) -> Any:
         """Return the loss as a function, called in float32 at least, also under autocast.
 
-        For separation `loss(est_BSCT, ref_BSCT) -> (B,)`, a value for each item; for HuBERT
+        For separation `loss(est_BSCT, ref_BSCT) -> (B,)`, a value for each item; for HuBERT and wav2vec 2.0
         `loss(logits_NK, label_N) -> (N,)`, a value for each frame. Letters: B batch, S sources, C channels,
-        T samples; N frames, K clusters.
+        T samples; N frames, K clusters, or a frame's own code, which is always first, and its distractors,
+        of which those with the same code have a logit of minus infinity.
         """
         raise NotImplementedError
 
@@ -96,7 +98,11 @@ BuiltInLoss = (
 )
 LossConfig = BuiltInLoss | PluginLoss
 # The built-in recipes that ask a loss for `build`, and what else its settings have to be.
-_REPLACEABLE: dict[str, type[LossSettings]] = {"separation": PluginLoss, "hubert": HubertLoss}
+_REPLACEABLE: dict[str, type[LossSettings]] = {
+    "separation": PluginLoss,
+    "hubert": HubertLoss,
+    "wav2vec2": Wav2Vec2Loss,
+}
 
 
 def accept_loss(point: EntryPoint, value: object) -> type[PluginLoss]:
@@ -109,7 +115,7 @@ def accept_loss(point: EntryPoint, value: object) -> type[PluginLoss]:
     if loss.recipe in {cls.recipe for cls in get_args(BuiltInLoss)} - set(_REPLACEABLE):
         raise TypeError(
             f"{point.value}: recipe {loss.recipe} computes its own loss; only the losses of "
-            f"{' and '.join(_REPLACEABLE)} can be replaced"
+            f"{', '.join(_REPLACEABLE)} can be replaced"
         )
     base = _REPLACEABLE.get(loss.recipe, PluginLoss)
     if not issubclass(loss, base):

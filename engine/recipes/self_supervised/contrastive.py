@@ -7,6 +7,7 @@ masked frames of the row that has most, K distractors, D channels, G groups.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -19,10 +20,12 @@ class Contrast:
 
     Attributes:
         loss_BM: nats.
+        objective_BM: what is minimised instead, by the loss of another package; else the same.
         right_BM: 1.0 where the frame's own code is more similar than every distractor.
     """
 
     loss_BM: Tensor
+    objective_BM: Tensor
     right_BM: Tensor
 
 
@@ -34,6 +37,7 @@ def contrast(
     distractor_BMK: Tensor,
     counts_BM: Tensor,
     temperature: float,
+    objective: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Contrast:
     """Compare what the network predicts with codes.
 
@@ -48,6 +52,8 @@ def contrast(
         distractor_BMK: places of the distractors among the masked frames of the row.
         counts_BM: bool, the frames that count; others are padding, or have no distractors.
         temperature: what similarities are divided by.
+        objective: maps logits (N, 1 + K), the frame's own code first, and labels (N,), all 0, to what is
+            minimised of each frame that counts (N,); None: the cross-entropy.
     """
     with torch.autocast(context_BMD.device.type, enabled=False):
         context_BMD = nn.functional.normalize(_wide(context_BMD), dim=-1)
@@ -56,10 +62,20 @@ def contrast(
     own_BM = logits_BMM.diagonal(dim1=1, dim2=2)
     same_BMK = _same_codes(codes_BMG, distractor_BMK)
     other_BMK = logits_BMM.gather(2, distractor_BMK).masked_fill(same_BMK, -torch.inf)
-    loss_BM = torch.cat([own_BM[..., None], other_BMK], dim=2).logsumexp(dim=2) - own_BM
+    all_BMX = torch.cat([own_BM[..., None], other_BMK], dim=2)
+    loss_BM = all_BMX.logsumexp(dim=2) - own_BM
+    objective_BM = loss_BM
+    if objective is not None:
+        logits_NX = all_BMX.flatten(0, 1)
+        label_N = torch.zeros(len(logits_NX), dtype=torch.int64, device=logits_NX.device)
+        objective_BM = objective(logits_NX, label_N).view_as(loss_BM)
     with torch.no_grad():
         right_BM = (own_BM > other_BMK.amax(dim=2)) & ~same_BMK.all(dim=2) & counts_BM
-    return Contrast(loss_BM.masked_fill(~counts_BM, 0.0), right_BM.to(loss_BM.dtype))
+    return Contrast(
+        loss_BM.masked_fill(~counts_BM, 0.0),
+        objective_BM.masked_fill(~counts_BM, 0.0),
+        right_BM=right_BM.to(loss_BM.dtype),
+    )
 
 
 def _same_codes(codes_BMG: Tensor, distractor_BMK: Tensor) -> Tensor:

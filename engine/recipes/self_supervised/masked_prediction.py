@@ -7,18 +7,13 @@ C channels, K clusters.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 from torch import Tensor, nn
 
 from engine.config.hubert import HubertLoss
-from engine.config.losses import PluginLoss
-
-# Maps logits (N, K), float32 at least, and labels (N,) to one value for each frame (N,).
-FrameLoss = Callable[[Tensor, Tensor], Tensor]
+from engine.recipes.self_supervised.frame_loss import frame_losses, replaces_cross_entropy
 
 # What `count_frames` counts, in this order.
 MASKED, UNMASKED, ALL = range(3)
@@ -65,8 +60,9 @@ def frame_sums(
     masked_BL, unmasked_BL = mask_BL & valid_BL, ~mask_BL & valid_BL
     label_N = label_BL.clamp(min=0).flatten()
     loss_BL = nn.functional.cross_entropy(logits_NK, label_N, reduction="none").view_as(label_BL)
-    objective_BL = _objective(loss, logits_NK, label_N=label_N, cross_entropy_N=loss_BL.flatten())
-    objective_BL = objective_BL.view_as(label_BL)
+    objective_BL = loss_BL
+    if replaces_cross_entropy(loss):
+        objective_BL = frame_losses(loss, logits_NK, label_N=label_N).view_as(label_BL)
     correct_BL = is_correct(logits_NK.detach(), label_N).view_as(label_BL)
     energy_BL = (
         local_BLC.to(torch.promote_types(local_BLC.dtype, torch.float32)).square().mean(dim=2)
@@ -83,33 +79,6 @@ def frame_sums(
         unmasked_correct=_sum(correct_BL.float(), unmasked_BL),
         energy=_sum(energy_BL, penalised_BL),
     )
-
-
-def _objective(
-    loss: HubertLoss, logits_NK: Tensor, *, label_N: Tensor, cross_entropy_N: Tensor
-) -> Tensor:
-    """Return what is minimised of each frame (N,): the cross-entropy, unless another package has a say.
-
-    Raises:
-        ValueError: when the package returns no value for each frame.
-    """
-    if not isinstance(loss, PluginLoss):
-        return cross_entropy_N
-    with torch.autocast(logits_NK.device.type, enabled=False):
-        value_N: Tensor = _built(loss)(logits_NK, label_N)
-    if value_N.shape != label_N.shape:
-        raise ValueError(
-            f"loss.kind = {loss.kind!r}: its package returned shape {tuple(value_N.shape)} for "
-            f"{len(label_N)} frames, expected one value for each frame"
-        )
-    return value_N
-
-
-@cache
-def _built(loss: PluginLoss) -> FrameLoss:
-    """Return the function of a loss, made once in each process: it need not be picklable."""
-    function: FrameLoss = loss.build()
-    return function
 
 
 def is_correct(logits_NK: Tensor, label_N: Tensor) -> Tensor:

@@ -149,7 +149,7 @@ class Wav2Vec2Recipe:
         spread = diversity(with_own_gradient(ahead["soft"], terms.soft_GV))
         share = masked / ahead["masked"]
         loss_sum = (
-            terms.contrastive_B.sum()
+            terms.objective_B.sum()
             + loss.diversity_weight * ahead["masked"] * counted_in_part(spread, share)
             + loss.penalty * ahead["masked"] / ahead["frames"] * penalty
         )
@@ -190,7 +190,14 @@ class Wav2Vec2Recipe:
         for micro_batch in self._valid_batches:
             terms = self._terms(model, self.fetch("valid", micro_batch).to(device))
             rows = [draw.index for draw in micro_batch.draws]
-            for name in ("contrastive_B", "right_B", "masked_B", "penalty_B", "frames_B"):
+            for name in (
+                "contrastive_B",
+                "objective_B",
+                "right_B",
+                "masked_B",
+                "penalty_B",
+                "frames_B",
+            ):
                 value_N = sums_N.setdefault(name, np.zeros(self._num_valid))
                 value_N[rows] = getattr(terms, name).double().cpu().numpy()
             for name in ("soft_GV", "hard_GV"):
@@ -207,7 +214,9 @@ class Wav2Vec2Recipe:
         constant = self._loss.diversity_weight * spread
         found = evaluation_of(
             {
-                "val_loss": contrastive_N + self._loss.penalty * penalty_N + constant,
+                "val_loss": sums_N["objective_B"] / masked
+                + self._loss.penalty * penalty_N
+                + constant,
                 "val_contrastive_loss": contrastive_N,
                 "val_penalty": penalty_N,
                 "val_contrastive_accuracy": sums_N["right_B"] / masked,

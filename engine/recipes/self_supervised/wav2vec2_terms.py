@@ -14,6 +14,11 @@ from engine.config.self_supervised import Wav2Vec2Loss
 from engine.data.batch import Batch
 from engine.recipes.self_supervised.code_use import hard_sum, soft_sum
 from engine.recipes.self_supervised.contrastive import contrast
+from engine.recipes.self_supervised.frame_loss import (
+    FrameLoss,
+    frame_losses,
+    replaces_cross_entropy,
+)
 from engine.recipes.self_supervised.wav2vec2_draws import counts_of
 from models.padding import valid_frames
 from models.self_supervised.wav2vec2 import Wav2Vec2Output
@@ -25,6 +30,7 @@ class Terms:
 
     Attributes:
         contrastive_B: contrastive loss over the masked frames of each item, nats.
+        objective_B: what is minimised instead, by the loss of another package; else the same.
         right_B: how many of them are told rightly.
         masked_B: how many there are.
         penalty_B: sum over all frames of the mean square of their convolutional features.
@@ -34,6 +40,7 @@ class Terms:
     """
 
     contrastive_B: Tensor
+    objective_B: Tensor
     right_B: Tensor
     masked_B: Tensor
     penalty_B: Tensor
@@ -52,6 +59,7 @@ def terms_of(output: Wav2Vec2Output, batch: Batch, *, loss: Wav2Vec2Loss) -> Ter
         distractor_BMK=batch.tensors["distractor"].long(),
         counts_BM=counts_BM,
         temperature=loss.logit_temperature,
+        objective=_objective(loss),
     )
     weight_BM = counts_BM.to(found.loss_BM.dtype)
     square_BL = _mean_square(output.feat_BLC)
@@ -65,13 +73,20 @@ def terms_of(output: Wav2Vec2Output, batch: Batch, *, loss: Wav2Vec2Loss) -> Ter
     code_BM = weight_BM * sound_BM
     return Terms(
         found.loss_BM.sum(dim=1),
-        found.right_BM.sum(dim=1),
+        found.objective_BM.sum(dim=1),
+        right_B=found.right_BM.sum(dim=1),
         masked_B=weight_BM.sum(dim=1),
         penalty_B=square_BL.sum(dim=1),
         frames_B=frames_B,
         soft_GV=soft_sum(logits_BMGV, code_BM),
         hard_GV=hard_sum(logits_BMGV, code_BM),
     )
+
+
+def _objective(loss: Wav2Vec2Loss) -> FrameLoss | None:
+    if not replaces_cross_entropy(loss):
+        return None
+    return lambda logits_NK, label_N: frame_losses(loss, logits_NK, label_N=label_N)
 
 
 def _mean_square(feat_BLC: Tensor) -> Tensor:

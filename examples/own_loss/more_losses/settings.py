@@ -1,4 +1,4 @@
-"""The settings of two losses. Presets are checked without torch, so only `build` may import it."""
+"""The settings of the losses. Presets are checked without torch, so only `build` may import it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pydantic import Field
 
 from engine.config.hubert import HubertLoss
 from engine.config.losses import PluginLoss
+from engine.config.self_supervised import Wav2Vec2Loss
 from models.settings import setting
 
 
@@ -29,20 +30,34 @@ class StftSiSdrLoss(PluginLoss):
         return StftSiSdr(self.windows, self.si_sdr_weight)
 
 
-class FocalHubertLoss(PluginLoss, HubertLoss):
-    """HuBERT by a focal loss (Lin et al., 2017); masks, weights and targets are those of HuBERT."""
+class FocalLoss(PluginLoss):
+    """What both focal losses (Lin et al., 2017) have."""
 
-    # Every kind has a name of its own, so this one replaces that of HuBERT's loss.
-    kind: Literal["focal_hubert"] = setting(  # type: ignore[assignment]
-        "focal_hubert", "HuBERT whose loss of a frame counts less the surer the network is."
-    )
-    focus: float = setting(
-        2.0, "Exponent of the probability of other clusters; 0: cross-entropy.", ge=0, le=10
-    )
     unit: ClassVar[str] = ""
+
+    focus: float = setting(
+        2.0, "Exponent of the probability of other classes; 0: cross-entropy.", ge=0, le=10
+    )
 
     def build(self) -> Any:
         """Return `loss(logits_NK, label_N) -> (N,)`."""
         from more_losses.functions import Focal
 
         return Focal(self.focus)
+
+
+class FocalHubertLoss(FocalLoss, HubertLoss):
+    """HuBERT by a focal loss; masks, weights and targets are those of HuBERT."""
+
+    # Every kind has a name of its own, so this one replaces that of HuBERT's loss.
+    kind: Literal["focal_hubert"] = setting(  # type: ignore[assignment]
+        "focal_hubert", "HuBERT whose loss of a frame counts less the surer the network is."
+    )
+
+
+class FocalWav2Vec2Loss(FocalLoss, Wav2Vec2Loss):
+    """wav2vec 2.0 by a focal loss; masks, distractors and the other terms are those of wav2vec 2.0."""
+
+    kind: Literal["focal_wav2vec2"] = setting(  # type: ignore[assignment]
+        "focal_wav2vec2", "wav2vec 2.0 whose loss of a frame counts less the surer the network is."
+    )

@@ -138,7 +138,7 @@ def test_good_parts_are_accepted() -> None:
         (
             "of_ctc",
             OfCtc,
-            "recipe ctc computes its own loss; only the losses of separation and hubert",
+            "recipe ctc computes its own loss; only the losses of separation, hubert",
         ),
         ("of_hubert", OfHubert, "must be a subclass of engine.config.hubert.HubertLoss, too"),
     ],

@@ -24,10 +24,10 @@ def parts(entries: int = 3) -> dict[str, Tensor]:
     }  # fmt: skip
 
 
-def compared(p: dict[str, Tensor], temperature: float = 0.1):  # type: ignore[no-untyped-def]
+def compared(p: dict[str, Tensor], temperature: float = 0.1, objective=None):  # type: ignore[no-untyped-def]
     return contrast(
         p["context"], p["target"], codes_BMG=p["codes"], distractor_BMK=p["distractor"],
-        counts_BM=p["counts"], temperature=temperature,
+        counts_BM=p["counts"], temperature=temperature, objective=objective,
     )  # fmt: skip
 
 
@@ -50,6 +50,21 @@ def test_equals_the_definition_frame_by_frame() -> None:
             right = bool(kept) and bool((logits[0] > logits[1:]).all())
             assert found.right_BM[b, m].item() == right
     assert dropped > 0
+
+
+def test_another_objective_sees_the_same_candidates_and_the_same_frames() -> None:
+    p = parts()
+    p["counts"][0, 2:] = False
+
+    def twice_cross_entropy(logits_NX: Tensor, label_N: Tensor) -> Tensor:
+        assert logits_NX.shape == (B * M, 1 + K)
+        return 2 * torch.nn.functional.cross_entropy(logits_NX, label_N, reduction="none")
+
+    found, plain = compared(p, objective=twice_cross_entropy), compared(p)
+    torch.testing.assert_close(found.objective_BM, 2 * plain.loss_BM)
+    assert torch.equal(found.loss_BM, plain.loss_BM)
+    assert torch.equal(plain.objective_BM, plain.loss_BM)
+    assert not found.objective_BM[0, 2:].any()
 
 
 def test_chance_is_the_logarithm_of_the_candidates() -> None:
