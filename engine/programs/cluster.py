@@ -7,13 +7,12 @@ is and exits; started again for the same folder, it goes on from there.
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from engine.programs.pipes import open_answers, say
+from engine.programs.pipes import Job, answer_job, say
 from engine.start_up import loading
 
 if TYPE_CHECKING:
@@ -22,15 +21,7 @@ if TYPE_CHECKING:
 
 def main() -> int:
     """Run the stages; return 0, or 2 for a user error."""
-    answers = open_answers()
-    job = json.loads(sys.stdin.readline())
-    control = _Control()
-    try:
-        _run(job, answers, control=control)
-    except (ValueError, OSError) as error:
-        say(answers, problem=str(error))
-        return 2
-    return 0
+    return answer_job(_run, outlives_stdin=True)
 
 
 class _Control:
@@ -49,7 +40,8 @@ class _Control:
         self._ended.set()
 
 
-def _run(job: dict[str, Any], answers: TextIO, *, control: _Control) -> None:
+def _run(job: Job, answers: TextIO) -> None:
+    control = _Control()
     with loading():
         from engine.checkpoints.referenced import found
         from engine.config.loading import load_config

@@ -6,29 +6,20 @@ end. A user error is an answer. The process exits when its standard input closes
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
-from engine.programs.pipes import end_with_stdin, open_answers, say
+from engine.programs.pipes import Job, answer_job, say
 from engine.start_up import loading
 
 
 def main() -> int:
     """Run one job; return 0, or 2 for a user error."""
-    answers = open_answers()
-    job = json.loads(sys.stdin.readline())
-    end_with_stdin()
-    try:
-        _run(job, answers)
-    except (ValueError, OSError) as error:
-        say(answers, problem=str(error))
-        return 2
-    return 0
+    return answer_job(_run)
 
 
-def _run(job: dict[str, Any], answers: TextIO) -> None:
+def _run(job: Job, answers: TextIO) -> None:
     with loading():
         from engine.data.files.audio_files import probe_all
         from engine.precision import resolve_device

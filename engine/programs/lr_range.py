@@ -7,13 +7,12 @@ input closes, because nothing reads its answers any more.
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from engine.programs.pipes import end_with_stdin, open_answers, say
+from engine.programs.pipes import Job, answer_job, say
 from engine.start_up import loading
 
 if TYPE_CHECKING:
@@ -22,18 +21,10 @@ if TYPE_CHECKING:
 
 def main() -> int:
     """Run one test; return 0, or 2 for a user error."""
-    answers = open_answers()
-    job = json.loads(sys.stdin.readline())
-    end_with_stdin()
-    try:
-        _run(job, answers)
-    except (ValueError, OSError) as error:
-        say(answers, problem=str(error))
-        return 2
-    return 0
+    return answer_job(_run)
 
 
-def _run(job: dict[str, Any], answers: TextIO) -> None:
+def _run(job: Job, answers: TextIO) -> None:
     with loading():
         from engine.checkpoints.referenced import found
         from engine.config.loading import load_config

@@ -1,4 +1,4 @@
-"""What programs that answer through a pipe have in common: lines of JSON, and an end with their standard input."""
+"""What programs that answer through a pipe have in common: a job, lines of JSON, and an end with their standard input."""
 
 from __future__ import annotations
 
@@ -6,7 +6,32 @@ import json
 import os
 import sys
 import threading
-from typing import TextIO
+from collections.abc import Callable
+from typing import Any, TextIO
+
+Job = dict[str, Any]
+
+
+def answer_job(work: Callable[[Job, TextIO], None], *, outlives_stdin: bool = False) -> int:
+    """Do the job that the first line of standard input holds; return the exit status.
+
+    Args:
+        work: does a job, and says its answers to the stream it is given. It imports what takes long itself.
+        outlives_stdin: `work` sees to the end of standard input; otherwise that ends the process at once.
+
+    Returns:
+        0, or 2 for a user error (a `ValueError` or `OSError`), which is the last answer: `problem`.
+    """
+    answers = open_answers()
+    job: Job = json.loads(sys.stdin.readline())
+    if not outlives_stdin:
+        end_with_stdin()
+    try:
+        work(job, answers)
+    except (ValueError, OSError) as error:
+        say(answers, problem=str(error))
+        return 2
+    return 0
 
 
 def open_answers() -> TextIO:

@@ -6,14 +6,13 @@ encoder, the end. A user error is an answer. The process exits when its standard
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from engine.programs.pipes import end_with_stdin, open_answers, say
+from engine.programs.pipes import Job, answer_job, say
 from engine.start_up import loading
 
 if TYPE_CHECKING:
@@ -25,18 +24,10 @@ if TYPE_CHECKING:
 
 def main() -> int:
     """Run one job; return 0, or 2 for a user error."""
-    answers = open_answers()
-    job = json.loads(sys.stdin.readline())
-    end_with_stdin()
-    try:
-        _run(job, answers)
-    except (ValueError, OSError) as error:
-        say(answers, problem=str(error))
-        return 2
-    return 0
+    return answer_job(_run)
 
 
-def _run(job: dict[str, Any], answers: TextIO) -> None:
+def _run(job: Job, answers: TextIO) -> None:
     with loading():
         from engine.data.speech.labelled import limited, read_labelled
         from engine.precision import resolve_device
@@ -90,7 +81,7 @@ def _say_step(to: tuple[TextIO, str], step: Step) -> None:
     say(answers, encoder=name, what=step.what, done=step.done, total=step.total)
 
 
-def _encoders(job: dict[str, Any], device: torch.device) -> Iterator[tuple[str, FeatureEncoder]]:
+def _encoders(job: Job, device: torch.device) -> Iterator[tuple[str, FeatureEncoder]]:
     """Yield the encoders one by one, so that only one network is in memory, with a key of each."""
     from engine.checkpoints.files import read_manifest
     from engine.checkpoints.find import config_of, find_checkpoint

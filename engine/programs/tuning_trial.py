@@ -14,7 +14,7 @@ from dataclasses import asdict
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
-from engine.programs.pipes import end_with_stdin, open_answers, say
+from engine.programs.pipes import answer_job, say
 from engine.start_up import loading
 from engine.tuning.machine import (
     cpu_name,
@@ -36,20 +36,10 @@ _PACKING = {"micro_batch", "cap_s", "accumulation", "quadratic_s", "joint_tokens
 
 def main() -> int:
     """Measure one job; return 0, or 2 for a user error."""
-    answers = open_answers()
-    job = read_job(sys.stdin.readline())
-    end_with_stdin()
-    try:
-        _Trial(job, answers).run()
-    except (ValueError, OSError) as error:
-        say(answers, problem=str(error))
-        return 2
-    return 0
+    return answer_job(lambda raw, answers: _Trial(_read_job(raw), answers).run())
 
 
-def read_job(line: str) -> Job:
-    """Return the job of a line of JSON."""
-    raw = json.loads(line)
+def _read_job(raw: dict[str, Any]) -> Job:
     cases = tuple(_read_case(case) for case in raw.pop("cases"))
     return Job(cases=cases, **raw)
 
