@@ -7,14 +7,11 @@ torch. The result is a folder that `loss.kmeans_from` takes.
 from __future__ import annotations
 
 import contextlib
-import json
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from math import inf
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -24,7 +21,7 @@ from engine.config.errors import ConfigError, Problem
 from engine.config.loading import load_config
 from engine.config.references import Reference
 from engine.config.schema import RunConfig
-from engine.tuning.children import how_it_ended, killed, lines_of
+from engine.tuning.children import answers_of
 from jobs.home import Home
 from jobs.machine.devices import child_environment, resolve_device
 from jobs.needs import check_needs, folders_needed
@@ -138,9 +135,10 @@ def cluster(
         "device": name.partition(":")[0],
     }  # fmt: skip
     with device_reserved(home, name, purpose="sepdash cluster"):
-        for answer in _answers(job, child_environment(name), emit=emit):
-            if "problem" in answer:
-                raise ValueError(answer["problem"])
+        for answer in answers_of(
+            _COMMAND, job, environment=child_environment(name),
+            beside=lambda child: _interrupt_closes(child, emit),
+        ):  # fmt: skip
             if "stage" in answer:
                 emit(Progress(**answer))
             elif answer.get("level", "info") != "info":
@@ -185,36 +183,6 @@ def _trained(home: Home, values: Mapping[str, Any]) -> Mapping[str, Any]:
         return trained_config(saved[0]) if saved else {}
     with StoreReader(home.store) as reader:
         return reader.config(reader.run(reference.run).id)
-
-
-def _answers(
-    job: Mapping[str, Any], environment: Mapping[str, str], *, emit: Callable[[Progress], None]
-) -> Iterator[dict[str, Any]]:
-    """Yield the answers of a child; it is killed when this ends in any way.
-
-    Raises:
-        ValueError: when it ends without an answer.
-    """
-    with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(
-            _COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
-            env=dict(environment), start_new_session=True,
-        )  # fmt: skip
-        ended = False
-        try:
-            assert process.stdin is not None
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.write(json.dumps(job).encode() + b"\n")
-                process.stdin.flush()
-            with _interrupt_closes(process, emit):
-                for line in lines_of(process, inf):
-                    answer: dict[str, Any] = json.loads(line)
-                    ended = ended or "done" in answer or "problem" in answer
-                    yield answer
-        finally:
-            code = killed(process)
-        if not ended:
-            raise ValueError(f"clustering ended early: {how_it_ended(code, errors)}")
 
 
 @contextlib.contextmanager

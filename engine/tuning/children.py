@@ -14,7 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from math import inf
 from threading import Event
@@ -159,6 +160,7 @@ def answers_of(
     *,
     environment: Mapping[str, str] | None = None,
     cancel: Event | None = None,
+    beside: Callable[[subprocess.Popen[bytes]], AbstractContextManager[None]] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Yield the answers of a child that is given one job; it is killed when this ends in any way.
 
@@ -168,9 +170,10 @@ def answers_of(
         job: what it is to do.
         environment: of the child; None: that of this process.
         cancel: once set, the child is killed.
+        beside: a context for the time of its answers, given the child.
 
     Raises:
-        ValueError: when it ends without a last answer.
+        ValueError: its problem, or when it ends without a last answer.
         Cancelled: once `cancel` is set.
     """
     with tempfile.TemporaryFile() as errors:
@@ -185,10 +188,13 @@ def answers_of(
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.write(json.dumps(job).encode() + b"\n")
                 process.stdin.flush()
-            for line in lines_of(process, inf, cancel=cancel):
-                answer: dict[str, Any] = json.loads(line)
-                ended = ended or "done" in answer or "problem" in answer
-                yield answer
+            with beside(process) if beside else contextlib.nullcontext():
+                for line in lines_of(process, inf, cancel=cancel):
+                    answer: dict[str, Any] = json.loads(line)
+                    if "problem" in answer:
+                        raise ValueError(answer["problem"])
+                    ended = ended or "done" in answer
+                    yield answer
         finally:
             code = killed(process)
         if not ended:

@@ -114,11 +114,8 @@ def answers_of_probe(
     environment: Mapping[str, str] | None = None,
     cancel: Event | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Yield the answers of the child; arguments and errors are those of `run_probe`."""
-    for answer in answers_of(PROGRAM, job.to_dict(device), environment=environment, cancel=cancel):
-        if "problem" in answer:
-            raise ValueError(answer["problem"])
-        yield answer
+    """Return the answers of the child as they come; arguments and errors are those of `run_probe`."""
+    return answers_of(PROGRAM, job.to_dict(device), environment=environment, cancel=cancel)
 
 
 def result_of(job: ProbeJob, answers: Iterable[Mapping[str, Any]]) -> ProbeResult:

@@ -204,5 +204,5 @@ def test_features_are_those_of_the_encoder(words: Path, trained: Any, tmp_path: 
     samples_T, _ = soundfile.read(file, dtype="float32")
     (expected_LD,) = open_encoder(trained[0]).features([samples_T])[2]
     np.testing.assert_allclose(np.load(path), expected_LD, rtol=1e-5, atol=1e-6)
-    again = list(answers_of(FEATURES, job))
-    assert "already exists" in again[-1]["problem"]
+    with pytest.raises(ValueError, match="already exists"):
+        list(answers_of(FEATURES, job))
