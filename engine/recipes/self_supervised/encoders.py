@@ -16,11 +16,11 @@ import torch
 from torch import nn
 
 from engine.audio.mfcc import HOP, WINDOW, Mfcc
+from engine.audio.waveform import normalised
 from engine.checkpoints.files import CheckpointError, read_manifest
 from engine.checkpoints.find import config_of, find_checkpoint
 from engine.config.schema import RunConfig
 from engine.recipes.registry import open_recipe
-from engine.recipes.self_supervised.waveforms import normalised
 from engine.recipes.trained import load_trained
 from engine.torch_random import rng_state, seed_everything, set_rng_state
 from models.self_supervised.features import GivesLayerFeatures

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from engine.audio.mfcc import DIM, Mfcc
+from engine.audio.waveform import normalised
 from engine.checkpoints.files import MODEL, Manifest, read_manifest
 from engine.checkpoints.find import config_of, fill, find_checkpoint
 from engine.config.errors import ConfigError, Problem
 from engine.config.schema import RunConfig
 from engine.config.target_fit import TARGETS_FROM
 from engine.recipes.base import Opening, Recipe
-from engine.recipes.self_supervised.waveforms import normalised
 from engine.recipes.specs import spec_of
 from models.self_supervised.features import GivesLayerFeatures
 

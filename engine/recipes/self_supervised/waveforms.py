@@ -14,13 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engine.audio.waveform import normalised
 from engine.batching.items import ItemDraw, MicroBatch
 from engine.config.unlabelled import UnlabelledData
 from engine.data.batch import Batch, Split
 from engine.item_random import item_generator
-
-# As in `torch.nn.functional.layer_norm`, by which the published recipes normalise waveforms.
-_EPSILON = 1e-5
 
 
 class Waveforms(Protocol):
@@ -79,13 +77,6 @@ def read_waveforms(
     return Batch(
         {"wave": wave_BT, "length": torch.tensor(lengths), "first_frame": torch.tensor(firsts)}
     )
-
-
-def normalised(wave_T: np.ndarray) -> np.ndarray:
-    """Return (T,) float32 with zero mean and unit variance; silence stays silence."""
-    samples_T = wave_T.astype(np.float64)
-    samples_T -= samples_T.mean()
-    return np.asarray(samples_T / np.sqrt(samples_T.var() + _EPSILON), dtype=np.float32)
 
 
 def whole_batches(

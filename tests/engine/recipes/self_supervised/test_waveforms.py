@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from engine.audio.waveform import normalised
 from engine.batching.items import ItemDraw, MicroBatch
 from engine.config.unlabelled import UnlabelledData
 from engine.recipes.self_supervised.waveforms import (
     noise_batch,
-    normalised,
     read_waveforms,
     whole_batches,
 )
