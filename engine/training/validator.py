@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -23,9 +22,6 @@ from engine.recipes.base import GivesEstimates, JudgesWholeFiles, Recipe
 from engine.torch_random import rng_state, seed_torch, set_rng_state
 from engine.training.ema import Ema
 
-if TYPE_CHECKING:
-    from engine.recipes.self_supervised.probing import ProbeScore
-
 
 class Validator:
     """Runs evaluations of one model."""
@@ -37,7 +33,6 @@ class Validator:
         self._config = config
         self._device = device
         self._ema = ema
-        self._probe = _open_probe(config)
 
     def run(
         self, model: nn.Module, *, whole: bool = False, taker: JobWriter | None = None
@@ -66,8 +61,6 @@ class Validator:
         precision = self._config.precision
         with autocast(precision, self._device), eagerly(precision):
             evaluation = self._recipe.evaluate(model, self._device)
-            if self._probe is not None:
-                evaluation = self._probe.added(evaluation, model, device=self._device)
             if not (whole and isinstance(self._recipe, JudgesWholeFiles)):
                 return evaluation
             if taker is not None and isinstance(self._recipe, GivesEstimates):
@@ -80,15 +73,6 @@ class Validator:
             metrics=evaluation.metrics | of_whole_files(full.metrics),
             items=evaluation.items | of_whole_files(full.items),
         )
-
-
-def _open_probe(config: RunConfig) -> ProbeScore | None:
-    """Return what probes the features of a self-supervised run with `data.probe`."""
-    if getattr(config.data, "probe", None) is None:
-        return None
-    from engine.recipes.self_supervised.probing import ProbeScore
-
-    return ProbeScore(config)
 
 
 @contextmanager

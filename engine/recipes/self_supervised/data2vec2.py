@@ -21,10 +21,7 @@ from engine.batching.items import ItemDraw, MicroBatch
 from engine.checkpoints.recipe_files import RecipeState
 from engine.config.data2vec2 import Data2Vec2Loss
 from engine.config.schema import RunConfig
-from engine.config.unlabelled import UnlabelledData
 from engine.data.batch import Batch, Split
-from engine.data.kinds import open_dataset
-from engine.data.unlabelled.dataset import UnlabelledDataset
 from engine.evaluation.result import Evaluation, evaluation_of
 from engine.item_random import item_generator
 from engine.recipes.base import (
@@ -38,6 +35,7 @@ from engine.recipes.base import (
 from engine.recipes.self_supervised.block_masks import MaskShape, Use, block_masks, places_of
 from engine.recipes.self_supervised.data2vec2_teacher import Teacher
 from engine.recipes.self_supervised.layer_drop import kept_layers
+from engine.recipes.self_supervised.recipe import PretrainingRecipe
 from engine.recipes.self_supervised.spread import (
     COLLAPSE_UPDATES,
     NUM_PLACES,
@@ -48,7 +46,6 @@ from engine.recipes.self_supervised.spread import (
     frame_sums,
     spread_shapes,
 )
-from engine.recipes.self_supervised.waveforms import noise_batch, read_waveforms, whole_batches
 from models.self_supervised.data2vec2 import Data2Vec2, Masks, take
 from models.self_supervised.data2vec2_settings import Data2Vec2Config
 
@@ -58,25 +55,18 @@ def open_data2vec2(config: RunConfig, *, opening: Opening) -> Data2Vec2Recipe:
     return Data2Vec2Recipe(config)
 
 
-class Data2Vec2Recipe:
-    """Trains `models.self_supervised.data2vec2`; picklable for reader processes."""
+class Data2Vec2Recipe(PretrainingRecipe):
+    """Trains `models.self_supervised.data2vec2`."""
 
     def __init__(self, config: RunConfig) -> None:
-        assert isinstance(config.data, UnlabelledData)
+        super().__init__(config)
         assert isinstance(config.model, Data2Vec2Config)
         assert isinstance(config.loss, Data2Vec2Loss)
-        self._config = config
-        self._data, self._model_config, self._loss = config.data, config.model, config.loss
+        self._model_config, self._loss = config.model, config.loss
         loss = config.loss
         self._masks = MaskShape(
             loss.clones, loss.mask_prob, loss.mask_prob_adjust, loss.mask_length, loss.inverse_mask
         )
-        self._open: dict[Split, UnlabelledDataset] = {}
-
-    @property
-    def loss_unit(self) -> str:
-        """Return the unit of the loss: none."""
-        return self._config.loss.unit
 
     @property
     def training_metrics(self) -> Mapping[str, str]:
@@ -102,24 +92,13 @@ class Data2Vec2Recipe:
         """Return the freshly initialised student."""
         return Data2Vec2(self._model_config)
 
-    def sizes(self, split: Split) -> np.ndarray:
-        """Return (N, 1) seconds of each item."""
-        return self._dataset(split).durations_s()[:, None]
-
-    def manifest(self, split: Split) -> str:
-        """Return the hash over names, places and lengths of the items."""
-        return self._dataset(split).manifest
-
     def fetch(self, split: Split, micro_batch: MicroBatch) -> Batch:
         """Read `wave` (B, T), `length` (B,), `first_frame` (B,), and the masks of the cropped items.
 
         Those are `mask` (B, M, L), `kept` (B, M, K), `masked` (B, M, Q), `num_kept` and `num_masked` (B,),
         as in `models.self_supervised.data2vec2.Masks`; they depend on seed, epoch, item and length only.
         """
-        batch = read_waveforms(
-            self._dataset(split), micro_batch, data=self._data, split=split, seed=self._config.seed
-        )
-        return self._with_masks(batch, micro_batch.draws, split=split)
+        return self._with_masks(self._read(split, micro_batch), micro_batch.draws, split=split)
 
     def step(self, model: nn.Module, batch: Batch, *, context: StepContext) -> StepOutput:
         """Return the loss summed over all masked frames of all masks, and their number."""
@@ -161,19 +140,15 @@ class Data2Vec2Recipe:
         decay = self._teacher.decay(made.counters)
         self._teacher.follow(model.context, decay=decay, skipped=made.skipped)
 
-    def evaluate(self, model: nn.Module, device: torch.device) -> Evaluation:
+    def evaluate_loss(self, model: nn.Module, device: torch.device) -> Evaluation:
         """Evaluate val_loss, the mean over items of the loss of their masked frames, and the deviations.
 
         Masks are those of the first epoch, the same at every evaluation.
         """
         assert isinstance(model, Data2Vec2)
-        settings, dataset = self._config.validation, self._dataset("valid")
-        batches = whole_batches(
-            dataset, data=self._data, most=settings.batch_items, items=settings.max_items
-        )
-        losses_N = np.zeros(sum(map(len, batches)))
+        losses_N = np.zeros(self._num_valid)
         sums: dict[str, Tensor] = {}
-        for micro_batch in batches:
+        for micro_batch in self._valid_batches:
             batch = self.fetch("valid", micro_batch).to(device)
             loss_NQ, used_NQ, more = self._losses(model, batch)
             shape = (len(micro_batch), -1)
@@ -187,10 +162,8 @@ class Data2Vec2Recipe:
 
     def worst_batch(self, count: int, shape: tuple[float, ...] = ()) -> Batch:
         """Return `count` items of noise of `shape` (seconds,), or of the longest item."""
-        longest_s = 0.0 if shape else float(self.sizes("train").max())
-        batch = noise_batch(count, shape, data=self._data, longest_s=longest_s)
         draws = [ItemDraw(0, index) for index in range(count)]
-        return self._with_masks(batch, draws, split="train")
+        return self._with_masks(self._noise(count, shape), draws, split="train")
 
     def _with_masks(self, batch: Batch, draws: Sequence[ItemDraw], *, split: Split) -> Batch:
         """Add masks to a batch of waveforms."""
@@ -252,11 +225,6 @@ class Data2Vec2Recipe:
         masks = self._masks
         about = [self.manifest("valid"), self._config.validation.max_items, repr(masks)]
         return sha256(json.dumps(about).encode()).hexdigest()[:16]
-
-    def _dataset(self, split: Split) -> UnlabelledDataset:
-        if split not in self._open:
-            self._open[split] = open_dataset(self._config, split)
-        return self._open[split]
 
 
 def _masks_of(batch: Batch) -> Masks:

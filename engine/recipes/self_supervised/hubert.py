@@ -21,10 +21,7 @@ from engine.checkpoints.recipe_files import RecipeState
 from engine.clustering.report import ClusterReport
 from engine.config.hubert import HubertLoss
 from engine.config.schema import RunConfig
-from engine.config.unlabelled import UnlabelledData
 from engine.data.batch import Batch, Split
-from engine.data.kinds import open_dataset
-from engine.data.unlabelled.dataset import UnlabelledDataset
 from engine.evaluation.result import Evaluation
 from engine.item_random import item_generator
 from engine.recipes.base import Opening, Stage, StepContext, StepOutput
@@ -43,10 +40,9 @@ from engine.recipes.self_supervised.masked_prediction import (
     num_penalised,
     total_weight,
 )
-from engine.recipes.self_supervised.probing import ProbeScore
+from engine.recipes.self_supervised.recipe import Datasets, PretrainingRecipe
 from engine.recipes.self_supervised.span_masks import mean_run, span_masks
 from engine.recipes.self_supervised.targets import Targets
-from engine.recipes.self_supervised.waveforms import noise_batch, read_waveforms, whole_batches
 from models.self_supervised.hubert import PredictsClusters, build_hubert
 from models.self_supervised.settings import EncoderSettings, HubertHead
 
@@ -74,26 +70,8 @@ class FrameLabels(Protocol):
         """Return the labels of some frames of an item, (L,) int64."""
 
 
-class Datasets:
-    """The items of both splits, opened when they are first asked for."""
-
-    def __init__(self, config: RunConfig) -> None:
-        self._config = config
-        self._open: dict[Split, UnlabelledDataset] = {}
-
-    def __call__(self, split: Split) -> UnlabelledDataset:
-        """Return the items of a split.
-
-        Raises:
-            DataError: when they can't be read.
-        """
-        if split not in self._open:
-            self._open[split] = open_dataset(self._config, split)
-        return self._open[split]
-
-
-class HubertRecipe:
-    """Trains `models.self_supervised.hubert` on clusters; picklable for reader processes.
+class HubertRecipe(PretrainingRecipe):
+    """Trains `models.self_supervised.hubert` on clusters.
 
     Args:
         config: the run.
@@ -102,21 +80,13 @@ class HubertRecipe:
     """
 
     def __init__(self, config: RunConfig, *, datasets: Datasets, targets: FrameLabels) -> None:
-        assert isinstance(config.data, UnlabelledData)
+        super().__init__(config, datasets)
         assert isinstance(config.model, HubertHead)
         assert isinstance(config.model, EncoderSettings)
         assert isinstance(config.loss, HubertLoss)
-        self._config = config
-        self._data, self._loss = config.data, config.loss
+        self._loss, self._targets = config.loss, targets
         self._head, self._encoder = config.model, config.model
-        self._dataset, self._targets = datasets, targets
         self._report: ClusterReport | None = None
-        self._probe = ProbeScore(config)
-
-    @property
-    def loss_unit(self) -> str:
-        """Return the unit of the loss, a natural logarithm."""
-        return self._loss.unit
 
     @property
     def training_metrics(self) -> Mapping[str, str]:
@@ -152,23 +122,13 @@ class HubertRecipe:
         """Return the freshly initialised network."""
         return build_hubert(self._head, clusters=self._loss.clusters)
 
-    def sizes(self, split: Split) -> np.ndarray:
-        """Return (N, 1) seconds of each item."""
-        return self._dataset(split).durations_s()[:, None]
-
-    def manifest(self, split: Split) -> str:
-        """Return the hash over names, places and lengths of the items."""
-        return self._dataset(split).manifest
-
     def fetch(self, split: Split, micro_batch: MicroBatch) -> Batch:
         """Read `wave` (B, T), `label` (B, L) int64 and `mask` (B, L) bool; `length` (B,) where padded.
 
         Labels are those of the crop, `NO_FRAME` after the last frame of an item. Masks depend on seed,
         epoch, item and number of frames; those of validation are the same in every run.
         """
-        batch = read_waveforms(
-            self._dataset(split), micro_batch, data=self._data, split=split, seed=self._config.seed
-        )
+        batch = self._read(split, micro_batch)
         frames = [self._encoder.frames_of(n) for n in batch.tensors["length"].tolist()]
         firsts = batch.tensors["first_frame"].tolist()
         labels = [
@@ -204,20 +164,14 @@ class HubertRecipe:
             },
         )
 
-    def evaluate(self, model: torch.nn.Module, device: torch.device) -> Evaluation:
+    def evaluate_loss(self, model: torch.nn.Module, device: torch.device) -> Evaluation:
         """Evaluate the loss, its terms and the accuracies on whole items, masked as in every run.
 
         Each is a sum over the frames of all items, divided once.
         """
         assert isinstance(model, PredictsClusters)
-        settings = self._config.validation
         sums = ItemSums(self._loss)
-        for micro_batch in whole_batches(
-            self._dataset("valid"),
-            data=self._data,
-            most=settings.batch_items,
-            items=settings.max_items,
-        ):
+        for micro_batch in self._valid_batches:
             batch = self.fetch("valid", micro_batch)
             items = [draw.index for draw in micro_batch.draws]
             sums.add_counts(
@@ -227,12 +181,11 @@ class HubertRecipe:
                 labels_K=count_labels(batch.tensors["label"], self._loss.clusters),
             )
             sums.add(items, self._sums(model, batch.to(device)))
-        return self._probe.added(sums.evaluation(self._items_key), model, device=device)
+        return sums.evaluation(self._items_key)
 
     def worst_batch(self, count: int, shape: tuple[float, ...] = ()) -> Batch:
         """Return `count` items of noise of `shape` (seconds,), or of the longest item; any labels."""
-        longest_s = 0.0 if shape else float(self.sizes("train").max())
-        batch = noise_batch(count, shape, data=self._data, longest_s=longest_s)
+        batch = self._noise(count, shape)
         frames = [self._encoder.frames_of(n) for n in batch.tensors["length"].tolist()]
         generator = np.random.default_rng(0)
         labels = [generator.integers(self._loss.clusters, size=number) for number in frames]

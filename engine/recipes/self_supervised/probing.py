@@ -159,6 +159,10 @@ class ProbeScore:
         self._config = config
         self._waves: dict[Recording, np.ndarray] = {}
 
+    def __getstate__(self) -> dict[str, object]:
+        """Pickle for a reader process, which probes nothing: without what was read."""
+        return {"_config": self._config, "_waves": {}}
+
     @cached_property
     def _labelled(self) -> Labelled | None:
         """What is probed with; read when it is first needed, since a trained model does without."""

@@ -21,19 +21,16 @@ from torch import Tensor, nn
 from engine.batching.items import ItemDraw, MicroBatch
 from engine.config.schema import RunConfig
 from engine.config.self_supervised import Wav2Vec2Loss
-from engine.config.unlabelled import UnlabelledData
 from engine.data.batch import Batch, Split
-from engine.data.kinds import open_dataset
-from engine.data.unlabelled.dataset import UnlabelledDataset
 from engine.evaluation.result import Evaluation, evaluation_of
 from engine.recipes.base import CurvePoints, Finding, Opening, StepContext, StepOutput
 from engine.recipes.self_supervised.code_use import diversity, hard_sum, perplexity, soft_sum
 from engine.recipes.self_supervised.gumbel import gumbel_noise, gumbel_temperature
 from engine.recipes.self_supervised.layer_drop import kept_layers
+from engine.recipes.self_supervised.recipe import PretrainingRecipe
 from engine.recipes.self_supervised.wav2vec2_draws import counts_of, masked_of, with_draws
 from engine.recipes.self_supervised.wav2vec2_terms import Terms, terms_of
 from engine.recipes.self_supervised.wav2vec2_watch import LASTS_UPDATES, findings
-from engine.recipes.self_supervised.waveforms import noise_batch, read_waveforms, whole_batches
 from engine.recipes.whole_update import counted_in_part, with_own_gradient
 from models.self_supervised.settings import EncoderSettings
 from models.self_supervised.wav2vec2 import Sampling, Wav2Vec2
@@ -48,25 +45,17 @@ def open_wav2vec2(config: RunConfig, *, opening: Opening) -> Wav2Vec2Recipe:
     return Wav2Vec2Recipe(config)
 
 
-class Wav2Vec2Recipe:
-    """Trains a `models.self_supervised.wav2vec2.Wav2Vec2`; picklable for reader processes."""
+class Wav2Vec2Recipe(PretrainingRecipe):
+    """Trains a `models.self_supervised.wav2vec2.Wav2Vec2`."""
 
     def __init__(self, config: RunConfig) -> None:
-        assert isinstance(config.data, UnlabelledData)
+        super().__init__(config)
         assert isinstance(config.model, Wav2Vec2Head)
         assert isinstance(config.model, EncoderSettings)
         assert isinstance(config.loss, Wav2Vec2Loss)
-        self._config = config
-        self._data = config.data
         self._head, self._encoder = config.model, config.model
         self._loss = config.loss
         self._groups = range(1, config.model.code_groups + 1)
-        self._open: dict[Split, UnlabelledDataset] = {}
-
-    @property
-    def loss_unit(self) -> str:
-        """Return the unit of the loss, a natural logarithm."""
-        return self._loss.unit
 
     @property
     def training_metrics(self) -> Mapping[str, str]:
@@ -88,29 +77,15 @@ class Wav2Vec2Recipe:
         """Return the freshly initialised network, on the CPU."""
         return Wav2Vec2(self._head)
 
-    def sizes(self, split: Split) -> np.ndarray:
-        """Return (N, 1) seconds of each item; validation applies max_items."""
-        durations_s = self._dataset(split).durations_s()
-        return durations_s[: self._num_valid if split == "valid" else None, None]
-
-    def manifest(self, split: Split) -> str:
-        """Return the hash of the items of a split."""
-        return self._dataset(split).manifest
-
     def fetch(self, split: Split, micro_batch: MicroBatch) -> Batch:
         """Read waveforms (`read_waveforms`) with masks, distractors and noise (`with_draws`)."""
         seed = self._config.seed if split == "train" else _VALIDATION_SEED
-        batch = read_waveforms(
-            self._dataset(split), micro_batch, data=self._data, split=split, seed=seed
-        )
-        return self._with_draws(batch, micro_batch.draws, seed=seed)
+        return self._with_draws(self._read(split, micro_batch), micro_batch.draws, seed=seed)
 
     def worst_batch(self, count: int, shape: tuple[float, ...] = ()) -> Batch:
         """Return `count` items of noise of `shape` (seconds,), or of the longest training item."""
-        longest_s = float(self.sizes("train").max())
-        batch = noise_batch(count, shape, data=self._data, longest_s=longest_s)
         draws = tuple(ItemDraw(0, index) for index in range(count))
-        return self._with_draws(batch, draws, seed=self._config.seed)
+        return self._with_draws(self._noise(count, shape), draws, seed=self._config.seed)
 
     def look(self, model: nn.Module, batch: Batch, *, context: StepContext) -> dict[str, Tensor]:
         """Return the sums of codes and frames; runs the convolutions and the quantiser only."""
@@ -178,7 +153,7 @@ class Wav2Vec2Recipe:
             distractors=self._loss.distractors,
         )
 
-    def evaluate(self, model: nn.Module, device: torch.device) -> Evaluation:
+    def evaluate_loss(self, model: nn.Module, device: torch.device) -> Evaluation:
         """Evaluate the losses, accuracy and perplexities with the most likely codes.
 
         Sums run over all items, so perplexities and diversity are those of the whole validation set. The
@@ -270,32 +245,12 @@ class Wav2Vec2Recipe:
         return batch.tensors["length"] if self._data.fit == "pad" else None
 
     @cached_property
-    def _valid_batches(self) -> list[MicroBatch]:
-        validation = self._config.validation
-        return whole_batches(
-            self._dataset("valid"),
-            data=self._data,
-            most=validation.batch_items,
-            items=validation.max_items,
-        )
-
-    @cached_property
     def _items_key(self) -> str:
         """Sixteen hex digits that identify the validation items and what is drawn for them."""
         loss = self._loss
         how = [loss.mask_prob, loss.mask_length, loss.min_masks, loss.distractors]
         about = json.dumps([self.manifest("valid"), how, self._num_valid, self._data.rate_hz])
         return sha256(about.encode()).hexdigest()[:16]
-
-    @property
-    def _num_valid(self) -> int:
-        most, total = self._config.validation.max_items, len(self._dataset("valid"))
-        return min(most, total) if most else total
-
-    def _dataset(self, split: Split) -> UnlabelledDataset:
-        if split not in self._open:
-            self._open[split] = open_dataset(self._config, split)
-        return self._open[split]
 
 
 def _as_ahead(terms: Terms) -> dict[str, Tensor]:

@@ -20,12 +20,18 @@ from engine.events import Evaluated
 from engine.metrics.items_keys import key_for
 from engine.metrics.registry import PROBE
 from engine.probing.bench import Collector
+from engine.recipes.base import KeepsState
 from engine.recipes.registry import open_recipe
+from engine.recipes.self_supervised import probing
 from engine.recipes.self_supervised.encoders import open_encoder, random_encoder
+from engine.recipes.self_supervised.hubert import HubertRecipe
 from engine.recipes.self_supervised.probing import Options, probe_encoder, spread_layers
+from engine.recipes.self_supervised.recipe import Datasets
 from engine.training.trainer import Trainer
+from engine.training.validator import Validator
 from engine.tuning.children import answers_of
 from jobs.probing.probe import Model, ProbeJob, run_probe
+from tests.pretraining import MadeUpTargets, pretraining
 
 WORDS = {"low": 200.0, "mid": 600.0, "high": 1_800.0}
 FEATURES = (sys.executable, "-P", "-m", "engine.programs.features")
@@ -105,6 +111,37 @@ def test_every_evaluation_has_the_score_and_its_takes(trained: Any) -> None:
             assert len(event.items[name]) == 10
             assert np.mean(event.items[name]) == pytest.approx(event.metrics[name])
         assert key_for(event.items_key, PROBE) != key_for(event.items_key, "val_loss")
+
+
+@pytest.mark.parametrize("kind", ["hubert", "wav2vec2", "data2vec2"])
+def test_an_evaluation_probes_once(
+    words: Path, wav2vec2_config: Any, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = {"train": str(words), "valid": str(words), "min_s": 0.25, "probe": str(words)}
+    if kind == "hubert":
+        config = pretraining(words, data=data)
+        recipe: Any = HubertRecipe(
+            config, datasets=Datasets(config), targets=MadeUpTargets(config.loss.clusters)
+        )
+    else:
+        own = wav2vec2_config(data={**data, "max_s": 1.0})
+        config = own if kind == "wav2vec2" else config_of(words, probe=str(words))
+        recipe = open_recipe(config)
+    model, device = recipe.build_model(), torch.device("cpu")
+    if isinstance(recipe, KeepsState):
+        recipe.start_state(model, device)
+    probed: list[str] = []
+    whole = probing.probe_encoder
+
+    def counted(*arguments: Any, **more: Any) -> Any:
+        probed.append(kind)
+        return whole(*arguments, **more)
+
+    monkeypatch.setattr(probing, "probe_encoder", counted)
+    found = Validator(recipe, config, device=device, ema=None).run(model)
+    assert probed == [kind]
+    assert 0 <= found.metrics[PROBE] <= 1
+    assert found.items_key.count(" ") == 1
 
 
 def test_the_probe_touches_no_training(words: Path, trained: Any, tmp_path: Path) -> None:
