@@ -120,7 +120,10 @@ def accept_recipe(point: EntryPoint, value: object) -> RecipeSpec:
         if not isinstance(metric, Metric):
             raise TypeError(f"{point.value}: metrics must be {Metric.__module__}.Metric")
         if metric.name in built_in:
-            raise TypeError(f"{point.value}: the metric {metric.name!r} already exists")
+            raise TypeError(
+                f"{point.value}: the metric {metric.name!r} is built in; leave it out of metrics if yours "
+                "means the same, else give yours another name"
+            )
     if value.headline not in {*built_in, *(metric.name for metric in value.metrics)}:
         raise TypeError(f"{point.value}: headline {value.headline!r} is not one of its metrics")
     return value
