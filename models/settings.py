@@ -1,8 +1,9 @@
 """How a setting is declared, once, for every consumer of it.
 
 Owns the base class of all config sections and `setting`, the one way to declare a field with its
-help text, unit and bounds; `run_reference` declares one that names another run. The check, the form, the command line and the docs all render these.
-Knows nothing of torch, files or presets.
+help text, unit and bounds; `run_reference` declares one that names another run, and
+`require_multiples` checks some against each other. The check, the form, the command line and the docs
+all render these. Knows nothing of torch, files or presets.
 """
 
 from __future__ import annotations
@@ -28,6 +29,18 @@ def setting(default: Any, help: str, *, unit: str = "", **bounds: Any) -> Any:
         **bounds: pydantic constraints (`ge`, `gt`, `le`, `lt`, `min_length`, `max_length`).
     """
     return Field(default, description=help, json_schema_extra={"unit": unit}, **bounds)
+
+
+def require_multiples(settings: Section, *pairs: tuple[str, str]) -> None:
+    """Check settings of which one has to be a whole multiple of another: (multiple, divisor).
+
+    Raises:
+        ValueError: naming the first pair that is not.
+    """
+    for name, divisor in pairs:
+        value, by = getattr(settings, name), getattr(settings, divisor)
+        if value % by:
+            raise ValueError(f"{name} = {value} must be a multiple of {divisor} = {by}")
 
 
 def run_reference(

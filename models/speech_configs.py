@@ -16,7 +16,7 @@ from models.self_supervised.data2vec2_settings import Data2Vec2EncoderSettings
 from models.self_supervised.plugin_settings import PluginWaveformEncoder, missing_parts
 from models.self_supervised.settings import HubertHead, WaveformEncoderSettings
 from models.self_supervised.wav2vec2_settings import Wav2Vec2Head
-from models.settings import Section, setting
+from models.settings import Section, require_multiples, setting
 
 ENCODERS = "sepdash.encoders"
 
@@ -35,8 +35,7 @@ class EncoderDims(Section):
 
     @model_validator(mode="after")
     def _heads_share_channels(self) -> Self:
-        if self.dim % self.heads:
-            raise ValueError(f"dim = {self.dim} must be a multiple of heads = {self.heads}")
+        require_multiples(self, ("dim", "heads"))
         return self
 
 
@@ -253,10 +252,7 @@ class EmformerRnntConfig(TransducerSettings):
 
     @model_validator(mode="after")
     def _segments_are_whole(self) -> Self:
-        for name in ("dim", "segment", "right_context"):
-            value = getattr(self, name)
-            if value % self.stride:
-                raise ValueError(f"{name} = {value} must be a multiple of stride = {self.stride}")
+        require_multiples(self, *((name, "stride") for name in ("dim", "segment", "right_context")))
         return self
 
 

@@ -6,11 +6,11 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import model_validator
 
-from models.self_supervised.settings import ConvStackSettings, SelfSupervisedConfig
-from models.settings import setting
+from models.self_supervised.settings import SelfSupervisedConfig, TransformerSettings
+from models.settings import require_multiples, setting
 
 
-class Data2Vec2EncoderSettings(ConvStackSettings):
+class Data2Vec2EncoderSettings(TransformerSettings):
     """The encoder of data2vec 2.0: what is left of it after pre-training."""
 
     extractor_norm: Literal["layer_norm"] = setting(
@@ -25,11 +25,6 @@ class Data2Vec2EncoderSettings(ConvStackSettings):
     prenet_layers: int = setting(
         0, "Number of Transformer layers in front of these (8 in LARGE).", ge=0, le=96
     )
-    dim: int = setting(
-        768, "Width of the Transformer, a multiple of heads and of the groups.", ge=8, le=4_096
-    )
-    heads: int = setting(12, "Number of attention heads per layer.", ge=1, le=64)
-    ffn: int = setting(3072, "Hidden width of the feed-forward blocks.", ge=8, le=16_384)
     pos_conv_layers: int = setting(5, "Number of convolutions that encode position.", ge=1, le=16)
     pos_conv_width: int = setting(
         95,
@@ -38,31 +33,13 @@ class Data2Vec2EncoderSettings(ConvStackSettings):
         ge=1,
         le=1_024,
     )
-    pos_conv_groups: int = setting(
-        16, "Number of groups of the convolutions that encode position.", ge=1, le=256
-    )
     prenet_dropout: float = setting(
         0.1, "Dropout probability of the frames at the input of the Transformer.", ge=0, lt=1
     )
     dropout: float = setting(0.1, "Dropout probability of the attention output.", ge=0, lt=1)
-    attention_dropout: float = setting(0.1, "Dropout probability of attention weights.", ge=0, lt=1)
-    activation_dropout: float = setting(
-        0.0, "Dropout probability inside the feed-forward blocks.", ge=0, lt=1
-    )
     ffn_dropout: float = setting(
         0.1, "Dropout probability of the output of the feed-forward blocks.", ge=0, lt=1
     )
-    layer_drop: float = setting(
-        0.05,
-        "Probability that a Transformer layer is skipped in an update; drawn once per update.",
-        ge=0,
-        lt=1,
-    )
-
-    @model_validator(mode="after")
-    def _channels_are_shared(self) -> Self:
-        _require_multiples(self, ("dim", "heads"), ("dim", "pos_conv_groups"))
-        return self
 
 
 class Data2Vec2Config(SelfSupervisedConfig, Data2Vec2EncoderSettings):
@@ -93,18 +70,5 @@ class Data2Vec2Config(SelfSupervisedConfig, Data2Vec2EncoderSettings):
 
     @model_validator(mode="after")
     def _decoder_shares_channels(self) -> Self:
-        _require_multiples(self, ("dim", "decoder_groups"), ("decoder_dim", "decoder_groups"))
+        require_multiples(self, ("dim", "decoder_groups"), ("decoder_dim", "decoder_groups"))
         return self
-
-
-def _require_multiples(settings: ConvStackSettings, *pairs: tuple[str, str]) -> None:
-    """Check that widths are shared evenly.
-
-    Raises:
-        ValueError: naming the first that is not.
-    """
-    for width, name in pairs:
-        if getattr(settings, width) % (count := getattr(settings, name)):
-            raise ValueError(
-                f"{width} = {getattr(settings, width)} must be a multiple of {name} = {count}"
-            )

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal, Protocol, Self, runtime_checkab
 
 from pydantic import Field, model_validator
 
-from models.settings import Section, setting
+from models.settings import Section, require_multiples, setting
 
 _Channels = tuple[Annotated[int, Field(ge=4, le=4_096)], ...]
 _Kernels = tuple[Annotated[int, Field(ge=1, le=256)], ...]
@@ -122,26 +122,17 @@ class ConvStackSettings(Section):
         return self
 
 
-class WaveformEncoderSettings(ConvStackSettings):
-    """Convolutions, then a Transformer over their frames (Baevski et al., 2020)."""
+class TransformerSettings(ConvStackSettings):
+    """Convolutions, then a Transformer over their frames, whose positions a convolution encodes."""
 
     layers: int = setting(12, "Number of Transformer layers.", ge=1, le=96)
     dim: int = setting(
-        768, "Width of the Transformer, a multiple of heads and pos_conv_groups.", ge=8, le=4_096
+        768, "Width of the Transformer, a multiple of heads and of the groups.", ge=8, le=4_096
     )
     heads: int = setting(12, "Number of attention heads per layer.", ge=1, le=64)
     ffn: int = setting(3072, "Hidden width of the feed-forward blocks.", ge=8, le=16_384)
-    layer_norm_first: bool = setting(
-        False, "Layer norm before attention and feed-forward (LARGE) instead of after them (BASE)."
-    )
-    pos_conv_kernel: int = setting(
-        128, "Kernel size of the convolution that encodes position.", unit="frames", ge=1, le=1_024
-    )
     pos_conv_groups: int = setting(
-        16, "Number of groups of the convolution that encodes position.", ge=1, le=256
-    )
-    projection_dropout: float = setting(
-        0.1, "Dropout probability of the frames at the input of the Transformer.", ge=0, lt=1
+        16, "Number of groups of each convolution that encodes position.", ge=1, le=256
     )
     dropout: float = setting(0.1, "Dropout probability in the Transformer.", ge=0, lt=1)
     attention_dropout: float = setting(0.1, "Dropout probability of attention weights.", ge=0, lt=1)
@@ -157,10 +148,22 @@ class WaveformEncoderSettings(ConvStackSettings):
 
     @model_validator(mode="after")
     def _channels_are_shared(self) -> Self:
-        for name in ("heads", "pos_conv_groups"):
-            if self.dim % (count := getattr(self, name)):
-                raise ValueError(f"dim = {self.dim} must be a multiple of {name} = {count}")
+        require_multiples(self, ("dim", "heads"), ("dim", "pos_conv_groups"))
         return self
+
+
+class WaveformEncoderSettings(TransformerSettings):
+    """The encoder of wav2vec 2.0 and HuBERT (Baevski et al., 2020)."""
+
+    layer_norm_first: bool = setting(
+        False, "Layer norm before attention and feed-forward (LARGE) instead of after them (BASE)."
+    )
+    pos_conv_kernel: int = setting(
+        128, "Kernel size of the convolution that encodes position.", unit="frames", ge=1, le=1_024
+    )
+    projection_dropout: float = setting(
+        0.1, "Dropout probability of the frames at the input of the Transformer.", ge=0, lt=1
+    )
 
 
 class HubertHead(SelfSupervisedConfig):

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import model_validator
 
 from models.self_supervised.settings import SelfSupervisedConfig, WaveformEncoderSettings
-from models.settings import setting
+from models.settings import require_multiples, setting
 
 
 class Wav2Vec2Head(SelfSupervisedConfig):
@@ -32,10 +32,7 @@ class Wav2Vec2Head(SelfSupervisedConfig):
 
     @model_validator(mode="after")
     def _groups_share_channels(self) -> Self:
-        if self.code_dim % self.code_groups:
-            raise ValueError(
-                f"code_dim = {self.code_dim} must be a multiple of code_groups = {self.code_groups}"
-            )
+        require_multiples(self, ("code_dim", "code_groups"))
         return self
 
 
