@@ -17,8 +17,8 @@ from huey.api import SqliteHuey
 from huey.registry import Message
 from huey.serializer import Serializer
 
-from jobs.machine.private_files import ensure_private
 from jobs.store.errors import StoreError
+from models.private_files import ensure_private
 
 _TASK = "ticket"
 

@@ -8,9 +8,7 @@ is its path without `.toml`, such as `bandwidth/audio-unet`. This module lists, 
 from __future__ import annotations
 
 import difflib
-import os
 import re
-import tempfile
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from models.entry_points import Plugins
+from models.private_files import write_private
 from presets.merging import merge
 from presets.packages import PresetFolder, preset_packages
 
@@ -149,7 +148,7 @@ class Catalogue:
         text = to_toml({**{key: item for key, item in head.items() if item}, **values})
         path = self._user_folder / f"{name}.toml"
         try:
-            _write_private(path, text)
+            write_private(path, text)
         except OSError as error:
             raise PresetError(
                 f"preset {name!r} can't be saved at {path}: {error.strerror}"
@@ -316,17 +315,3 @@ def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
         key: _without_none(item) for key, item in present.items() if isinstance(item, Mapping)
     }
     return {**plain, **tables}
-
-
-def _write_private(path: Path, text: str) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(aside).replace(path)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise

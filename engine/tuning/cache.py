@@ -7,8 +7,6 @@ file. Free memory is not part of the key, because it is never the same twice: `s
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -22,6 +20,7 @@ from engine.config.schema import RunConfig
 from engine.tuning.law import memory_cap
 from engine.tuning.race import Ratio
 from engine.tuning.setups import Options, Row, Scaled, Tuning
+from models.private_files import write_private
 
 # Packages whose versions affect the results.
 _PACKAGES = ("sepdash", "torch", "torchaudio")
@@ -121,12 +120,4 @@ def keep_result(folder: Path, key: str, *, result: Tuning) -> None:
     Raises:
         OSError: when it can't be written.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle, aside = tempfile.mkstemp(dir=folder, prefix=f".{key}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(asdict(result), file)
-        Path(aside).replace(folder / f"{key}.json")
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
+    write_private(folder / f"{key}.json", json.dumps(asdict(result)))

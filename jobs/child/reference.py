@@ -20,6 +20,7 @@ from jobs.store.needs import note_checkpoint
 from jobs.store.reader import StoreReader
 from jobs.store.records import ALL_POINTS, NeedRecord
 from jobs.store.writer import StoreWriter
+from models.private_files import write_private
 
 _FILE = "reference.json"
 
@@ -74,9 +75,7 @@ def _read(reader: StoreReader, run_id: int, *, series: str) -> ReferenceCurve:
 
 def _keep(home: Home, need: NeedRecord, *, curve: ReferenceCurve, series: str) -> None:
     path = home.run_folder(need.run) / _FILE
-    aside = path.with_suffix(".aside")
-    aside.write_text(curve.to_json(), encoding="utf-8")
-    aside.replace(path)
+    write_private(path, curve.to_json())
     message = f"{need.key}: compares {series} with {len(curve.items)} evaluations of {curve.name}"
     with StoreWriter(home.store) as store, store.transaction() as connection:
         note_checkpoint(connection, need, checkpoint=str(path), content=_content(path))

@@ -20,13 +20,13 @@ from jobs.comparison.evaluations import variants_of
 from jobs.home import Home
 from jobs.machine.devices import child_environment
 from jobs.machine.lease import FileLock
-from jobs.machine.private_files import write_private
 from jobs.probing.probe import Model, ProbeJob, answers_of_probe, result_of
 from jobs.probing.result import ProbeResult
 from jobs.store.errors import StoreError, UnknownRun
 from jobs.store.reader import StoreReader
 from jobs.store.writer import StoreWriter
 from jobs.sweeps.probe_requests import ProbeRequest, read_request, request_path, request_paths
+from models.private_files import write_private
 
 logger = logging.getLogger(__name__)
 

@@ -6,8 +6,6 @@ The worker reads these files to see whether there is a search; only one that goe
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -24,6 +22,7 @@ from jobs.store.errors import StoreError
 from jobs.sweeps.experiment import Experiment, load_experiment
 from jobs.sweeps.search_settings import SearchSettings
 from jobs.sweeps.search_space import Parameter, read_space
+from models.private_files import write_private
 
 # running: trials are proposed; confirming: the best ones are run again with fresh seeds.
 SearchState = Literal["running", "confirming", "finished", "stopped", "failed"]
@@ -86,15 +85,8 @@ class Definition:
 
     def save(self, home: Home) -> Definition:
         """Write the file, whole or not at all, and return the definition."""
-        path = path_of(home, self.name)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # mkstemp makes a file of mode 0600.
-        file, aside = tempfile.mkstemp(dir=path.parent, prefix=".search.")
-        with os.fdopen(file, "w") as stream:
-            json.dump({"format": _FORMAT, **asdict(self)}, stream, indent=1)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(aside).replace(path)
+        text = json.dumps({"format": _FORMAT, **asdict(self)}, indent=1)
+        write_private(path_of(home, self.name), text)
         return self
 
     def moved(self, home: Home, *, to: SearchState, message: str = "") -> Definition:

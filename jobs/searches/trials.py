@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from engine.metrics.registry import metric_of
 from jobs.home import Home
-from jobs.machine.private_files import ensure_private
 from jobs.searches.definition import Definition
 from jobs.store.errors import StoreError
 from jobs.sweeps.search_space import BASELINE, Parameter
+from models.private_files import ensure_private
 from presets.merging import value_at
 
 if TYPE_CHECKING:

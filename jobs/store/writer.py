@@ -15,13 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from jobs.machine.private_files import ensure_private
 from jobs.store.errors import StoreError
 from jobs.store.needs import CLAIMABLE
 from jobs.store.points import delete_after, insert_points
 from jobs.store.records import ClipRecord, EvaluationRecord, RunState, SystemRecord
 from jobs.store.results import delete_results_after, insert_results
 from jobs.store.schema import SCHEMA_VERSION, check_version
+from models.private_files import ensure_private
 
 # Timeout of a writer that waits for another one.
 _BUSY_S = 30.0

@@ -13,9 +13,9 @@ from urllib.parse import quote
 
 from engine.data.speech.labelled import read_labelled
 from jobs.home import Home
-from jobs.machine.private_files import write_private
 from jobs.store.errors import StoreError
 from jobs.sweeps.probe_settings import ProbeSettings
+from models.private_files import write_private
 from models.user_paths import expanded
 
 _SUFFIX = ".request.json"

@@ -12,9 +12,9 @@ import pytest
 
 from jobs.machine.devices import DeviceError, child_environment, open_gpu, resolve_device
 from jobs.machine.lease import DeviceLease, FileLock, LeaseError
-from jobs.machine.private_files import ensure_private
 from jobs.machine.processes import is_alive, own_token, process_token
 from jobs.worker.system_sampler import SystemProbe
+from models.private_files import ensure_private
 
 IMPORTS = """
 import sys

@@ -1,4 +1,4 @@
-"""Creates files that only their user can read."""
+"""Creates files that only their user can read. Standard library only, for every package."""
 
 from __future__ import annotations
 
@@ -26,7 +26,11 @@ def ensure_private(path: Path) -> None:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file of mode 0600 in a folder of 0700, whole or not at all."""
+    """Write a file of mode 0600 in a folder of 0700, whole or not at all.
+
+    Raises:
+        OSError: when it can't be written; a file of that name stays as it was.
+    """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     file, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
     try:
