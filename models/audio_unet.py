@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from models.blocks import pad_edges
 from models.configs import AudioUNetConfig
+from models.layers.blocks import pad_edges
 from models.unet import Shape, UNet
 
 

@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from models.padding import zero_padding
+from models.layers.padding import zero_padding
 
 # Token 0 of every vocabulary.
 BLANK = 0

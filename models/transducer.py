@@ -13,9 +13,8 @@ from typing import assert_never
 import torch
 from torch import Tensor, nn
 
-from models.conformer import conformer_layer
-from models.padding import valid_frames
-from models.self_supervised.speech_encoder import Data2VecSpeechEncoder, WaveformSpeechEncoder
+from models.layers.conformer import conformer_layer
+from models.layers.padding import valid_frames
 from models.speech import BLANK, SpeechModel, StreamingEncoder, Tuning
 from models.speech_configs import (
     ConformerDims,
@@ -30,6 +29,7 @@ from models.speech_configs import (
     TransducerHead,
     WaveformRnntConfig,
 )
+from models.speech_encoder import Data2VecSpeechEncoder, WaveformSpeechEncoder
 
 # As in torchaudio's recipes.
 _LSTM_EPSILON = 1e-3
@@ -111,7 +111,7 @@ class Transducer(SpeechModel):
 
 
 class ConformerEncoder(nn.Module):
-    """torchaudio's Conformer behind stacked frames; padding changes no number (`models.conformer`)."""
+    """torchaudio's Conformer behind stacked frames; padding changes no number (`models.layers.conformer`)."""
 
     def __init__(self, config: ConformerDims, *, num_mels: int, encoding_dim: int) -> None:
         super().__init__()

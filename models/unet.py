@@ -15,7 +15,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from models.blocks import (
+from models.layers.blocks import (
     ELU_GAIN,
     SUM_GAIN,
     Dims,

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with loading():
             from engine.precision import resolve_device
-            from engine.recipes.transcribing import load_transcriber
+            from engine.recipes.speech.transcribing import load_transcriber
 
         transcriber = load_transcriber(options.checkpoint, resolve_device(options.device))
         items = [item for path in options.inputs for item in _items(path, transcriber)]

@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from models.conformer import conformer_layer
-from models.padding import valid_frames, zero_padding
+from models.layers.conformer import conformer_layer
+from models.layers.padding import valid_frames, zero_padding
 from models.self_supervised.settings import WaveformEncoderSettings
 from models.self_supervised.waveform_encoder import WaveformEncoder, initialise_position
 

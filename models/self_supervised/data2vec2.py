@@ -21,7 +21,7 @@ from math import log2, sqrt
 import torch
 from torch import Tensor, nn
 
-from models.padding import valid_frames
+from models.layers.padding import valid_frames
 from models.self_supervised.data2vec2_settings import Data2Vec2Config, Data2Vec2EncoderSettings
 from models.self_supervised.features import evaluation_mode
 from models.self_supervised.waveform_encoder import scale_gradient

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.padding import valid_frames, zero_padding
+from models.layers.padding import valid_frames, zero_padding
 from models.self_supervised.frame_encoder import FrameEncoder
 from models.self_supervised.settings import WaveformEncoderSettings
 

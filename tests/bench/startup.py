@@ -23,7 +23,7 @@ from pathlib import Path
 from termios import TIOCSWINSZ
 
 ROOT = Path(__file__).resolve().parents[2]
-CHILD = "from jobs.home import Home; from tui.app import SepdashApp; SepdashApp(Home.locate({home!r})).run()"
+CHILD = "from jobs.home import Home; from tui.apps.dashboard import SepdashApp; SepdashApp(Home.locate({home!r})).run()"
 
 
 def fill(root: Path, *, runs: int, updates: int) -> None:

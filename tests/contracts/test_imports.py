@@ -37,7 +37,7 @@ def test_package_init_files_are_empty(package: str, repository: Path) -> None:
 @pytest.mark.parametrize(
     "code",
     [
-        "import tui.app",
+        "import tui.apps.dashboard",
         "import tui.main",
         "import tui.live.feed",
         "import jobs.store.reader",

@@ -190,7 +190,7 @@ torch_loaded = "torch" in sys.modules
 
 import torch
 from engine.recipes.registry import open_recipe
-from engine.recipes.transcribing import load_transcriber
+from engine.recipes.speech.transcribing import load_transcriber
 from engine.training.trainer import Trainer
 
 class Control:

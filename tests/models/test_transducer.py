@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchaudio.models import Conformer, emformer_rnnt_base
 
-from models.padding import zero_padding
+from models.layers.padding import zero_padding
 from models.registry import count_parameters
 from models.speech import BLANK
 from models.speech_configs import ConformerRnntConfig, EmformerRnntConfig

@@ -55,7 +55,7 @@ def demo(*, headless: bool, seed: int, keep: bool, home: Home) -> None:
             _end_orderly_on_signals()
             watch(demo_home, run_ids, worker=worker)
         else:
-            from tui.app import SepdashApp
+            from tui.apps.dashboard import SepdashApp
 
             SepdashApp(demo_home, select=run_ids).run()
     code = report(demo_home, run_ids)

@@ -149,6 +149,6 @@ def open_dashboard(home: Path | None) -> None:
     located = Home.locate(home)
     with StoreReader(located.store) as reader:
         reader.data_version()
-    from tui.app import SepdashApp
+    from tui.apps.dashboard import SepdashApp
 
     SepdashApp(located).run()

@@ -210,7 +210,7 @@ def _in_terminal(session: Session, *, player: str | None) -> None:
     if os.environ.get("SSH_CONNECTION"):
         click.echo("note: sound is played on this machine; --browser plays it on yours", err=True)
     with open_player(player) as opened:
-        from tui.listening_app import ListeningApp
+        from tui.apps.listening import ListeningApp
 
         ListeningApp(session, opened).run()
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.padding import valid_frames
+from models.layers.padding import valid_frames
 from models.speech import BLANK
 
 

@@ -20,7 +20,7 @@ from engine.recipes.self_supervised.frame_loss import (
     replaces_cross_entropy,
 )
 from engine.recipes.self_supervised.wav2vec2_draws import counts_of
-from models.padding import valid_frames
+from models.layers.padding import valid_frames
 from models.self_supervised.wav2vec2 import Wav2Vec2Output
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torchaudio.models.conformer import ConformerLayer
 
-from models.conformer import conformer_layer
+from models.layers.conformer import conformer_layer
 from models.self_supervised.quantiser import GumbelQuantiser
 from models.self_supervised.wav2vec2 import Masked, Sampling, Wav2Vec2
 from models.self_supervised.wav2vec2_settings import Wav2Vec2Config

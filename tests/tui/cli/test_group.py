@@ -87,7 +87,7 @@ def test_the_dashboard_refuses_a_store_it_cannot_read(monkeypatch, tmp_path: Pat
     terminal = SimpleNamespace(isatty=lambda: True)
     monkeypatch.setattr(sys, "stdin", terminal)
     monkeypatch.setattr(sys, "__stderr__", terminal)
-    monkeypatch.setattr("tui.app.SepdashApp.run", lambda app: pytest.fail("it opened"))
+    monkeypatch.setattr("tui.apps.dashboard.SepdashApp.run", lambda app: pytest.fail("it opened"))
     with sqlite3.connect(tmp_path / "runs.db") as store:
         store.execute("PRAGMA user_version = 99")
     with pytest.raises(StoreError, match="written by a newer sepdash"):

@@ -170,7 +170,7 @@ def test_a_damaged_file_of_a_search_is_named_and_the_others_are_listed(
 def test_optuna_is_loaded_by_what_needs_it_only(home, repository: Path) -> None:
     code = (
         "import sys\n"
-        "import tui.app, tui.main, jobs.worker.serve, jobs.searches.serving, jobs.searches.control\n"
+        "import tui.apps.dashboard, tui.main, jobs.worker.serve, jobs.searches.serving, jobs.searches.control\n"
         "from jobs.home import Home\n"
         "from jobs.searches.serving import Searches\n"
         f"Searches(Home.locate({str(home.root)!r}), echo=print).tend(propose=True)\n"

@@ -12,7 +12,7 @@ from textual.widgets import Static
 import jobs.comparison.compare as comparing
 from tests.tui.experiments import BATCH, ONE_SEED, add_experiment
 from tests.waiting import until_shown as until
-from tui.app import SepdashApp
+from tui.apps.dashboard import SepdashApp
 from tui.dialogs.comparison import NOTHING, ComparisonScreen
 from tui.widgets.runs_table import RunsTable
 

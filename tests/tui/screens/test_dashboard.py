@@ -12,7 +12,7 @@ import pytest
 
 from jobs.store.reader import StoreReader
 from tests.waiting import until_shown as until
-from tui.app import SepdashApp
+from tui.apps.dashboard import SepdashApp
 from tui.dialogs.confirm import ConfirmScreen
 from tui.dialogs.help import HelpScreen
 from tui.live import actions
@@ -323,7 +323,7 @@ def test_actions_turn_errors_into_messages(home):
 
 def test_the_dashboard_loads_nothing_slow():
     code = (
-        "import sys, tui.app; "
+        "import sys, tui.apps.dashboard; "
         "print([name for name in ('torch', 'torchaudio', 'sqlite_utils', 'pydantic', 'huey', 'wandb') "
         "if name in sys.modules])"
     )
@@ -336,7 +336,7 @@ def test_the_dashboard_loads_nothing_slow():
 def test_an_app_that_fails_while_it_starts_leaves_no_thread_behind(home):
     code = f"""
 from jobs.home import Home
-from tui.app import SepdashApp
+from tui.apps.dashboard import SepdashApp
 
 async def fail(pilot):
     raise RuntimeError("at once")

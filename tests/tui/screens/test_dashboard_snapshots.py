@@ -10,7 +10,7 @@ import pytest
 
 from jobs.store.needs import insert_needs
 from jobs.store.records import NeedRecord
-from tui.app import SepdashApp
+from tui.apps.dashboard import SepdashApp
 from tui.widgets.charts.chart import Chart
 from tui.widgets.log_tail import LogTail
 from tui.widgets.run_line import RunLine

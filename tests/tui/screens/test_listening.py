@@ -12,7 +12,7 @@ from jobs.listening.session import Asked, Session, open_session, prepare
 from jobs.listening.sources import Sides, files_of
 from tests.jobs.listening.sounds import write_sides
 from tests.waiting import until_shown as until
-from tui.listening_app import ListeningApp
+from tui.apps.listening import ListeningApp
 
 
 class FakePlayer:

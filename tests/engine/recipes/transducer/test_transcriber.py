@@ -18,7 +18,7 @@ from engine.data.files.audio_files import probe
 from engine.programs import transcribe
 from engine.recipes.registry import open_recipe
 from engine.recipes.speech.transcriber import quiet_place
-from engine.recipes.transcribing import load_transcriber
+from engine.recipes.speech.transcribing import load_transcriber
 
 CPU = torch.device("cpu")
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from models.padding import valid_frames
+from models.layers.padding import valid_frames
 from models.self_supervised.data2vec2 import Data2Vec2Encoder
 from models.self_supervised.settings import WaveformEncoderSettings
 from models.self_supervised.waveform_encoder import WaveformEncoder, scale_gradient

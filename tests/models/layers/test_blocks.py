@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models.blocks import DownConv, ResidualUnit, SameConv, UpConv, group_norm, pad_edges
+from models.layers.blocks import DownConv, ResidualUnit, SameConv, UpConv, group_norm, pad_edges
 
 
 def test_edges_are_repeated_by_hand_made_answer():

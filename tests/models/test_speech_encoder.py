@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from models.self_supervised.settings import WaveformEncoderSettings
-from models.self_supervised.speech_encoder import WaveformSpeechEncoder
 from models.self_supervised.waveform_encoder import WaveformEncoder
 from models.speech import Tuning
+from models.speech_encoder import WaveformSpeechEncoder
 
 TINY = {
     "conv_channels": (8, 8, 8), "conv_kernels": (10, 4, 4), "conv_strides": (10, 4, 4),
