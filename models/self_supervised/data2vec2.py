@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from models.layers.padding import valid_frames
 from models.self_supervised.data2vec2_settings import Data2Vec2Config, Data2Vec2EncoderSettings
 from models.self_supervised.features import evaluation_mode
-from models.self_supervised.waveform_encoder import scale_gradient
+from models.self_supervised.waveform_encoder import new_feature_extractor, scale_gradient
 
 _LINEAR_STD = 0.02
 
@@ -66,17 +66,8 @@ class Data2Vec2Encoder(nn.Module):
 
     def __init__(self, settings: Data2Vec2EncoderSettings) -> None:
         super().__init__()
-        from torchaudio.models.wav2vec2 import components
-
         self.settings = settings
-        shapes = zip(
-            settings.conv_channels, settings.conv_kernels, settings.conv_strides, strict=True
-        )
-        self.feature_extractor = components._get_feature_extractor(
-            settings.extractor_norm, list(shapes), settings.conv_bias
-        )
-        for block in self.feature_extractor.conv_layers:
-            nn.init.kaiming_normal_(block.conv.weight)
+        self.feature_extractor = new_feature_extractor(settings)
         self.feature_norm = nn.LayerNorm(settings.conv_channels[-1])
         self.feature_projection = nn.Linear(settings.conv_channels[-1], settings.dim)
         self.context = ContextEncoder(settings)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from models.layers.padding import valid_frames, zero_padding
 from models.self_supervised.frame_encoder import FrameEncoder
-from models.self_supervised.settings import WaveformEncoderSettings
+from models.self_supervised.settings import ConvStackSettings, WaveformEncoderSettings
 
 _LINEAR_STD = 0.02
 
@@ -42,14 +42,7 @@ class WaveformEncoder(FrameEncoder):
         super().__init__(settings)
         from torchaudio.models.wav2vec2 import components
 
-        shapes = zip(
-            settings.conv_channels, settings.conv_kernels, settings.conv_strides, strict=True
-        )
-        self.feature_extractor = components._get_feature_extractor(
-            settings.extractor_norm, list(shapes), settings.conv_bias
-        )
-        for block in self.feature_extractor.conv_layers:
-            nn.init.kaiming_normal_(block.conv.weight)
+        self.feature_extractor = new_feature_extractor(settings)
         if layers is None:
             self.encoder = _transformer_encoder(settings)
         else:
@@ -116,6 +109,19 @@ class WaveformEncoder(FrameEncoder):
         if self.settings.layer_norm_first:
             h_BLD = self.encoder.transformer.layer_norm(h_BLD)
         return h_BLD
+
+
+def new_feature_extractor(settings: ConvStackSettings) -> Any:
+    """Return torchaudio's convolutions over a waveform, initialised as published."""
+    from torchaudio.models.wav2vec2 import components
+
+    shapes = zip(settings.conv_channels, settings.conv_kernels, settings.conv_strides, strict=True)
+    extractor: Any = components._get_feature_extractor(
+        settings.extractor_norm, list(shapes), settings.conv_bias
+    )
+    for block in extractor.conv_layers:
+        nn.init.kaiming_normal_(block.conv.weight)
+    return extractor
 
 
 def scale_gradient(x: Tensor, scale: float) -> Tensor:

@@ -10,8 +10,8 @@ from torchaudio.models.conformer import ConformerLayer
 from torchaudio.transforms import MelSpectrogram
 
 from mel_conformer.settings import HOP, WINDOW, MelConformer
-from models.conformer import conformer_layer
-from models.padding import valid_frames, zero_padding
+from models.layers.conformer import conformer_layer
+from models.layers.padding import valid_frames, zero_padding
 from models.self_supervised.frame_encoder import FrameEncoder
 
 RATE_HZ = 16_000

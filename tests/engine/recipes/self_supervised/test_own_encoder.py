@@ -15,7 +15,8 @@ from engine.config.schema import RunConfig
 from engine.config.waveform_fit import waveform_misfit
 from engine.data.batch import Batch
 from engine.recipes.base import StepContext
-from engine.recipes.self_supervised.hubert import Datasets, HubertRecipe
+from engine.recipes.self_supervised.hubert import HubertRecipe
+from engine.recipes.self_supervised.recipe import Datasets
 from tests.pretraining import MadeUpTargets, pretraining, write_audio
 
 
