@@ -3,8 +3,8 @@
 Letters: N items, D sizes (seconds, or seconds and tokens). Items come from the stream of `plan.py`: epochs,
 each a permutation keyed by (seed, epoch). Measured along it in items or in seconds, update k is
 what lies between k and k + 1 times its size. With a pool of P updates, their items are drawn
-together, sorted by length, and cut into P updates, which are shuffled. All of that is independent of
-hardware; only the packing of an update's items depends on the device and the other ranks.
+together, sorted by length, and cut into P updates, which are shuffled; pieces of one utterance are kept
+apart (`apart.py`). All of that is independent of hardware; only the packing of an update's items depends on the device and the other ranks.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from hashlib import sha256
 
 import numpy as np
 
+from engine.batching.apart import apart
 from engine.batching.closing import Cost
 from engine.batching.edges import snapped, whole_hops
 from engine.batching.items import ItemDraw, MicroBatch
@@ -62,6 +63,7 @@ class ExactPlan:
         worst_first: whether update 0 is swapped with the update of the longest item or crop.
         device: how an update is packed.
         crop_s: items of an update are cut to the shortest of them, in multiples of this; 0.0: padded.
+        groups: (N,) int64, equal for items that should not meet in one update of a pool; None: none.
     """
 
     sizes: np.ndarray
@@ -73,6 +75,7 @@ class ExactPlan:
     worst_first: bool
     device: Device
     crop_s: float = 0.0
+    groups: np.ndarray | None = None
 
     @property
     def hash(self) -> str:
@@ -84,7 +87,10 @@ class ExactPlan:
             f"{first} {self.manifest} {f'crop {self.crop_s:.17g} ' if self.crop_s else ''}"
         )
         durations = np.ascontiguousarray(self.sizes[:, 0], np.float64).tobytes()
-        return sha256(text.encode() + durations).hexdigest()[:16]
+        digest = sha256(text.encode() + durations)
+        if self.groups is not None and self.pool_updates > 1:
+            digest.update(b"apart-1" + np.ascontiguousarray(self.groups, np.int64).tobytes())
+        return digest.hexdigest()[:16]
 
     def update_items(self, update: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the epochs and the indices of an update's items, counted from 0."""
@@ -211,7 +217,10 @@ def _pool(plan: ExactPlan, number: int) -> list[tuple[np.ndarray, np.ndarray]]:
         borders = np.searchsorted(middles, shares)
     else:
         borders = np.arange(1, plan.pool_updates) * plan.quantum
-    parts = list(zip(np.split(epochs, borders), np.split(items, borders), strict=True))
+    updates = np.split(np.arange(len(items)), borders)
+    if plan.groups is not None:
+        apart(updates, plan.sizes[items, 0], group_G=plan.groups[items])
+    parts = [(epochs[update], items[update]) for update in updates]
     order = item_generator(plan.seed, number, 0, "pool").permutation(len(parts))
     return [parts[place] for place in order]
 

@@ -40,7 +40,13 @@ class PlanError(ValueError):
 
 
 def open_plan(
-    config: RunConfig, sizes: np.ndarray, *, manifest: str, rank: int = 0, world: int = 1
+    config: RunConfig,
+    sizes: np.ndarray,
+    *,
+    manifest: str,
+    groups: np.ndarray | None = None,
+    rank: int = 0,
+    world: int = 1,
 ) -> Plan:
     """Return the plan of a run, a pure function of the arguments.
 
@@ -48,6 +54,7 @@ def open_plan(
         config: the run.
         sizes: (N, 1) seconds, or (N, 2) seconds and tokens, of the training items.
         manifest: hash of the dataset's content, so that a resume detects changed files.
+        groups: (N,) of the items (`engine.batching.apart`); None: none.
         rank: which of the `world` devices to pack for.
         world: devices that train together.
 
@@ -62,16 +69,11 @@ def open_plan(
     if batch.seconds is None and bool((sizes == sizes[0]).all()):
         fits = inf if batch.cap_s is None else batch.cap_s / float(cost.of(sizes[0]))
         most = max(1, int(min(fits * (1 + 1e-9), batch.micro_batch)))
+        item_s = float(whole_hops(sizes[0, 0], crop_s) if crop_s else sizes[0, 0])
         return FixedPlan(
-            len(sizes),
-            batch.items,
-            micro_batch=most,
-            seed=config.seed,
-            manifest=manifest,
-            item_s=float(whole_hops(sizes[0, 0], crop_s) if crop_s else sizes[0, 0]),
-            rank=rank,
-            world=world,
-        )
+            len(sizes), batch.items, micro_batch=most, seed=config.seed, manifest=manifest,
+            item_s=item_s, rank=rank, world=world,
+        )  # fmt: skip
     longest = float(sizes[:, 0].max())
     if batch.seconds is not None and batch.seconds < 2 * longest:
         raise PlanError(
@@ -92,6 +94,7 @@ def open_plan(
         worst_first=batch.worst_first,
         device=Device(cost, cap, most=batch.micro_batch, edges=edges, rank=rank, world=world),
         crop_s=crop_s,
+        groups=groups,
     )
 
 

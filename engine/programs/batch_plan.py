@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _report(values: dict[str, object], world: int) -> dict[str, object]:
     with loading():
         from engine.batching.advice import batch_advice
-        from engine.batching.open_plan import open_plan
+        from engine.batching.recipe_plan import plan_of
         from engine.batching.report import report_on
         from engine.config.loading import load_config
         from engine.data.kinds import data_warnings
@@ -51,7 +51,7 @@ def _report(values: dict[str, object], world: int) -> dict[str, object]:
         config = config.model_copy(update={"data": config.data.model_copy(update={"cache": None})})
     recipe = open_recipe(config)
     sizes = recipe.sizes("train")
-    plan = open_plan(config, sizes, manifest=recipe.manifest("train"), world=world)
+    plan = plan_of(config, recipe, world=world)
     report = report_on(plan, sizes)
     usual = spec_of(config.loss.recipe).large_update
     advice = batch_advice(report, usual) if usual else ""

@@ -16,8 +16,8 @@ from typing import Literal
 import torch
 from torch import nn
 
-from engine.batching.open_plan import open_plan
 from engine.batching.plan import Plan
+from engine.batching.recipe_plan import plan_of
 from engine.batching.report import plan_warnings
 from engine.checkpoints.files import Manifest, tidy
 from engine.checkpoints.find import newest_intact, require_same_run
@@ -190,8 +190,7 @@ def prepared(
     seed_everything(config.seed)
     sizes = recipe.sizes("train")
     num_valid = len(recipe.sizes("valid"))
-    manifest = recipe.manifest("train")
-    plan = open_plan(config, sizes, manifest=manifest, rank=ranks.rank, world=ranks.world)
+    plan = plan_of(config, recipe, rank=ranks.rank, world=ranks.world)
     size = plan.mean_size
     total = total_updates(config.schedule.length, size)
     model = _build_model(setup, newest, init_from=init_from)

@@ -75,6 +75,10 @@ class UnlabelledDataset:
         """Return (N,) float64, the length of each item in seconds."""
         return self.items.lengths / self._rate_hz
 
+    def utterances(self) -> np.ndarray:
+        """Return (N,) int64, the first utterance of each item: equal for the pieces of one that was cut."""
+        return self.items.row[self.items.first[:-1]]
+
     def num_samples(self, index: int) -> int:
         """Return T, the length of an item at the model's rate."""
         first, end = self.items.first[index : index + 2]
