@@ -49,7 +49,8 @@ class StepContext:
             over all ranks. Torch's generators are seeded with (seed of the run, update, key).
         split: the data the batch is of.
         ahead: of every name in `LooksAhead.ahead_shapes` the sum over the whole update, float32 and
-            without a gradient; empty while looking, and for recipes that don't look.
+            without a gradient; empty while looking, for recipes that don't look, and where the batch is
+            the whole update, so that its own sums are those.
     """
 
     counters: Counters = _START
@@ -279,9 +280,11 @@ class MeasuresUpdates(SumsStatistics, Protocol):
 class LooksAhead(Protocol):
     """A recipe whose loss needs sums over the whole update before the first gradient.
 
-    Such as a mean code, or the weight of a second term. `look` comes before the steps, for every micro-batch and on every rank; what it returns is summed and
-    handed to each `step` as `StepContext.ahead`. `engine.recipes.whole_update` builds terms from that.
-    Costs what `look` costs, and with several ranks one small sum an update; nothing without it.
+    Such as a mean code, or the weight of a second term. `look` comes before the steps, for every
+    micro-batch and on every rank; what it returns is summed and handed to each `step` as
+    `StepContext.ahead`. `engine.recipes.whole_update` builds terms from that. Costs what `look` costs, and
+    with several ranks one small sum an update. An update of one micro-batch on one process isn't looked
+    at: `step` then gets no `ahead`, and takes the sums of its batch, detached.
     """
 
     @property

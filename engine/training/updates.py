@@ -6,7 +6,7 @@ kernel. An update with a non-finite loss or gradient leaves weights, moments and
 the flag stays on the device, so nothing here waits for a GPU.
 
 A recipe that looks ahead is shown all micro-batches, without gradients, before the first forward pass
-(`engine.training.look_ahead`).
+(`engine.training.look_ahead`), unless one micro-batch is the whole update.
 
 When memory runs out in a forward or backward pass, the whole update is repeated in smaller pieces
 with the same seeds. After the backward pass, only the failed operation is repeated. The step itself
@@ -156,7 +156,10 @@ class Updater:
 
     def _attempt(self, update: int, pieces: Pieces, *, tries: dict[str, int]) -> Sums | Shortage:
         """Return the sums of this rank, or the shortage when memory ran out."""
-        if self._look_ahead is not None:
+        self._ahead = {}
+        if self._look_ahead is not None and not (
+            self._ranks.world == 1 and len(pieces.batches) == 1
+        ):
             found = self._unless_short(self._look, update, pieces=pieces, tries=tries)
             own = None if isinstance(found, Shortage) else found
             self._ahead = self._look_ahead.over_ranks(own)

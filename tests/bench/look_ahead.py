@@ -1,6 +1,6 @@
-"""What looking ahead costs an update: `python tests/bench/look_ahead.py`.
+"""What looking ahead costs an update: `python tests/bench/look_ahead.py [--micro-batches N]`.
 
-An encoder of waveforms in 4 micro-batches of 4 x 2 s, by three recipes in turn: one that doesn't look ahead,
+An encoder of waveforms in N micro-batches of 4 x 2 s (4; one alone isn't looked at), by three recipes in turn: one that doesn't look ahead,
 one whose look counts frames (HuBERT), one that looks through the convolutions (wav2vec 2.0, whose mean code
 needs them). CPU time of this thread, the least of several rounds each; ratios to the first.
 """
@@ -67,11 +67,13 @@ def main() -> None:
     """Print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--micro-batches", type=int, default=4)
+    options = parser.parse_args()
+    rounds = options.rounds
     torch.set_num_threads(1)
     torch.manual_seed(0)
     config = load_config({"data": {"kind": "bandwidth", "train": "unused", "valid": "unused"}})
-    batches = [Batch({"wave": torch.randn(4, SAMPLES)}) for _ in range(4)]
+    batches = [Batch({"wave": torch.randn(4, SAMPLES)}) for _ in range(options.micro_batches)]
     arms = {"no look": Plain(), "count frames": Counting(), "convolutions": Convolving()}
     updaters: dict[str, Updater] = {}
     for name, recipe in arms.items():

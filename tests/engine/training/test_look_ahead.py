@@ -28,10 +28,28 @@ def assert_whole(found: dict[str, Any]) -> None:
 def test_gradients_are_those_of_one_batch(name, fits, where):
     recipe = fake.LookingRecipe()
     limit_memory(recipe, fits, where)
-    found = fake.update(recipe, [fake.batch_of(*items) for items in SPLITS[name]])
+    batches = [fake.batch_of(*items) for items in SPLITS[name]]
+    found = fake.update(recipe, batches)
     assert_whole(found)
     largest = max(len(items) for items in SPLITS[name])
-    assert (found["shortages"] > 0) == (largest > fits)
+    looked_at = where == "step" or len(batches) > 1
+    assert (found["shortages"] > 0) == (largest > fits and looked_at)
+
+
+def test_one_batch_is_looked_at_only_once_it_has_to_be_split():
+    batch = fake.batch_of(*range(6))
+    recipe = fake.LookingRecipe()
+    whole = fake.update(recipe, [batch])
+    assert [(kind, count) for kind, count, _, _ in recipe.passes] == [("step", 6)]
+    recipe = fake.LookingRecipe()
+    limit_memory(recipe, 3, "step")
+    split = fake.update(recipe, [batch])
+    assert [(kind, count) for kind, count, _, _ in recipe.passes][-4:] == [
+        *[("look", 3)] * 2, *[("step", 3)] * 2,
+    ]  # fmt: skip
+    for found in (whole, split):
+        assert_whole(found)
+    assert split["loss"] == pytest.approx(whole["loss"], rel=1e-6)
 
 
 def test_without_the_whole_the_gradients_differ():
@@ -114,15 +132,14 @@ def test_what_was_not_declared_is_refused(change, message):
     found = fake.LookingRecipe()
     recipe.look = found.look
     with pytest.raises(ValueError, match=message):
-        fake.update(recipe, [fake.batch_of(0, 1)])
+        fake.update(recipe, [fake.batch_of(0, 1), fake.batch_of(2)])
 
 
 def test_a_recipe_that_declares_no_sums_is_not_asked():
     recipe = fake.LookingRecipe()
     recipe.ahead_shapes = {}
-    with pytest.raises(KeyError, match="codes"):
-        fake.update(recipe, [fake.batch_of(0, 1)])
-    assert [kind for kind, *_ in recipe.passes] == ["step"]
+    fake.update(recipe, [fake.batch_of(0, 1), fake.batch_of(2)])
+    assert [kind for kind, *_ in recipe.passes] == ["step", "step"]
 
 
 @pytest.mark.slow

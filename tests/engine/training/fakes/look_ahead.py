@@ -91,7 +91,8 @@ class LookingRecipe:
 
     def step(self, model: Net, batch: Batch, *, context: StepContext) -> StepOutput:
         self._note("step", batch, context)
-        own, ahead = terms(model, batch), context.ahead
+        own = terms(model, batch)
+        ahead = context.ahead or {name: value.detach() for name, value in own.items()}
         diversity = negative_entropy(
             with_own_gradient(ahead["codes"], own["codes"]), ahead["masked"]
         )
