@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.checkpoints.layout import list_checkpoints, trained_config
+from engine.clustering.centroid_files import why_centroids_do_not_fit
 from engine.config.errors import ConfigError, Problem, nearest
 from engine.config.old_names import upgraded
 from engine.config.references import (
@@ -172,6 +173,10 @@ def _resolved(
     if wrong := mistake(reference):
         raise _refusal(reference, wrong)
     folder = reference.folder
+    if reference.file is not None:
+        if why := why_centroids_do_not_fit(config, reference.file):
+            raise _refusal(reference, why)
+        return _record(run_id, reference, needed=None)
     if folder is not None:
         _check_folder(folder, config, reference=reference)
         return _record(run_id, reference, needed=None)
@@ -208,7 +213,8 @@ def _find(connection: sqlite3.Connection, reference: Reference) -> _Needed:
     if row is None:
         names = [name for (name,) in connection.execute("SELECT name FROM runs ORDER BY id DESC")]
         hint = nearest(text, names) or "; `sepdash runs` lists them"
-        folder = "" if reference.of_curve else f" (write a folder with a slash: ./{text})"
+        what = "file" if reference.ending and text.endswith(reference.ending) else "folder"
+        folder = "" if reference.of_curve else f" (write a {what} with a slash: ./{text})"
         raise _refusal(reference, f"no run {text!r}{hint}{folder}")
     run_id, name, state, config = row
     return _Needed(run_id, name, state=state, config=upgraded(json.loads(config)))

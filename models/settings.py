@@ -44,7 +44,12 @@ def require_multiples(settings: Section, *pairs: tuple[str, str]) -> None:
 
 
 def run_reference(
-    default: Any, help: str, *, only_at_start: bool = False, curve: bool = False
+    default: Any,
+    help: str,
+    *,
+    only_at_start: bool = False,
+    curve: bool = False,
+    file: str = "",
 ) -> Any:
     """Declare a field that names another run, or a checkpoint folder: a base, a codec, a teacher.
 
@@ -57,8 +62,11 @@ def run_reference(
         only_at_start: the checkpoint is read by a fresh run only; one that resumes from a checkpoint
             of its own does without it.
         curve: what is taken of the run is a validation curve, not a checkpoint; a folder has none.
+        file: ending of files that may take the place of a checkpoint, as in ".npy".
     """
     extra: dict[str, Any] = {"unit": "", "refers_to": "run", "only_at_start": only_at_start}
     if curve:
         extra["takes"] = "curve"
+    if file:
+        extra["file"] = file
     return Field(default, description=help, json_schema_extra=extra, min_length=1)

@@ -13,8 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-NUM_COEFFICIENTS = 13
-DIM = 3 * NUM_COEFFICIENTS
+from engine.config.targets import MFCC_DIM
+
+DIM = MFCC_DIM
+NUM_COEFFICIENTS = DIM // 3
 # The window and the hop of wav2vec 2.0's convolutions at 16 kHz: 25 ms every 20 ms.
 WINDOW, HOP = 400, 320
 # With 128 bands, four would have no bin of a window of 400 samples at all.

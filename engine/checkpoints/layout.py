@@ -17,6 +17,8 @@ from engine.metrics.best import best_checkpoint
 MANIFEST = "manifest.json"
 CHECKPOINTS = "checkpoints"
 LAST = "last"
+# What a checkpoint of weights from another library says in place of its kind.
+IMPORTED = "imported"
 
 
 def list_checkpoints(path: Path) -> list[Path]:
@@ -72,8 +74,11 @@ def trained_config(checkpoint: Path) -> dict[str, Any]:
 def content_of(checkpoint: Path) -> str:
     """Return sixteen hex digits that identify the content of a checkpoint; empty if it does not exist.
 
-    They come from the hashes of its files, so that a copy elsewhere has the same.
+    They come from the hashes of its files, or of the file that takes its place, so that a copy elsewhere
+    has the same.
     """
+    if checkpoint.is_file():
+        return hashlib.sha256(checkpoint.read_bytes()).hexdigest()[:16]
     values = _values(checkpoint)
     return content_name(values) if "files" in values else ""
 

@@ -42,6 +42,15 @@ def found(needs: Mapping[str, Mapping[str, str]]) -> dict[str, Path]:
     return {
         key: checkpoint_of(Path(need["folder"]), need["which"])
         if need["which"]
-        else find_checkpoint(Path(need["folder"]))
+        else checkpoint_at(Path(need["folder"]))
         for key, need in needs.items()
     }
+
+
+def checkpoint_at(path: Path) -> Path:
+    """Return the checkpoint that a folder leads to; a file takes the place of one.
+
+    Raises:
+        CheckpointError: when there is none.
+    """
+    return path if path.is_file() else find_checkpoint(path)

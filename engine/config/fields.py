@@ -179,7 +179,9 @@ def _describe(key: str, field: FieldInfo) -> SettingInfo:
 
 
 def _run_bounds(extra: Mapping[str, Any]) -> str:
-    return CURVE_REFERENCE if extra.get("takes") == "curve" else RUN_REFERENCE
+    if extra.get("takes") == "curve":
+        return CURVE_REFERENCE
+    return f"{RUN_REFERENCE}, or a {file} file" if (file := extra.get("file")) else RUN_REFERENCE
 
 
 def _unwrap_optional(annotation: Any) -> tuple[Any, bool]:

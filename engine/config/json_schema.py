@@ -134,7 +134,7 @@ def for_files(node: Any) -> Any:
                 pass
             case "unit" if value:
                 result["x-unit"] = value
-            case "refers_to" | "only_at_start" | "takes":
+            case "refers_to" | "only_at_start" | "takes" | "file":
                 result[f"x-{key.replace('_', '-')}"] = value
             case "title" | "required" | "discriminator" | "unit":
                 pass

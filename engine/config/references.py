@@ -2,7 +2,7 @@
 
 `NAME` or an id is the best checkpoint of that run, `NAME@last` its newest one, `NAME@<metric>` the one
 that was best by a metric. What has a slash in it, or begins with `.` or `~`, is a folder. Knows no
-store and no file: what a reference leads to is found by whoever has them.
+store and reads no file: what a reference leads to is found by whoever has them.
 """
 
 from __future__ import annotations
@@ -33,12 +33,14 @@ class Reference:
         text: as it is written.
         only_at_start: a run that resumes from a checkpoint of its own does without it.
         of_curve: a validation curve of the run is meant, not a checkpoint.
+        ending: of files that may take the place of a checkpoint; empty where none may.
     """
 
     key: str
     text: str
     only_at_start: bool
     of_curve: bool = False
+    ending: str = ""
 
     @property
     def folder(self) -> Path | None:
@@ -46,6 +48,12 @@ class Reference:
         if "/" in self.text or self.text.startswith((".", "~")):
             return expanded(self.text).absolute()
         return None
+
+    @property
+    def file(self) -> Path | None:
+        """The file it names in place of a folder, absolute; it need not exist."""
+        path = self.folder if self.ending else None
+        return path if path and (path.is_file() or path.suffix == self.ending) else None
 
     @property
     def run(self) -> str:
@@ -123,6 +131,7 @@ def _walk(section: BaseModel, prefix: str) -> Iterator[Reference]:
                 str(value),
                 only_at_start=bool(extra.get("only_at_start")),
                 of_curve=extra.get("takes") == CURVE,
+                ending=str(extra.get("file", "")),
             )
 
 

@@ -8,6 +8,8 @@ from models.settings import Section, run_reference, setting
 
 # Labels are 16-bit numbers, of which the highest means "none".
 MOST_CLUSTERS = 65_535
+# 13 coefficients with first and second differences (`engine.audio.mfcc`).
+MFCC_DIM = 39
 
 
 class TargetSettings(Section):
@@ -32,9 +34,11 @@ class TargetSettings(Section):
     )
     kmeans_from: str | None = run_reference(
         None,
-        "Use the k-means model of this run, or of a folder that `sepdash cluster` wrote, instead of "
-        "fitting one: for further pre-training, together with init_from.",
+        "Use the k-means model of this run, of a folder that `sepdash cluster` wrote, or the centroids in "
+        "a .npy file (clusters x dimensions), instead of fitting one: for further pre-training, together "
+        "with init_from.",
         only_at_start=True,
+        file=".npy",
     )
     frames_per_cluster: int = setting(
         300,

@@ -15,21 +15,22 @@ import torch
 from torch import Tensor, nn
 
 from engine.checkpoints.files import MODEL, write_checkpoint
+from engine.checkpoints.layout import IMPORTED
 from engine.checkpoints.recipe_files import RECIPE, RECIPE_VALUES, RecipeParts
+from engine.clustering.centroid_files import read_centroids
 from engine.config.counters import Counters
 from engine.config.loading import load_config
 from engine.config.schema import RunConfig
 from engine.exchange.sizes import Hints, encoder_settings, hints_of
 from engine.exchange.spelling import CODEBOOK, HEAD, Kind, Library, kind_of, library_of, spelt_here
-from engine.exchange.weight_files import WeightsError, read_centroids, read_weights
-from engine.recipes.self_supervised.kmeans_model import STAGE, KMeansModel
+from engine.exchange.weight_files import WeightsError, read_weights
+from engine.recipes.self_supervised.kmeans_model import STAGE, imported_kmeans
 from models.entry_points import load_target
 
 _FINAL_DIM = 256
 # fairseq numbers its clusters after four tokens of text.
 _FAIRSEQ_TOKENS = 4
 _MOST_NAMED = 6
-_NOWHERE = "imported"
 _NETWORKS = {
     "hubert": "models.self_supervised.hubert:Hubert",
     "wav2vec2": "models.self_supervised.wav2vec2:Wav2Vec2",
@@ -87,6 +88,7 @@ def import_model(path: Path, *, out: Path, options: ImportOptions) -> Imported:
 
     Raises:
         WeightsError: when the file can't be used, naming what is wrong or missing.
+        CentroidsError: when the file of centroids can't be used.
         ValueError: when the folder already exists.
     """
     if out.exists():
@@ -180,7 +182,7 @@ def _config(
     normalises = options.normalize_waveform
     has_layer_norm = settings["extractor_norm"] == "layer_norm"
     data = {
-        "kind": "unlabelled", "train": _NOWHERE, "valid": _NOWHERE, "rate_hz": options.rate_hz,
+        "kind": "unlabelled", "train": IMPORTED, "valid": IMPORTED, "rate_hz": options.rate_hz,
         "normalize_waveform": has_layer_norm if normalises is None else normalises,
     }  # fmt: skip
     loss: dict[str, Any] = {"kind": kind}
@@ -264,15 +266,14 @@ def _filled(
 def _recipe_parts(centroids_KD: np.ndarray | None, options: ImportOptions) -> RecipeParts:
     if centroids_KD is None:
         return RecipeParts()
-    kmeans = KMeansModel(
-        torch.from_numpy(centroids_KD), _NOWHERE, source_text=f"imported from {options.centroids}"
-    )
+    assert options.centroids is not None
+    kmeans = imported_kmeans(centroids_KD, options.centroids)
     return RecipeParts(None, {STAGE: kmeans.to_result()})
 
 
 def _write(out: Path, config: RunConfig, *, model: nn.Module, parts: RecipeParts) -> None:
     about = {
-        "config": config.to_dict(), "fingerprint": config.fingerprint, "plan": "", "kind": _NOWHERE,
+        "config": config.to_dict(), "fingerprint": config.fingerprint, "plan": "", "kind": IMPORTED,
         "metrics": {}, "counters": asdict(Counters()),
     }  # fmt: skip
     tensors: dict[str, Mapping[str, Tensor]] = {MODEL: model.state_dict()}

@@ -1,7 +1,7 @@
 """Reads files of weights that others wrote, without running anything that is in them.
 
 Owns the refusals: every file that is damaged, or holds more than tensors, has one line that says what it
-is and what to do. Letters: K clusters, D numbers of a frame.
+is and what to do.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from engine.clustering.centroid_files import JOBLIB, first_line, pickle_refusal
+
 _SAFETENSORS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _CONFIG = "config.json"
 _TORCH = (".pt", ".pth", ".bin", ".ckpt", ".th")
-_JOBLIB = (".km", ".joblib", ".pkl", ".pickle")
 # Where training programs keep the weights inside what they save.
 _INSIDE = ("model", "state_dict", "model_state_dict")
 # What a damaged archive, or a text with another ending, makes torch or zipfile raise.
@@ -65,44 +65,14 @@ def read_weights(path: Path) -> Weights:
         raise WeightsError(f"{path} does not exist; expected a file of weights, or a folder")
     if path.suffix == ".safetensors":
         return Weights(path, _read_safetensors(path), _read_config(path.parent / _CONFIG))
-    if path.suffix in _JOBLIB:
-        raise _is_pickle(path)
+    if path.suffix in JOBLIB:
+        raise WeightsError(pickle_refusal(path))
     if path.suffix in _TORCH:
         return _read_torch(path)
     raise WeightsError(
         f"{path}: unknown kind of file; expected .safetensors, {', '.join(_TORCH)}, or a folder with "
         f"{_SAFETENSORS}"
     )
-
-
-def read_centroids(path: Path) -> np.ndarray:
-    """Read the centroids of a k-means model, (K, D) float32, from a file of numpy.
-
-    Raises:
-        WeightsError: when it is damaged, another array, or a pickle.
-    """
-    try:
-        with path.open("rb") as file:
-            begins = file.read(1)
-        if path.suffix in _JOBLIB or begins == b"\x80":
-            raise _is_pickle(path)
-        centroids_KD = np.load(path, allow_pickle=False)
-    except WeightsError:
-        raise
-    except (OSError, ValueError, EOFError, SyntaxError) as error:
-        raise WeightsError(
-            f"{path} is not a readable .npy file of numbers: {_line(error)}"
-        ) from None
-    if not isinstance(centroids_KD, np.ndarray) or centroids_KD.dtype.kind not in "fiu":
-        raise WeightsError(f"{path}: expected one array of numbers (.npy)")
-    if centroids_KD.ndim != 2 or len(centroids_KD) < 2:
-        raise WeightsError(
-            f"{path} has shape {'x'.join(map(str, centroids_KD.shape)) or 'scalar'}; expected clusters x "
-            "numbers of a frame, at least 2 clusters"
-        )
-    if not np.isfinite(centroids_KD).all():
-        raise WeightsError(f"{path} has values that are not finite")
-    return centroids_KD.astype(np.float32)
 
 
 def _read_folder(folder: Path) -> Weights:
@@ -127,7 +97,9 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise WeightsError(f"{path} is damaged or no safetensors file: {_line(error)}") from None
+        raise WeightsError(
+            f"{path} is damaged or no safetensors file: {first_line(error)}"
+        ) from None
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -136,7 +108,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise WeightsError(f"{path} is damaged: {_line(error)}") from None
+        raise WeightsError(f"{path} is damaged: {first_line(error)}") from None
     return values if isinstance(values, dict) else {}
 
 
@@ -175,18 +147,3 @@ def _holds_objects(path: Path) -> WeightsError:
         "  import torch\n"
         f"  torch.save(torch.load({str(path)!r}, weights_only=False)['model'], 'weights.pt')"
     )
-
-
-def _is_pickle(path: Path) -> WeightsError:
-    return WeightsError(
-        f"{path} is a pickle, and was not read, since that can run any code. If you trust it, write the "
-        "centroids of a k-means model to a file of numbers:\n"
-        "  import joblib, numpy\n"
-        f"  numpy.save('centroids.npy', joblib.load({str(path)!r}).cluster_centers_)"
-    )
-
-
-def _line(error: BaseException) -> str:
-    """Return the first line of an error, without characters that control a terminal."""
-    first = next(iter(str(error).splitlines()), "") or type(error).__name__
-    return "".join(filter(str.isprintable, first))[:200]

@@ -52,11 +52,10 @@ def checkpoints_needed(home: Home, run_id: int, *, note: bool) -> dict[str, Path
 
 def _first_checkpoint(need: NeedRecord, home: Home) -> Path:
     # Loads torch, which a run without needs should not wait for here.
-    from engine.checkpoints.find import find_checkpoint
-    from engine.checkpoints.referenced import checkpoint_of
+    from engine.checkpoints.referenced import checkpoint_at, checkpoint_of
 
     if need.needed is None:
-        return find_checkpoint(Path(need.reference))
+        return checkpoint_at(Path(need.reference))
     return checkpoint_of(home.run_folder(need.needed), need.which)
 
 

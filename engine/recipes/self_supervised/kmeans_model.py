@@ -11,11 +11,15 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from engine.checkpoints.files import read_manifest
 from engine.checkpoints.find import find_checkpoint
+from engine.checkpoints.layout import IMPORTED
 from engine.checkpoints.recipe_files import RecipeState, read_recipe_parts
+from engine.clustering.centroid_files import CentroidsError, read_centroids
 from engine.config.errors import ConfigError, Problem
 from engine.config.target_fit import KMEANS_FROM
 
@@ -63,13 +67,25 @@ class KMeansModel:
         return model
 
 
+def imported_kmeans(centroids_KD: np.ndarray, path: Path) -> KMeansModel:
+    """Return a model of centroids (K, D) float32 alone: which features they are of, nobody has written down."""
+    return KMeansModel(
+        torch.from_numpy(centroids_KD), IMPORTED, source_text=f"imported from {path}"
+    )
+
+
 def read_kmeans(path: Path) -> KMeansModel:
-    """Return the k-means model of a checkpoint, or of a folder that a stage was saved in.
+    """Return the k-means model of a checkpoint, of a folder that a stage was saved in, or of a `.npy` file.
 
     Raises:
         CheckpointError: when there is no checkpoint, or it is damaged.
-        ConfigError: when it has no k-means model.
+        ConfigError: when it has no k-means model, or the file can't be used.
     """
+    if path.is_file():
+        try:
+            return imported_kmeans(read_centroids(path), path)
+        except CentroidsError as error:
+            raise ConfigError([Problem(KMEANS_FROM, str(error))]) from None
     manifest = read_manifest(find_checkpoint(path))
     if manifest.values.get("stage") == STAGE and manifest.values.get("complete"):
         return KMeansModel.of_result(RecipeState(manifest.tensors(_TENSORS), manifest.state()))
@@ -81,3 +97,13 @@ def read_kmeans(path: Path) -> KMeansModel:
         )
         raise ConfigError([Problem(KMEANS_FROM, message)])
     return KMeansModel.of_result(result)
+
+
+def kmeans_of(checkpoint: Path) -> KMeansModel | None:
+    """Return the k-means model that travels in a checkpoint; None where there is none.
+
+    Raises:
+        CheckpointError: when there is no checkpoint, or it is damaged.
+    """
+    result = read_recipe_parts(read_manifest(checkpoint)).stages.get(STAGE)
+    return None if result is None else KMeansModel.of_result(result)

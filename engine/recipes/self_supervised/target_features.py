@@ -19,6 +19,7 @@ from engine.audio.mfcc import DIM, Mfcc
 from engine.audio.waveform import normalised
 from engine.checkpoints.files import MODEL, Manifest, read_manifest
 from engine.checkpoints.find import config_of, fill, find_checkpoint
+from engine.checkpoints.layout import IMPORTED
 from engine.config.errors import ConfigError, Problem
 from engine.config.schema import RunConfig
 from engine.config.target_fit import TARGETS_FROM
@@ -103,7 +104,8 @@ class LayerSource:
         self._folder = find_checkpoint(checkpoint)
         self._layer = layer
         manifest = read_manifest(self._folder)
-        if not manifest.values["counters"]["updates"]:
+        imported = manifest.values.get("kind") == IMPORTED
+        if not imported and not manifest.values["counters"]["updates"]:
             message = (
                 f"{self._folder} was saved before the first update, so its frames are those of a random "
                 "network; name a run that has been trained"

@@ -46,6 +46,9 @@ class Targets(Protocol):
     def adopted(self) -> KMeansModel:
         """Return the k-means model of another run, checked to suit this one."""
 
+    def other_than_of_weights(self, model: KMeansModel) -> str:
+        """Return which other model the weights that the run starts from belong to."""
+
     def items(self, split: Split) -> Items:
         """Return the items of a split."""
 
@@ -164,8 +167,18 @@ class ClustersStage(Stage):
         return model.to_result(report=report.to_dict())
 
     def notices(self, result: RecipeState) -> Notices:
-        """Return the report of the sample."""
-        return _report_notices("k-means of", self._targets.source.text, result=result)
+        """Return the report of the sample, and whether the run starts from weights of other clusters."""
+        targets = self._targets
+        notices = _report_notices("k-means of", targets.source.text, result=result)
+        if other := targets.other_than_of_weights(KMeansModel.of_result(result)):
+            notices.append(
+                (
+                    "warning",
+                    f"new clusters were fitted, but {other}; its predictions of labels mean nothing here. To "
+                    "go on with its clusters, set loss.kmeans_from to the same run",
+                )
+            )
+        return notices
 
 
 class AdoptedStage(Stage):

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engine.checkpoints.layout import IMPORTED
 from engine.checkpoints.recipe_files import RecipeState
 from engine.clustering.kmeans import nearest
 from engine.clustering.reservoir import Reservoir
@@ -25,7 +26,7 @@ from engine.config.targets import TargetSettings
 from engine.data.batch import Split
 from engine.data.kinds import open_dataset
 from engine.recipes.base import Opening, Stage
-from engine.recipes.self_supervised.kmeans_model import KMeansModel, read_kmeans
+from engine.recipes.self_supervised.kmeans_model import KMeansModel, kmeans_of, read_kmeans
 from engine.recipes.self_supervised.label_files import Items, LabelFiles
 from engine.recipes.self_supervised.target_features import FrameSource, open_source
 from engine.recipes.self_supervised.target_stages import (
@@ -189,16 +190,37 @@ class Targets:
 
         Raises:
             CheckpointError: when the checkpoint is missing or damaged.
-            ConfigError: when it has no such model, or the model does not suit this run.
+            ConfigError: when it has no such model, or the model does not suit this run or the weights that
+                the run starts from.
         """
         model = read_kmeans(self._needed(KMEANS_FROM, self.settings.kmeans_from))
         clusters = len(model.centroids_KD)
         if clusters != self.settings.clusters:
             message = f"the k-means model has {clusters} clusters; set loss.clusters = {clusters}"
             raise ConfigError([Problem("loss.clusters", message)])
+        model = self._of_own_features(model)
         if model.source != self.source.hash:
             raise ConfigError([Problem(TARGETS_FROM, self._misfit(model))])
+        other = self.other_than_of_weights(model)
+        if other and self._config.init_strict:
+            message = (
+                f"{self.settings.kmeans_from} has k-means model {model.hash}, but {other}; name one run in "
+                "both settings, or set init_strict = false to train its weights on other clusters"
+            )
+            raise ConfigError([Problem(KMEANS_FROM, message)])
         return model
+
+    def other_than_of_weights(self, model: KMeansModel) -> str:
+        """Return which other model the weights that the run starts from belong to; empty where to none.
+
+        Raises:
+            CheckpointError: when their checkpoint is missing or damaged.
+        """
+        start = self._opening.needs.get("init_from")
+        theirs = None if start is None else kmeans_of(start)
+        if theirs is None or self._of_own_features(theirs).hash == model.hash:
+            return ""
+        return f"the weights in {start} were trained on k-means model {theirs.hash} ({theirs.source_text})"
 
     def copy_labels(self) -> None:
         """Take over labels that lie beside an adopted k-means model; stale ones are told by their marks."""
@@ -255,6 +277,25 @@ class Targets:
         feat_LD = source.frames(self.items(split).audio(index), device=device)
         label_L, _ = nearest(feat_LD, model.centroids_KD.to(feat_LD.device))
         return label_L
+
+    def _of_own_features(self, model: KMeansModel) -> KMeansModel:
+        """Return a model that nothing is known of but its centroids as one of the features of this run.
+
+        Raises:
+            ConfigError: when features have another number of dimensions.
+        """
+        if model.source != IMPORTED:
+            return model
+        second_T = np.zeros(self._config.data.rate_hz, np.float32)
+        dims, wanted = model.centroids_KD.shape[1], self.source.frames(second_T).shape[1]
+        if dims != wanted:
+            message = (
+                f"the centroids ({model.source_text}) have {dims} dimensions, but {self.source.text} has "
+                f"{wanted}; set loss.targets_from and loss.targets_layer to what they were fitted on"
+            )
+            raise ConfigError([Problem(KMEANS_FROM, message)])
+        text = f"{self.source.text}, centroids {model.source_text}"
+        return KMeansModel(model.centroids_KD, self.source.hash, source_text=text)
 
     def _misfit(self, model: KMeansModel) -> str:
         return (
