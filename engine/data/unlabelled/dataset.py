@@ -77,7 +77,7 @@ class UnlabelledDataset:
 
     def utterances(self) -> np.ndarray:
         """Return (N,) int64, the first utterance of each item: equal for the pieces of one that was cut."""
-        return self.items.row[self.items.first[:-1]]
+        return np.asarray(self.items.row[self.items.first[:-1]])
 
     def num_samples(self, index: int) -> int:
         """Return T, the length of an item at the model's rate."""
