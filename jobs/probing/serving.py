@@ -34,15 +34,21 @@ _GOING_ON = ("queued", "running")
 
 
 def due(home: Home) -> ProbeRequest | None:
-    """Return the first request whose runs have all ended; None when there is none."""
+    """Return the first request whose runs have all ended; None when there is none.
+
+    One that can't be read is put aside with an event, so that it is reported once.
+    """
+    requests = []
     for path in request_paths(home):
         try:
-            request = read_request(path)
-        except (StoreError, FileNotFoundError):
-            logger.exception("a probe request can't be read; it is left out")
-            continue
-        with StoreReader(home.store) as reader:
-            states = {run.id: run.state for run in reader.runs()}
+            requests.append(read_request(path))
+        except StoreError as error:
+            _put_aside(home, path, reason=str(error))
+    if not requests:
+        return None
+    with StoreReader(home.store) as reader:
+        states = {run.id: run.state for run in reader.runs()}
+    for request in requests:
         if not any(states.get(run) in _GOING_ON for run in request.runs):
             return request
     return None
@@ -108,6 +114,20 @@ def kept_result(home: Home, experiment: str) -> ProbeResult | None:
 def result_path(home: Home, experiment: str) -> Path:
     """Return the file of a result."""
     return home.probes / f"{quote(experiment, safe='')}.json"
+
+
+def _put_aside(home: Home, path: Path, *, reason: str) -> None:
+    if not path.exists():
+        # Removed meanwhile, by another worker that has made its probe.
+        return
+    aside = path.with_name(f"{path.name}.unreadable")
+    path.replace(aside)
+    message = (
+        f"a probe is not made, since its request can't be read; it was moved to {aside}: {reason}"
+    )
+    logger.warning(message)
+    with StoreWriter(home.store) as store:
+        store.add_event(None, "warning", kind="probe", message=message)
 
 
 def _made(home: Home, request: ProbeRequest, *, device: str, cancel: Event) -> dict[str, Any]:

@@ -69,8 +69,7 @@ def read_request(path: Path) -> ProbeRequest:
         return ProbeRequest(**{**values, "runs": tuple(map(int, values["runs"]))})
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise StoreError(
-            f"{path}: is no probe request that can be read ({error}); remove this file and use "
-            "`sepdash probe RUN... --data PATH`"
+            f"{path}: is no probe request that can be read ({error}); use `sepdash probe RUN... --data PATH`"
         ) from None
 
 

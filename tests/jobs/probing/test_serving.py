@@ -112,8 +112,34 @@ def test_without_a_finished_run_the_reason_is_kept(home):
     assert due(home) is None
 
 
-def test_a_damaged_request_stops_nothing(home):
-    path = request_path(home, "exp")
-    path.parent.mkdir()
+def test_a_damaged_request_is_put_aside_and_reported_once(home, caplog):
+    request_probe(home, "good", runs=[7], settings=ProbeSettings(data=Path("x.jsonl")))
+    path = request_path(home, "bad")
     path.write_text("{")
+    for _ in range(3):
+        assert due(home).experiment == "good"
+    assert not path.exists()
+    aside = path.with_name(f"{path.name}.unreadable")
+    assert aside.read_text() == "{"
+    with StoreReader(home.store) as reader:
+        (event,) = reader.events()
+    assert (event.level, event.kind) == ("warning", "probe")
+    assert f"it was moved to {aside}" in event.message
+    assert [record.exc_info for record in caplog.records] == [None]
+
+
+def test_the_store_is_opened_once_for_all_requests_and_not_without_any(home, monkeypatch):
+    opened = []
+
+    def counting(path):
+        opened.append(path)
+        return StoreReader(path)
+
+    monkeypatch.setattr("jobs.probing.serving.StoreReader", counting)
     assert due(home) is None
+    assert opened == []
+    for name in ("a", "b", "c"):
+        settings = ProbeSettings(data=Path("x.jsonl"))
+        request_probe(home, name, runs=[7], settings=settings)
+    assert due(home).experiment == "a"
+    assert opened == [home.store]
