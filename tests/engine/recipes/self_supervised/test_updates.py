@@ -12,22 +12,27 @@ import torch
 
 from engine.config.schema import RunConfig
 from engine.recipes.base import LooksAhead
-from engine.recipes.registry import open_recipe
 from tests.engine.recipes.self_supervised.fakes import updates as script
-from tests.engine.recipes.self_supervised.fakes.updates import STILL, update
+from tests.engine.recipes.self_supervised.fakes.updates import STILL, opened, update
+from tests.pretraining import pretraining
 from tests.ranks import start_together
 from tests.updates import SPLITS, assert_equal_updates
 
-KINDS = ("wav2vec2", "data2vec2")
+KINDS = ("hubert", "wav2vec2", "data2vec2")
 
 
 @pytest.fixture
 def configs(
-    wav2vec2_config: Callable[..., RunConfig], data2vec2_config: Callable[..., RunConfig]
+    tones: Path,
+    wav2vec2_config: Callable[..., RunConfig],
+    data2vec2_config: Callable[..., RunConfig],
 ) -> Mapping[str, RunConfig]:
     """A tiny run of each recipe."""
     exact = {"clip_norm": 0.0}
+    # Terms of unlike weights: masked frames, all others, and a penalty over both.
+    loss = {"normalize": "separate", "unmasked_weight": 0.3, "penalty_frames": "all"}
     return {
+        "hubert": pretraining(tones, loss=loss, data={"min_s": 0.1}, optimizer=exact),
         "wav2vec2": wav2vec2_config(loss={"diversity_weight": 3.0}, optimizer=exact),
         # Adam divides what rounding leaves of a gradient near 0 by itself: a large epsilon keeps that
         # small, so that the teacher can be compared.
@@ -50,7 +55,7 @@ def test_parts_and_short_memory_make_the_update_of_one_batch(
     whole = update(config, "one batch")
     for name in SPLITS:
         assert_same(update(config, name), whole)
-    for where in ("look", "step") if isinstance(open_recipe(config), LooksAhead) else ("step",):
+    for where in ("look", "step") if isinstance(opened(config), LooksAhead) else ("step",):
         for fits in (1, 2):
             found = update(config, "even", fits=fits, where=where)
             assert found["shortages"] > 0
