@@ -69,6 +69,10 @@ class PretrainingRecipe(ABC):
         most = self._num_valid if split == "valid" else None
         return self._dataset(split).durations_s()[:most, None]
 
+    def groups(self, split: Split) -> np.ndarray:
+        """Return (N,) the utterance that each item is, is a piece of, or begins with (`GroupsItems`)."""
+        return self._dataset(split).utterances()
+
     def manifest(self, split: Split) -> str:
         """Return the hash over names, places and lengths of the items."""
         return self._dataset(split).manifest

@@ -15,7 +15,8 @@ from engine.config.schema import RunConfig
 from engine.data.batch import Batch
 from engine.recipes.base import KeepsState, LooksAhead
 from engine.recipes.registry import open_recipe
-from engine.recipes.self_supervised.hubert import Datasets, HubertRecipe
+from engine.recipes.self_supervised.hubert import HubertRecipe
+from engine.recipes.self_supervised.recipe import Datasets
 from engine.training.ranks import Ranks
 from tests.pretraining import MadeUpTargets
 from tests.ranks import take_part
