@@ -30,15 +30,14 @@ from engine.config.references import (
 from engine.config.schema import RunConfig
 from engine.config.stop_when import stop_metric
 from engine.config.target_fit import why_targets_do_not_fit
-from engine.metrics.registry import metric_of
 from engine.training.reference_rule import MIN_EVALUATIONS
 from jobs.home import Home
+from jobs.meaning import differing_settings
 from jobs.store.errors import UnknownRun
 from jobs.store.needs import circle, insert_needs
 from jobs.store.reader import StoreReader
 from jobs.store.records import ALL_POINTS, NeedRecord
 from jobs.store.schema import NEEDS
-from presets.merging import value_at
 
 # The one reference whose weights are copied into the model; others are their recipe's to use.
 _WEIGHTS = "init_from"
@@ -249,10 +248,7 @@ def _check_which(needed: _Needed, reference: Reference) -> None:
 def _check_curve(home: Home, needed: _Needed, *, config: RunConfig, reference: Reference) -> None:
     """Refuse a run whose curve can't be compared: other metrics, another loss, too few evaluations."""
     name = stop_metric(config.stop_when, recipe=config.recipe, ema=config.ema)
-    own = config.to_dict()
-    others = [
-        key for key in metric_of(name).same if value_at(own, key) != value_at(needed.config, key)
-    ]
+    others = differing_settings(name, [config.to_dict(), needed.config])
     if others:
         raise _refusal(
             reference,

@@ -37,7 +37,9 @@ class Metric:
         margin: smallest difference that counts, as stored, unless a person sets another; 0 for none.
         relative_margin: the same as a fraction of the reference's value, for metrics without a scale.
         same: dotted settings, or sections, that runs must share for their values to mean the same: a
-            loss, a set of labels, a mask. A comparison of others is refused.
+            loss, a set of labels, a mask. A comparison of others is refused, and charts keep them apart.
+        reference: the metric of the same run that a chart draws beside it, as a dotted line: what it would
+            cost to guess.
         needs: dotted setting without which evaluations don't measure it.
         measured_by: the built-in recipes whose evaluations measure it; empty: not known, or any.
         measure: the entry of `validation.metrics` that asks for it (`engine.metrics.measures`), then on
@@ -61,6 +63,7 @@ class Metric:
     margin: float = 0.0
     relative_margin: float = 0.0
     same: tuple[str, ...] = ()
+    reference: str = ""
     needs: str = ""
     measured_by: tuple[str, ...] = ()
     measure: str = ""

@@ -24,7 +24,7 @@ def _of_clusters() -> Iterable[Metric]:
         for kind in ("masked", "unmasked"):
             yield Metric(
                 f"{prefix}{kind}_loss", f"{of}loss of {kind} frames", unit="nats", rises=False,
-                family="loss", same=_FRAMES, **common,
+                family="loss", same=_FRAMES, reference=f"{prefix}label_entropy", **common,
             )  # fmt: skip
             yield Metric(
                 f"{prefix}{kind}_accuracy", f"{of}accuracy of {kind} frames", unit="%", scale=100,

@@ -22,7 +22,6 @@ from engine.metrics.registry import NON_FINITE, metric_of, stored_name, variant_
 from jobs.comparison.inference import Sample
 from jobs.store.reader import StoreReader
 from jobs.store.records import ALL_POINTS, RunRecord
-from presets.merging import value_at
 
 Clock = Literal["updates", "items", "epochs", "wall_clock"]
 When = Literal["best", "final"]
@@ -65,13 +64,6 @@ class RunScores:
     def within(self, metric: str, budget: float) -> list[Point]:
         """Return the evaluations up to `budget`, in order."""
         return [point for point in self.points.get(metric, []) if point.at <= budget * _NEARLY]
-
-    def meaning(self, metric: str) -> dict[str, str]:
-        """Return the settings on which it depends what a value of the metric means."""
-        return {
-            key: json.dumps(value_at(self.config, key), sort_keys=True)
-            for key in metric_of(metric).same
-        }
 
 
 def best_point(points: Sequence[Point], metric: str) -> Point | None:

@@ -10,6 +10,7 @@ from jobs.comparison.inference import FEWEST_ITEMS, Difference
 from jobs.comparison.result import Row
 from jobs.comparison.seed_spread import SeedSpread
 from jobs.comparison.verdicts import Verdict
+from jobs.meaning import differing_settings
 
 _RECOMMENDED_SEEDS = 3
 _MOST_NAMES = 3
@@ -19,10 +20,8 @@ _ABOUT_EQUAL = 1.02
 
 def different_meaning(scores: Sequence[RunScores], metric: str) -> str:
     """Return why values of a metric don't mean the same in all runs; empty when they do."""
-    meanings = [item.meaning(metric) for item in scores if item.points.get(metric)]
-    different = [
-        key for key in metric_of(metric).same if len({meaning[key] for meaning in meanings}) > 1
-    ]
+    configs = [item.config for item in scores if item.points.get(metric)]
+    different = differing_settings(metric, configs)
     if not different:
         return ""
     return f"the runs differ in {', '.join(different)}, so its values don't mean the same"

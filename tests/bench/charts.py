@@ -13,7 +13,8 @@ import time
 
 import numpy as np
 
-from tui.widgets.charts.plot import Line, Plot, compose
+from tui.widgets.charts.figure import Line, Plot
+from tui.widgets.charts.plot import compose
 
 SIZE = (58, 22)
 

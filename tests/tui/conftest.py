@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,11 +37,14 @@ class Lab:
         total: int = 20_000,
         **fields,
     ) -> int:
-        """Insert a run; one that has updates gets curves, memory samples and a log."""
+        """Insert a run; one that has updates gets memory samples, a log and, unless `plain`, curves."""
         level = fields.pop("level", 12.0)
         metric = fields.pop("metric", "si_sdr")
+        config = fields.pop("config", {})
+        plain = fields.pop("plain", False)
+        preset, seed = fields.pop("preset", "denoise/small"), fields.pop("seed", 1)
         row = {
-            "name": name, "preset": "denoise/small", "config": "{}", "fingerprint": "0" * 64, "seed": 1,
+            "name": name, "preset": preset, "config": json.dumps(config), "fingerprint": "0" * 64, "seed": seed,
             "created_at": NOW - 9000, "total_updates": total, "metric": metric,
         }  # fmt: skip
         run_id = self.writer.insert_run(row)
@@ -58,7 +62,8 @@ class Lab:
             run_id, state, ["queued"], updates=updates, started_at=started, ended_at=ended, **fields
         )
         if updates:
-            self.curves(run_id, updates, level, metric=metric)
+            if not plain:
+                self.curves(run_id, updates, level, metric=metric)
             self.memory(run_id, started or NOW)
             self.log(run_id, updates)
         return run_id
@@ -89,6 +94,12 @@ class Lab:
             run_id, steps, ("si_sdr", rise + random.normal(0, 0.25, len(steps)), "dB"),
             ("si_sdr_ema", rise + 0.4, "dB"), ("val_loss", 1.9 * np.exp(-steps / 3000) + 0.42, ""),
         )  # fmt: skip
+
+    def points(self, run_id: int, steps, **series) -> None:
+        """Write curves: name -> (values, unit)."""
+        self._points(
+            run_id, steps, *((name, values, unit) for name, (values, unit) in series.items())
+        )
 
     def _points(self, run_id: int, steps, *series) -> None:
         self.writer.add_points(

@@ -31,6 +31,7 @@ KEYS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         ("c", "clear the marks"),
         ("x", "horizontal axis: updates, items, epochs, audio time, train time"),
         ("y", "vertical axis of the loss: linear or logarithmic"),
+        ("a", "average noisy curves: lightly, strongly, not at all"),
         ("m", "metric of the second chart: the next one of the selected run"),
     )),
     ("View", (
@@ -46,7 +47,9 @@ NOTES = (
     "SI-SDR is the mean over the validation items in dB (higher is better); WER is the word error rate "
     "in speech recognition (lower is better). EMA: exponential moving average of the weights. Gain: the "
     "better of raw and EMA, minus the unprocessed input (dotted line). The shaded band spans minimum to "
-    "maximum of the updates in a column; the line is a running mean."
+    "maximum of the updates in a column; the line is a centred mean, and the numbers are the values themselves. "
+    "Runs whose values don't mean the same (another loss, other labels or masks) share no axis: they get panels "
+    "of their own, or are named in a note."
 )
 
 

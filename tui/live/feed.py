@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from textual.message import Message
 
@@ -59,6 +59,9 @@ class Reader(Protocol):
 
     def latest(self, run_id: int) -> dict[str, float]:
         """Return the newest value of each series of a run."""
+
+    def config(self, run_id: int) -> dict[str, Any]:
+        """Return the settings of a run."""
 
     def system(
         self, run_id: int | None = ..., *, since: float = ..., max_points: int = ...
@@ -223,7 +226,8 @@ class Feed:
         curves = reader.curves(run.id, tuple(names), max_points=MAX_POINTS)
         since = run.started_at or 0.0
         system = reader.system(run.id, since=since, max_points=MAX_POINTS // 2)
-        return RunData(run, curves, latest=latest, system=tuple(system))
+        config = _config(reader, run.id)
+        return RunData(run, config, curves=curves, latest=latest, system=tuple(system))
 
     def _follow_log(self, watch: Watch) -> None:
         run = watch.runs[0] if watch.runs else None
@@ -233,3 +237,11 @@ class Feed:
             self._log = LogTail(path)
         if self._log.poll() or fresh:
             self._post(LogChanged(run, tuple(self._log.lines), str(path)))
+
+
+def _config(reader: Reader, run_id: int) -> dict[str, Any]:
+    """Return the settings of a run; none where they can't be read: its curves are worth showing, too."""
+    try:
+        return reader.config(run_id)
+    except ValueError:
+        return {}

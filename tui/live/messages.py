@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from textual.message import Message
 
@@ -12,9 +13,10 @@ from jobs.store.records import Curve, RunRecord, SystemRecord, WorkerRecord
 
 @dataclass(frozen=True, slots=True)
 class RunData:
-    """The data of one run for the charts."""
+    """The data of one run for the charts; `config` says what its values mean."""
 
     run: RunRecord
+    config: Mapping[str, Any]
     curves: Mapping[str, Curve]
     latest: Mapping[str, float]
     system: tuple[SystemRecord, ...]

@@ -118,21 +118,40 @@ def _plain(text: str) -> str:
     return sub(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[@-_])", "", text)
 
 
+def cells(text: str) -> int:
+    """Return how many cells of a terminal `text` takes: wide characters take two, combining ones none."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def padded(text: str, width: int, *, right: bool = False) -> str:
+    """Return `text` with spaces after it, or before it, up to `width` cells; longer text as it is."""
+    space = " " * (width - cells(text))
+    return space + text if right else text + space
+
+
 def fit(text: str, width: int) -> str:
-    """Return `text` padded or truncated (with an ellipsis) to exactly `width` characters."""
-    if len(text) <= width:
-        return text.ljust(width)
-    return text[: max(0, width - 1)] + "…" if width > 0 else ""
+    """Return `text` padded or truncated (with an ellipsis) to exactly `width` cells."""
+    if cells(text) <= width:
+        return padded(text, width)
+    if width < 1:
+        return ""
+    from rich.cells import set_cell_size
+
+    return set_cell_size(text, width - 1) + "…"
 
 
 def aligned(
     headers: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[str] = ()
 ) -> list[str]:
     """Return a table as lines, the headers first; columns whose header is in `right` align right."""
-    widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
+    widths = [max(map(cells, column)) for column in zip(headers, *rows, strict=True)]
     return [
         "  ".join(
-            text.rjust(width) if header in right else text.ljust(width)
+            padded(text, width, right=header in right)
             for header, text, width in zip(headers, row, widths, strict=True)
         ).rstrip()
         for row in (headers, *rows)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import ClassVar
 
@@ -34,8 +35,9 @@ from tui.live.messages import (
     RunsChanged,
 )
 from tui.widgets.charts import build as charts
+from tui.widgets.charts.figure import PALETTE_SIZE
 from tui.widgets.charts.grid import ChartsGrid
-from tui.widgets.charts.plot import PALETTE_SIZE
+from tui.widgets.charts.view import View
 from tui.widgets.log_tail import LogTail
 from tui.widgets.run_line import RunLine
 from tui.widgets.runs_table import RunsTable
@@ -87,6 +89,7 @@ class Dashboard(Screen[None]):
         Binding("w", "worker", "worker"),
         Binding("x", "clock", "axis", show=False),
         Binding("y", "log_scale", "log scale", show=False),
+        Binding("a", "smooth", "smoothing", show=False),
         Binding("m", "metric", "metric", show=False),
         Binding("l", "log", "log", show=False),
         Binding("v", "events", "events", show=False),
@@ -115,9 +118,7 @@ class Dashboard(Screen[None]):
         self._selected: int | None = select[0] if select else None
         self._marks = Marks(select if len(select) > 1 else (), most=PALETTE_SIZE - 1)
         self._follow = not select
-        self._axis = charts.CLOCKS[0]
-        self._log_scale = False
-        self._metric = ""
+        self._view = View()
 
     def compose(self) -> ComposeResult:
         """Lay out the panes; their position depends on the terminal size."""
@@ -210,9 +211,9 @@ class Dashboard(Screen[None]):
 
     def _watched(self) -> Watch:
         if self._selected is None:
-            return Watch(metric=self._metric)
+            return Watch(metric=self._view.metric)
         others = (run for run in self._marks.runs if run != self._selected)
-        return Watch((self._selected, *others), self._metric)
+        return Watch((self._selected, *others), self._view.metric)
 
     def _show_choice(self) -> None:
         table = self.query_one(RunsTable)
@@ -224,15 +225,8 @@ class Dashboard(Screen[None]):
         self._feed.watch(self._watched())
 
     def _draw(self) -> None:
-        self.query_one(ChartsGrid).show(
-            charts.build(
-                self._data,
-                self._marks.colours(self._selected),
-                clock=self._axis,
-                log=self._log_scale,
-                metric=self._metric,
-            )
-        )
+        colours = self._marks.colours(self._selected)
+        self.query_one(ChartsGrid).show(charts.build(self._data, colours, view=self._view))
         line = self.query_one(RunLine)
         line.latest = self._data[0].latest if self._data else {}
 
@@ -359,19 +353,24 @@ class Dashboard(Screen[None]):
 
     def action_clock(self) -> None:
         """Switch to the next horizontal axis."""
-        index = charts.CLOCKS.index(self._axis) + 1
-        self._axis = charts.CLOCKS[index % len(charts.CLOCKS)]
+        self._view = self._view.next_clock()
         self._draw()
 
     def action_log_scale(self) -> None:
         """Switch the loss between a linear and a logarithmic axis."""
-        self._log_scale = not self._log_scale
+        self._view = replace(self._view, log=not self._view.log)
         self._draw()
+
+    def action_smooth(self) -> None:
+        """Switch to the next smoothing of noisy curves."""
+        self._view = self._view.next_smoothing()
+        self._draw()
+        self.notify(f"Smoothing: {self._view.smoothing}.", timeout=2)
 
     def action_metric(self) -> None:
         """Show the next metric of the selected run in the chart of scores."""
-        self._metric = charts.next_metric(self._data, self._metric)
-        if not self._metric:
+        self._view = replace(self._view, metric=charts.next_metric(self._data, self._view.metric))
+        if not self._view.metric:
             self.notify("This run has no other metric yet.", severity="warning")
         self._feed.watch(self._watched())
 

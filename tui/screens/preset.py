@@ -29,7 +29,7 @@ from tui.dialogs.tune import TuneScreen
 from tui.live.actions import perform
 from tui.live.draft import Draft, FieldState, Verdict
 from tui.widgets.charts.chart import Chart
-from tui.widgets.charts.plot import Plot
+from tui.widgets.charts.figure import Plot
 from tui.widgets.charts.schedule import schedule_plot
 from tui.widgets.setting_field import FormSection, SettingField, field_id
 

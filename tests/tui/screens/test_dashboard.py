@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from jobs.store.reader import StoreReader
+from tests.tui.objectives import add_hubert, add_separation
 from tests.waiting import until_shown as until
 from tui.apps.dashboard import SepdashApp
 from tui.dialogs.confirm import ConfirmScreen
@@ -152,6 +153,44 @@ async def test_runs_can_be_compared_from_the_start(opened, lab):
         chart = app.screen.query_one("#loss", Chart)
         await until(pilot, lambda: len(chart.plot.lines) == 2)
         assert [line.label for line in chart.plot.lines] == ["small-1", "batch2x-1"]
+
+
+async def test_marked_runs_whose_losses_differ_share_no_axis(opened, lab):
+    """The chart is that of the selected run; the others have panels, or are named in a note."""
+    first = add_hubert(lab, "hubert-mfcc")
+    second = add_hubert(lab, "hubert-second", clusters=500, targets_from="hubert-mfcc")
+    other = add_separation(lab, "denoise")
+    async with opened(size=(120, 40), select=[first, second, other]) as (app, pilot):
+        chart = app.screen.query_one("#loss", Chart)
+        await until(pilot, lambda: len(chart.plot.apart) == 2)
+        assert "2 not shown: loss.clusters = 500" in text_of(app)
+        for key, name, unit in (("up", "hubert-second", "nats"), ("up", "denoise", "dB")):
+            await pilot.press(key)
+            await until(pilot, lambda name=name: chart.plot.lines[0].label == name)
+            assert (chart.plot.unit, len(chart.plot.lines)) == (unit, 1)
+        await pilot.press("1")
+        await until(pilot, lambda: "Loss nats" in text_of(app) and "Loss dB" in text_of(app))
+        await pilot.press("space", "down", "space")
+        await until(pilot, lambda: not chart.plot.apart)
+
+
+async def test_smoothing_changes_by_key_and_the_legend_says_the_value_itself(opened, lab):
+    run = lab.run("a", "finished", updates=2000)
+    with StoreReader(lab.home.store) as reader:
+        newest = reader.latest(run)["loss"]
+    async with opened(size=(200, 50)) as (app, pilot):
+        chart = app.screen.query_one("#loss", Chart)
+        drawn = []
+        for _ in range(4):
+            line = chart.plot.lines[0]
+            assert f"train {newest:.3f}" in text_of(app)
+            assert line.values[-1] == newest
+            drawn.append(np.abs(np.diff(line.mean)).mean())
+            await pilot.press("a")
+            await pilot.pause()
+        light, strong, off, again = drawn
+        assert strong < light < off / 3
+        assert again == light
 
 
 async def test_axes_change_by_key(opened, lab):

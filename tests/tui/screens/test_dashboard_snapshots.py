@@ -10,6 +10,7 @@ import pytest
 
 from jobs.store.needs import insert_needs
 from jobs.store.records import NeedRecord
+from tests.tui.objectives import add_hubert, add_separation, add_wav2vec2
 from tui.apps.dashboard import SepdashApp
 from tui.widgets.charts.chart import Chart
 from tui.widgets.log_tail import LogTail
@@ -60,6 +61,28 @@ def test_runs_compared(snap_compare, night):
         await settle(pilot, lambda: len(chart.plot.lines) == 4)
 
     assert snap_compare(night, terminal_size=(120, 36), run_before=compare)
+
+
+@pytest.mark.parametrize(
+    "size", [(80, 24), (120, 40), (200, 50)], ids=lambda size: f"{size[0]}x{size[1]}"
+)
+def test_runs_that_share_no_axis(snap_compare, lab, clock, size):
+    runs = [
+        add_hubert(lab, "hubert-mfcc-s0"),
+        add_hubert(lab, "hubert-mfcc-s1", seed=1, level=1.2),
+        add_hubert(lab, "hubert-second", level=2.0, clusters=500, targets_from="hubert-mfcc-s0"),
+        add_wav2vec2(lab, "wav2vec2"),
+        add_separation(lab, "denoise"),
+    ]
+    lab.sample(clock() - 1)
+
+    async def compare(pilot):
+        await filled(pilot)
+        chart = pilot.app.screen.query_one("#loss", Chart)
+        await settle(pilot, lambda: len(chart.plot.apart) == 3)
+
+    app = SepdashApp(lab.home, select=runs, clock=clock)
+    assert snap_compare(app, terminal_size=size, run_before=compare)
 
 
 def test_the_light_theme(snap_compare, night):

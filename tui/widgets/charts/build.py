@@ -1,10 +1,14 @@
-"""Converts the data of the feed to the four charts of the dashboard. Pure functions."""
+"""Converts the data of the feed to the four charts of the dashboard. Pure functions.
+
+Runs share an axis only where their values mean the same, and have the same unit: `groups` says which do. The
+others are plots `apart`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import takewhile
+from functools import partial
 
 import numpy as np
 
@@ -18,84 +22,67 @@ from engine.metrics.registry import (
     stored_name,
     training_names,
 )
-from jobs.store.records import Curve, RunRecord, SystemRecord
+from jobs.store.records import RunRecord
 from tui.live.messages import RunData
 from tui.reports.formats import count
-from tui.widgets.charts.braille import FloatArray
-from tui.widgets.charts.plot import PALETTE_SIZE, Line, Plot, x_range
+from tui.widgets.charts import memory
+from tui.widgets.charts.curves import (
+    evaluated,
+    is_unknown,
+    judged,
+    line_of,
+    per_update,
+    short_names,
+    whole,
+)
+from tui.widgets.charts.figure import PALETTE_SIZE, Line, Plot, x_range
+from tui.widgets.charts.groups import Group, groups_of
+from tui.widgets.charts.view import DEFAULT, View
 
-CLOCKS = ("updates", "items", "epochs", "audio time", "train time")
 CHARTS = ("loss", "score", "throughput", "memory")
 _GREY = PALETTE_SIZE - 1
 # Colours that no line of a single run has.
 _FIRST_FREE = 3
-# A drawn line curves are drawn as a running mean over this fraction of their points.
-_SMOOTH = 1 / 40
-_NOISY = ("loss", "audio_s_per_s", "updates_per_s")
+_SPEED = "audio_s_per_s"
 # Charts of what training measures: skipped updates are in none of their averages, and marked.
 _MARKED = ("loss", "score")
-_GIB = float(1024**3)
+
+Colours = Mapping[int, int]
 
 
-def build(
-    data: Sequence[RunData],
-    colours: Mapping[int, int],
-    *,
-    clock: str = "updates",
-    log: bool = False,
-    metric: str = "",
-) -> dict[str, Plot]:
+def build(data: Sequence[RunData], colours: Colours, *, view: View = DEFAULT) -> dict[str, Plot]:
     """Return the plots by name; several runs are labelled and coloured individually.
 
     Args:
         data: the runs, the selected one first.
         colours: of the runs, by id.
-        clock: the horizontal axis.
-        log: whether the loss has a logarithmic axis.
-        metric: what the chart of scores shows; where the first run has none, that by which it is listed.
+        view: how they are shown.
     """
     if not data:
-        return {name: Plot(*_titles(name), x_unit=clock, empty="") for name in CHARTS}
+        return {name: Plot(*_titles(name), x_unit=view.clock, empty="") for name in CHARTS}
     if not any(_has_points(item) for item in data[1:]):
         data = data[:1]
-    many = len(data) > 1
-    if metric not in charted_names(data[0].latest):
-        metric = data[0].run.metric
-    lines = {
-        "loss": _loss(data, colours, clock=clock, many=many),
-        "score": _score(data, colours, metric=metric, clock=clock, many=many),
-        "throughput": _throughput(data, colours, clock=clock, many=many),
-    }
-    drawn = [line for group in lines.values() for line in group if line.drawn and len(line.x)]
+    if view.metric not in charted_names(data[0].latest):
+        view = replace(view, metric=data[0].run.metric)
+    plots = _of_one(data[0], view) if len(data) == 1 else _of_several(data, colours, view=view)
+    clocked = ("loss", "score", "throughput")
+    drawn = [
+        line
+        for name in clocked
+        for plot in (plots[name], *plots[name].apart)
+        for line in plot.lines
+        if line.drawn and len(line.x)
+    ]
     shared = x_range(drawn) if drawn else None
     unknown = "epochs unknown (trained by an earlier version)"
-    waiting = unknown if _is_unknown(data[0].run, clock) else _waiting(data[0].run)
-    if not many:
-        for name, more in _measured_in_training(data[0], clock, metric=metric).items():
-            lines[name] += more
-    plots = {
-        name: Plot(
-            *_titles(name, data[0], metric=metric),
-            lines=tuple(group),
-            x_unit=clock,
-            x_range=shared,
-            log=log and name == "loss",
-            from_zero=name == "throughput",
-            empty="no evaluation yet" if name == "score" and not waiting else waiting,
-        )
-        for name, group in lines.items()
-    }
-    plots["memory"] = Plot(
-        *_titles("memory"),
-        lines=tuple(_memory(data, colours, many=many)),
-        x_unit="time",
-        from_zero=True,
-        empty=_waiting(data[0].run) or "no data yet",
-    )
-    if many:
-        plots["throughput"] = replace(plots["throughput"], unit="audio s/s")
-    else:
-        plots |= {name: _marked(plots[name], data[0], clock=clock) for name in _MARKED}
+    waiting = unknown if is_unknown(data[0].run, view.clock) else _waiting(data[0].run)
+    for name in clocked:
+        empty = "no evaluation yet" if name == "score" and not waiting else waiting
+        plots[name] = _with_axes(plots[name], name, view=view, shared=shared, empty=empty)
+    missing = _waiting(data[0].run) or "no data yet"
+    plots["memory"] = _each(plots["memory"], x_unit="time", from_zero=True, empty=missing)
+    if len(data) == 1:
+        plots |= {name: _marked(plots[name], data[0], clock=view.clock) for name in _MARKED}
     return {name: plots[name] for name in CHARTS}
 
 
@@ -109,17 +96,125 @@ def next_metric(data: Sequence[RunData], metric: str) -> str:
     return names[(place + 1) % len(names)] if len(names) > 1 else ""
 
 
-def short_names(data: Sequence[RunData]) -> dict[int, str]:
-    """Return the names of runs by id, without their common prefix."""
-    names = [item.run.name for item in data]
-    same = takewhile(lambda chars: len(set(chars)) == 1, zip(*names, strict=False))
-    common = "".join(chars[0] for chars in same)[: min(map(len, names)) - 1]
-    cut = common.rfind("-") + 1
-    return {item.run.id: item.run.name[cut:] for item in data}
+def _of_one(item: RunData, view: View) -> dict[str, Plot]:
+    """Return the charts of one run, each with all its curves."""
+    lines = {
+        "loss": [
+            line_of(item, "loss", label="train", colour=0, view=view, band=True, noisy=True),
+            line_of(item, LOSS, label="valid", colour=1, view=view),
+        ],
+        "score": _evaluations(item, view) + _inputs([item], view),
+        "throughput": [
+            line_of(item, _SPEED, label="audio s/s", colour=0, view=view, band=True, noisy=True),
+            replace(
+                line_of(item, "updates_per_s", label="updates/s", colour=1, view=view), drawn=False
+            ),
+        ],
+        "memory": memory.lines_of_one(item),
+    }
+    for name, more in _measured_in_training(item, view).items():
+        lines[name] += more
+    return {
+        name: Plot(*_titles(name, item, metric=view.metric), lines=tuple(group))
+        for name, group in lines.items()
+    }
+
+
+def _of_several(data: Sequence[RunData], colours: Colours, *, view: View) -> dict[str, Plot]:
+    """Return the charts of several runs, one curve each; what does not mean the same has a plot apart."""
+    names = short_names(data)
+
+    def line(item: RunData, series: str, *, noisy: bool) -> Line:
+        label, colour = names[item.run.id], colours.get(item.run.id, 0)
+        return line_of(item, series, label=label, colour=colour, view=view, noisy=noisy)
+
+    losses = groups_of(data, LOSS, series=lambda item: "loss")
+    speeds = [line(item, _SPEED, noisy=True) for item in data]
+    return {
+        "loss": _together(
+            [
+                Plot(
+                    *_titles("loss", _measured(group, "loss")),
+                    lines=tuple(line(item, "loss", noisy=True) for item in group.items),
+                    note=group.note,
+                )
+                for group in losses
+            ]
+        ),
+        "score": _together(
+            [
+                Plot(
+                    *_titles("score", group.items[0], metric=metric),
+                    lines=(
+                        *(line(item, judged(item, metric), noisy=False) for item in group.items),
+                        *_inputs(group.items, replace(view, metric=metric)),
+                        *_references(group.items[0], [metric], view),
+                    ),
+                    note=group.note,
+                )
+                for metric, group in _scores(data, view.metric)
+            ]
+        ),
+        "throughput": Plot(_titles("throughput")[0], "audio s/s", lines=tuple(speeds)),
+        "memory": _together(
+            [
+                Plot(_titles("memory")[0], f"GiB {what}", lines=tuple(lines), note=what)
+                for what, lines in memory.lines_of_several(data, colours).items()
+            ]
+            or [Plot(*_titles("memory"))]
+        ),
+    }
+
+
+def _scores(data: Sequence[RunData], metric: str) -> list[tuple[str, Group]]:
+    """Return the groups of a chart of scores, each with its metric.
+
+    Of the metric by which the first run is listed, runs that are listed by others come apart. Of another one,
+    runs that don't have it are left out.
+    """
+    if metric != data[0].run.metric:
+        having = [item for item in data if metric in charted_names(item.latest)]
+        return [
+            (metric, group)
+            for group in groups_of(having, metric, series=partial(judged, metric=metric))
+        ]
+    found = []
+    for name in dict.fromkeys(item.run.metric for item in data):
+        listed = [item for item in data if item.run.metric == name]
+        for group in groups_of(listed, name, series=partial(judged, metric=name)):
+            if name == metric:
+                found.append((name, group))
+            elif any(_has_points(item) for item in group.items):
+                found.append((name, replace(group, note=group.note or metric_of(name).title)))
+    return found
+
+
+def _together(plots: Sequence[Plot]) -> Plot:
+    """Return the first plot with the others apart; the note of the first is left out."""
+    first, *others = plots
+    return replace(first, note="", apart=tuple(others))
+
+
+def _each(plot: Plot, **values: object) -> Plot:
+    """Return a plot, and those apart from it, with other fields."""
+    apart = tuple(replace(other, **values) for other in plot.apart)  # type: ignore[arg-type]
+    return replace(plot, apart=apart, **values)  # type: ignore[arg-type]
+
+
+def _with_axes(
+    plot: Plot, name: str, *, view: View, shared: tuple[float, float] | None, empty: str
+) -> Plot:
+    log, from_zero = view.log and name == "loss", name == "throughput"
+    return _each(plot, x_unit=view.clock, x_range=shared, log=log, from_zero=from_zero, empty=empty)
 
 
 def _has_points(item: RunData) -> bool:
     return any(curve.updates for curve in item.curves.values())
+
+
+def _measured(group: Group, series: str) -> RunData:
+    """Return the first run of a group that has a curve."""
+    return next((item for item in group.items if series in item.curves), group.items[0])
 
 
 def _titles(name: str, item: RunData | None = None, *, metric: str = "") -> tuple[str, str]:
@@ -148,232 +243,96 @@ def _waiting(run: RunRecord) -> str:
     return "" if run.updates else "no data yet"
 
 
-def _loss(
-    data: Sequence[RunData], colours: Mapping[int, int], *, clock: str, many: bool
-) -> list[Line]:
-    lines = _one_each(data, "loss", label="train", colours=colours, clock=clock, many=many)
-    if not many:
-        lines.append(line_of(data[0], LOSS, label="valid", colour=1, clock=clock))
+def _evaluations(item: RunData, view: View) -> list[Line]:
+    """Return the curves of a metric of one run: of the averaged weights, of the weights, of whole files."""
+    name = evaluated(item, view.metric)
+    lines = [
+        line_of(item, stored_name(name, ema=True), label="EMA", colour=1, view=view),
+        line_of(item, name, label="raw", colour=0, view=view),
+    ]
+    if (of_files := whole(item, name)) is not None:
+        lines.append(line_of(item, of_files, label="whole", colour=2, view=view))
     return lines
 
 
-def _one_each(
-    data: Sequence[RunData],
-    series: str,
-    *,
-    label: str,
-    colours: Mapping[int, int],
-    clock: str,
-    many: bool,
-) -> list[Line]:
-    """Return one line per run, labelled with its name; a single run gets `label` and a band."""
-    names = short_names(data)
-    return [
-        line_of(
-            item,
-            series,
-            label=names[item.run.id] if many else label,
-            colour=colours.get(item.run.id, 0) if many else 0,
-            clock=clock,
-            band=not many,
-        )
-        for item in data
+def _inputs(data: Sequence[RunData], view: View) -> list[Line]:
+    """Return the score of the input as a dotted line, where runs listed by the metric have the same one."""
+    scores = {item.run.input_score for item in data if item.run.metric == view.metric} - {None}
+    curves = [item.curves.get(judged(item, view.metric)) for item in data]
+    places = [
+        curve.updates[place] * per_update(item.run, view.clock)
+        for item, curve in zip(data, curves, strict=True)
+        if curve is not None and curve.updates and not is_unknown(item.run, view.clock)
+        for place in (0, -1)
     ]
-
-
-def _score(
-    data: Sequence[RunData],
-    colours: Mapping[int, int],
-    *,
-    metric: str,
-    clock: str,
-    many: bool,
-) -> list[Line]:
-    """Return the lines of a metric; runs that are listed by another one are skipped, unless they have it."""
-    names = short_names(data)
-    is_headline = metric == data[0].run.metric
-    data = [
-        item
-        for item in data
-        if item.run.metric == metric or (not is_headline and metric in charted_names(item.latest))
-    ]
-    if many:
-        lines = [
-            line_of(
-                item,
-                _judged(item, metric),
-                label=names[item.run.id],
-                colour=colours.get(item.run.id, 0),
-                clock=clock,
-            )
-            for item in data
-        ]
-    else:
-        name = _evaluated(data[0], metric)
-        lines = [
-            line_of(data[0], stored_name(name, ema=True), label="EMA", colour=1, clock=clock),
-            line_of(data[0], name, label="raw", colour=0, clock=clock),
-        ]
-        if (whole := _whole(data[0], name)) is not None:
-            lines.append(line_of(data[0], whole, label="whole", colour=2, clock=clock))
-    scale = metric_of(metric).scale
-    if scale != 1:
-        lines = [replace(line, mean=line.mean * scale) for line in lines]
-    inputs = {item.run.input_score for item in data if is_headline} - {None}
-    axes = [line.x for line in lines if len(line.x)]
-    if len(inputs) == 1 and axes:
-        ends = np.array([min(x[0] for x in axes), max(x[-1] for x in axes)])
-        level = np.full(2, float(inputs.pop() or 0.0))
-        lines.append(Line("input", _GREY, x=ends, mean=level, dotted=True))
-    return lines
+    if len(scores) != 1 or not places:
+        return []
+    ends = np.array([min(places), max(places)])
+    level = np.full(2, float(scores.pop() or 0.0)) * metric_of(view.metric).scale
+    return [Line("input", _GREY, x=ends, mean=level, dotted=True)]
 
 
 def _marked(plot: Plot, item: RunData, *, clock: str) -> Plot:
     """Return the plot with marks where updates were skipped, and how many; its curves leave them out."""
     curve = item.curves.get(SKIPPED)
-    if curve is None or not curve.updates or _is_unknown(item.run, clock):
+    if curve is None or not curve.updates or is_unknown(item.run, clock):
         return plot
     number = np.array(curve.last, dtype=np.float64)
-    x = np.array(curve.updates, dtype=np.float64) * _per_update(item.run, clock)
+    x = np.array(curve.updates, dtype=np.float64) * per_update(item.run, clock)
     marks = x[np.diff(number, prepend=0.0) > 0]
     return replace(plot, marks=marks, marks_label=f"{count(number[-1])} skipped")
 
 
-def _measured_in_training(item: RunData, clock: str, *, metric: str) -> dict[str, list[Line]]:
+def _measured_in_training(item: RunData, view: View) -> dict[str, list[Line]]:
     """Return what the recipe measures in training, by chart: of the score or of the loss, whose unit it has.
 
-    What has the unit of neither is in the legend of the loss only. Beside a metric that was asked for, only
-    that one is drawn.
+    What has the unit of neither is in the legend of the loss only, and so is what no colour is left for.
+    Beside a metric that was asked for, only that one is drawn. The reference of what is drawn is dotted.
     """
-    is_headline = metric == item.run.metric
-    units = {name: _titles(name, item, metric=metric)[1] for name in ("score", "loss")}
+    is_headline = view.metric == item.run.metric
+    units = {name: _titles(name, item, metric=view.metric)[1] for name in ("score", "loss")}
+    charts = {chart: unit for chart, unit in units.items() if chart == "loss" or is_headline}
+    names = training_names(item.curves)
+    references = {metric_of(name).reference for name in names}
+    colours = iter(range(_FIRST_FREE, _GREY))
     lines: dict[str, list[Line]] = {"score": [], "loss": []}
-    colours = range(_FIRST_FREE, _GREY)
-    for colour, name in zip(colours, training_names(item.curves), strict=False):
-        known = metric_of(name)
-        asked = not is_headline and name == metric
-        label = "train" if asked else known.title
-        line = line_of(item, name, label=label, colour=colour, clock=clock)
-        line = replace(line, mean=running_mean(line.mean * known.scale, _window(line.mean)))
-        unit = known.unit or item.curves[name].unit
-        charts = {chart: its for chart, its in units.items() if chart == "loss" or is_headline}
-        chart = "score" if asked else next((c for c, its in charts.items() if its == unit), None)
-        lines[chart or "loss"].append(replace(line, drawn=chart is not None))
-    return lines
+    drawn: dict[str, list[str]] = {"score": [], "loss": []}
+    for name in sorted(set(names) - references, key=_losses_first):
+        asked = not is_headline and name == view.metric
+        unit = metric_of(name).unit or item.curves[name].unit
+        chart = "score" if asked else _fitting(name, unit, charts=charts)
+        colour = next(colours, None) if chart else None
+        label = "train" if asked else metric_of(name).title
+        line = line_of(item, name, label=label, colour=colour or _GREY, view=view, noisy=True)
+        lines[chart or "loss"].append(replace(line, drawn=colour is not None))
+        if chart and colour is not None:
+            drawn[chart].append(name)
+    return {chart: [*own, *_references(item, drawn[chart], view)] for chart, own in lines.items()}
 
 
-def _evaluated(item: RunData, metric: str) -> str:
-    """Return the name that a metric has in the evaluations of a run."""
-    of_training = evaluated_name(metric)
-    return (
-        of_training if any(name in item.curves for name in _with_average(of_training)) else metric
-    )
+def _fitting(name: str, unit: str, *, charts: Mapping[str, str]) -> str | None:
+    """Return the chart whose unit a training metric has; without a unit, a loss alone is like another loss."""
+    if not (unit or _is_loss(name)):
+        return None
+    order = ("loss", "score") if _is_loss(name) else ("score", "loss")
+    return next((chart for chart in order if charts.get(chart) == unit), None)
 
 
-def _with_average(name: str, *, full: bool = False) -> tuple[str, str]:
-    return stored_name(name, full=full, ema=True), stored_name(name, full=full)
+def _is_loss(name: str) -> bool:
+    return metric_of(name).family == "loss"
 
 
-def _judged(item: RunData, metric: str) -> str:
-    """Return the series of a metric by which the run is evaluated: EMA where it has one; else whole files."""
-    name = _evaluated(item, metric)
-    average, raw = _with_average(name)
-    for series in (average, raw):
-        if (curve := item.curves.get(series)) is not None and curve.updates:
-            return series
-    return _whole(item, name) or raw
+def _losses_first(name: str) -> tuple[bool, str]:
+    return not _is_loss(name), name
 
 
-def _whole(item: RunData, metric: str) -> str | None:
-    """Return the series of a metric on whole files: that of the EMA if it has one."""
-    names = _with_average(metric, full=True)
-    return next((name for name in names if (c := item.curves.get(name)) and c.updates), None)
-
-
-def _throughput(
-    data: Sequence[RunData], colours: Mapping[int, int], *, clock: str, many: bool
-) -> list[Line]:
-    lines = _one_each(
-        data, "audio_s_per_s", label="audio s/s", colours=colours, clock=clock, many=many
-    )
-    if not many:
-        rate = line_of(data[0], "updates_per_s", label="updates/s", colour=1, clock=clock)
-        lines.append(Line(rate.label, 1, x=rate.x, mean=rate.mean, drawn=False))
-    return lines
-
-
-def _memory(data: Sequence[RunData], colours: Mapping[int, int], *, many: bool) -> list[Line]:
-    lines, names = [], short_names(data)
-    for item in data:
-        samples = item.system
-        if not samples:
-            continue
-        time = np.array([sample.time - samples[0].time for sample in samples])
-        vram = _gib([sample.vram_bytes for sample in samples])
-        ram = _gib([_ram(sample) for sample in samples])
-        colour = colours.get(item.run.id, 0)
-        if many:
-            on_gpu = bool(np.isfinite(vram).any())
-            lines.append(Line(names[item.run.id], colour, x=time, mean=vram if on_gpu else ram))
-        else:
-            lines += [Line("RAM", 0, x=time, mean=ram), Line("VRAM", 1, x=time, mean=vram)]
-    return lines
-
-
-def _ram(sample: SystemRecord) -> int:
-    return sample.ram_bytes if sample.process_ram_bytes is None else sample.process_ram_bytes
-
-
-def _gib(sizes: Sequence[int | None]) -> FloatArray:
-    return np.array(sizes, dtype=np.float64) / _GIB
-
-
-def line_of(
-    item: RunData, name: str, *, label: str, colour: int, clock: str, band: bool = False
-) -> Line:
-    """Return one curve of a run on a clock; empty where the run has no such series.
-
-    A noisy curve is drawn as its running mean; with `band`, over the range of its points.
-    """
-    nothing = Curve(name, "", bucket=1, updates=[], low=[], high=[], mean=[], last=[])
-    curve = nothing if _is_unknown(item.run, clock) else item.curves.get(name, nothing)
-    x = np.array(curve.updates, dtype=np.float64) * _per_update(item.run, clock)
-    mean = np.array(curve.mean, dtype=np.float64)
-    if name in _NOISY:
-        mean = running_mean(mean, _window(mean))
-    if not band:
-        return Line(label, colour, x=x, mean=mean)
-    low, high = (np.array(part, dtype=np.float64) for part in (curve.low, curve.high))
-    return Line(label, colour, x=x, mean=mean, low=low, high=high)
-
-
-def _window(values: FloatArray) -> int:
-    return round(len(values) * _SMOOTH)
-
-
-def running_mean(values: FloatArray, window: int) -> FloatArray:
-    """Return the mean of each value and the `window` - 1 before it; NaN counts as no value."""
-    if window < 2:
-        return values
-    finite = np.isfinite(values)
-    total = np.cumsum(np.where(finite, values, 0.0))
-    number = np.cumsum(finite).astype(np.float64)
-    total[window:] -= total[:-window].copy()
-    number[window:] -= number[:-window].copy()
-    mean = np.divide(total, number, out=np.full_like(total, np.nan), where=number > 0)
-    return np.where(finite, mean, np.nan)
-
-
-def _is_unknown(run: RunRecord, clock: str) -> bool:
-    return clock == "epochs" and run.updates > 0 and not run.epochs
-
-
-def _per_update(run: RunRecord, clock: str) -> float:
-    amount = {
-        "updates": float(run.updates),
-        "items": float(run.items),
-        "epochs": run.epochs,
-        "audio time": run.audio_seconds,
-        "train time": run.train_seconds,
-    }[clock]
-    return amount / run.updates if run.updates else 1.0
+def _references(item: RunData, metrics: Sequence[str], view: View) -> list[Line]:
+    """Return what the metrics are to be seen against, such as chance, as dotted lines."""
+    names = dict.fromkeys(metric_of(name).reference for name in metrics)
+    return [
+        replace(
+            line_of(item, name, label=metric_of(name).title, colour=_GREY, view=view), dotted=True
+        )
+        for name in names
+        if name and name in item.curves
+    ]

@@ -12,9 +12,9 @@ from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tui.widgets.charts import plot as plots
+from tui.widgets.charts.figure import Plot, x_range
 from tui.widgets.charts.palette import chart_styles
-from tui.widgets.charts.plot import Plot
+from tui.widgets.charts.panels import compose_panels, x_under
 
 
 class Chart(Widget, can_focus=True):
@@ -76,7 +76,7 @@ class Chart(Widget, can_focus=True):
             self.app.theme_variables, self.background_colors[1], dark=self.app.current_theme.dark
         )
         width, height = self.size
-        rows = plots.compose(self.plot, width, height, self.cursor)
+        rows = compose_panels(self.plot, (width, height), cursor=self.cursor)
         return [Strip([Segment(text, styles[role]) for text, role in row], width) for row in rows]
 
     def on_mouse_move(self, event: events.MouseMove) -> None:
@@ -84,7 +84,7 @@ class Chart(Widget, can_focus=True):
         offset = event.get_content_offset(self)
         x = None
         if offset is not None:
-            x = plots.cursor_x(self.plot, *self.size, offset.x)
+            x = x_under(self.plot, self.size, column=offset.x, row=offset.y)
         self.post_message(self.CursorMoved(self, x))
 
     def on_leave(self, event: events.Leave) -> None:
@@ -96,7 +96,7 @@ class Chart(Widget, can_focus=True):
         lines = [line for line in self.plot.lines if len(line.x)]
         if not lines:
             return
-        first, last = self.plot.x_range or plots.x_range(lines)
+        first, last = self.plot.x_range or x_range(lines)
         step = (last - first) / max(1, self.size.width - 8)
         here = last + step if self.cursor is None and direction < 0 else self.cursor
         x = min(last, max(first, (last if here is None else here) + direction * step))

@@ -9,7 +9,7 @@ from textual.containers import Container
 
 from tui.widgets.charts import build as charts
 from tui.widgets.charts.chart import Chart
-from tui.widgets.charts.plot import Plot
+from tui.widgets.charts.figure import Plot
 
 
 class ChartsGrid(Container):

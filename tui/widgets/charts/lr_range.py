@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from engine.tuning.lr_curve import LrFinding, LrPoint
-from tui.widgets.charts.plot import LEARNING_RATE, Line, Plot, compose
+from tui.widgets.charts.figure import LEARNING_RATE, Line, Plot
+from tui.widgets.charts.plot import compose
 
 
 def lr_plot(points: Sequence[LrPoint], finding: LrFinding) -> Plot:

@@ -10,7 +10,7 @@ from rich.style import Style
 from textual.color import Color
 from textual.theme import Theme
 
-from tui.widgets.charts import plot
+from tui.widgets.charts import figure
 
 DARK = Theme(
     name="sepdash",
@@ -86,17 +86,17 @@ def chart_styles(variables: dict[str, str], background: Color, *, dark: bool) ->
     """Return the style of each role of `tui.widgets.charts.plot` on `background`."""
     text = Color.parse(variables["foreground"])
     styles = {
-        plot.TEXT: _style(text.blend(background, 0.12), background),
-        plot.DIM: _style(text.blend(background, 0.45), background),
-        plot.GRID: _style(text.blend(background, 0.74), background),
-        plot.CURSOR: _style(Color.parse(variables["accent"]), background),
-        plot.TITLE: _style(text, background) + Style(bold=True),
-        plot.MARK: _style(Color.parse(variables["warning"]), background),
+        figure.TEXT: _style(text.blend(background, 0.12), background),
+        figure.DIM: _style(text.blend(background, 0.45), background),
+        figure.GRID: _style(text.blend(background, 0.74), background),
+        figure.CURSOR: _style(Color.parse(variables["accent"]), background),
+        figure.TITLE: _style(text, background) + Style(bold=True),
+        figure.MARK: _style(Color.parse(variables["warning"]), background),
     }
     for index, name in enumerate(SERIES_ON_DARK if dark else SERIES_ON_LIGHT):
         colour = Color.parse(name)
-        styles[plot.LINE + index] = _style(colour, background)
-        styles[plot.FAINT + index] = _style(colour.blend(background, 0.66), background)
+        styles[figure.LINE + index] = _style(colour, background)
+        styles[figure.FAINT + index] = _style(colour.blend(background, 0.66), background)
     return styles
 
 

@@ -7,7 +7,8 @@ import numpy as np
 from engine.config.counters import EpochsUnknown, UpdateSize
 from engine.config.schema import RunConfig
 from engine.training.schedule_preview import schedule_curve
-from tui.widgets.charts.plot import Line, Plot, compose
+from tui.widgets.charts.figure import Line, Plot
+from tui.widgets.charts.plot import compose
 
 
 def schedule_plot(config: RunConfig, *, size: UpdateSize | None = None) -> Plot:

@@ -11,6 +11,8 @@ from jobs.store.reader import StoreReader
 from jobs.store.records import Curve
 from tui.live.messages import RunData
 from tui.widgets.charts import build as charts
+from tui.widgets.charts.curves import short_names
+from tui.widgets.charts.view import View
 
 
 @pytest.fixture
@@ -25,7 +27,8 @@ def data(lab):
         return [
             RunData(
                 reader.run(run),
-                reader.curves(run, ["loss", "val_loss", "si_sdr", "si_sdr_ema", "audio_s_per_s", "updates_per_s"]),
+                reader.config(run),
+                curves=reader.curves(run, ["loss", "val_loss", "si_sdr", "si_sdr_ema", "audio_s_per_s", "updates_per_s"]),
                 latest=reader.latest(run),
                 system=tuple(reader.system(run)),
             )
@@ -82,7 +85,7 @@ def test_updates_that_were_skipped_are_marked(data, bucket):
         assert plots[name].marks.tolist() == [1000, 2000]
         assert plots[name].marks_label == "5 skipped"
     assert plots["throughput"].marks is plots["memory"].marks is None
-    items = charts.build([item], {}, clock="items")["loss"]
+    items = charts.build([item], {}, view=View(clock="items"))["loss"]
     assert items.marks.tolist() == [item.run.items / 2, item.run.items]
     assert charts.build([item, data[1]], {})["loss"].marks is None
 
@@ -111,8 +114,9 @@ def test_what_is_measured_in_training_is_drawn_where_its_unit_is(data):
     assert labels(plots["loss"]) == ["train", "valid", "frame_accuracy"]
     assert [line.drawn for line in plots["loss"].lines] == [True, True, False]
     colours = [line.colour for name in ("loss", "score") for line in plots[name].lines]
-    assert colours.count(3) == colours.count(4) == 1
-    assert labels(charts.build([item, data[1]], {})["loss"]) == ["a", "b"]
+    assert (colours.count(3), colours.count(4)) == (1, 0), "a colour only for what is drawn"
+    mixed = charts.build([item, data[1]], {})["loss"]
+    assert (labels(mixed), labels(mixed.apart[0])) == (["a"], ["b"]), "nats and no unit"
 
 
 def with_curves(item, **means):
@@ -130,21 +134,21 @@ def test_chart_of_scores_shows_any_metric_of_the_run(data):
         data[0], pesq_full=[1.5, 2.0], pesq_full_ema=[1.5, 2.1],
         frame_accuracy=[0.1, 0.2], val_frame_accuracy=[0.1, 0.3],
     )  # fmt: skip
-    pesq = charts.build([item], {}, metric="pesq")["score"]
+    pesq = charts.build([item], {}, view=View(metric="pesq"))["score"]
     assert (pesq.title, pesq.unit) == ("PESQ", "")
     # Measured on whole files only; the input has no PESQ here.
     drawn = [line for line in pesq.lines if len(line.x)]
     assert [(line.label, line.mean.tolist()) for line in drawn] == [("whole", [1.5, 2.1])]
-    accuracy = charts.build([item], {}, metric="frame_accuracy")["score"]
+    accuracy = charts.build([item], {}, view=View(metric="frame_accuracy"))["score"]
     lines = {line.label: line.mean[-1] for line in accuracy.lines if len(line.x)}
     assert lines == {"raw": pytest.approx(0.3), "train": pytest.approx(0.2)}
     assert "masked accuracy" not in labels(
-        charts.build([item], {}, metric="frame_accuracy")["loss"]
+        charts.build([item], {}, view=View(metric="frame_accuracy"))["loss"]
     )
     # Another run has no such metric: it is left out of the chart; and where the first one has none, its
     # headline is shown.
-    assert labels(charts.build([item, data[1]], {}, metric="pesq")["score"]) == ["a"]
-    assert charts.build([data[1], item], {}, metric="pesq")["score"].title == "SI-SDR"
+    assert labels(charts.build([item, data[1]], {}, view=View(metric="pesq"))["score"]) == ["a"]
+    assert charts.build([data[1], item], {}, view=View(metric="pesq"))["score"].title == "SI-SDR"
 
 
 def test_several_runs_have_one_curve_each(data):
@@ -167,7 +171,9 @@ def test_a_waiting_run_says_so(data):
     ("clock", "last"), [("updates", 2000), ("items", 32_000), ("train time", 160)]
 )
 def test_clocks_scale_the_axis(data, clock, last):
-    assert charts.build(data[:1], {}, clock=clock)["loss"].lines[0].x[-1] == pytest.approx(last)
+    assert charts.build(data[:1], {}, view=View(clock=clock))["loss"].lines[0].x[
+        -1
+    ] == pytest.approx(last)
 
 
 def test_epochs_are_an_axis_of_runs_that_counted_them(data):
@@ -175,11 +181,11 @@ def test_epochs_are_an_axis_of_runs_that_counted_them(data):
         dataclasses.replace(item, run=dataclasses.replace(item.run, epochs=epochs))
         for item, epochs in zip(data[:2], (0.0, 2.5), strict=True)
     )
-    plots = charts.build([counted, uncounted], {}, clock="epochs")
+    plots = charts.build([counted, uncounted], {}, view=View(clock="epochs"))
     assert plots["loss"].lines[0].x[-1] == 2.5
     assert [len(line.x) > 0 for line in plots["loss"].lines] == [True, False]
 
-    old = charts.build([uncounted], {}, clock="epochs")
+    old = charts.build([uncounted], {}, view=View(clock="epochs"))
     assert [len(line.x) for name in ("loss", "throughput") for line in old[name].lines] == [0] * 4
     assert old["loss"].empty == "epochs unknown (trained by an earlier version)"
     assert len(old["memory"].lines[0].x)
@@ -190,19 +196,13 @@ def test_an_input_level_that_differs_between_runs_is_left_out(data):
     assert labels(charts.build([data[0], other], {})["score"]) == ["a", "b"]
 
 
-def test_the_running_mean_ignores_what_is_missing():
-    values = np.array([1.0, 3.0, np.nan, 5.0, 7.0])
-    np.testing.assert_allclose(charts.running_mean(values, 2), [1.0, 2.0, np.nan, 5.0, 6.0])
-    np.testing.assert_array_equal(charts.running_mean(values, 1), values)
-
-
 def test_names_lose_the_words_they_have_in_common(data):
     def named(*names):
         items = [
             dataclasses.replace(data[0], run=dataclasses.replace(data[0].run, id=index, name=name))
             for index, name in enumerate(names)
         ]
-        return list(charts.short_names(items).values())
+        return list(short_names(items).values())
 
     assert named("denoise-small-1", "denoise-batch2x-1") == ["small-1", "batch2x-1"]
     assert named("a-1", "a-10") == ["1", "10"]
@@ -214,7 +214,7 @@ def test_speech_recognition_is_charted_by_its_word_error_rate_in_percent(lab, da
     speech = lab.run("digits", "finished", updates=2000, metric="wer", level=4.0)
     with StoreReader(lab.home.store) as reader:
         curves = reader.curves(speech, ["loss", "wer", "wer_ema"])
-        item = RunData(reader.run(speech), curves, latest={}, system=())
+        item = RunData(reader.run(speech), {}, curves=curves, latest={}, system=())
     plot = charts.build([item], {})["score"]
     assert (plot.title, plot.unit, labels(plot)) == ("WER", "%", ["EMA", "raw"])
     assert plot.lines[1].mean[-1] == pytest.approx(100 * (0.04 + 0.9 * np.exp(-2000 / 1500)))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tui.widgets.charts import plot
-from tui.widgets.charts.plot import Line, Plot
+from tui.widgets.charts import figure, plot
+from tui.widgets.charts.figure import Line, Plot
 
 
 def text(rows) -> list[str]:
@@ -49,10 +49,10 @@ def test_the_first_line_lies_on_top_and_the_band_below():
     top = line(y, "top", 1)
     band = line(y, "band", 2, low=y - 1, high=y + 1)
     roles = {role for row in plot.compose(Plot("x", lines=(top, band)), 40, 8) for _, role in row}
-    assert plot.LINE + 1 in roles
-    assert plot.FAINT + 2 in roles
+    assert figure.LINE + 1 in roles
+    assert figure.FAINT + 2 in roles
     body = plot.compose(Plot("x", lines=(top, band)), 40, 8)[1:-1]
-    assert all(role != plot.LINE + 2 for row in body for _, role in row)
+    assert all(role != figure.LINE + 2 for row in body for _, role in row)
 
 
 def test_marks_are_crosses_at_the_top_and_counted_in_the_legend():
@@ -68,7 +68,7 @@ def test_marks_are_crosses_at_the_top_and_counted_in_the_legend():
     crosses = [index for index, char in enumerate(area) if char == "×"]
     # A quarter and three quarters of the 53 cells right of the axis; 99 lies outside.
     assert crosses == [6 + round(0.25 * 53), 6 + round(0.75 * 53)]
-    assert {role for part, role in top if "×" in part} == {plot.MARK}
+    assert {role for part, role in top if "×" in part} == {figure.MARK}
     assert "×" not in "".join(text(rest))
     for marks in (None, np.zeros(0)):
         plain = Plot("Loss", lines=shown.lines, marks=marks, marks_label="0 skipped")
@@ -80,13 +80,13 @@ def test_a_line_that_is_not_drawn_is_only_read():
         Plot("Speed", lines=(line([2.0, 2.0]), line([9.0, 9.0], "u", 3, drawn=False))), 40, 6
     )
     assert "u 9.00" in text(rows)[0]
-    assert all(role != plot.LINE + 3 for row in rows[1:] for _, role in row)
+    assert all(role != figure.LINE + 3 for row in rows[1:] for _, role in row)
 
 
 def test_the_crosshair_reads_the_last_point_at_or_before_it():
     shown = Plot("Loss", lines=(line([5.0, 6.0, 7.0, 8.0]),))
     assert text(plot.compose(shown, 50, 6, 1.5))[0].strip() == "Loss  at 2  ━ a 6.00"
-    assert plot.value_at(shown.lines[0], -1.0) is None
+    assert figure.value_at(shown.lines[0], -1.0) is None
 
 
 def test_the_cursor_column_is_the_inverse_of_drawing():
@@ -109,9 +109,9 @@ def test_limits_ignore_the_outermost_of_a_band_but_hold_every_mean():
     y = np.ones(200)
     high = y.copy()
     high[3] = 1e6
-    low, top = plot.y_range([line(y, low=y, high=high)])
+    low, top = figure.y_range([line(y, low=y, high=high)])
     assert low < 1 < top < 1.2
-    assert plot.y_range([line([1.0, 500.0])])[1] > 500
+    assert figure.y_range([line([1.0, 500.0])])[1] > 500
 
 
 def test_time_axes_are_labelled_as_time():
