@@ -17,6 +17,7 @@ from tui.apps.dashboard import SepdashApp
 from tui.dialogs.confirm import ConfirmScreen
 from tui.dialogs.help import HelpScreen
 from tui.live import actions
+from tui.reports import formats
 from tui.widgets.charts.chart import Chart
 from tui.widgets.log_tail import LogTail
 from tui.widgets.run_line import RunLine
@@ -170,7 +171,7 @@ async def test_marked_runs_whose_losses_differ_share_no_axis(opened, lab):
             assert (chart.plot.unit, len(chart.plot.lines)) == (unit, 1)
         await pilot.press("1")
         await until(pilot, lambda: "Loss nats" in text_of(app) and "Loss dB" in text_of(app))
-        await pilot.press("space", "down", "space")
+        await pilot.press("c")
         await until(pilot, lambda: not chart.plot.apart)
 
 
@@ -183,7 +184,7 @@ async def test_smoothing_changes_by_key_and_the_legend_says_the_value_itself(ope
         drawn = []
         for _ in range(4):
             line = chart.plot.lines[0]
-            assert f"train {newest:.3f}" in text_of(app)
+            assert f"train {formats.number(newest)}" in text_of(app)
             assert line.values[-1] == newest
             drawn.append(np.abs(np.diff(line.mean)).mean())
             await pilot.press("a")

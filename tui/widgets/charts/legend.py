@@ -25,7 +25,17 @@ CROSS = "×"
 
 
 def legend(plot: Plot, lines: Sequence[Line], *, width: int, cursor: float | None) -> list[Run]:
-    """Return title, unit, labels and values, shortened if the chart is narrow.
+    """Return title, unit, labels and values, shortened if the chart is narrow; a note at its end is cut first."""
+    if not plot.note:
+        return _shortened(plot, lines, width=width, cursor=cursor)
+    note = f"  {plot.note}"
+    kept = min(cells(note), width // 3)
+    runs = _shortened(plot, lines, width=width - kept, cursor=cursor)
+    return [*runs, (fit(note, min(cells(note), max(kept, width - _length(runs)))), MARK)]
+
+
+def _shortened(plot: Plot, lines: Sequence[Line], *, width: int, cursor: float | None) -> list[Run]:
+    """Return the legend without its note.
 
     What is not drawn leaves first, the last one first, before labels of drawn lines lose letters.
     """
@@ -74,8 +84,6 @@ def _legend_runs(
             runs.append((f"{label if cells(label) <= longest else fit(label, longest)} ", DIM))
         if not (brief and line.dotted):
             runs.append((number(value), TEXT))
-    if plot.note:
-        runs.append((f"{gap}{plot.note}", MARK))
     if plot.marks is not None and len(plot.marks):
         runs.append((f"{gap}{CROSS} {plot.marks_label}", MARK))
     return runs

@@ -80,8 +80,7 @@ def compose(plot: Plot, width: int, height: int, cursor: float | None = None) ->
     if not lines or height < 3 or width < 16:
         blank = [[(" " * width, TEXT)] for _ in range(height - len(rows))]
         if len(blank) and not lines:
-            text = plot.empty[:width]
-            blank[(len(blank) - 1) // 2] = [(text.center(width), DIM)]
+            blank[(len(blank) - 1) // 2] = [(plot.empty[:width].center(width), DIM)]
         return rows + blank
     y = y_range(lines, plot.from_zero)
     labels, gutter = _y_labels(plot, y, rows=height - 2)
