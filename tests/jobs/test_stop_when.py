@@ -73,7 +73,7 @@ def test_a_reference_that_can_not_be_had_is_refused_when_queued(home, make_confi
         ),
         (
             {"reference": "other-loss", "metric": "val_loss"},
-            "has another loss, so its val_loss means",
+            "has another loss.kind, so its val_loss means",
         ),
     ):
         with pytest.raises(ConfigError) as caught:

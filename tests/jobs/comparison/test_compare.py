@@ -282,7 +282,7 @@ def test_losses_of_different_kinds_are_not_compared(store, reader):
     found = judge(reader, *ids)
 
     assert set(found.tables) == {"si_sdr"}
-    reason = "the runs differ in loss, so its values don't mean the same"
+    reason = "the runs differ in loss.kind, so its values don't mean the same"
     assert found.refused == {"val_loss": reason}
     assert f"val_loss is not compared: {reason}" in found.notes
 

@@ -359,7 +359,7 @@ def test_losses_that_mean_different_things_are_not_compared(sepdash, experiments
     refused = sepdash("compare", *runs, "--metric", "val_loss")
     assert (refused.code, refused.out) == (2, "")
     assert refused.err.startswith(
-        "sepdash: not comparable by val_loss: the runs differ in loss, so its values don't mean the same. "
+        "sepdash: not comparable by val_loss: the runs differ in loss.kind, so its values don't mean the same. "
         "Compare by another metric, such as --metric si_sdr"
     )
     both = sepdash("compare", *runs, "--metric", "val_loss", "--metric", "si_sdr")

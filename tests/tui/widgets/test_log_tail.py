@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tui.reports.formats import cells
 from tui.widgets.log_tail import wrap
 
 
@@ -26,3 +27,10 @@ def test_a_word_longer_than_the_row_is_cut_without_loss():
 def test_a_window_too_narrow_to_wrap_in_does_not_hang():
     assert wrap("x" * 100, 5) == ["x" * 100]
     assert wrap("x" * 100, 0) == ["x" * 100]
+
+
+def test_wide_characters_are_cut_by_their_cells():
+    line = "02:24:06 " + "一首很长的歌" * 8 + ".wav"
+    rows = wrap(line, 30)
+    assert "".join(rows).replace(" ", "") == line.replace(" ", "")
+    assert max(map(cells, rows)) <= 30

@@ -148,7 +148,7 @@ def _of_several(data: Sequence[RunData], colours: Colours, *, view: View) -> dic
                     lines=(
                         *(line(item, judged(item, metric), noisy=False) for item in group.items),
                         *_inputs(group.items, replace(view, metric=metric)),
-                        *_references(group.items[0], [metric], view),
+                        *_references(group.items[0], [metric], view=view),
                     ),
                     note=group.note,
                 )
@@ -307,7 +307,9 @@ def _measured_in_training(item: RunData, view: View) -> dict[str, list[Line]]:
         lines[chart or "loss"].append(replace(line, drawn=colour is not None))
         if chart and colour is not None:
             drawn[chart].append(name)
-    return {chart: [*own, *_references(item, drawn[chart], view)] for chart, own in lines.items()}
+    return {
+        chart: [*own, *_references(item, drawn[chart], view=view)] for chart, own in lines.items()
+    }
 
 
 def _fitting(name: str, unit: str, *, charts: Mapping[str, str]) -> str | None:
@@ -326,7 +328,7 @@ def _losses_first(name: str) -> tuple[bool, str]:
     return not _is_loss(name), name
 
 
-def _references(item: RunData, metrics: Sequence[str], view: View) -> list[Line]:
+def _references(item: RunData, metrics: Sequence[str], *, view: View) -> list[Line]:
     """Return what the metrics are to be seen against, such as chance, as dotted lines."""
     names = dict.fromkeys(metric_of(name).reference for name in metrics)
     return [

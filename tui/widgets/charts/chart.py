@@ -103,7 +103,7 @@ class Chart(Widget, can_focus=True):
         self.post_message(self.CursorMoved(self, x))
 
     def action_release(self) -> None:
-        """Remove the crosshair; without one, leave the chart."""
+        """Remove the crosshair; without one, leave the chart for the first pane, whose keys then work."""
         if self.cursor is None:
-            self.screen.set_focus(None)
+            self.screen.set_focus(next(iter(self.screen.focus_chain), None))
         self.post_message(self.CursorMoved(self, None))

@@ -24,8 +24,8 @@ def lines_of_one(item: RunData) -> list[Line]:
         return []
     label = "RAM" if _has_own(item.system) else "machine's RAM"
     return [
-        _line(item, label, 0, values=_ram(item.system)),
-        _line(item, "VRAM", 1, values=_vram(item.system)),
+        _line(item, label, colour=0, values=_ram(item.system)),
+        _line(item, "VRAM", colour=1, values=_vram(item.system)),
     ]
 
 
@@ -40,12 +40,12 @@ def lines_of_several(data: Sequence[RunData], colours: Mapping[int, int]) -> dic
         is_on_gpu = bool(np.isfinite(vram).any())
         what = "VRAM" if is_on_gpu else "RAM" if _has_own(item.system) else "machine's RAM"
         values = vram if is_on_gpu else _ram(item.system)
-        line = _line(item, names[item.run.id], colours.get(item.run.id, 0), values=values)
+        line = _line(item, names[item.run.id], colour=colours.get(item.run.id, 0), values=values)
         lines.setdefault(what, []).append(line)
     return lines
 
 
-def _line(item: RunData, label: str, colour: int, *, values: FloatArray) -> Line:
+def _line(item: RunData, label: str, *, colour: int, values: FloatArray) -> Line:
     """Return values over time, with a gap in each pause."""
     time = np.array([sample.time - item.system[0].time for sample in item.system])
     between = np.diff(time)

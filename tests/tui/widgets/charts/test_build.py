@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jobs.store.reader import StoreReader
-from jobs.store.records import Curve
+from jobs.store.records import Curve, SystemRecord
 from tui.live.messages import RunData
 from tui.widgets.charts import build as charts
 from tui.widgets.charts.curves import short_names
@@ -223,3 +223,31 @@ def test_speech_recognition_is_charted_by_its_word_error_rate_in_percent(lab, da
     assert labels(mixed["loss"]) == ["digits", "a"]
     first = charts.build([data[0], item], {})["score"]
     assert (first.title, labels(first)) == ("SI-SDR", ["a", "input"])
+
+
+def sample(time: float, *, own: float | None, machine: float = 12.0) -> SystemRecord:
+    """Return a sample of memory in GiB, on a machine without a GPU."""
+    return SystemRecord(
+        time, 1, cpu_percent=10.0, ram_bytes=int(machine * 2**30), ram_total_bytes=2**36,
+        process_ram_bytes=None if own is None else int(own * 2**30),
+        gpu_percent=None, vram_bytes=None, vram_total_bytes=None, gpu_name=None,
+    )  # fmt: skip
+
+
+def test_memory_of_a_run_has_a_gap_where_it_was_stopped_and_is_never_that_of_the_machine(data):
+    """The last sample before a stop has no process: 3.37 GiB of the machine were drawn as the run's 0.71."""
+    before = [sample(float(second), own=0.5) for second in range(0, 60, 5)]
+    after = [sample(600.0 + second, own=0.75) for second in range(0, 60, 5)]
+    system = (*before, sample(60.0, own=None), *after)
+    item = dataclasses.replace(data[0], system=system)
+    ram = charts.build([item], {})["memory"].lines[0]
+    assert ram.label == "RAM"
+    values = dict(zip(ram.x.tolist(), ram.mean.tolist(), strict=True))
+    assert (values[55.0], values[600.0]) == (0.5, 0.75)
+    assert np.isnan(values[60.0])
+    assert [x for x in values if 60 < x < 600 and np.isnan(values[x])], "no line through the pause"
+    assert ram.values[np.isfinite(ram.values)].max() == 0.75
+
+    old = tuple(dataclasses.replace(one, process_ram_bytes=None) for one in system)
+    unknown = charts.build([dataclasses.replace(item, system=old)], {})["memory"].lines[0]
+    assert (unknown.label, unknown.mean[0]) == ("machine's RAM", 12.0)
