@@ -10,6 +10,7 @@ import json
 import re
 import shutil
 import sqlite3
+import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -158,7 +159,7 @@ def stop(home: Home, run_id: int, *, pruned: str = "") -> None:
         else:
             store.move(
                 run_id, "stopped", (state,),
-                stopping=0, pid=None, message=pruned or "stopped by request",
+                stopping=0, pid=None, message=pruned or "stopped by request", ended_at=time.time(),
             )  # fmt: skip
 
 

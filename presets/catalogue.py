@@ -112,15 +112,27 @@ class Catalogue:
         return [str(layer.document["extends"]) for layer in self.layers(name)[:-1]]
 
     def check_new(self, name: str) -> None:
-        """Make sure that a preset can be saved under a name without replacing one of the user's.
+        """Make sure that a preset can be saved under a name without replacing or hiding another one.
 
         Raises:
             PresetError: when it can't.
         """
         _check_name(name)
         place = self._places().get(name)
-        if place is not None and place[1] == "user":
-            raise PresetError(f"you already have a preset {name!r}; choose another name")
+        if place is not None:
+            free = self._free_name(name)
+            taken = (
+                f"you already have a preset {name!r}"
+                if place[1] == "user"
+                else f"{name!r} is a {place[1]} preset, which yours would hide"
+            )
+            raise PresetError(f"{taken}; choose another name, such as {free!r}")
+
+    def _free_name(self, name: str) -> str:
+        """Return a name that no preset has: the same with "-tuned", and a number where that is taken, too."""
+        names = self._places()
+        free = (f"{name}-tuned{number}" for number in ("", *map(str, range(2, len(names) + 3))))
+        return next(text for text in free if text not in names)
 
     def save(
         self,

@@ -95,7 +95,7 @@ def compare(
         notes=[
             *notes.of_runs(scores, comparer.budget, asked=metrics or ()),
             *notes.of_seeds(comparer.scores),
-            *(comparer.grid_notes(decisive) if decisive else ()),
+            *comparer.grid_notes(shown),
             *comparer.bad_notes(shown),
             *notes.of_tables(tables, min_seeds=min_seeds),
             *(f"{name} is not compared: {reason}" for name, reason in refused.items()),
@@ -300,8 +300,22 @@ class _Comparer:
                         lines[notes.of_bad_items(item, sum(bad), count=len(bad))] = None
         return list(lines)
 
-    def grid_notes(self, metric: str) -> list[str]:
-        """Say where not every evaluation counts, or they are not at the same progress."""
+    def grid_notes(self, metrics: Sequence[str]) -> list[str]:
+        """Say where not every evaluation counts, or they are not at the same progress.
+
+        The first metric decides. Of another one, such as a measure of whole files, that is said which is not
+        true of the first.
+        """
+        first = self._grid_notes(metrics[0]) if metrics else []
+        others = {
+            f"{metric}: {line}"
+            for metric in metrics[1:]
+            for line in self._grid_notes(metric)
+            if line not in first
+        }
+        return [*first, *sorted(others)]
+
+    def _grid_notes(self, metric: str) -> list[str]:
         matched = self.matched(metric)
         runs = [item for item in self.scores if item.run.id in matched]
         counts = {len(item.within(metric, self.budget)) for item in runs}

@@ -20,7 +20,7 @@ from jobs.searches.trials import open_trials
 from jobs.store.errors import StateError, StoreError
 from jobs.store.reader import StoreReader
 from jobs.store.records import RunRecord
-from jobs.sweeps.plan import Plan
+from jobs.sweeps.plan import Plan, check_sweep
 from presets.merging import leaves
 
 _LOCK_WAIT_S = 60.0
@@ -33,11 +33,13 @@ def start(home: Home, plan: Plan) -> str:
 
     Raises:
         DataError: with every problem of the data folders.
-        ConfigError: when the search has begun with other settings.
+        ConfigError: when the base refers to a run or folder that is not there, or the search has begun with
+            other settings.
         StoreError: when runs have its name already, or its file can't be written.
     """
     search = plan.experiment.search
     assert search is not None
+    check_sweep(home, plan)
     config = submit.absolute(plan.runs[0].config)
     submit.check_data_of([config])
     home.create()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from jobs.home import Home
@@ -30,8 +31,7 @@ class Searches:
         self._unsettled = False
         self._seen: dict[str, object] = {}
         self._files: dict[Path, tuple[int, Definition]] = {}
-        # A search of the same name that was started again has another time.
-        self._open: dict[tuple[str, float], Trials] = {}
+        self._open: dict[str, tuple[Definition, Trials]] = {}
 
     def tend(self, *, propose: bool) -> bool:
         """Do the next step of every search that goes on.
@@ -50,8 +50,8 @@ class Searches:
                 continue
             if definition.state in GOING_ON:
                 propose = not self._tend(definition, path, propose=propose) and propose
-            elif trials := self._open.pop((definition.name, definition.created_at), None):
-                trials.close()
+            else:
+                self._close(definition.name)
         return not self._unsettled
 
     def _read(self, path: Path) -> Definition | None:
@@ -69,9 +69,8 @@ class Searches:
 
     def close(self) -> None:
         """Close all files."""
-        for trials in self._open.values():
-            trials.close()
-        self._open.clear()
+        for name in list(self._open):
+            self._close(name)
 
     def _tend(self, definition: Definition, path: Path, *, propose: bool) -> bool:
         """Do the next step of a search, unless nothing has changed; return whether it queued a run."""
@@ -118,10 +117,20 @@ class Searches:
             return step.do(propose=propose)
 
     def _trials(self, definition: Definition) -> Trials:
-        key = (definition.name, definition.created_at)
-        if key not in self._open:
-            self._open[key] = open_trials(self._home, definition)
-        return self._open[key]
+        """Return the trials of a search, with the sampler and the pruner that it has now.
+
+        One that was started again has another time; one that goes on may have other settings.
+        """
+        now = replace(definition, state="running", message="")
+        if definition.name in self._open and self._open[definition.name][0] != now:
+            self._close(definition.name)
+        if definition.name not in self._open:
+            self._open[definition.name] = (now, open_trials(self._home, definition))
+        return self._open[definition.name][1]
+
+    def _close(self, name: str) -> None:
+        if name in self._open:
+            self._open.pop(name)[1].close()
 
     def _fail(self, definition: Definition, message: str) -> None:
         """Stop a search that can't go on, and say why; `sepdash sweep` continues it."""

@@ -89,13 +89,14 @@ def start_search(
 ) -> None:  # fmt: skip
     """Show the plan of a search, then start or continue it: `sepdash sweep` with such a file."""
     from jobs.searches.control import start
-    from jobs.sweeps.plan import plan_sweep
+    from jobs.sweeps.plan import check_sweep, plan_sweep
     from jobs.sweeps.trial import read_measured
     from presets.catalogue import Catalogue
 
     plan = plan_sweep(
         name, values, Catalogue(home.presets), assignments=assignments, measured=read_measured(home)
     )
+    check_sweep(home, plan)
     if as_json:
         print_json(report.plan_record(plan))
     else:

@@ -11,7 +11,9 @@ from textual.containers import VerticalScroll
 from textual.widgets import Static
 
 from engine.config.schema import RunConfig
+from jobs.home import Home
 from tui.dialogs.box import BoxScreen
+from tui.live.actions import Failed, attempt
 from tui.reports.batch_plan import plan_report, report_lines
 
 
@@ -20,8 +22,9 @@ class BatchPlanScreen(BoxScreen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,enter", "dismiss", "close")]
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, home: Home, config: RunConfig) -> None:
         super().__init__()
+        self._home = home
         self._config = config
 
     def compose(self) -> ComposeResult:
@@ -37,10 +40,8 @@ class BatchPlanScreen(BoxScreen[None]):
 
     @work(thread=True, exclusive=True)
     def _plan(self) -> None:
-        try:
-            text = "\n".join(report_lines(plan_report(self._config)))
-        except (ValueError, OSError) as error:
-            text = str(error)
+        found = attempt(self._home, lambda: "\n".join(report_lines(plan_report(self._config))))
+        text = found.text if isinstance(found, Failed) else found
         self.app.call_from_thread(self._show, text)
 
     def _show(self, text: str) -> None:

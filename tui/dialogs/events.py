@@ -15,6 +15,7 @@ from textual.widgets import Static
 from jobs.home import Home
 from jobs.store.records import EventRecord, RunRecord
 from tui.dialogs.box import BoxScreen
+from tui.live.actions import Failed, attempt
 from tui.reports.formats import clean
 
 _MOST = 500
@@ -45,12 +46,18 @@ class EventsScreen(BoxScreen[None]):
     def _read(self) -> None:
         from jobs.store.reader import StoreReader
 
-        try:
+        def read() -> Text:
             with StoreReader(self._home.store) as reader:
-                text = self._lines(reader.events(self._run.id, limit=_MOST))
-        except ValueError as error:
-            text = Text(str(error))
-        self.app.call_from_thread(self.query_one(Static).update, text)
+                return self._lines(reader.events(self._run.id, limit=_MOST))
+
+        found = attempt(self._home, read)
+        text = Text(found.text) if isinstance(found, Failed) else found
+        self.app.call_from_thread(self._show, text)
+
+    def _show(self, text: Text) -> None:
+        # It may have been closed meanwhile.
+        if self.is_mounted:
+            self.query_one(Static).update(text)
 
     def _lines(self, events: Sequence[EventRecord]) -> Text:
         colours = self.app.theme_variables

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,6 +12,9 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Label
+
+from presets.catalogue import PresetError
+from tui.reports.formats import clean
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +26,7 @@ class PresetName:
 
 
 class SavePreset(ModalScreen[PresetName | None]):
-    """Returns the answer, or None if the user went back."""
+    """Saves, and returns the answer; None if the user went back. What can't be saved is said, and kept."""
 
     DEFAULT_CSS = """
     SavePreset { align: center middle; }
@@ -31,11 +35,15 @@ class SavePreset(ModalScreen[PresetName | None]):
     }
     SavePreset Horizontal { height: auto; margin-top: 1; }
     SavePreset Button { margin-right: 2; }
+    SavePreset #problem { color: $error; width: 1fr; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "Back")]
 
-    def __init__(self, preset: str, description: str) -> None:
+    def __init__(
+        self, preset: str, description: str, *, save: Callable[[PresetName], None]
+    ) -> None:
         super().__init__()
+        self._save_as = save
         self._preset = preset
         self._description = description
 
@@ -45,6 +53,7 @@ class SavePreset(ModalScreen[PresetName | None]):
             yield Label("Save as user preset")
             yield Input(self._preset, placeholder="folder/name", id="name")
             yield Input(self._description, placeholder="description", id="description")
+            yield Label("", id="problem", markup=False)
             with Horizontal():
                 yield Button("Save", id="ok", variant="primary", compact=True)
                 yield Button("Cancel", id="cancel", compact=True)
@@ -53,8 +62,16 @@ class SavePreset(ModalScreen[PresetName | None]):
     @on(Button.Pressed, "#ok")
     def _save(self) -> None:
         name, description = (self.query_one(f"#{i}", Input).value for i in ("name", "description"))
-        if name.strip():
-            self.dismiss(PresetName(name.strip(), description.strip()))
+        if not name.strip():
+            return
+        answer = PresetName(name.strip(), description.strip())
+        try:
+            self._save_as(answer)
+        except PresetError as error:
+            self.query_one("#problem", Label).update(clean(str(error)))
+            self.query_one("#name", Input).focus()
+        else:
+            self.dismiss(answer)
 
     @on(Button.Pressed, "#cancel")
     def _cancel(self) -> None:

@@ -16,8 +16,9 @@ from textual.widgets import Static
 from engine.tuning.children import Cancelled
 from engine.tuning.setups import Options
 from jobs.home import Home
-from jobs.tuning import tunable_config, tune
+from jobs.tuning import Found, tunable_config, tune
 from tui.dialogs.box import BoxScreen
+from tui.live.actions import Failed, attempt
 from tui.reports.tuning import HEADERS, cells, set_lines, summary
 
 if TYPE_CHECKING:
@@ -72,15 +73,18 @@ class TuneScreen(BoxScreen[dict[str, Any] | None]):
         def emit(row: Row) -> None:
             self.app.call_from_thread(self._add, row)
 
-        try:
+        def search() -> Found | None:
             config = tunable_config(self._values)
-            outcome = tune(self._home, config, options=Options(), emit=emit, cancel=self._cancel)
-        except Cancelled:
-            return
-        except (ValueError, OSError) as error:
-            self.app.call_from_thread(self._fail, str(error))
-            return
-        self.app.call_from_thread(self._end, outcome.result)
+            try:
+                return tune(self._home, config, options=Options(), emit=emit, cancel=self._cancel)
+            except Cancelled:
+                return None
+
+        outcome = attempt(self._home, search)
+        if isinstance(outcome, Failed):
+            self.app.call_from_thread(self._fail, outcome.text)
+        elif outcome is not None:
+            self.app.call_from_thread(self._end, outcome.result)
 
     def _add(self, row: Row) -> None:
         self._rows.append(row)

@@ -13,28 +13,43 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, TypeVar
 
 from jobs.home import Home
 from jobs.store.records import RunRecord, WorkerRecord
 from tui.live.messages import ActionEnded
 
+T = TypeVar("T")
 Where = Literal["up", "down", "top", "bottom"]
 START_S = 20.0
 
 
-def perform(home: Home, action: Callable[[], str]) -> ActionEnded:
-    """Run an action at the boundary of a thread worker: errors become messages."""
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """What a person is told of work that failed."""
+
+    text: str
+
+
+def attempt(home: Home, work: Callable[[], T]) -> T | Failed:
+    """Do the work of a thread at its boundary: errors become text, so that none ends the dashboard."""
     try:
-        return ActionEnded(action())
+        return work()
     except (ValueError, OSError) as error:
-        return ActionEnded(str(error) or type(error).__name__, failed=True)
+        return Failed(str(error) or type(error).__name__)
     except Exception as error:  # noqa: BLE001  a bug of ours: the dashboard keeps running, the traceback is saved
-        path = home.root / "dashboard.log"
+        path = home.create().root / "dashboard.log"
         with path.open("a", encoding="utf-8") as file:
             file.write(f"{datetime.now().astimezone():%F %T}\n{traceback.format_exc()}\n")
-        return ActionEnded(f"internal error: {error!r}; details in {path}", failed=True)
+        return Failed(f"internal error: {error!r}; details in {path}")
+
+
+def perform(home: Home, action: Callable[[], str]) -> ActionEnded:
+    """Do an action at the boundary of a thread; return how it ended, as a message."""
+    ended = attempt(home, action)
+    return ActionEnded(ended.text, failed=True) if isinstance(ended, Failed) else ActionEnded(ended)
 
 
 def stop(home: Home, run: RunRecord) -> str:

@@ -197,7 +197,7 @@ def _table(comparison: Comparison, metric: str, *, width: int) -> Iterator[Line]
 
     for dropped in ((), (4,), (4, 3), (4, 3, 5)):
         head, *texts = table([k for k in range(len(titles)) if k not in dropped])
-        if max(map(len, (head, *texts))) <= width:
+        if max(map(formats.cells, (head, *texts))) <= width:
             yield Line(head, "header")
             yield from (Line(text, "row") for text in texts)
             return

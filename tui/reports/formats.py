@@ -127,6 +127,15 @@ def cells(text: str) -> int:
     return cell_len(text)
 
 
+def fitting(text: str, width: int) -> int:
+    """Return how many characters of `text`, from its start, fit into `width` cells; one, at least."""
+    if text.isascii():
+        return min(len(text), max(1, width))
+    from rich.cells import chop_cells
+
+    return len(chop_cells(text, max(2, width))[0]) if text else 0
+
+
 def padded(text: str, width: int, *, right: bool = False) -> str:
     """Return `text` with spaces after it, or before it, up to `width` cells; longer text as it is."""
     space = " " * (width - cells(text))

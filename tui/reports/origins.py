@@ -6,6 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from tui.reports.formats import cells, padded
+
 if TYPE_CHECKING:
     from jobs.sweeps.origins import SettingOrigin
     from presets.origins import ValueOrigin
@@ -24,8 +26,8 @@ def files(settings: Sequence[SettingOrigin]) -> list[str]:
     paths = {
         _file(item.origin): item.origin.path for item in settings if item.origin.path is not None
     }
-    width = max(map(len, paths), default=0)
-    return [f"{name:<{width}}  {path}" for name, path in sorted(paths.items())]
+    width = max(map(cells, paths), default=0)
+    return [f"{padded(name, width)}  {path}" for name, path in sorted(paths.items())]
 
 
 def record(item: SettingOrigin) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import, so this module is imported when the screen is first opened.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar
 
 from textual import on, work
@@ -24,14 +25,14 @@ from engine.training.run_warnings import run_warnings
 from jobs.home import Home
 from presets.catalogue import Catalogue, PresetError, PresetInfo
 from tui.dialogs.batch_plan import BatchPlanScreen
-from tui.dialogs.save_preset import SavePreset
+from tui.dialogs.save_preset import PresetName, SavePreset
 from tui.dialogs.tune import TuneScreen
-from tui.live.actions import perform
+from tui.live.actions import Failed, attempt
 from tui.live.draft import Draft, FieldState, Verdict
 from tui.widgets.charts.chart import Chart
 from tui.widgets.charts.figure import Plot
 from tui.widgets.charts.schedule import schedule_plot
-from tui.widgets.setting_field import FormSection, SettingField, field_id
+from tui.widgets.setting_field import FormSection, SettingField, field_id, help_of
 
 _KEYS = "^r enqueue  ^g batches  ^t tune  ^s save  ^z undo  ^f find  ^n next  esc back"
 _ROWS_FOR_CURVE = 30
@@ -70,7 +71,7 @@ class PresetScreen(Screen[int | None]):
         self._shown = ""
         self._verdict = Verdict(None)
         self._focused: SettingInfo | None = None
-        self._warned = False
+        self._warned = self._queueing = False
         self._room = _PICKER
         self._curve = Chart(Plot("learning rate"), id="curve")
         self._curve.can_focus = False
@@ -204,7 +205,7 @@ class PresetScreen(Screen[int | None]):
         self._show_help()
 
     def _show_help(self) -> None:
-        text = _help(self._focused) if self._focused else ""
+        text = help_of(self._focused) if self._focused else ""
         self.query_one("#help", Static).update(text, layout=False)
 
     def _recheck(self) -> None:
@@ -229,10 +230,11 @@ class PresetScreen(Screen[int | None]):
         odd = run_warnings(verdict.config) if verdict.config is not None else []
         ready = "; ".join([f"ready, {changes} changed", *odd])
         text = f"{counted(verdict.count, 'problem')}: {first}" if verdict.count else ready
+        text = "checking the data, then queueing ..." if self._queueing else text
         bar = self.query_one("#problems", Static)
         bar.update(text, layout=False)
         bar.set_class(bool(verdict.count), "-wrong")
-        self.query_one("#enqueue", Button).disabled = verdict.config is None
+        self.query_one("#enqueue", Button).disabled = verdict.config is None or self._queueing
 
     @property
     def _draft(self) -> Draft:
@@ -276,7 +278,7 @@ class PresetScreen(Screen[int | None]):
         if config is None:
             self.notify("Fix the problems first: a batch plan requires valid settings.")
             return
-        self.app.push_screen(BatchPlanScreen(config))
+        self.app.push_screen(BatchPlanScreen(self._home, config))
 
     @work
     async def action_tune(self) -> None:
@@ -295,61 +297,72 @@ class PresetScreen(Screen[int | None]):
 
     @on(Button.Pressed, "#enqueue")
     def action_enqueue(self) -> None:
-        """Queue a run with these settings and leave."""
+        """Queue a run with these settings and leave; the data are checked first, which may take a while."""
         config = self._verdict.config
-        if config is None and not self._verdict.count:
+        if self._queueing:
+            self.notify("The run is being queued: its data are checked first.")
+        elif config is None and not self._verdict.count:
             self.notify("The form is still loading.")
-            return
-        if config is None:
+        elif config is None:
             self.notify(f"Fix {counted(self._verdict.count, 'problem')} first.", severity="error")
             self.action_next_problem()
-            return
-        self._enqueue(config, self.query_one("#run-name", Input).value.strip(), preset=self._shown)
+        else:
+            self._queueing = True
+            self._show_problems()
+            name = self.query_one("#run-name", Input).value.strip()
+            self._enqueue(config, name, preset=self._shown)
 
-    @work(thread=True, exclusive=True, group="enqueue")
+    @work(thread=True, group="enqueue")
     def _enqueue(self, config: RunConfig, name: str, *, preset: str) -> None:
-        run_ids: list[int] = []
-
-        def submit() -> str:
+        def submit() -> int:
             # jobs.submit takes 0.4 s to import, so it is imported on this thread.
             from jobs.submit import enqueue
 
-            run_ids.append(enqueue(self._home, config, name=name or None, preset=preset))
-            return ""
+            return enqueue(self._home, config, name=name or None, preset=preset)
 
-        ended = perform(self._home, submit)
-        if run_ids:
-            self.app.call_from_thread(self.dismiss, run_ids[0])
-        else:
-            self.app.call_from_thread(self._refuse, "Not enqueued", ended.text)
+        ended = attempt(self._home, submit)
+        self.app.call_from_thread(self._take_end, ended, preset=preset)
+
+    def _take_end(self, ended: int | Failed, *, preset: str) -> None:
+        self._queueing = False
+        if not isinstance(ended, Failed):
+            self.app.notify(f"Queued run {ended} of {preset}.", markup=False)
+        # A person may have left meanwhile.
+        if isinstance(ended, Failed):
+            self._refuse("Not enqueued", ended.text)
+        elif self.is_current:
+            self.dismiss(ended)
+        if self.is_current:
+            self._show_problems()
 
     def _refuse(self, title: str, reason: str) -> None:
-        self.notify(reason, title=title, severity="error", timeout=10, markup=False)
+        self.app.notify(reason, title=title, severity="error", timeout=10, markup=False)
 
     @on(Button.Pressed, "#save")
     @work
     async def action_save(self) -> None:
-        """Save the settings as a user preset."""
+        """Save the settings as a user preset, and go on with that one."""
         if self._shown not in self._drafts:
             return
         info = next(item for item in self._presets if item.name == self._shown)
-        answer = await self.app.push_screen_wait(SavePreset(info.name, info.description))
+        saving = SavePreset(info.name, info.description, save=partial(self._save, info))
+        answer = await self.app.push_screen_wait(saving)
         if answer is None:
-            return
-        try:
-            values, extends = self._to_save(info, answer.name)
-            path = self._catalogue.save(
-                answer.name, values, extends=extends, description=answer.description
-            )
-        except PresetError as error:
-            self._refuse("Not saved", str(error))
             return
         for name in (self._shown, answer.name):
             self._drafts.pop(name, None)
-        self._shown = ""
-        self.query_one("#filter", Input).value = ""
+        self._shown, self._verdict = "", Verdict(None)
+        # What follows a change of the filter is to show the first preset.
+        with self.query_one("#filter", Input).prevent(Input.Changed):
+            self.query_one("#filter", Input).value = ""
         self._fill_list(answer.name)
-        self.notify(f"Saved as {answer.name}: {path}", markup=False)
+
+    def _save(self, info: PresetInfo, answer: PresetName) -> None:
+        values, extends = self._to_save(info, answer.name)
+        path = self._catalogue.save(
+            answer.name, values, extends=extends, description=answer.description
+        )
+        self.app.notify(f"Saved as {answer.name}: {path}", markup=False)
 
     def _to_save(self, info: PresetInfo, name: str) -> tuple[dict[str, Any], str | None]:
         """Return what to save under `name` and what it extends, avoiding cycles."""
@@ -378,14 +391,3 @@ def _by_section(states: list[FieldState]) -> dict[str, list[FieldState]]:
     for state in states:
         sections.setdefault(state.info.key.rpartition(".")[0] or "run", []).append(state)
     return sections
-
-
-def _help(info: SettingInfo) -> str:
-    facts = [
-        info.key,
-        info.type_name,
-        info.bounds,
-        info.unit if info.unit != info.type_name else "",
-    ]
-    default = "required" if info.required else f"default {info.default}"
-    return f"{info.help}\n{' · '.join(fact for fact in [*facts, default] if fact)}"

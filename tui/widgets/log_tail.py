@@ -10,6 +10,8 @@ from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from tui.reports.formats import cells, fitting
+
 _INDENT = " " * 10
 _LEVELS = {"error": "error", "warning": "warning", "Traceback": "error"}
 
@@ -80,8 +82,8 @@ class LogTail(ScrollView, can_focus=True):
 def wrap(line: str, width: int) -> list[str]:
     """Return the rows of a line of text, broken at spaces; those after the first are indented."""
     rows, indent = [], ""
-    while len(indent) + len(line) > width > len(_INDENT) + 8:
-        room = width - len(indent)
+    while len(indent) + cells(line) > width > len(_INDENT) + 8:
+        room = fitting(line, width - len(indent))
         cut = line.rfind(" ", room // 2, room + 1)
         cut = room if cut < 0 else cut
         rows.append(indent + line[:cut])

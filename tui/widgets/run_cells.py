@@ -99,7 +99,9 @@ def took_s(run: RunRecord, now: float) -> float | None:
 
 
 def _align(column: Column, text: str, *, width: int) -> str:
-    return formats.fit(text, width) if column.left or len(text) > width else text.rjust(width)
+    if column.left or formats.cells(text) > width:
+        return formats.fit(text, width)
+    return formats.padded(text, width, right=True)
 
 
 def _state(run: RunRecord, width: int, *, place: int) -> list[Cell]:

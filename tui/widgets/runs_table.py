@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 from rich.segment import Segment
@@ -71,10 +71,17 @@ class RunsTable(ScrollView, can_focus=True):
         """The row of the selected run, 0 where there is none."""
         return next((row for row, run in enumerate(self.runs) if run.id == self.selected), 0)
 
-    def watch_runs(self) -> None:
-        """Update the length of the scrollbar."""
-        self.virtual_size = Size(self.size.width, len(self.runs) + 1)
+    def watch_runs(self, old: Sequence[RunRecord], new: Sequence[RunRecord]) -> None:
+        """Update the length of the scrollbar; a cursor in sight stays there, whatever was queued above it."""
+        row = next((row for row, run in enumerate(old) if run.id == self.selected), -1)
+        was_in_sight = 0 <= row - self.scroll_offset.y < max(1, self.size.height - 1)
+        self.virtual_size = Size(self.size.width, len(new) + 1)
+        if was_in_sight:
+            self.call_after_refresh(self._keep_in_sight)
         self.refresh()
+
+    def _keep_in_sight(self) -> None:
+        self.scroll_to_row(self.cursor_row)
 
     def watch_selected(self) -> None:
         """Keep the cursor visible."""

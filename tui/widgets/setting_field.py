@@ -176,3 +176,15 @@ def _placeholder(info: SettingInfo) -> str:
 
 def _short_unit(info: SettingInfo) -> str:
     return "" if info.unit in ("path", "span") else info.unit
+
+
+def help_of(info: SettingInfo) -> str:
+    """Return what a setting is: its help, then key, type, bounds, unit and default."""
+    facts = [
+        info.key,
+        info.type_name,
+        info.bounds,
+        info.unit if info.unit != info.type_name else "",
+    ]
+    default = "required" if info.required else f"default {info.default}"
+    return f"{info.help}\n{' · '.join(fact for fact in [*facts, default] if fact)}"

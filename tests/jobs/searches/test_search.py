@@ -213,6 +213,29 @@ def test_a_search_goes_on_with_more_trials_and_refuses_other_settings(simulate):
     assert "--remove" in str(caught.value)
 
 
+def test_a_search_that_goes_on_while_it_runs_has_its_new_settings_at_once(simulate):
+    """One worker tends it all the time: what it had opened kept the old pruner and the old sampler."""
+    simulation = simulate(rising)
+    simulation.start(trials=6, pruner="none", space=LR, sampler="random", confirm=0)
+    simulation.train_all(limit=5)
+    assert "pruned" not in states(simulation).values()
+    said = simulation.start(
+        trials=20, pruner="median", startup=2, space=LR, sampler="random", confirm=0
+    )
+    assert said == "search lr continues: 20 trials in all"
+    simulation.train_all()
+    assert "pruned" in states(simulation).values()
+
+
+def test_a_search_whose_base_needs_a_run_that_is_not_there_is_refused_at_once(simulate):
+    simulation = simulate(rising)
+    needs = {"set": {"stop_when": {"reference": "night-1"}}}
+    with pytest.raises(ConfigError) as caught:
+        simulation.start(trials=6, space=LR, file=needs)
+    assert "stop_when.reference: no run 'night-1'" in str(caught.value)
+    assert find(simulation.home, "lr") is None
+
+
 def test_a_stopped_search_stops_its_run_and_continues_where_it_was(simulate):
     simulation = simulate(rising)
     simulation.start(trials=4, pruner="none", space=LR, confirm=0)

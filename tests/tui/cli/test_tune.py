@@ -69,7 +69,24 @@ def test_a_preset_is_written(sepdash, found) -> None:
     assert "items" not in source
     again = sepdash("tune", "demo/baseline", "--save", "demo/tuned")
     assert (again.code, len(found)) == (2, 1)
-    assert "you already have a preset 'demo/tuned'" in again.err
+    assert (
+        "you already have a preset 'demo/tuned'; choose another name, such as 'demo/tuned-tuned'"
+        in again.err
+    )
+
+
+def test_a_shipped_preset_is_not_hidden(sepdash, found) -> None:
+    """Saved under its name, every later run of it would be another one without a word."""
+    refused = sepdash("tune", "demo/baseline", "--save", "demo/baseline")
+    assert (refused.code, len(found)) == (2, 0), "refused before anything is measured"
+    assert refused.err.strip() == (
+        "sepdash: 'demo/baseline' is a shipped preset, which yours would hide; choose another name, such as "
+        "'demo/baseline-tuned'"
+    )
+    assert sepdash("tune", "demo/baseline", "--save", "demo/baseline-tuned").code == 0
+    assert (
+        "'demo/baseline-tuned2'" in sepdash("tune", "demo/baseline", "--save", "demo/baseline").err
+    )
 
 
 @pytest.mark.parametrize(

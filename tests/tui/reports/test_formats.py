@@ -78,3 +78,16 @@ def test_fit_is_exact():
 )
 def test_percent_is_rounded_down(share, expected):
     assert formats.percent(share) == expected
+
+
+def test_wide_characters_take_two_cells_wherever_text_is_padded_or_cut():
+    """Chinese names broke the columns of tables: a character was taken for a cell."""
+    assert [formats.cells(text) for text in ("abc", "一首歌", "e\u0301", "ｱ")] == [3, 6, 1, 1]
+    assert formats.fit("一首歌", 8) == "一首歌  "
+    assert formats.fit("一首歌", 5) == "一首…"
+    assert formats.fit("一首歌", 4) == "一 …", "half a character is a space"
+    assert formats.padded("一", 4, right=True) == "  一"
+    lines = formats.aligned(["FILE", "S"], [["一首歌.wav", "2"], ["a.wav", "10"]], right=("S",))
+    assert lines == ["FILE         S", "一首歌.wav   2", "a.wav       10"]
+    assert {formats.cells(line) for line in lines} == {14}
+    assert [formats.fitting("一首歌", width) for width in (0, 1, 2, 3, 4, 9)] == [1, 1, 1, 1, 2, 3]

@@ -300,6 +300,37 @@ async def test_stop_resume_and_move_go_through_the_store(opened, lab):
         await until(pilot, lambda: state_of(lab, ids[5]) == "queued")
 
 
+async def test_a_queued_run_that_is_stopped_comes_first_of_those_that_ended(lab):
+    """It had no time of its end, so that it went below 50 others."""
+    lab.writer.update_run(lab.run("old", "finished", updates=500), ended_at=1.0)
+    run = lab.run("night-2")
+    with StoreReader(lab.home.store) as reader:
+        assert actions.stop(lab.home, reader.run(run)) == "stopped night-2"
+        assert [item.name for item in reader.runs()] == ["night-2", "old"]
+
+
+async def test_a_cursor_in_sight_stays_there_when_runs_are_queued_above_it(opened, lab):
+    ids = [lab.run(f"old-{number}", "finished", updates=500) for number in range(9)]
+    async with opened() as (app, pilot):
+        table = app.screen.query_one(RunsTable)
+        await pilot.press("down", "down", "down", "down")
+        chosen = table.selected
+        assert chosen == ids[4]
+        for number in range(4):
+            lab.run(f"night-{number}")
+        await until(pilot, lambda: len(table.runs) == 13)
+        await until(pilot, lambda: "old-4 " in text_of(app).split("Loss")[0])
+        assert table.selected == chosen
+
+
+async def test_escape_in_a_chart_goes_back_to_the_runs(opened, lab):
+    lab.night()
+    async with opened() as (app, pilot):
+        app.screen.query_one("#score", Chart).focus()
+        await pilot.press("escape")
+        assert app.screen.focused is app.screen.query_one(RunsTable)
+
+
 async def test_remove_asks_first_and_never_takes_a_running_run(opened, lab):
     ids = lab.night()
     async with opened() as (app, pilot):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from threading import Event
 
 import pytest
 from textual.app import App
-from textual.widgets import Button, Input, OptionList, Static
+from textual.widgets import Button, Input, Label, OptionList, Static
 
 from engine.batching.report import PlanReport
 from jobs.home import Home
@@ -324,13 +325,65 @@ async def test_saving_over_a_shipped_preset_builds_on_it(home: Home) -> None:
     assert catalogue.read("denoise/small") == {**Catalogue().read("denoise/small"), "seed": 3}
 
 
-async def test_a_bad_name_is_refused_and_nothing_is_written(home: Home) -> None:
+async def test_a_bad_name_is_refused_and_can_be_put_right(home: Home) -> None:
+    """The dialogue stays: what is typed next must not reach the form beneath."""
     async with opened(home) as (it, pilot):
-        await save_as(it, pilot, "../out")
-        await until(pilot, lambda: it.app._notifications)
-        (notice,) = it.app._notifications
-        assert "is not a valid preset name" in notice.message
-    assert not home.presets.exists()
+        it.focus("seed")
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: it.app.screen is not it.screen)
+        dialogue = it.app.screen
+        dialogue.query_one("#name", Input).value = "../out"
+        await pilot.press("enter")
+        problem = dialogue.query_one("#problem", Label)
+        await until(pilot, lambda: "'../out' is not a valid preset name" in str(problem.content))
+        assert not home.presets.exists()
+        assert it.app.screen is dialogue
+        await pilot.press("home", "delete", "delete", "delete", "enter")
+        await until(pilot, lambda: it.app.screen is it.screen)
+        assert it.row("seed").editor.value == "0"
+    assert Catalogue(home.presets).info("out").extends == "denoise/small"
+
+
+async def test_a_preset_saved_while_the_list_is_filtered_is_the_one_shown(home: Home) -> None:
+    """The form went to the first of all presets, which the next ctrl+r would have queued."""
+    async with opened(home) as (it, pilot):
+        await pilot.press("ctrl+f", *"denoise/small")
+        await until(pilot, lambda: it.presets() == ["denoise/small"])
+        it.focus("seed")
+        await pilot.press(*"42")
+        await save_as(it, pilot, "mine/first")
+        await until(pilot, lambda: "mine/first  (user" in it.text("about"))
+        for _ in range(5):
+            await pilot.pause()
+        assert it.screen._shown == "mine/first"
+        assert it.screen._draft.values["seed"] == 42
+        assert it.screen.query_one("#filter", Input).value == ""
+        assert len(it.presets()) > 10
+
+
+async def test_a_run_is_queued_once_however_often_the_key_is_pressed(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Data are checked for seconds to minutes, and nothing was shown."""
+    calls, checked = [], Event()
+
+    def enqueue(home: Home, config: object, **_: object) -> int:
+        calls.append(config)
+        assert checked.wait(30)
+        return 7
+
+    monkeypatch.setattr("jobs.submit.enqueue", enqueue)
+    async with opened(home) as (it, pilot):
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: calls)
+        assert it.text("problems") == "checking the data, then queueing ..."
+        assert it.screen.query_one("#enqueue", Button).disabled
+        await pilot.press("ctrl+r", "ctrl+r")
+        assert it.returned == []
+        checked.set()
+        await until(pilot, lambda: it.returned)
+        assert (it.returned, len(calls)) == ([7], 1)
+        assert "Queued run 7 of denoise/small." in [n.message for n in it.app._notifications]
 
 
 async def test_a_broken_preset_is_listed_and_says_why(home: Home) -> None:
