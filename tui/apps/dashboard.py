@@ -32,8 +32,10 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("Worker", "Start or stop the worker", "worker"),
     ("Horizontal axis", "Updates, items, epochs, audio time, train time", "clock"),
     ("Logarithmic loss", "Switch the loss axis between linear and logarithmic", "log_scale"),
+    ("Smoothing", "Average noisy curves: lightly, strongly, not at all", "smooth"),
     ("Log", "Show only the log", "log"),
 )
+_SCREENSHOT = "Screenshot"
 
 
 class SepdashApp(App[None]):
@@ -72,4 +74,16 @@ class SepdashApp(App[None]):
         if isinstance(screen, Dashboard):
             for title, text, action in COMMANDS:
                 yield SystemCommand(title, text, partial(screen.run_action, action))
-        yield from super().get_system_commands(screen)
+        for command in super().get_system_commands(screen):
+            if command.title == _SCREENSHOT:
+                # Once the palette has closed, which would be in the picture.
+                later = partial(self.set_timer, 0.1, self.deliver_picture)
+                yield SystemCommand(_SCREENSHOT, "Save the screen as an SVG image", later)
+            else:
+                yield command
+
+    def deliver_picture(self) -> None:
+        """Save the screen in the home: Textual takes a folder for downloads, which few servers have."""
+        folder = self._home.create().root / "screenshots"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        self.deliver_screenshot(path=str(folder))

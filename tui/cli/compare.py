@@ -9,7 +9,14 @@ import click
 
 from engine.config.errors import nearest
 from engine.config.old_names import current_clock
-from engine.metrics.registry import BUILT_IN, CURVE_UNITS, compared_names, headlines, training_names
+from engine.metrics.registry import (
+    BUILT_IN,
+    CURVE_UNITS,
+    compared_names,
+    headlines,
+    metric_of,
+    training_names,
+)
 from jobs.home import Home
 from models.user_paths import expanded
 from tui.cli.common import complete_run, json_option, print_json, with_home
@@ -138,6 +145,7 @@ def _compared(
     """Compare runs, after a check of what was asked for."""
     from jobs.comparison.compare import compare as compare_runs
     from jobs.comparison.inference import FEWEST_SEEDS
+    from jobs.meaning import differing_settings
 
     if min_seeds < FEWEST_SEEDS:
         raise click.UsageError(
@@ -157,7 +165,12 @@ def _compared(
     comparison = compare_runs(reader, runs, metrics=asked or None, min_seeds=min_seeds, **options)
     if not comparison.tables:
         reasons = "; ".join(f"{name}: {why}" for name, why in comparison.refused.items())
-        others = [name for name in have if name not in comparison.refused]
+        configs = [reader.config(run.id) for run in runs]
+        others = [
+            name
+            for name in have
+            if not (metric_of(name).of_input or differing_settings(name, configs))
+        ]
         hint = f". Compare by another metric, such as --metric {others[0]}" if others else ""
         raise click.UsageError(f"not comparable by {reasons}{hint}")
     return comparison

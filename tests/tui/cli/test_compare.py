@@ -11,7 +11,9 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from jobs.home import Home
+from tests.tui.conftest import Lab
 from tests.tui.experiments import BATCH, HARD, ONE_SEED, add_experiment
+from tests.tui.objectives import add_hubert
 from tui.reports.comparison import EXPLORATORY
 
 OLD_COLUMNS = "metric,variant,runs,best,best_deviation,best_at,final,final_deviation,difference,low,high,items,verdict"
@@ -371,6 +373,17 @@ def test_losses_that_mean_different_things_are_not_compared(sepdash, experiments
         ("refused", "not comparable", "")
     }
     assert rows[0]["caveat"].startswith("the runs differ in loss")
+
+
+def test_a_metric_that_is_suggested_instead_can_be_compared(sepdash, experiments):
+    """Of two sets of labels neither the masked loss nor, worse, the entropy of the labels themselves."""
+    lab = Lab(experiments)
+    add_hubert(lab, "first")
+    add_hubert(lab, "second", clusters=500)
+    lab.close()
+    refused = sepdash("compare", "first", "second", "--metric", "val_loss").err
+    assert "the runs differ in loss.clusters, so its values" in refused
+    assert "--metric" not in refused.split("mean the same")[1]
 
 
 def test_few_items_give_no_verdict_and_no_advice_about_seeds(sepdash, experiments):

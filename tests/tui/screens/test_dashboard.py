@@ -331,6 +331,23 @@ async def test_escape_in_a_chart_goes_back_to_the_runs(opened, lab):
         assert app.screen.focused is app.screen.query_one(RunsTable)
 
 
+async def test_a_screenshot_is_saved_where_no_folder_for_downloads_is(
+    opened, lab, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path / "nobody"))
+    monkeypatch.delenv("XDG_DOWNLOAD_DIR", raising=False)
+    lab.night()
+    async with opened() as (app, pilot):
+        (command,) = [
+            item for item in app.get_system_commands(app.screen) if item.title == "Screenshot"
+        ]
+        command.callback()
+        await until(pilot, lambda: list((lab.home.root / "screenshots").glob("*.svg")))
+        (saved,) = (lab.home.root / "screenshots").glob("*.svg")
+        await until(pilot, lambda: saved.read_text().rstrip().endswith("</svg>"))
+        await until(pilot, lambda: any("screenshots" in n.message for n in app._notifications))
+
+
 async def test_remove_asks_first_and_never_takes_a_running_run(opened, lab):
     ids = lab.night()
     async with opened() as (app, pilot):
