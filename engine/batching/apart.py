@@ -12,6 +12,8 @@ from collections.abc import Iterator
 import numpy as np
 
 _PASSES = 4
+# Of so many items of an update one may be of a group; at least one.
+_ONE_IN = 32
 
 
 def apart(updates: list[np.ndarray], size_G: np.ndarray, *, group_G: np.ndarray) -> None:
@@ -42,10 +44,12 @@ class _Pool:
         self.rows = rows
         self._sizes, self._groups = sizes, group_G
         self._counts = [Counter(group_G[item] for item in row) for row in rows]
-        # One in each update, or as few as there can be if there are more of them than updates.
+        # One in each update. In large ones a few do no harm, and would cost packing: with one alone, updates
+        # of 190 pieces of long recordings lost 14 % of their audio to crops, not 2 %.
+        few = max(1, len(group_G) // len(rows) // _ONE_IN)
         self._most = {
-            group: -(-count // len(rows)) for group, count in Counter(group_G).items()
-        }  # fmt: skip
+            group: max(few, -(-count // len(rows))) for group, count in Counter(group_G).items()
+        }
 
     def swap_all(self) -> bool:
         """Let every item that is one too many change places if it can; return whether one could."""
