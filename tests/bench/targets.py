@@ -2,6 +2,9 @@
 
     python tests/bench/targets.py FOLDER [--clusters 100] [--seeds 3] [--items 200] [--threads 1]
 
+Labels are those of MFCCs, and of layer 2 of the network of ssl/hubert-small (random weights: time is the same).
+--seeds 0 leaves k-means out.
+
 FOLDER holds audio. scikit-learn gets all frames of it, as the public recipes do (MiniBatchKMeans with
 batches of 10 000, 20 starts, at most 100 iterations), and once more what our sample holds (KMeans, 5
 starts). Inertia is that of all frames. Every figure is a ratio to ours in the same run; times are of this process.
@@ -25,9 +28,13 @@ from threadpoolctl import threadpool_limits
 from engine.audio.mfcc import Mfcc
 from engine.clustering.kmeans import KMeansFit, nearest
 from engine.clustering.reservoir import Reservoir
+from engine.config.loading import load_config
 from engine.data.files.audio_files import find_audio, probe
 from engine.data.files.resampling import read_resampled
 from engine.recipes.self_supervised.label_files import LabelFiles
+from engine.recipes.self_supervised.waveforms import normalised
+from models.self_supervised.hubert import Hubert
+from presets.catalogue import Catalogue
 
 RATE_HZ, FRAMES_PER_CLUSTER = 16_000, 300
 
@@ -112,11 +119,19 @@ def compare_kmeans(frames: np.ndarray, counts: np.ndarray, *, clusters: int, see
         print(f"{name:32} {time_s:8.2f} s {ratio:6.2f}x {worse:13.4f}x")
 
 
-def compare_labels(files: Files, mfcc: Mfcc, *, clusters: int, items: int) -> None:
+def compare_labels(
+    files: Files,
+    features: Callable[[np.ndarray], torch.Tensor],
+    *,
+    name: str,
+    clusters: int,
+    items: int,
+) -> None:
+    mfcc = Mfcc(RATE_HZ)
     chosen = np.random.default_rng(0).permutation(len(files))[:items].tolist()
     frames_N = np.array([mfcc.frames(files.num_samples(index)) for index in range(len(files))])
-    centroids = torch.randn(clusters, 39)
     waves = {index: files.audio(index) for index in chosen}
+    centroids = torch.randn(clusters, features(waves[chosen[0]]).shape[1])
     with tempfile.TemporaryDirectory() as folder:
         stored = LabelFiles(
             Path(folder), items=files, frames_N=frames_N, model="bench", clusters=clusters
@@ -124,7 +139,7 @@ def compare_labels(files: Files, mfcc: Mfcc, *, clusters: int, items: int) -> No
         stored.create()
 
         def on_the_fly() -> list[np.ndarray]:
-            return [nearest(mfcc(waves[index]), centroids)[0].numpy() for index in chosen]
+            return [nearest(features(waves[index]), centroids)[0].numpy() for index in chosen]
 
         def write() -> None:
             for index, label_L in zip(chosen, labels, strict=True):
@@ -144,7 +159,7 @@ def compare_labels(files: Files, mfcc: Mfcc, *, clusters: int, items: int) -> No
         / items
         * 1e3
     )
-    print(f"\n{'labels of an item':32} {'CPU time':>10} {'of reading its audio':>22}")
+    print(f"\n{f'labels of an item by {name}':32} {'CPU time':>10} {'of reading its audio':>22}")
     for name, ms in taken.items():
         print(f"{name:32} {ms:7.3f} ms {ms / audio_ms:21.2f}x")
     # Storing costs one pass over audio and features, and a write.
@@ -153,6 +168,18 @@ def compare_labels(files: Files, mfcc: Mfcc, *, clusters: int, items: int) -> No
         taken["stored: read"],
     )
     print(f"stored labels are cheaper from epoch {once / (taken['on the fly'] - each):.1f} on")
+
+
+def small_layer() -> Callable[[np.ndarray], torch.Tensor]:
+    """Return what gives layer 2 of the network of ssl/hubert-small, as a teacher does."""
+    model = Hubert(load_config(Catalogue().read("ssl/hubert-small")).model, clusters=100).eval()
+
+    @torch.no_grad()
+    def features(wave_T: np.ndarray) -> torch.Tensor:
+        wave_BT = torch.from_numpy(normalised(wave_T))[None]
+        return model.layer_features(wave_BT)[2][0, : model.frames_of(len(wave_T))]
+
+    return features
 
 
 def main() -> None:
@@ -172,10 +199,13 @@ def main() -> None:
     frames = np.concatenate(parts)
     print(f"{len(files)} files, {len(frames):,} frames of 39, {arguments.threads} thread(s)\n")
     with threadpool_limits(arguments.threads):
-        compare_kmeans(frames, counts, clusters=arguments.clusters, seeds=arguments.seeds)
-        compare_labels(
-            files, mfcc, clusters=arguments.clusters, items=min(arguments.items, len(files))
-        )
+        if arguments.seeds:
+            compare_kmeans(frames, counts, clusters=arguments.clusters, seeds=arguments.seeds)
+        for name, features in {"MFCC": mfcc, "a layer": small_layer()}.items():
+            compare_labels(
+                files, features, name=name, clusters=arguments.clusters,
+                items=min(arguments.items, len(files)),
+            )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -175,6 +175,35 @@ def test_further_pre_training_starts_from_weights_and_their_k_means_model(audio,
         )
 
 
+def test_labels_of_a_layer_are_the_same_on_the_fly_and_stored(audio, teacher, tmp_path):
+    needs = {"loss.targets_from": teacher}
+    found = {}
+    for labels in ("stored", "computed"):
+        about = {"targets_from": "teacher", "targets_layer": 2, "labels": labels}
+        config = pretraining(audio, schedule={"length": "2 updates"}, loss={**RUN["loss"], **about})
+        recipe = train(config, tmp_path / labels, needs=needs)
+        targets = recipe._targets
+        found[labels] = (
+            targets.identity,
+            {
+                (split, index): targets.labels(
+                    split, index, first_frame=0, frames=int(frames)
+                ).tolist()
+                for split in ("train", "valid")
+                for index, frames in enumerate(targets.frames(split))
+            },
+        )
+        assert (tmp_path / labels / "labels").exists() == (labels == "stored")
+        # A part of an item, as a crop asks for it.
+        part_L = targets.labels("train", 1, first_frame=7, frames=20)
+        assert part_L.tolist() == found[labels][1]["train", 1][7:27]
+    assert found["stored"] == found["computed"]
+    assert len({label for row in found["stored"][1].values() for label in row}) > 1
+    # So the two runs learn the same.
+    weights = [read_manifest(find_checkpoint(tmp_path / labels)).tensors(MODEL) for labels in found]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
 def test_a_run_without_a_k_means_model_is_refused(audio, tmp_path, make_config):
     train(make_config(schedule={"length": "1 updates"}), tmp_path / "separation")
     config = pretraining(audio, loss={**RUN["loss"], "kmeans_from": "s"})
