@@ -15,7 +15,7 @@ from pydantic import Field, field_validator, model_validator
 from models.plugins import PluginModel
 from models.self_supervised.data2vec2_settings import Data2Vec2Config
 from models.self_supervised.plugin_settings import PluginWaveformEncoder
-from models.self_supervised.settings import SelfSupervisedModel
+from models.self_supervised.settings import HubertConfig
 from models.self_supervised.wav2vec2_settings import Wav2Vec2Config
 from models.settings import Section, setting
 from models.speech_configs import (
@@ -225,7 +225,7 @@ BuiltInModel = (
     | CtcConformerConfig
     | CtcEncoderConfig
     | CtcData2Vec2Config
-    | SelfSupervisedModel
+    | HubertConfig
     | Data2Vec2Config
     | Wav2Vec2Config
 )

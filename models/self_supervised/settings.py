@@ -181,6 +181,3 @@ class HubertConfig(HubertHead, WaveformEncoderSettings):
     """HuBERT (Hsu et al., 2021): predicts the cluster of every frame, masked ones above all."""
 
     kind: Literal["hubert"] = setting("hubert", "HuBERT encoder with a cluster predictor.")
-
-
-SelfSupervisedModel = HubertConfig
