@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from models.codec.settings import MelCodecConfig
 from models.plugins import PluginModel
 from models.self_supervised.data2vec2_settings import Data2Vec2Config
 from models.self_supervised.plugin_settings import PluginWaveformEncoder
@@ -228,5 +229,6 @@ BuiltInModel = (
     | HubertConfig
     | Data2Vec2Config
     | Wav2Vec2Config
+    | MelCodecConfig
 )
 ModelConfig = BuiltInModel | PluginModel | PluginEncoder | PluginWaveformEncoder

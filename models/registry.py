@@ -10,6 +10,7 @@ from typing import assert_never
 
 from torch import nn
 
+from models.codec.settings import MelCodecConfig
 from models.configs import (
     AudioUNetConfig,
     ConvTasNetConfig,
@@ -56,6 +57,8 @@ def build_model(config: ModelConfig, *, channels: int, sources: int) -> nn.Modul
             raise ValueError(
                 f"model.kind = {config.kind!r} learns features of audio and can't separate it"
             )
+        case MelCodecConfig():
+            raise ValueError(f"model.kind = {config.kind!r} codes audio and can't separate it")
     assert_never(config)
 
 

@@ -105,24 +105,59 @@ class Normalisation:
         return cls(torch.zeros(num_mels), torch.ones(num_mels))
 
 
+class BandSums:
+    """Sums from which mean and deviation of each band follow; float64, (F,) each, and a count.
+
+    Attributes:
+        tensors: the sums, by name; can be saved, and given to the constructor to go on.
+    """
+
+    def __init__(self, tensors: dict[str, Tensor]) -> None:
+        self.tensors = tensors
+
+    @classmethod
+    def of(cls, num_mels: int) -> BandSums:
+        """Return the sums of nothing."""
+        zeros_F = torch.zeros(num_mels, dtype=torch.float64)
+        zero = torch.zeros((), dtype=torch.float64)
+        return cls({"sum": zeros_F, "square": zeros_F.clone(), "count": zero})
+
+    def add(self, feat_LF: Tensor) -> None:
+        """Add frames (L, F), on any device."""
+        feat_LF = feat_LF.double().cpu()
+        self.tensors["sum"] += feat_LF.sum(dim=0)
+        self.tensors["square"] += feat_LF.square().sum(dim=0)
+        self.tensors["count"] += len(feat_LF)
+
+    def normalisation(self) -> Normalisation:
+        """Return mean and deviation of what was added."""
+        mean_F = self.tensors["sum"] / self.tensors["count"]
+        var_F = self.tensors["square"] / self.tensors["count"] - mean_F.square()
+        return Normalisation(mean_F.float(), var_F.clamp(min=_SMALLEST_STD**2).sqrt().float())
+
+
+def measured_items(durations_s: np.ndarray, *, most_s: float = MOST_CMVN_S) -> list[int]:
+    """Return an even selection of items of about `most_s` seconds in all; all where that is enough.
+
+    Args:
+        durations_s: (N,) of the items.
+        most_s: about how many seconds are read; which ones depends on the durations alone.
+    """
+    keep = max(1, round(len(durations_s) * min(1.0, most_s / durations_s.sum())))
+    chosen = np.linspace(0, len(durations_s) - 1, keep).round().astype(int)
+    found: list[int] = np.unique(chosen).tolist()
+    return found
+
+
 def measure(source: AudioSource, log_mel: LogMel, *, most_s: float = MOST_CMVN_S) -> Normalisation:
     """Measure mean and deviation over a training set, or over an even selection of it.
 
     Args:
         source: the utterances.
         log_mel: how they become frames.
-        most_s: about how many seconds are read; which ones depends on the durations alone.
+        most_s: as `measured_items` takes it.
     """
-    durations_s = source.durations_s()
-    keep = max(1, round(len(durations_s) * min(1.0, most_s / durations_s.sum())))
-    chosen = np.linspace(0, len(durations_s) - 1, keep).round().astype(int)
-    total_F = square_F = np.zeros(0)
-    count = 0
-    for index in np.unique(chosen).tolist():
-        feat_LF = log_mel(source.audio(index)).double().numpy()
-        total_F = feat_LF.sum(axis=0) + (total_F if count else 0.0)
-        square_F = (feat_LF**2).sum(axis=0) + (square_F if count else 0.0)
-        count += len(feat_LF)
-    mean_F = total_F / count
-    std_F = np.sqrt(np.maximum(square_F / count - mean_F**2, _SMALLEST_STD**2))
-    return Normalisation(torch.from_numpy(mean_F).float(), torch.from_numpy(std_F).float())
+    sums = BandSums.of(log_mel.num_features)
+    for index in measured_items(source.durations_s(), most_s=most_s):
+        sums.add(log_mel(source.audio(index)))
+    return sums.normalisation()

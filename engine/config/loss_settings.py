@@ -13,11 +13,12 @@ class LossSettings(Section):
     """What every loss has: the recipe that trains by it, and how its value is read.
 
     `unit` is that of the loss; `adds_sources` says whether the loss of several sources is the sum of
-    theirs, rather than the mean.
+    theirs, rather than the mean; `gives_audio`, whether its evaluations have audio to keep, whatever the data.
     """
 
     recipe: ClassVar[str] = "separation"
     unit: ClassVar[str] = ""
+    gives_audio: ClassVar[bool] = False
 
     kind: str
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field
 
+from engine.config.codec import MelCodecLoss
 from engine.config.data2vec2 import Data2Vec2Loss
 from engine.config.hubert import HubertLoss
 from engine.config.loss_settings import LossSettings
@@ -94,7 +95,14 @@ class PluginLoss(LossSettings):
 
 
 BuiltInLoss = (
-    SpectralLoss | SiSdrLoss | L1Loss | RnntLoss | CtcLoss | Data2Vec2Loss | SelfSupervisedLoss
+    SpectralLoss
+    | SiSdrLoss
+    | L1Loss
+    | RnntLoss
+    | CtcLoss
+    | Data2Vec2Loss
+    | SelfSupervisedLoss
+    | MelCodecLoss
 )
 LossConfig = BuiltInLoss | PluginLoss
 # The built-in recipes that ask a loss for `build`, and what else its settings have to be.

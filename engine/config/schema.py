@@ -91,7 +91,7 @@ class RunConfig(Section):
                 f"validation.full_files = true, but data.kind = {self.data.kind!r} is always evaluated "
                 "on whole files; remove this setting"
             )
-        if validation.clips and not self.data.keeps_clips:
+        if validation.clips and not (self.data.keeps_clips or self.loss.gives_audio):
             instead = self.data.instead_of_clips
             raise ValueError(
                 f"validation.clips = {validation.clips}, but data.kind = {self.data.kind!r} produces no "

@@ -1,4 +1,4 @@
-"""Settings of audio without texts, for self-supervised pre-training."""
+"""Settings of audio without texts, for self-supervised pre-training and codecs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _GRID_S = 0.02
 class UnlabelledData(DataSettings):
     """Audio without texts: a folder, or a manifest whose texts, if any, are ignored."""
 
-    recipes: ClassVar[frozenset[str]] = frozenset({"hubert", "wav2vec2", "data2vec2"})
+    recipes: ClassVar[frozenset[str]] = frozenset({"hubert", "wav2vec2", "data2vec2", "codec"})
     default_loss: ClassVar[str] = "hubert"
     instead_of_clips: ClassVar[str] = "judge the features with `sepdash probe RUN`"
 
     kind: Literal["unlabelled"] = setting(
-        "unlabelled", "Audio without texts, for self-supervised pre-training."
+        "unlabelled", "Audio without texts, for self-supervised pre-training and codecs."
     )
     train: Path = setting(
         ...,

@@ -1,11 +1,11 @@
-"""Every built-in metric, declared once; those of self-supervised pre-training beside this module."""
+"""Every built-in metric, declared once; those of self-supervised pre-training and of codecs beside this module."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
-from engine.metrics import self_supervised
+from engine.metrics import codec, self_supervised
 from engine.metrics.metric import Metric
 
 _FEATURES = ("hubert", "wav2vec2", "data2vec2")
@@ -111,4 +111,5 @@ BUILT_IN = (
     Metric("ema_decay", "teacher decay", of_training=True, measured_by=_DATA2VEC2),
     *_of_codes(),
     *self_supervised.METRICS,
+    *codec.METRICS,
 )  # fmt: skip

@@ -99,6 +99,12 @@ BUILT_IN = (
         opens="engine.recipes.self_supervised.hubert:open_hubert",
         headline=headline("hubert"),
     ),
+    RecipeSpec(
+        name="codec",
+        title="discrete codecs of mel spectrograms",
+        opens="engine.recipes.codec.recipe:open_codec",
+        headline=headline("codec"),
+    ),
 )
 
 
