@@ -65,3 +65,38 @@ def test_a_codebook_of_many_codes_is_searched_in_blocks(monkeypatch):
     monkeypatch.setattr("models.codec.codebook._BLOCK", 7)
     assert torch.equal(codebook(z_ND).index_N, whole)
     assert torch.equal(torch.cdist(z_ND, codebook.codes_KD).argmin(dim=1), whole)
+
+
+def perplexity_after(updates: int, *, starts: bool, below: float) -> float:
+    """Return the perplexity of 64 codes after updates of vectors that drift, as those of an encoder do."""
+    generator = torch.Generator().manual_seed(0)
+
+    def vectors(update: int) -> torch.Tensor:
+        return 0.7 * torch.randn(256, 8, generator=generator) + 3 + 0.01 * update
+
+    torch.manual_seed(0)
+    codebook = Codebook(64, 8)
+    if starts:
+        codebook.start_at(vectors(0)[:64], torch.full((64,), 1 / 64))
+    state = codebook.state
+    for update in range(updates):
+        z_ND = vectors(update)
+        found = codebook(z_ND)
+        count_K = torch.bincount(found.index_N, minlength=64).float()
+        sum_KD = torch.zeros(64, 8).index_add_(0, found.index_N, z_ND)
+        after = moved(state, count_K, sum_KD=sum_KD, decay=0.9)
+        if below:
+            noise_PD = torch.randn(32, 8, generator=generator)
+            after = revived(
+                after, below=below, noise_PD=noise_PD, spread=found.distance_N.mean().sqrt()
+            )
+        for tensor, value in zip(state.tensors(), after.tensors(), strict=True):
+            tensor.copy_(value)
+    share_K = torch.bincount(codebook(vectors(updates)).index_N, minlength=64) / 256
+    return float(torch.exp(-torch.xlogy(share_K, share_K).sum()))
+
+
+def test_plain_averages_collapse_and_start_or_revival_prevent_it():
+    assert perplexity_after(150, starts=False, below=0.0) < 6
+    assert perplexity_after(150, starts=False, below=0.1) > 35
+    assert perplexity_after(150, starts=True, below=0.1) > 35
