@@ -12,6 +12,7 @@ _NAMED = "packages of other people import it by this name (docs/extending.md)"
 LEFT = {
     ("engine/data", "engine/data/files"): f"engine.data.batch: {_NAMED}",
     ("engine/data", "engine/data/separation"): f"engine.data.batch: {_NAMED}",
+    ("models", "models/codec"): f"models.settings: {_NAMED}",
     ("models", "models/self_supervised"): f"models.settings: {_NAMED}",
 }
 
