@@ -16,8 +16,17 @@ class Problem:
     key: str
     message: str
 
+    def __post_init__(self) -> None:
+        """Make bytes of file names that are no UTF-8 visible, so that the message can be written anywhere."""
+        object.__setattr__(self, "message", encodable(self.message))
+
     def __str__(self) -> str:
         return f"{self.key}: {self.message}" if self.key else self.message
+
+
+def encodable(text: str) -> str:
+    r"""Return a text with `\xe9` in place of a byte that is no UTF-8 (a lone surrogate, as Python reads it)."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 class InputError(ValueError):

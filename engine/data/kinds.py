@@ -105,7 +105,7 @@ def audio_kind(
     return DataKind(
         check=partial(check_audio, files=files, check=check),
         survey=partial(survey_audio, contents=contents, check=check),
-        warnings=audio_warnings,
+        warnings=partial(audio_warnings, files=files),
         sizes=partial(audio_sizes, files=lengths or files),
         dataset=dataset,
     )

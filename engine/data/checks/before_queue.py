@@ -6,7 +6,8 @@ Which files belong to a run is declared by its kind of data, in `engine.data.kin
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -59,14 +60,38 @@ def with_absolute_paths(data: AnyData) -> AnyData:
     return data.model_copy(update=absolute)
 
 
-def audio_warnings(data: AudioData) -> list[str]:
-    """Return warnings about data that is allowed but probably a mistake: validation on training audio."""
+def audio_warnings(data: AudioData, *, files: Files) -> list[str]:
+    """Return warnings about data that is allowed but probably a mistake.
+
+    Those are validation on training audio, and files whose header does not match their content.
+
+    Args:
+        data: the settings.
+        files: finds the files of a folder.
+    """
+    warnings = []
+    for folder, setting in dict.fromkeys(data.folders):
+        with suppress(DataError):
+            warnings += header_warnings(files(data, expanded(folder), setting), setting=setting)
     train, valid = expanded(data.train).resolve(), expanded(data.valid).resolve()
     if data.splits_by_name or not (valid.is_relative_to(train) or train.is_relative_to(valid)):
-        return []
+        return warnings
     return [
+        *warnings,
         "data.valid shares files with data.train, so validation scores include training audio; "
-        "use separate folders"
+        "use separate folders",
+    ]
+
+
+def header_warnings(infos: Iterable[AudioInfo], *, setting: str) -> list[str]:
+    """Return a warning about files whose header does not match their content; none where all do."""
+    odd = [info for info in infos if info.note]
+    if not odd:
+        return []
+    files = "1 file has" if len(odd) == 1 else f"{len(odd):,} files have"
+    return [
+        f"{setting}: {files} a header that does not match the content, for example {odd[0].path}: "
+        f"{odd[0].note}; `sepdash data check` lists all"
     ]
 
 

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from engine.config.errors import DataError
+from engine.config.errors import DataError, encodable
 from engine.data.checks.listening import listen
 from engine.data.files.audio_files import AudioInfo, check_ends
 
 Kind = Literal[
     "empty",
     "unreadable",
+    "header",
     "rows",
     "stems",
     "rate",
@@ -30,6 +31,7 @@ Kind = Literal[
 KINDS: dict[Kind, str] = {
     "empty": "missing folders, or folders without usable data",
     "unreadable": "files that can't be read completely",
+    "header": "files whose header does not match their content",
     "rows": "invalid utterances in a manifest or transcript",
     "stems": "tracks with missing stems or stems of unequal length",
     "rate": "files with an unexpected sampling rate",
@@ -48,6 +50,10 @@ class Finding:
 
     kind: Kind
     message: str
+
+    def __post_init__(self) -> None:
+        """Make bytes of file names that are no UTF-8 visible."""
+        object.__setattr__(self, "message", encodable(self.message))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +117,7 @@ def sounds(
     infos: Sequence[AudioInfo], *, content: bool, progress: Progress | None
 ) -> Iterator[Finding]:
     """Read files completely and check their audio, or without `content` only their last samples."""
+    yield from (Finding("header", f"{info.path}: {info.note}") for info in infos if info.note)
     if not content:
         try:
             check_ends(infos, setting="")

@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-import soundfile
 
-from engine.data.files.audio_files import AudioInfo, bytes_missing, cut_off_message
+from engine.data.files.audio_files import AudioInfo
+from engine.data.files.opening import Unreadable, blocks
 
 SILENT_PEAK = 1e-4  # -80 dB below full scale: three steps of 16 bits
 FULL_SCALE = 32767 / 32768  # one sample there may be a peak; three in a row are a plateau
@@ -50,21 +50,17 @@ def _hear(info: AudioInfo) -> Heard:
     peak, clipped, frames = 0.0, 0, 0
     before_C = np.zeros(info.channels, bool)
     try:
-        if bytes_missing(info.path):
-            return Heard(info, problem=cut_off_message(info.path))
-        with soundfile.SoundFile(info.path) as file:
-            for block_TC in file.blocks(_BLOCK, overlap=2, dtype="float32", always_2d=True):
-                frames += len(block_TC) - (2 if frames else 0)
-                loudest = float(np.max(np.abs(block_TC)))
-                peak = max(peak, loudest) if np.isfinite(loudest) else np.inf
-                if loudest >= FULL_SCALE:
-                    more, before_C = count_plateaus(block_TC, before_C)
-                    clipped += more
-                else:
-                    before_C = np.zeros_like(before_C)
-    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
-        message = f"{info.path}: can't be read completely ({error}); copy or record it again"
-        return Heard(info, problem=message)
+        for block_TC in blocks(info.path, size=_BLOCK, overlap=2):
+            frames += len(block_TC) - (2 if frames else 0)
+            loudest = float(np.max(np.abs(block_TC), initial=0.0))
+            peak = max(peak, loudest) if np.isfinite(loudest) else np.inf
+            if loudest >= FULL_SCALE:
+                more, before_C = count_plateaus(block_TC, before_C)
+                clipped += more
+            else:
+                before_C = np.zeros_like(before_C)
+    except Unreadable as error:
+        return Heard(info, problem=f"{info.path}: {error}")
     if frames < info.frames:
         message = f"{info.path}: truncated after {frames} of {info.frames} samples; copy or record it again"
         return Heard(info, problem=message)

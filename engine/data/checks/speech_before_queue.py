@@ -8,6 +8,7 @@ from typing import Literal
 
 from engine.config.errors import DataError, Problem
 from engine.config.speech import SpeechData
+from engine.data.checks.before_queue import header_warnings
 from engine.data.files.audio_files import check_ends
 from engine.data.files.rates import check_all_rates
 from engine.data.speech.kept_lengths import LeftOut, in_range
@@ -65,6 +66,8 @@ def speech_warnings(data: SpeechData) -> list[str]:
     train = splits["data.train"]
     valid = splits.get("data.valid", train)
     warnings = []
+    for setting, transcripts in splits.items():
+        warnings += header_warnings(transcripts.infos.values(), setting=setting)
     if left_out := str(LeftOut.of(train.utterances, data)):
         warnings.append(f"data.train: {left_out}")
     trained = {(_real(item.path), item.start_s) for item in in_range(train.utterances, data)}

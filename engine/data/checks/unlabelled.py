@@ -12,6 +12,7 @@ import numpy as np
 
 from engine.config.errors import DataError, Problem, counted
 from engine.config.unlabelled import UnlabelledData
+from engine.data.checks.before_queue import header_warnings
 from engine.data.checks.findings import Contents, Finding, Progress, Survey, make_survey, sounds
 from engine.data.files.audio_files import AudioInfo, check_ends, find_audio, probe
 from engine.data.files.index import INDEX_NAME
@@ -74,6 +75,8 @@ def unlabelled_warnings(data: UnlabelledData) -> list[str]:
         rows[setting] = items.rows
         if clause := left_out_clause(items, data):
             warnings.append(f"{setting}: {clause}")
+        opened, _ = _opened(items.rows, only=_spread(list(dict.fromkeys(items.rows.paths))))
+        warnings += header_warnings(opened, setting=setting)
         num_files = len(set(items.rows.paths))
         if num_files > MOST_OPENED:
             warnings.append(

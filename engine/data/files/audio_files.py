@@ -1,37 +1,34 @@
 """Audio files on disk: finding, probing and reading parts of them.
 
-Owns all access to soundfile, and the messages about data folders. All problems are reported
+Owns the messages about data folders; how a file is opened is `engine.data.files.opening`. All problems are reported
 together, with the setting that names the folder. Independent of tasks, resampling and torch.
 """
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
 from engine.config.errors import DataError, Problem
+from engine.data.files.opening import Unreadable, measure, read
 
 _LOSSLESS = {".wav", ".flac", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".rf64"}
 EXTENSIONS = frozenset(_LOSSLESS | {".ogg", ".oga", ".opus", ".mp3"})
-_UNKNOWN_FRAMES = 2**48
-# Programs that stream a WAV into a pipe don't know its length and write a size like this or larger.
-_STREAMED_BYTES = 0x7FFF_0000
 
 
 @dataclass(frozen=True, slots=True)
 class AudioInfo:
-    """An audio file: `frames` samples in each of `channels` at `rate_hz`."""
+    """An audio file: `frames` samples in each of `channels` at `rate_hz`; `note`: what is odd about it."""
 
     path: Path
     frames: int
     rate_hz: int
     channels: int
+    note: str = field(default="", compare=False)
 
     @property
     def duration_s(self) -> float:
@@ -40,25 +37,20 @@ class AudioInfo:
 
 
 def probe(path: Path) -> AudioInfo:
-    """Read the header of an audio file.
+    """Find out what an audio file holds: its header, checked against what is there.
 
     Raises:
-        DataError: when the file is missing, is not audio, or contains no samples.
+        DataError: when the file is missing, is not audio, is truncated, or contains no samples.
     """
     try:
-        with soundfile.SoundFile(path) as file:
-            info = AudioInfo(path, file.frames, rate_hz=file.samplerate, channels=file.channels)
-    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
-        raise DataError(
-            [Problem("", f"{path}: can't be read as audio ({_reason(path, error)})")]
-        ) from None
-    if info.frames <= 0:
+        found = measure(path)
+    except Unreadable as error:
+        raise DataError([Problem("", f"{path}: {error}")]) from None
+    if found.frames <= 0:
         raise DataError([Problem("", f"{path}: contains no samples; remove it or record it again")])
-    if info.frames >= _UNKNOWN_FRAMES:
-        raise DataError(
-            [Problem("", f"{path}: its header does not give the length; encode it again")]
-        )
-    return info
+    return AudioInfo(
+        path, found.frames, rate_hz=found.rate_hz, channels=found.channels, note=found.note
+    )
 
 
 def scan_folder(
@@ -116,44 +108,19 @@ def probe_all(
 
 
 def check_ends(infos: Iterable[AudioInfo], *, setting: str) -> None:
-    """Read the last sample of each file: a header does not reveal that a copy is truncated.
+    """Read the last sample of each file: a header does not reveal all damage.
 
     Raises:
         DataError: with one problem for each file that ends early, under the key `setting`.
     """
     problems: list[Problem] = []
     for info in infos:
-        if bytes_missing(info.path):
-            problems.append(Problem(setting, cut_off_message(info.path)))
-            continue
         try:
             read_segment(info, info.frames - 1, frames=1)
         except DataError as error:
             problems.extend(Problem(setting, problem.message) for problem in error.problems)
     if problems:
         raise DataError(problems)
-
-
-def bytes_missing(path: Path) -> int:
-    """Return by how many bytes a WAV file is shorter than its header says; 0 for other formats.
-
-    libsndfile itself reports the remaining length of a truncated WAV file.
-    """
-    with path.open("rb") as file:
-        if not re.fullmatch(rb"RIFF....WAVE", file.read(12), flags=re.DOTALL):
-            return 0
-        while len(head := file.read(8)) == 8:
-            size = int.from_bytes(head[4:], "little")
-            if head[:4] == b"data":
-                left = path.stat().st_size - file.tell()
-                return max(0, size - left) if size < _STREAMED_BYTES else 0
-            file.seek(size + size % 2, os.SEEK_CUR)
-    return 0
-
-
-def cut_off_message(path: Path) -> str:
-    """Return the message for a truncated file."""
-    return f"{path}: truncated, {bytes_missing(path)} bytes are missing; copy or record it again"
 
 
 def read_segment(info: AudioInfo, start: int, *, frames: int) -> np.ndarray:
@@ -164,13 +131,9 @@ def read_segment(info: AudioInfo, start: int, *, frames: int) -> np.ndarray:
     """
     assert 0 <= start <= start + frames <= info.frames, (start, frames, info)
     try:
-        with soundfile.SoundFile(info.path) as file:
-            file.seek(start)
-            samples_CT = _read_floats(file, frames)
-    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
-        hint = "; it is truncated or damaged: copy or record it again" if info.path.exists() else ""
-        message = f"{info.path}: can't be read ({_reason(info.path, error)}){hint}"
-        raise DataError([Problem("", message)]) from None
+        samples_CT = read(info.path, start, frames=frames)
+    except Unreadable as error:
+        raise DataError([Problem("", f"{info.path}: {error}")]) from None
     if samples_CT.shape != (info.channels, frames):
         message = (
             f"{info.path}: only {samples_CT.shape[1]} of {frames} samples could be read from sample {start}, "
@@ -185,16 +148,6 @@ def read_segment(info: AudioInfo, start: int, *, frames: int) -> np.ndarray:
             f"{place_s:.2f} s; record or convert it again"
         )
         raise DataError([Problem("", message)])
-    return samples_CT
-
-
-def _read_floats(file: soundfile.SoundFile, frames: int) -> np.ndarray:
-    """Read float32 (C, T). For 16 bits NumPy gives the same floats as libsndfile, twice as fast."""
-    if file.subtype != "PCM_16":
-        return np.ascontiguousarray(file.read(frames, dtype="float32", always_2d=True).T)
-    samples_TC = file.read(frames, dtype="int16", always_2d=True)
-    samples_CT = np.empty(samples_TC.shape[::-1], np.float32)
-    np.multiply(samples_TC.T, np.float32(1 / 32_768), out=samples_CT)
     return samples_CT
 
 
@@ -220,13 +173,3 @@ def _audio_files(root: Path) -> Iterator[Path]:
 def is_audio_name(name: str) -> bool:
     """Return whether a file name has an audio extension; dot files (`._voice.wav`) don't count."""
     return not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS
-
-
-def _reason(path: Path, error: Exception) -> str:
-    if not path.exists():
-        return "it does not exist"
-    if not path.stat().st_size:
-        return "it is empty, 0 bytes"
-    if isinstance(error, soundfile.LibsndfileError):
-        return str(error.error_string).rstrip(".")
-    return str(error)

@@ -45,7 +45,9 @@ class Headers:
         if entry is None or not _is_as_noted(path, entry):
             self._unlike.append(path)
             return probe(path)
-        return AudioInfo(path, entry.frames, rate_hz=entry.rate_hz, channels=entry.channels)
+        return AudioInfo(
+            path, entry.frames, rate_hz=entry.rate_hz, channels=entry.channels, note=entry.note
+        )
 
     def warn_if_stale(self) -> None:
         """Warn, once, about files that are new or have changed since the manifest was written."""

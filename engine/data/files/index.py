@@ -23,7 +23,7 @@ _VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class IndexEntry:
-    """One file; `sha256` is empty where bytes were not hashed."""
+    """One file; `sha256` is empty where bytes were not hashed; `note` is that of `AudioInfo`."""
 
     path: str
     size_bytes: int
@@ -32,6 +32,7 @@ class IndexEntry:
     rate_hz: int
     channels: int
     sha256: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ def make_index(folder: Path, *, hashes: bool = False) -> list[IndexEntry]:
 def write_index(path: Path, entries: list[IndexEntry]) -> None:
     """Write a manifest, whole or not at all."""
     head = {"format": _FORMAT, "version": _VERSION, "num_files": len(entries)}
-    lines = [json.dumps(head), *(json.dumps(asdict(entry)) for entry in entries)]
+    lines = [json.dumps(head), *map(_line, entries)]
     aside = path.with_name(f".{path.name}.new")
     aside.write_text("\n".join(lines) + "\n")
     aside.replace(path)
@@ -93,6 +94,13 @@ def index_changes(folder: Path, entries: list[IndexEntry]) -> Iterator[IndexChan
             yield IndexChange("changed", name)
 
 
+def _line(entry: IndexEntry) -> str:
+    # Earlier versions know no notes, and most files have none.
+    return json.dumps(
+        {key: value for key, value in asdict(entry).items() if key != "note" or value}
+    )
+
+
 def _differs(path: Path, entry: IndexEntry) -> bool:
     state = path.stat()
     if state.st_size != entry.size_bytes:
@@ -112,6 +120,7 @@ def _entry(folder: Path, info: AudioInfo, *, hashes: bool) -> IndexEntry:
         rate_hz=info.rate_hz,
         channels=info.channels,
         sha256=_hash(info.path) if hashes else "",
+        note=info.note,
     )
 
 

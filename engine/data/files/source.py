@@ -98,4 +98,4 @@ def manifest_of(folder: Path, infos: Iterable[AudioInfo]) -> str:
         f"{Path(relpath(info.path, folder)).as_posix()} {info.frames} {info.rate_hz} {info.channels}\n"
         for info in infos
     )
-    return sha256("".join(lines).encode()).hexdigest()[:16]
+    return sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:16]

@@ -89,7 +89,7 @@ class SpeechDataset:
             info = self._infos[item.path]
             name = Path(relpath(item.path, self._folder)).as_posix()
             place = f"{item.start_s:.6f} {item.duration_s:.6f} {info.frames} {info.rate_hz}"
-            digest.update(f"{name} {place} {item.text}\n".encode())
+            digest.update(f"{name} {place} {item.text}\n".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()[:16]
 
     def num_samples(self, index: int) -> int:
