@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from engine.config.data import AudioData
 from engine.config.errors import DataError, Problem
-from engine.data.files.audio_files import AudioInfo, check_ends
+from engine.data.files.audio_files import AudioInfo, check_ends, unread_clause
 from engine.data.files.headers import scan_indexed
 from engine.data.files.rates import check_policy
 from models.settings import Section
@@ -71,6 +71,8 @@ def audio_warnings(data: AudioData, *, files: Files) -> list[str]:
     """
     warnings = []
     for folder, setting in dict.fromkeys(data.folders):
+        if left_out := unread_clause(expanded(folder)):
+            warnings.append(f"{setting}: {left_out}")
         with suppress(DataError):
             warnings += header_warnings(files(data, expanded(folder), setting), setting=setting)
     train, valid = expanded(data.train).resolve(), expanded(data.valid).resolve()

@@ -13,7 +13,7 @@ from typing import Literal
 
 from engine.config.errors import DataError, encodable
 from engine.data.checks.listening import listen
-from engine.data.files.audio_files import AudioInfo, check_ends
+from engine.data.files.audio_files import AudioInfo, check_ends, unread_clause
 
 Kind = Literal[
     "empty",
@@ -92,6 +92,7 @@ def make_survey(
 ) -> Survey:
     """Sort the findings (rows keep their order), and count files, hours, rates and channels."""
     kinds = list(KINDS)
+    left_out = unread_clause(folder) if folder.is_dir() else ""
     return Survey(
         folder,
         setting,
@@ -109,7 +110,7 @@ def make_survey(
                 ),
             )
         ),
-        notes=contents.notes,
+        notes=(*contents.notes, *filter(None, [left_out])),
     )
 
 

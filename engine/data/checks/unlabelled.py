@@ -14,7 +14,7 @@ from engine.config.errors import DataError, Problem, counted
 from engine.config.unlabelled import UnlabelledData
 from engine.data.checks.before_queue import header_warnings
 from engine.data.checks.findings import Contents, Finding, Progress, Survey, make_survey, sounds
-from engine.data.files.audio_files import AudioInfo, check_ends, find_audio, probe
+from engine.data.files.audio_files import AudioInfo, check_ends, find_audio, probe, unread_clause
 from engine.data.files.index import INDEX_NAME
 from engine.data.files.manifest_rows import ROUNDING_S, lines_of, outside
 from engine.data.files.rates import check_all_rates
@@ -75,6 +75,8 @@ def unlabelled_warnings(data: UnlabelledData) -> list[str]:
         rows[setting] = items.rows
         if clause := left_out_clause(items, data):
             warnings.append(f"{setting}: {clause}")
+        if left_out := unread_clause(path) if path.is_dir() else "":
+            warnings.append(f"{setting}: {left_out}")
         opened, _ = _opened(items.rows, only=_spread(list(dict.fromkeys(items.rows.paths))))
         warnings += header_warnings(opened, setting=setting)
         num_files = len(set(items.rows.paths))

@@ -7,6 +7,7 @@ together, with the setting that names the folder. Independent of tasks, resampli
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +17,29 @@ import numpy as np
 from engine.config.errors import DataError, Problem
 from engine.data.files.opening import Unreadable, measure, read
 
-_LOSSLESS = {".wav", ".flac", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".rf64"}
-EXTENSIONS = frozenset(_LOSSLESS | {".ogg", ".oga", ".opus", ".mp3"})
+_LOSSLESS = {
+    ".wav",
+    ".flac",
+    ".aif",
+    ".aiff",
+    ".aifc",
+    ".au",
+    ".caf",
+    ".w64",
+    ".rf64",
+    ".wave",
+    ".bwf",
+    ".snd",
+    ".sph",
+    ".nist",
+    ".voc",
+}
+EXTENSIONS = frozenset(_LOSSLESS | {".ogg", ".oga", ".opus", ".mp3", ".mp2"})
+# Audio that libsndfile can't read: counted and named, so that nobody takes it for used.
+UNREAD = frozenset(
+    {".m4a", ".aac", ".wma", ".webm", ".mp4", ".m4b", ".mka", ".mkv", ".mov", ".amr", ".ape", ".wv"}
+    | {".tta", ".mpc", ".ac3", ".dts", ".shn", ".dsf", ".dff", ".3gp"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +93,8 @@ def scan_folder(
     if not files:
         extensions = ", ".join(sorted(EXTENSIONS))
         message = f"no audio files in {path}; expected files ending in {extensions}"
+        if left_out := unread_clause(path):
+            message = f"no usable audio files in {path}: {left_out}"
         raise DataError([Problem(setting, message)])
     return probe_all(files, setting=setting, header_of=header_of)
 
@@ -153,10 +177,28 @@ def read_segment(info: AudioInfo, start: int, *, frames: int) -> np.ndarray:
 
 def find_audio(root: Path) -> list[Path]:
     """Return the audio files below a folder, in the order of their paths, except dot files."""
-    return sorted(_audio_files(root))
+    return sorted(_files(root, is_audio_name))
 
 
-def _audio_files(root: Path) -> Iterator[Path]:
+def unread_clause(root: Path) -> str:
+    """Say how many files below a folder are audio in formats that can't be read; empty for none."""
+    counts = Counter(path.suffix.lower() for path in _files(root, _is_unread))
+    if not counts:
+        return ""
+    number = sum(counts.values())
+    kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(counts.items()))
+    verb = "is" if number == 1 else "are"
+    return (
+        f"{number} audio file{'' if number == 1 else 's'} {verb} not used, in a format that can't be read "
+        f"({kinds}); convert to FLAC, for example with `ffmpeg -i OLD NEW.flac`"
+    )
+
+
+def _is_unread(name: str) -> bool:
+    return not name.startswith(".") and Path(name).suffix.lower() in UNREAD
+
+
+def _files(root: Path, is_wanted: Callable[[str], bool]) -> Iterator[Path]:
     seen: set[str] = set()
     for folder, folders, names in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
@@ -166,7 +208,7 @@ def _audio_files(root: Path) -> Iterator[Path]:
         seen.add(real)
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
-            if is_audio_name(name):
+            if is_wanted(name):
                 yield Path(folder, name)
 
 

@@ -11,7 +11,7 @@ import soundfile
 
 from engine.config.errors import DataError
 from engine.config.loading import load_config
-from engine.data.kinds import check_data, data_warnings
+from engine.data.kinds import check_data, data_warnings, open_dataset, survey_data
 
 
 def write(path: Path, *, seconds: float = 0.5, rate_hz: int = 16_000, channels: int = 1) -> None:
@@ -108,3 +108,31 @@ def test_validation_on_what_is_trained_on_is_warned_of(tmp_path: Path) -> None:
     assert "include training audio" in warnings("a", "a")[0]
     assert "include training audio" in warnings("a", "a/held-out")[0]
     assert "include training audio" in warnings("a", "a/../a")[0]
+
+
+def test_what_check_enqueue_and_training_make_of_a_wrong_header_is_one_thing(
+    tmp_path: Path,
+) -> None:
+    for name in ("train", "valid"):
+        write(tmp_path / name / "a.wav", seconds=2.0)
+    path = tmp_path / "train" / "a.wav"
+    whole = path.read_bytes()
+    at = whole.index(b"data") + 4
+    path.write_bytes(whole[:at] + bytes(4) + whole[at + 4 :])
+    (tmp_path / "train" / "b.m4a").touch()
+    folders = {"train": str(tmp_path / "train"), "valid": str(tmp_path / "valid")}
+    config = load_config(
+        {"data": {"kind": "bandwidth", "rate_hz": 16_000, "input_rates_hz": [8_000], **folders}}
+    )
+    check_data(config.data)
+    unread, header = data_warnings(config.data)
+    assert unread.startswith("data.train: 1 audio file is not used")
+    assert header.startswith("data.train: 1 file has a header that does not match the content")
+    assert "a.wav: its header gives no length; all 2.00 s are used" in header
+    train, valid = survey_data(config.data)
+    assert {finding.kind for finding in train.findings} == {"header", "silent"}
+    assert train.duration_s == valid.duration_s == 2.0
+    assert any("1 audio file is not used" in note for note in train.notes)
+    assert not valid.notes
+    dataset = open_dataset(config, "train")
+    assert [source.length for source in dataset._sources] == [32_000]

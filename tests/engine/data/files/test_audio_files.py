@@ -16,7 +16,14 @@ import soundfile
 
 from engine.config.errors import DataError, Problem
 from engine.data.checks.listening import listen
-from engine.data.files.audio_files import AudioInfo, check_ends, probe, read_segment, scan_folder
+from engine.data.files.audio_files import (
+    AudioInfo,
+    check_ends,
+    probe,
+    read_segment,
+    scan_folder,
+    unread_clause,
+)
 
 WriteAudio = Callable[..., np.ndarray]
 
@@ -86,6 +93,24 @@ def test_an_empty_folder(tmp_path: Path) -> None:
         DataError, match=r"data\.noise: no audio files in .*expected files ending in"
     ):
         scan_folder(tmp_path, setting="data.noise")
+
+
+def test_audio_that_cannot_be_read_is_counted_and_named(
+    tmp_path: Path, write_audio: WriteAudio
+) -> None:
+    write_audio("a.wav")
+    assert not unread_clause(tmp_path)
+    for name in ("b.M4A", "deep/c.m4a", "d.wma", "._e.wma"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    clause = unread_clause(tmp_path)
+    assert clause.startswith(
+        "3 audio files are not used, in a format that can't be read (2 .m4a, 1 .wma)"
+    )
+    assert len(scan_folder(tmp_path, setting="s")) == 1
+    (tmp_path / "a.wav").unlink()
+    with pytest.raises(DataError, match=r"no usable audio files .*: 3 audio files are not used"):
+        scan_folder(tmp_path, setting="data.train")
 
 
 def test_all_bad_files_are_reported_at_once(tmp_path: Path, write_audio: WriteAudio) -> None:
