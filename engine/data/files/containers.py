@@ -113,7 +113,7 @@ def leftover_after(data: Bytes, extent: Extent) -> int:
         pad = 1 if "q" in extent.chunks else 2
         place += extent.declared % pad
         start = place
-        for name, content, size in _walk(data, start, extent.chunks, pad=pad):
+        for name, content, size in _walk(data, start, layout=extent.chunks, pad=pad):
             if not _is_name(name) or size < 0 or content + size > data.size:
                 break
             place = content + size + size % pad
@@ -127,7 +127,7 @@ def _is_name(name: bytes) -> bool:
 
 
 def _walk(
-    data: Bytes, place: int, layout: str, *, pad: int = 2
+    data: Bytes, place: int, *, layout: str, pad: int = 2
 ) -> Iterator[tuple[bytes, int, int]]:
     """Yield (name, place of its content, size) of the chunks of a file."""
     head = struct.Struct(layout)
@@ -141,7 +141,7 @@ def _riff(data: Bytes) -> Extent | None:
     magic = data.at(0, 4)
     order = ">" if magic == b"RIFX" else "<"
     layout, ds64, block = f"{order}4sI", 0, 1
-    for name, place, size in _walk(data, 12, layout):
+    for name, place, size in _walk(data, 12, layout=layout):
         if name == b"ds64":
             ds64 = place
         elif name == b"fmt ":
@@ -182,7 +182,7 @@ def _wave64(data: Bytes) -> Extent | None:
 
 
 def _aiff(data: Bytes) -> Extent | None:
-    for name, place, size in _walk(data, 12, ">4sI"):
+    for name, place, size in _walk(data, 12, layout=">4sI"):
         if name == b"SSND":
             (offset,) = struct.unpack(">I", data.at(place, 4))
             if offset > data.size:
@@ -196,7 +196,7 @@ def _aiff(data: Bytes) -> Extent | None:
 
 
 def _iff(data: Bytes) -> Extent | None:
-    for name, place, size in _walk(data, 12, ">4sI"):
+    for name, place, size in _walk(data, 12, layout=">4sI"):
         if name == b"BODY":
             fields = (Field(4, ">I", plus=place - 8), Field(place - 4, ">I"))
             return Extent(place, _streamed(size), fields, width=4, chunks=">4sI", limited=False)
@@ -210,7 +210,7 @@ def _au(data: Bytes) -> Extent:
 
 
 def _caf(data: Bytes) -> Extent | None:
-    for name, place, size in _walk(data, 8, ">4sq", pad=1):
+    for name, place, size in _walk(data, 8, layout=">4sq", pad=1):
         if name == b"data":
             declared = -1 if size == -1 else max(0, size - 4)
             return Extent(place + 4, declared, (Field(place - 8, ">q", plus=4),), chunks=">4sq")

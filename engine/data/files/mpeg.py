@@ -59,8 +59,8 @@ class Mpeg:
         rate_hz: its rate.
         channels: 1 or 2.
         samples: of a frame, in each channel.
-        offsets: (number of frames + 1) first byte of each frame, and the end of the last.
-        places: whether each begins where the one before ends is not assumed; the lengths of the frames.
+        offsets: (number of frames) first byte of each frame.
+        lengths: (number of frames) bytes of each; there may be others between them.
         skip: samples that the encoder and the decoder put before the audio.
         frames: samples of the audio.
         layer: 3 is layer I, 1 is layer III, as in the header.
@@ -105,7 +105,7 @@ class Mpeg:
         # mpg123 leaves out the decoder's delay after a tag; of silence, here.
         quiet = _silent(pieces[0])
         stream = b"".join([*[quiet] * _PERIOD, *pieces])
-        tag = _tag_for(pieces[0], len(pieces) + _PERIOD, len(stream))
+        tag = _tag_for(pieces[0], len(pieces) + _PERIOD, num_bytes=len(stream))
         return tag + stream, before + _PERIOD * self.samples - _DECODER_DELAY
 
 
@@ -124,12 +124,12 @@ def read_mpeg(path: Path) -> Mpeg | None:
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         begin, end = _past_tags(data), _before_tags(data)
-        place = _next_frame(data, begin, end, stream=None)
+        place = _next_frame(data, begin, end=end, stream=None)
         if place < 0:
             return None
         stream = _stream_of(data[place : place + 4])
         assert stream is not None
-        offsets, lengths, junk = _frames(data, place, end, stream=stream)
+        offsets, lengths, junk = _frames(data, place, end=end, stream=stream)
         head = bytes(data[offsets[0] : offsets[0] + lengths[0]]) if offsets else b""
     if not offsets:
         return None
@@ -140,7 +140,9 @@ def read_mpeg(path: Path) -> Mpeg | None:
     if cut:
         offsets, lengths = offsets[:-1], lengths[:-1]
     channels = 1 if head[3] >> 6 == 3 else 2
-    return _measured(path, stream, channels, (offsets, lengths), tag, cut=cut or 0, junk=junk)
+    return _measured(
+        path, stream, channels=channels, found=(offsets, lengths), tag=tag, cut=cut or 0, junk=junk
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +157,8 @@ class _Tag:
 
 
 def _measured(
-    path: Path, stream: _Stream, channels: int, found: tuple[list[int], list[int]],
-    tag: _Tag | None, *, cut: int, junk: int,
+    path: Path, stream: _Stream, *, channels: int, found: tuple[list[int], list[int]],
+    tag: _Tag | None, cut: int, junk: int,
 ) -> Mpeg:  # fmt: skip
     offsets, lengths = found
     count, samples = len(offsets), stream.samples
@@ -208,7 +210,7 @@ def _stream_of(header: bytes) -> _Stream | None:
 
 
 def _frames(
-    data: mmap.mmap, place: int, end: int, *, stream: _Stream
+    data: mmap.mmap, place: int, *, end: int, stream: _Stream
 ) -> tuple[list[int], list[int], int]:
     """Return places and lengths of frames, the last of which may be cut, and the bytes between them."""
     offsets: list[int] = []
@@ -218,7 +220,7 @@ def _frames(
     while place + 4 <= end:
         length = length_of(header(data, place)[0]) if data[place] == 0xFF else None
         if length is None:
-            found = _next_frame(data, place + 1, end, stream=stream)
+            found = _next_frame(data, place + 1, end=end, stream=stream)
             junk += (end if found < 0 else found) - place
             if found < 0:
                 break
@@ -230,7 +232,7 @@ def _frames(
     return offsets, lengths, junk
 
 
-def _next_frame(data: mmap.mmap, place: int, end: int, *, stream: _Stream | None) -> int:
+def _next_frame(data: mmap.mmap, place: int, *, end: int, stream: _Stream | None) -> int:
     """Return where the next frame begins that another one follows, or the end of the file; -1: nowhere."""
     while (place := data.find(b"\xff", place, end)) >= 0:
         found = _stream_of(data[place : place + 4])
@@ -328,7 +330,7 @@ def _silent(frame: bytearray) -> bytes:
     return bytes([frame[0], frame[1] | 1, frame[2], frame[3]]) + bytes(len(frame) - 4)
 
 
-def _tag_for(frame: bytearray, num_frames: int, num_bytes: int) -> bytes:
+def _tag_for(frame: bytearray, num_frames: int, *, num_bytes: int) -> bytes:
     """Return a frame that gives the number of those that follow, so that none is left out."""
     stream = _stream_of(bytes(frame[:4]))
     assert stream is not None

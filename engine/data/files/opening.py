@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
@@ -24,6 +23,7 @@ import soundfile
 from engine.data.files.containers import SLACK, Bytes, Extent, extent_of, leftover_after
 from engine.data.files.mpeg import Mpeg, is_mpeg, read_mpeg
 from engine.data.files.packets import flac_end, ogg_end
+from engine.data.files.views import View, ViewedFile
 
 _UNKNOWN_FRAMES = 2**48
 _WRAP = 2**32
@@ -52,14 +52,6 @@ _PLAINER = {
 
 class Unreadable(Exception):
     """A file that can't be used; the message says why, without its name."""
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """Bytes of a file as they should be: some replaced, none after `limit`."""
-
-    limit: int
-    patches: tuple[tuple[int, bytes], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +153,7 @@ def _decoding(
             with _Sound(io.BytesIO(stream)) as file:
                 yield file, before
         elif measured.view is not None:
-            with Path(path).open("rb") as bare, _Sound(_Viewed(bare, measured.view)) as file:
+            with Path(path).open("rb") as bare, _Sound(ViewedFile(bare, measured.view)) as file:
                 yield file, 0
         else:
             with _Sound(name) as file:
@@ -193,7 +185,7 @@ def _measure(name: bytes, size: int, *, changed_ns: int) -> Measured:
             return _of_ogg(name, data)
         extent = extent_of(data)
         if extent is not None:
-            return _of_extent(name, data, extent)
+            return _of_extent(name, data, extent=extent)
         return _opened(name, None)
     finally:
         os.close(descriptor)
@@ -255,7 +247,7 @@ def _of_ogg(name: bytes, data: Bytes) -> Measured:
     return replace(found, note=_junk(junk)) if junk > SLACK else found
 
 
-def _of_extent(name: bytes, data: Bytes, extent: Extent) -> Measured:
+def _of_extent(name: bytes, data: Bytes, *, extent: Extent) -> Measured:
     available, declared = max(0, data.size - extent.start), extent.declared
     if declared < 0:
         # All ones: a program that streams does not know the length.
@@ -324,7 +316,7 @@ def _sound(name: bytes, view: View | None) -> Iterator[_Sound]:
         with _Sound(name) as file:
             yield file
         return
-    with Path(os.fsdecode(name)).open("rb") as bare, _Sound(_Viewed(bare, view)) as file:
+    with Path(os.fsdecode(name)).open("rb") as bare, _Sound(ViewedFile(bare, view)) as file:
         yield file
 
 
@@ -368,44 +360,6 @@ class _Sound(soundfile.SoundFile):  # type: ignore[misc]
     def seekable(self) -> bool:
         """Return False, so that nothing is sought but by `seek`."""
         return False
-
-
-class _Viewed:
-    """A file as soundfile reads it, changed by a view."""
-
-    def __init__(self, file: Any, view: View) -> None:
-        self._file, self._view, self._place = file, view, 0
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Set the place; return it."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._view.limit}[whence]
-        self._place = max(0, base + offset)
-        return self._place
-
-    def tell(self) -> int:
-        """Return the place."""
-        return self._place
-
-    def read(self, size: int = -1) -> bytes:
-        """Return the next bytes."""
-        left = max(0, self._view.limit - self._place)
-        size = left if size < 0 else min(size, left)
-        self._file.seek(self._place)
-        data: bytes = self._file.read(size)
-        for place, new in self._view.patches:
-            first, end = max(place, self._place), min(place + len(new), self._place + len(data))
-            if first < end:
-                changed = bytearray(data)
-                changed[first - self._place : end - self._place] = new[first - place : end - place]
-                data = bytes(changed)
-        self._place += len(data)
-        return data
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill a buffer with the next bytes; return their number."""
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
 
 
 def _kind(mode: int) -> str:

@@ -59,7 +59,7 @@ def flac_end(data: Bytes) -> FlacEnd | None:
         for sync in (b"\xff\xf8", b"\xff\xf9"):
             place = len(tail)
             while (place := tail.rfind(sync, 0, place + 1)) >= 0:
-                if _flac_frame_end(tail[place : place + 16], block, channels) == declared:
+                if _flac_frame_end(tail[place : place + 16], block, channels=channels) == declared:
                     return FlacEnd(declared, True, at + 18)
                 place -= 1
     return FlacEnd(declared, False, at + 18)
@@ -75,7 +75,7 @@ def _past_id3(data: Bytes) -> int:
     return 10 + size
 
 
-def _flac_frame_end(header: bytes, usual_block: int, channels: int) -> int:
+def _flac_frame_end(header: bytes, usual_block: int, *, channels: int) -> int:
     """Return the sample after a frame; -1 when the bytes are no header of one."""
     if len(header) < 10 or header[3] & 1 or (header[3] >> 4) > 10:
         return -1
