@@ -56,6 +56,7 @@ class Extent:
         limited: whether libsndfile keeps to the declared size where more bytes follow.
         block: bytes that can only be decoded together; 1 where each sample stands for itself.
         tail: bytes after the audio that belong to it.
+        format_chunk: of a WAV file, so that another header can be made for it.
     """
 
     start: int
@@ -66,6 +67,7 @@ class Extent:
     limited: bool = True
     block: int = 1
     tail: int = 0
+    format_chunk: bytes = b""
 
 
 class Bytes:
@@ -140,12 +142,13 @@ def _walk(
 def _riff(data: Bytes) -> Extent | None:
     magic = data.at(0, 4)
     order = ">" if magic == b"RIFX" else "<"
-    layout, ds64, block = f"{order}4sI", 0, 1
+    layout, ds64, block, chunk = f"{order}4sI", 0, 1, b""
     for name, place, size in _walk(data, 12, layout=layout):
         if name == b"ds64":
             ds64 = place
         elif name == b"fmt ":
             block = _block_of(data.at(place, 14), order)
+            chunk = data.at(place, min(size, 40)) if magic == b"RIFF" else b""
         elif name == b"data":
             if ds64 and size == _WRAP - 1:
                 (size,) = struct.unpack("<Q", data.at(ds64 + 8, 8))
@@ -155,8 +158,21 @@ def _riff(data: Bytes) -> Extent | None:
             if magic in (b"RF64", b"BW64") and not size:
                 return None
             fields = (Field(4, f"{order}I", plus=place - 8), Field(place - 4, f"{order}I"))
-            return Extent(place, _streamed(size), fields, width=4, chunks=layout, block=block)
+            return Extent(
+                place, _streamed(size), fields, width=4, chunks=layout, block=block,
+                format_chunk=chunk,
+            )  # fmt: skip
     return None
+
+
+def rf64_head(format_chunk: bytes, number: int) -> bytes:
+    """Return the header of a WAV file of any length (RF64, EBU Tech 3306) before `number` bytes of audio."""
+    size = 12 + 8 + 28 + 8 + len(format_chunk) + 8
+    return (
+        struct.pack("<4sI4s4sIQQQI", b"RF64", _WRAP - 1, b"WAVE", b"ds64", 28, size - 8 + number, number, 0, 0)
+        + struct.pack("<4sI", b"fmt ", len(format_chunk)) + format_chunk
+        + struct.pack("<4sI", b"data", _WRAP - 1)
+    )  # fmt: skip
 
 
 def _block_of(fmt: bytes, order: str) -> int:
@@ -318,7 +334,7 @@ def _sds(data: Bytes) -> Extent | None:
 def _xi(data: Bytes) -> Extent | None:
     (number,) = struct.unpack("<H", data.at(296, 2))
     (size,) = struct.unpack("<I", data.at(298, 4))
-    return Extent(338, size, limited=False) if number == 1 else None
+    return Extent(338, size or -1, limited=False) if number == 1 else None
 
 
 def _signed(size: int) -> int:

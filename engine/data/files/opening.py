@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from engine.data.files.containers import SLACK, Bytes, Extent, extent_of, leftover_after
+from engine.data.files.containers import SLACK, Bytes, Extent, extent_of, leftover_after, rf64_head
 from engine.data.files.mpeg import Mpeg, is_mpeg, read_mpeg
 from engine.data.files.packets import flac_end, ogg_end
 from engine.data.files.views import View, ViewedFile
@@ -281,6 +281,11 @@ def _of_extent(name: bytes, data: Bytes, *, extent: Extent) -> Measured:
 
 
 def _view(extent: Extent, number: int) -> View:
+    if number >= _WRAP and extent.width == 4 and extent.chunks:
+        if not extent.format_chunk:
+            raise Unreadable("longer than its format can say (4 GB); convert it to FLAC")
+        head = rf64_head(extent.format_chunk, number)
+        return View(len(head) + number, ((0, head),), shift=len(head) - extent.start)
     return View(
         extent.start + number + extent.tail, tuple(field.patch(number) for field in extent.fields)
     )

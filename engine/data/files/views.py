@@ -9,10 +9,14 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Bytes of a file as they should be: some replaced, none after `limit`."""
+    """Bytes of a file as they should be: some replaced, none after `limit`.
+
+    With a `shift`, all lie so much later than in the file, behind a head that is one of the patches.
+    """
 
     limit: int
     patches: tuple[tuple[int, bytes], ...] = ()
+    shift: int = 0
 
 
 class ViewedFile:
@@ -35,8 +39,9 @@ class ViewedFile:
         """Return the next bytes."""
         left = max(0, self._view.limit - self._place)
         size = left if size < 0 else min(size, left)
-        self._file.seek(self._place)
-        data: bytes = self._file.read(size)
+        gap = min(size, max(0, self._view.shift - self._place))
+        self._file.seek(max(0, self._place - self._view.shift))
+        data: bytes = bytes(gap) + self._file.read(size - gap)
         for place, new in self._view.patches:
             first, end = max(place, self._place), min(place + len(new), self._place + len(data))
             if first < end:
