@@ -120,7 +120,8 @@ def leftover_after(data: Bytes, extent: Extent) -> int:
                 break
             place = content + size + size % pad
     left = data.size - place
-    is_padding = extent.block == 1 and left <= _PADDING and not any(data.at(place, left))
+    may_be = extent.block == 1 and extent.declared > 0 and left <= _PADDING
+    is_padding = may_be and not any(data.at(place, left))
     return 0 if left <= 0 or is_padding else left
 
 
