@@ -66,7 +66,9 @@ def _complain(message: str, error: Exception) -> int:
 
     # A message repeats what it complains of, which must not control the terminal.
     lines = [clean(line) for line in message.split("\n") if line]
-    text = "".join(lines) if len(lines) < 2 else f"{len(lines)} problems:\n  " + "\n  ".join(lines)
+    # Indented lines belong to the problem above them: the two that convert a pickle.
+    count = sum(not line.startswith(" ") for line in lines)
+    text = "\n".join(lines) if count < 2 else f"{count} problems:\n  " + "\n  ".join(lines)
     sys.stderr.write(f"sepdash: {text}\n")
     return _USER_ERROR
 
