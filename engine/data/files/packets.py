@@ -13,6 +13,8 @@ from engine.data.files.containers import Bytes
 _TAIL = 2**16
 _MOST_PAGE = 65_307
 _LAST = 4
+# Samples of a FLAC frame by the code in its header; 0 is reserved, 6 and 7 say it elsewhere.
+_BLOCKS = (0, 192, 576, 1152, 2304, 4608, 0, 0, 256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,8 @@ def _past_id3(data: Bytes) -> int:
 
 def _flac_frame_end(header: bytes, usual_block: int, *, channels: int) -> int:
     """Return the sample after a frame; -1 when the bytes are no header of one."""
-    if len(header) < 10 or header[3] & 1 or (header[3] >> 4) > 10:
+    header = header.ljust(16, b"\0")
+    if not header[2] >> 4 or header[3] & 1 or (header[3] >> 4) > 10:
         return -1
     if (header[3] >> 4) != channels - 1 and not (channels == 2 and 8 <= header[3] >> 4 <= 10):
         return -1
@@ -92,7 +95,7 @@ def _flac_frame_end(header: bytes, usual_block: int, *, channels: int) -> int:
     elif code == 7:
         block, place = int.from_bytes(header[place : place + 2], "big") + 1, place + 2
     else:
-        block = {0: 0, 1: 192}.get(code, 576 << code - 2 if code < 6 else 256 << code - 8)
+        block = _BLOCKS[code]
     place += {12: 1, 13: 2, 14: 2}.get(header[2] & 15, 0)
     if place >= len(header) or _crc8(header[:place]) != header[place]:
         return -1

@@ -9,10 +9,13 @@ import os
 import re
 import struct
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engine.config.errors import DataError
 from engine.data.checks.findings import sounds
@@ -204,6 +207,16 @@ def test_frames_of_mp3_count_and_not_its_header(tmp_path: Path) -> None:
     path.write_bytes(whole[:middle] + b"\0garbage" * 100 + whole[middle:])
     assert probe(path).frames == length
     assert "800 bytes in it are not audio" in probe(path).note
+
+
+@given(st.binary(max_size=400))
+def test_any_bytes_at_the_end_of_a_flac_file_are_looked_through(tail: bytes) -> None:
+    """Frames hold by chance what a header of another one begins with."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "a.flac")
+        soundfile.write(path, np.full(300, 0.25), 8_000)
+        path.write_bytes(path.read_bytes() + b"\xff\xf8" + tail)
+        assert probe(path).frames == 300
 
 
 @pytest.mark.parametrize("make", ["fifo", "socket", "folder"])
