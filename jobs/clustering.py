@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from engine.checkpoints.layout import list_checkpoints, trained_config
+from engine.checkpoints.layout import CLUSTERING, choose_checkpoint, trained_config
 from engine.config.errors import ConfigError, Problem
 from engine.config.loading import load_config
 from engine.config.references import Reference
@@ -58,7 +58,7 @@ class Clustering:
     @property
     def kmeans_from(self) -> Path:
         """What `loss.kmeans_from` takes."""
-        return self.folder / "stages" / "clusters"
+        return self.folder / CLUSTERING
 
 
 def config_for(
@@ -179,8 +179,8 @@ def _trained(home: Home, values: Mapping[str, Any]) -> Mapping[str, Any]:
         "loss.targets_from", str(values["loss"]["targets_from"]), only_at_start=False
     )
     if reference.folder is not None:
-        saved = list_checkpoints(reference.folder)
-        return trained_config(saved[0]) if saved else {}
+        saved = choose_checkpoint(reference.folder)
+        return trained_config(saved) if saved else {}
     with StoreReader(home.store) as reader:
         return reader.config(reader.run(reference.run).id)
 

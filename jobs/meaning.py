@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from engine.metrics.registry import metric_of
+from engine.metrics.registry import settings_of_meaning
 from presets.merging import leaves, value_at
 
 
@@ -20,12 +20,15 @@ def differing_settings(metric: str, configs: Sequence[Mapping[str, Any]]) -> lis
         metric: its stored name.
         configs: of the runs, as plain values.
     """
-    return [
-        setting
-        for key in metric_of(metric).same
-        if _differ(configs, key)
-        for setting in _parts(configs, key)
-    ]
+    keys = [key for config in configs for key in settings_of_meaning(metric, config)]
+    return list(
+        dict.fromkeys(
+            setting
+            for key in dict.fromkeys(keys)
+            if _differ(configs, key)
+            for setting in _parts(configs, key)
+        )
+    )
 
 
 def _differ(configs: Sequence[Mapping[str, Any]], key: str) -> bool:

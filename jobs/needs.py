@@ -15,7 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.checkpoints.layout import list_checkpoints, trained_config
+from engine.checkpoints.layout import (
+    choose_checkpoint,
+    choose_kmeans,
+    list_checkpoints,
+    trained_config,
+)
 from engine.clustering.centroid_files import why_centroids_do_not_fit
 from engine.config.errors import ConfigError, Problem, nearest
 from engine.config.old_names import upgraded
@@ -29,7 +34,7 @@ from engine.config.references import (
 )
 from engine.config.schema import RunConfig
 from engine.config.stop_when import stop_metric
-from engine.config.target_fit import why_targets_do_not_fit
+from engine.config.target_fit import KMEANS_FROM, why_targets_do_not_fit
 from engine.training.reference_rule import MIN_EVALUATIONS
 from jobs.home import Home
 from jobs.meaning import differing_settings
@@ -221,16 +226,18 @@ def _find(connection: sqlite3.Connection, reference: Reference) -> _Needed:
 
 def _check_folder(folder: Path, config: RunConfig, *, reference: Reference) -> None:
     try:
-        saved = list_checkpoints(folder)
+        saved = (choose_kmeans if reference.key == KMEANS_FROM else choose_checkpoint)(folder)
+        below = [] if saved else list_checkpoints(folder)
     except OSError as error:
         raise _refusal(reference, f"{folder} can't be read: {error.strerror}") from None
-    if not saved:
+    if saved is None:
+        hint = f"; did you mean {below[0]}?" if below else ""
         raise _refusal(
             reference,
             f"{folder} contains no checkpoint: expected a checkpoint folder, or the folder of a run that "
-            "has saved a checkpoint",
+            f"has saved a checkpoint{hint}",
         )
-    _check_fit(config, upgraded(trained_config(saved[0])), reference=reference, where=str(folder))
+    _check_fit(config, upgraded(trained_config(saved)), reference=reference, where=str(folder))
 
 
 def _check_which(needed: _Needed, reference: Reference) -> None:

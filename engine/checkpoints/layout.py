@@ -19,6 +19,8 @@ CHECKPOINTS = "checkpoints"
 LAST = "last"
 # What a checkpoint of weights from another library says in place of its kind.
 IMPORTED = "imported"
+# Below a folder that `sepdash cluster` wrote: its k-means model, as the stage of a run saves it.
+CLUSTERING = "stages/clusters"
 
 
 def list_checkpoints(path: Path) -> list[Path]:
@@ -63,6 +65,13 @@ def choose_checkpoint(path: Path, *, kind: str | None = None) -> Path | None:
         if chosen == LAST and last:
             return last[0]
     return None
+
+
+def choose_kmeans(path: Path) -> Path | None:
+    """Return the checkpoint whose k-means model a folder means: as `choose_checkpoint`, or of `sepdash cluster`."""
+    clustered = path / CLUSTERING
+    chosen = choose_checkpoint(path)
+    return clustered if chosen is None and (clustered / MANIFEST).is_file() else chosen
 
 
 def trained_config(checkpoint: Path) -> dict[str, Any]:

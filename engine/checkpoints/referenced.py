@@ -7,8 +7,14 @@ from pathlib import Path
 
 from engine.checkpoints.files import CheckpointError
 from engine.checkpoints.find import find_checkpoint
-from engine.checkpoints.layout import CHECKPOINTS, choose_checkpoint, list_checkpoints
+from engine.checkpoints.layout import (
+    CHECKPOINTS,
+    choose_checkpoint,
+    choose_kmeans,
+    list_checkpoints,
+)
 from engine.config.references import BEST, LAST
+from engine.config.target_fit import KMEANS_FROM
 
 
 def checkpoint_of(folder: Path, which: str) -> Path:
@@ -42,15 +48,20 @@ def found(needs: Mapping[str, Mapping[str, str]]) -> dict[str, Path]:
     return {
         key: checkpoint_of(Path(need["folder"]), need["which"])
         if need["which"]
-        else checkpoint_at(Path(need["folder"]))
+        else checkpoint_at(Path(need["folder"]), key)
         for key, need in needs.items()
     }
 
 
-def checkpoint_at(path: Path) -> Path:
+def checkpoint_at(path: Path, key: str) -> Path:
     """Return the checkpoint that a folder leads to; a file takes the place of one.
+
+    Args:
+        path: the folder or file.
+        key: the setting that names it.
 
     Raises:
         CheckpointError: when there is none.
     """
-    return path if path.is_file() else find_checkpoint(path)
+    of_kmeans = choose_kmeans(path) if key == KMEANS_FROM else None
+    return path if path.is_file() else of_kmeans or find_checkpoint(path)

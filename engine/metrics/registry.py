@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from engine.metrics.built_in import BUILT_IN as BUILT_IN
 from engine.metrics.metric import Metric as Metric
+from engine.metrics.self_supervised import settings_of_labels
 from models.entry_points import find_plugins
 
 _FULL, _EMA = "_full", "_ema"
@@ -229,6 +230,17 @@ def compared_names() -> tuple[str, ...]:
         if full or not metric.measure
         for ema in (False, True)
     )
+
+
+def settings_of_meaning(name: str, config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the dotted settings that runs must share for the values of a metric to mean the same.
+
+    Args:
+        name: stored name of the metric.
+        config: plain values of a run's config.
+    """
+    same = metric_of(name).same
+    return same + settings_of_labels(config) if {"loss", "loss.kmeans_from"} & {*same} else same
 
 
 def input_name(name: str) -> str:

@@ -5,7 +5,7 @@ A training metric and the same of an evaluation are two metrics: the latter is n
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from engine.metrics.metric import Metric
@@ -15,6 +15,21 @@ _FRAMES = (
     "loss.clusters", "loss.targets_from", "loss.targets_layer", "loss.kmeans_from",
     "loss.mask_prob", "loss.mask_length", "loss.min_masks",
 )  # fmt: skip
+
+
+def settings_of_labels(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the settings that decide, beside those of the loss itself, which labels a run has.
+
+    Args:
+        config: plain values of a run's config.
+
+    Returns:
+        Dotted settings; none for a run without clusters, or with the k-means model of another.
+    """
+    loss = config.get("loss", {})
+    if "kmeans_from" not in loss or loss["kmeans_from"] is not None:
+        return ()
+    return ("data.train", "loss.frames_per_cluster", "loss.kmeans_starts")
 
 
 def _of_clusters() -> Iterable[Metric]:

@@ -55,7 +55,7 @@ def _first_checkpoint(need: NeedRecord, home: Home) -> Path:
     from engine.checkpoints.referenced import checkpoint_at, checkpoint_of
 
     if need.needed is None:
-        return checkpoint_at(Path(need.reference))
+        return checkpoint_at(Path(need.reference), need.key)
     return checkpoint_of(home.run_folder(need.needed), need.which)
 
 

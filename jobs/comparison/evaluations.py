@@ -18,7 +18,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from engine.metrics.registry import NON_FINITE, metric_of, stored_name, variant_of
+from engine.metrics.registry import (
+    NON_FINITE,
+    metric_of,
+    stored_name,
+    variant_of,
+)
 from jobs.comparison.inference import Sample
 from jobs.store.reader import StoreReader
 from jobs.store.records import ALL_POINTS, RunRecord

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from engine.checkpoints.referenced import found
 from engine.config.errors import ConfigError
 from jobs import submit
 from jobs.child.needs import NeedError, checkpoints_needed
 from jobs.home import Home
+from jobs.needs import folders_needed
 from jobs.store.errors import StateError
 from jobs.store.needs import circle, in_vain
 from jobs.store.reader import StoreReader
@@ -208,6 +210,36 @@ def test_references_that_lead_nowhere_are_refused_and_nothing_is_queued(home, en
         assert [run.name for run in reader.runs()] == ["base-1"]
     lenient = other.model_copy(update={"init_strict": False})
     assert submit.enqueue(home, lenient, name="lenient") > base
+
+
+def test_the_folder_above_a_checkpoint_is_refused_now_and_not_when_the_run_starts(home, enqueue):
+    """What is accepted when queued is what a run finds when it starts; the hint names a folder that is."""
+    base = enqueue("base-1")
+    save_checkpoint(home, base, "last-000009")
+    saved = home.run_folder(base) / "checkpoints" / "last-000009"
+    imported = home.root / "models" / "imported"
+    shutil.copytree(saved, imported)
+    with pytest.raises(ConfigError) as error:
+        enqueue("late", str(imported.parent))
+    assert f"has saved a checkpoint; did you mean {imported}?" in str(error.value)
+    assert enqueue("late", str(imported))
+
+
+def test_the_folder_that_cluster_wrote_is_a_k_means_model_and_no_weights(
+    home, make_config, tmp_path
+):
+    written = tmp_path / "clusters"
+    stage = written / "stages" / "clusters"
+    stage.mkdir(parents=True)
+    (stage / "manifest.json").write_text('{"files": {}}')
+    data = {"kind": "unlabelled", "train": "a", "valid": "b", "normalize_waveform": True}
+    base = {"data": data, "model": {"kind": "hubert", "extractor_norm": "layer_norm"}}
+    config = make_config(**base, loss={"kind": "hubert", "kmeans_from": str(written)})
+    run = submit.enqueue(home, config)
+    assert checkpoints_needed(home, run, note=False) == {"loss.kmeans_from": stage}
+    assert found(folders_needed(home, config)) == {"loss.kmeans_from": stage}
+    with pytest.raises(ConfigError, match="contains no checkpoint"):
+        submit.enqueue(home, make_config(**base, loss={"kind": "hubert"}, init_from=str(written)))
 
 
 def test_runs_queued_together_may_need_each_other_but_not_in_a_circle(home, make_config):

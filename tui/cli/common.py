@@ -16,6 +16,7 @@ from click.shell_completion import CompletionItem
 
 from engine.config.old_names import current_setting
 from jobs.home import Home
+from models.user_paths import expanded
 from tui.reports.formats import aligned
 
 if TYPE_CHECKING:
@@ -94,6 +95,17 @@ def home_of(ctx: click.Context) -> Home:
 def print_json(value: Any) -> None:
     """Print records, or lists and dicts of them; NaN becomes null, paths become text."""
     click.echo(json.dumps(plain(value), indent=2, ensure_ascii=False))
+
+
+def write_file(file: Path, text: str) -> None:
+    """Write text that a person asked for to a file, or to standard output for "-"."""
+    if str(file) == "-":
+        click.echo(text, nl=False)
+        return
+    try:
+        expanded(file).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise click.UsageError(f"{file} can't be written: {error.strerror}") from None
 
 
 def has_terminal() -> bool:

@@ -18,8 +18,7 @@ from engine.metrics.registry import (
     training_names,
 )
 from jobs.home import Home
-from models.user_paths import expanded
-from tui.cli.common import complete_run, json_option, print_json, with_home
+from tui.cli.common import complete_run, json_option, print_json, with_home, write_file
 from tui.cli.margins import read_margins
 from tui.reports import formats
 from tui.reports.comparison import of_experiment
@@ -120,9 +119,9 @@ def compare(
         comparison = _compared(reader, _runs(reader, runs, experiment=experiment), **options)
     written = [file for file in (csv_file, markdown_file) if file is not None]
     if csv_file is not None:
-        _write(csv_file, tables.csv_text(comparison))
+        write_file(csv_file, tables.csv_text(comparison))
     if markdown_file is not None:
-        _write(markdown_file, tables.markdown_text(comparison))
+        write_file(markdown_file, tables.markdown_text(comparison))
     if plot_file is not None:
         from tui.cli.plots import draw
 
@@ -218,13 +217,3 @@ def _runs(
         )
         raise click.UsageError(f"no runs of experiment {experiment!r}{hint}")
     return chosen
-
-
-def _write(file: Path, text: str) -> None:
-    if str(file) == "-":
-        click.echo(text, nl=False)
-        return
-    try:
-        expanded(file).write_text(text)
-    except OSError as error:
-        raise click.UsageError(f"{file} can't be written: {error.strerror}") from None

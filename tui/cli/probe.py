@@ -13,7 +13,7 @@ import click
 from jobs.home import Home
 from models.user_paths import expanded
 from tui.cli.checkpoints import locate_checkpoint
-from tui.cli.common import complete_model, json_option, print_json, with_home
+from tui.cli.common import complete_model, json_option, print_json, with_home, write_file
 from tui.reports import probing as words
 from tui.reports.formats import aligned, clean
 
@@ -71,7 +71,7 @@ Examples:
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
 @click.option(
     "--csv", "csv_file", type=click.Path(dir_okay=False, path_type=Path),
-    help="Also write all values and comparisons to a CSV file.",
+    help="Also write all values and comparisons to a CSV file; - writes them to standard output instead.",
 )  # fmt: skip
 @json_option
 @with_home
@@ -90,17 +90,25 @@ def probe(
     For each layer: linear probes for words and speakers, ABX errors, and how well clusters agree with
     words; beside it MFCC and the same network untrained. Several seeds of a run give a verdict.
     """
+    to_stdout = str(csv_file) == "-"
+    if as_json and to_stdout:
+        raise click.UsageError("only one of --json and --csv - can use standard output")
+    if csv_file is not None and not expanded(csv_file).absolute().parent.is_dir():
+        # Now, not after minutes of measuring.
+        raise click.UsageError(f"{csv_file} can't be written: its folder does not exist")
     if data is None:
         result = _kept(home, models)
     else:
         result = _probed(home, models, data=data, test=test, **asked)
-    if csv_file is not None:
-        csv_file.write_text(csv_text(result), encoding="utf-8")
-        click.echo(f"wrote {csv_file}", err=True)
+    # Shown first: a table that can't be written loses nothing then.
     if as_json:
         print_json(result)
-    else:
+    elif not to_stdout:
         print_result(result)
+    if csv_file is not None:
+        write_file(csv_file, csv_text(result))
+        if not to_stdout:
+            click.echo(f"wrote {csv_file}", err=True)
 
 
 def _kept(home: Home, names: tuple[str, ...]) -> ProbeResult:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.config.errors import nearest
+from engine.data.files.audio_files import EXTENSIONS
 
 _LONGEST_S = 1e9  # longer than any recording; NaN, infinity and integers beyond float fail, too
 ROUNDING_S = 0.01  # manifests round to 0.01 s; an end this far past the file's end is accepted
@@ -23,6 +24,11 @@ def lines_of(path: Path, bad_rows: list[str]) -> Iterator[tuple[int, str]]:
         path: the file.
         bad_rows: takes the reason why it can't be read.
     """
+    if path.suffix.lower() in EXTENSIONS:
+        bad_rows.append(
+            f"{path}: is a single audio file; expected a manifest, or the folder of the file"
+        )
+        return
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:

@@ -287,6 +287,28 @@ def test_losses_of_different_kinds_are_not_compared(store, reader):
     assert f"val_loss is not compared: {reason}" in found.notes
 
 
+def test_losses_of_labels_made_of_other_data_are_not_compared(store, reader):
+    """Clusters are fitted on the training data: with other data, equal numbers are other labels."""
+
+    def ids(name: str, kmeans_from: str | None) -> list[int]:
+        loss = {"kind": "hubert", "clusters": 100, "kmeans_from": kmeans_from}
+        return [
+            add_run(
+                store, f"{name}-{train}", {10: 1.0}, loss=loss, config={"data": {"train": train}}
+            )
+            for train in ("an-hour", "a-day")
+        ]
+
+    reason = "the runs differ in data.train, so its values don't mean the same"
+    assert judge(reader, *ids("own", None)).refused == {"val_loss": reason}
+    assert judge(reader, *ids("shared", "first")).refused == {}
+    plain = [
+        add_run(store, f"plain-{train}", {10: 1.0}, config={"data": {"train": train}})
+        for train in ("an-hour", "a-day")
+    ]
+    assert judge(reader, *plain).refused == {}
+
+
 def test_variants_of_an_experiment_go_by_their_names(store, reader):
     ids = [
         add_run(store, f"run-{number}", {10: 1.0}, experiment="e", variant=variant, seed=number)

@@ -57,6 +57,20 @@ def test_csv_and_json_have_all_values(sepdash, trained, tmp_path):
     assert float(row["value"]) == encoder["layers"][0]["scores"]["left_out_segments"]["value"]
 
 
+def test_a_csv_file_that_can_not_be_written_costs_no_result(sepdash, trained, tmp_path):
+    missing = sepdash("probe", "one", "--data", "x", "--csv", str(tmp_path / "none" / "x.csv"))
+    assert (missing.code, missing.out) == (2, "")
+    assert "its folder does not exist" in missing.err
+    assert "one: features" not in missing.err, "refused before anything is measured"
+    (tmp_path / "link").symlink_to("/dev/full")
+    full = sepdash("probe", "one", "--data", "x", "--csv", str(tmp_path / "link"))
+    assert (full.code, "can't be written" in full.err) == (2, True)
+    assert "0.819" in full.out
+    shown = sepdash("probe", "one", "--data", "x", "--csv", "-", "--no-baselines")
+    (row,) = csv.DictReader(shown.out.splitlines())
+    assert row["measure"] == "left_out_segments"
+
+
 def test_user_errors_are_one_message(sepdash, lab, trained, tmp_path):
     for words, message in [
         (["one"], "--data is missing: name labelled recordings"),

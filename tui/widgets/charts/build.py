@@ -77,7 +77,7 @@ def build(data: Sequence[RunData], colours: Colours, *, view: View = DEFAULT) ->
     unknown = "epochs unknown (trained by an earlier version)"
     waiting = unknown if is_unknown(data[0].run, view.clock) else _waiting(data[0].run)
     for name in clocked:
-        empty = "no evaluation yet" if name == "score" and not waiting else waiting
+        empty = _no_score(data[0], view) if name == "score" and not waiting else waiting
         plots[name] = _with_axes(plots[name], name, view=view, shared=shared, empty=empty)
     missing = _waiting(data[0].run) or "no data yet"
     plots["memory"] = _each(plots["memory"], x_unit="time", from_zero=True, empty=missing)
@@ -233,6 +233,12 @@ def _unit_in(item: RunData | None, metric: str) -> str:
     """Return the unit that the curves of a metric were recorded with."""
     names = (metric, evaluated_name(metric)) if item else ()
     return next((curve.unit for name in names if item and (curve := item.curves.get(name))), "")
+
+
+def _no_score(item: RunData, view: View) -> str:
+    needed = metric_of(view.metric).needs if view.metric else ""
+    # Evaluated, but not by this metric, which it never will be.
+    return f"not measured: set {needed}" if needed and LOSS in item.latest else "no evaluation yet"
 
 
 def _waiting(run: RunRecord) -> str:

@@ -157,6 +157,12 @@ def test_a_file_that_is_no_manifest(tmp_path: Path, content: bytes | None, messa
     assert message in found
 
 
+def test_an_audio_file_is_named_as_one_and_not_read_as_text(tmp_path: Path) -> None:
+    write_audio(tmp_path / "a.FLAC")
+    (found,) = bad_rows(tmp_path / "a.FLAC")
+    assert found.endswith("is a single audio file; expected a manifest, or the folder of the file")
+
+
 def test_a_folder_without_transcripts_is_refused(tmp_path: Path) -> None:
     assert "contains no *.trans.txt file; expected a manifest" in bad_rows(tmp_path)[0]
 

@@ -68,6 +68,15 @@ def test_a_run_judged_on_whole_files_has_a_curve_of_them(data):
     assert plot.lines[2].mean.tolist() == [9.0]
 
 
+def test_a_score_that_needs_a_setting_names_it_once_the_run_was_evaluated(data):
+    run = dataclasses.replace(data[0].run, metric="probe_accuracy")
+    curves = {"val_loss": data[0].curves["val_loss"]}
+    item = dataclasses.replace(data[0], run=run, curves=curves, latest={"val_loss": 1.0})
+    assert charts.build([item], {})["score"].empty == "not measured: set data.probe"
+    fresh = dataclasses.replace(item, curves={}, latest={})
+    assert charts.build([fresh], {})["score"].empty == "no evaluation yet"
+
+
 def skipped(last, *, updates, bucket=1) -> Curve:
     low = [0.0, *last[:-1]]
     return Curve(
