@@ -10,7 +10,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from engine.checkpoints.referenced import found
 from engine.config.errors import ConfigError
@@ -232,7 +234,11 @@ def test_the_folder_that_cluster_wrote_is_a_k_means_model_and_no_weights(
     stage = written / "stages" / "clusters"
     stage.mkdir(parents=True)
     (stage / "manifest.json").write_text('{"files": {}}')
-    data = {"kind": "unlabelled", "train": "a", "valid": "b", "normalize_waveform": True}
+    data: dict[str, object] = {"kind": "unlabelled", "normalize_waveform": True}
+    for split in ("train", "valid"):
+        data[split] = str(tmp_path / split)
+        (tmp_path / split).mkdir()
+        soundfile.write(tmp_path / split / "a.wav", np.full(48_000, 0.1), 16_000)
     base = {"data": data, "model": {"kind": "hubert", "extractor_norm": "layer_norm"}}
     config = make_config(**base, loss={"kind": "hubert", "kmeans_from": str(written)})
     run = submit.enqueue(home, config)
