@@ -55,7 +55,7 @@ def stop(*, runs: tuple[str, ...], home: Home) -> None:
 
     for run in _find(home, runs):
         submit.stop(home, run.id)
-        how = "stops at the next update" if run.state == "running" else "is stopped"
+        how = "saves its state and stops" if run.state == "running" else "is stopped"
         click.echo(f"run {run.id} {run.name} {how}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -161,10 +162,12 @@ def find_models(home: Home, names: tuple[str, ...], *, kind: str | None) -> list
             if folders[name].is_relative_to(home.run_folder(run.id)):
                 runs[name] = (run, reader.config(run.id))
     variants = variants_of(list(runs.values()))
+    # Checkpoints of different runs have the same name.
+    names_of = Counter(folder.name for folder in folders.values())
     return [
         Model(runs[name][0].name, folder, variant=variants[runs[name][0].id], seed=runs[name][0].seed)
         if name in runs
-        else Model(folder.name if folder.name != name else name, folder, variant=name, seed=0)
+        else Model(name if names_of[folder.name] > 1 else folder.name, folder, variant=name, seed=0)
         for name, folder in folders.items()
     ]  # fmt: skip
 

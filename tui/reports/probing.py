@@ -49,12 +49,14 @@ def headers(result: ProbeResult) -> list[str]:
 
 def rows(result: ProbeResult) -> Iterator[list[str]]:
     """Yield a row for each layer of each encoder."""
+    from jobs.probing.result import MFCC
+
     measures = list(result.measures())
     for encoder in result.encoders:
         for layer in encoder.layers:
             name = clean(encoder.name) if layer is encoder.layers[0] else ""
             mark = "*" if layer.number == encoder.chosen and len(encoder.layers) > 1 else ""
-            number = f"{layer.number}{mark}" if len(encoder.layers) > 1 else _MISSING
+            number = _MISSING if encoder.variant == MFCC else f"{layer.number}{mark}"
             yield [name, number, *(_value(layer.scores.get(measure)) for measure in measures)]
 
 

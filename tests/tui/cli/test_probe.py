@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -43,6 +44,23 @@ def test_the_table_has_both_baselines_and_a_verdict(sepdash, trained, tmp_path):
     assert "  one against MFCC: +30.0 points (+30.0 to +30.0), models differ" in answer.out
     assert "one seed: this says nothing about other seeds" in answer.out
     assert "one: features" in answer.err
+
+
+def test_checkpoints_of_one_name_are_told_apart_and_a_single_layer_has_its_number(
+    sepdash, trained, lab
+):
+    first = lab.home.run_folder(trained) / "checkpoints" / "best-wer"
+    second = lab.home.root / "copy" / "best-wer"
+    shutil.copytree(first, second)
+    answer = sepdash("probe", str(first), str(second), "--data", "x")
+    rows = [
+        line.split()[:2]
+        for line in answer.out.splitlines()
+        if " words, " not in line and line.startswith(("/", "MFCC "))
+    ]
+    assert rows == [[str(first), "1"], [str(second), "1"], ["MFCC", "–"]]
+    alone = sepdash("probe", str(first), "--data", "x").out
+    assert "\nbest-wer " in alone
 
 
 def test_csv_and_json_have_all_values(sepdash, trained, tmp_path):

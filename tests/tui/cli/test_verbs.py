@@ -225,6 +225,11 @@ def test_logs_prints_all_or_the_last_lines(sepdash, lab) -> None:
 # stop, resume, move, rm
 
 
+def test_a_run_that_is_stopped_says_what_is_true_in_a_stage_too(sepdash, lab):
+    lab.run("one", "running")
+    assert sepdash("stop", "one").out == "run 1 one saves its state and stops\n"
+
+
 def test_stop_and_resume_move_a_queued_run(sepdash, lab) -> None:
     run = lab.run("one")
     assert sepdash("stop", "one").out == "run 1 one is stopped\n"
