@@ -200,3 +200,15 @@ class LabelFiles:
             raise ValueError(
                 f"{self._folder}: label {int(labels.max())}, but the k-means model has {self._clusters} clusters"
             )
+
+
+def changed_last(files: Sequence[str]) -> str:
+    """Return the file of an item that is missing, or else was written or replaced last.
+
+    Marks are of whole items, so this is how to name the file whose change made labels stale. The time of
+    a change counts, which a copy that keeps the time of the original has, too.
+    """
+    for name in files:
+        if not Path(name).exists():
+            return name
+    return max(files, key=lambda name: Path(name).stat().st_ctime_ns)

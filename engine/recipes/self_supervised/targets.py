@@ -27,7 +27,7 @@ from engine.data.batch import Split
 from engine.data.kinds import open_dataset
 from engine.recipes.base import Opening, Stage
 from engine.recipes.self_supervised.kmeans_model import KMeansModel, kmeans_of, read_kmeans
-from engine.recipes.self_supervised.label_files import Items, LabelFiles
+from engine.recipes.self_supervised.label_files import Items, LabelFiles, changed_last
 from engine.recipes.self_supervised.target_features import FrameSource, open_source
 from engine.recipes.self_supervised.target_stages import (
     AdoptedStage,
@@ -246,7 +246,7 @@ class Targets:
         if not stale:
             return ""
         items = self.items(split)
-        names = ", ".join(Path(items.files(index)[0]).name for index in stale[:3])
+        names = ", ".join(Path(changed_last(items.files(index))).name for index in stale[:3])
         more = f" and {len(stale) - 3} more" if len(stale) > 3 else ""
         return (
             f"the labels of {len(stale)} of {len(items)} items of data.{split} are missing or stale, since "

@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +21,8 @@ from engine.events import Noticed, StageProgressed
 from engine.item_random import item_generator
 from engine.recipes.self_supervised import target_features
 from engine.recipes.self_supervised.kmeans_model import read_kmeans
+from engine.recipes.self_supervised.targets import Targets
+from tests.waiting import until
 
 FAKES = Path(__file__).parent / "fakes" / "make_targets.py"
 spec = importlib.util.spec_from_file_location("make_targets", FAKES)
@@ -230,6 +233,41 @@ def test_a_changed_file_makes_its_labels_stale_and_that_is_said(audio, tmp_path)
     _, recipe, _, events = make(tmp_path / "run", here)
     assert next(event.kind for event in events if isinstance(event, Noticed)) == "stage-lost"
     assert labels_of(recipe) == after
+
+
+class _OneItem:
+    """A data set whose only item is joined of several files."""
+
+    def __init__(self, paths):
+        self.paths = [str(path) for path in paths]
+
+    def files(self, index):
+        return self.paths
+
+    def __len__(self):
+        return 1
+
+
+def test_of_an_item_of_several_files_the_one_that_has_changed_is_named(tmp_path):
+    paths = [tmp_path / name for name in ("a.wav", "b.wav", "c.wav")]
+    for path in paths:
+        path.write_bytes(b"before")
+    written_ns = paths[2].stat().st_ctime_ns
+
+    def replaced() -> bool:
+        paths[1].write_bytes(b"after")
+        # As `cp -p` does: with the time of an older original.
+        os.utime(paths[1], ns=(0, 0))
+        return paths[1].stat().st_ctime_ns > written_ns
+
+    until(replaced, "the clock of the file system goes on")
+    targets = SimpleNamespace(
+        label_files=lambda split: SimpleNamespace(stale=lambda: [0]),
+        items=lambda split: _OneItem(paths),
+    )
+    assert "since their files have changed (b.wav)" in Targets.stale_text(targets, "train")
+    paths[2].unlink()
+    assert "since their files have changed (c.wav)" in Targets.stale_text(targets, "train")
 
 
 def test_a_label_outside_the_clusters_is_refused(whole, audio, tmp_path):
