@@ -116,7 +116,16 @@ def why_weights_do_not_fit(config: RunConfig, trained: Mapping[str, Any]) -> str
     loss = _kind(trained, "loss")
     if loss and (recipe := _recipe(trained)) and recipe != config.recipe:
         return f"a model for {recipe}, but this run trains {config.recipe}"
+    own, theirs = getattr(config.loss, "clusters", None), _clusters(trained)
+    if own is not None and theirs is not None and own != theirs:
+        return f"a model for {theirs} clusters, but this run has loss.clusters = {own}"
     return ""
+
+
+def _clusters(trained: Mapping[str, Any]) -> int | None:
+    loss = trained.get("loss")
+    clusters = loss.get("clusters") if isinstance(loss, Mapping) else None
+    return clusters if isinstance(clusters, int) else None
 
 
 def _walk(section: BaseModel, prefix: str) -> Iterator[Reference]:

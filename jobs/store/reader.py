@@ -336,7 +336,7 @@ def _to_run(row: tuple[Any, ...]) -> RunRecord:
 
 
 def _words(waits: Sequence[Wait]) -> str:
-    return f"waiting for {'; '.join(wait.text for wait in waits)}"
+    return f"waiting for {'; '.join(dict.fromkeys(wait.text for wait in waits))}"
 
 
 def _hint(name: str, names: Sequence[str]) -> str:

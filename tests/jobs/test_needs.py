@@ -241,8 +241,18 @@ def test_the_folder_that_cluster_wrote_is_a_k_means_model_and_no_weights(
         soundfile.write(tmp_path / split / "a.wav", np.full(48_000, 0.1), 16_000)
     base = {"data": data, "model": {"kind": "hubert", "extractor_norm": "layer_norm"}}
     config = make_config(**base, loss={"kind": "hubert", "kmeans_from": str(written)})
-    run = submit.enqueue(home, config)
+    run = submit.enqueue(home, config, name="first")
     assert checkpoints_needed(home, run, note=False) == {"loss.kmeans_from": stage}
+    further = {"kind": "hubert", "kmeans_from": "first"}
+    other = make_config(**base, loss={**further, "clusters": 50}, init_from="first")
+    with pytest.raises(
+        ConfigError,
+        match=r"first trains a model for 100 clusters, but this run has loss\.clusters = 50",
+    ):
+        submit.enqueue(home, other)
+    # What is needed for two things is waited for once.
+    second = submit.enqueue(home, make_config(**base, loss=further, init_from="first"))
+    assert run_of(home, second).waiting == "waiting for first (queued)"
     assert found(folders_needed(home, config)) == {"loss.kmeans_from": stage}
     with pytest.raises(ConfigError, match="contains no checkpoint"):
         submit.enqueue(home, make_config(**base, loss={"kind": "hubert"}, init_from=str(written)))
