@@ -108,7 +108,8 @@ def why_weights_do_not_fit(config: RunConfig, trained: Mapping[str, Any]) -> str
     """
     if not config.init_strict:
         return ""
-    if (encoder := _pre_trained(trained)) is not None and isinstance(config.model, TunedEncoder):
+    encoder = _pre_trained(trained)
+    if encoder is not None and isinstance(config.model, TunedEncoder):
         return encoder_misfit(config, encoder)
     kind = _kind(trained, "model")
     if kind and kind != config.model.kind:
@@ -116,6 +117,8 @@ def why_weights_do_not_fit(config: RunConfig, trained: Mapping[str, Any]) -> str
     loss = _kind(trained, "loss")
     if loss and (recipe := _recipe(trained)) and recipe != config.recipe:
         return f"a model for {recipe}, but this run trains {config.recipe}"
+    if encoder is not None and (why := encoder_misfit(config, encoder)):
+        return why
     own, theirs = getattr(config.loss, "clusters", None), _clusters(trained)
     if own is not None and theirs is not None and own != theirs:
         return f"a model for {theirs} clusters, but this run has loss.clusters = {own}"

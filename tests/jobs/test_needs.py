@@ -250,6 +250,12 @@ def test_the_folder_that_cluster_wrote_is_a_k_means_model_and_no_weights(
         match=r"first trains a model for 100 clusters, but this run has loss\.clusters = 50",
     ):
         submit.enqueue(home, other)
+    narrow = {**base["model"], "dim": 64, "heads": 4}
+    other = make_config(**{**base, "model": narrow}, loss=further, init_from="first")
+    with pytest.raises(
+        ConfigError, match=r"to start from it, set model\.dim = 768, model\.heads = 12"
+    ):
+        submit.enqueue(home, other)
     # What is needed for two things is waited for once.
     second = submit.enqueue(home, make_config(**base, loss=further, init_from="first"))
     assert run_of(home, second).waiting == "waiting for first (queued)"
