@@ -92,7 +92,7 @@ def extent_of(data: Bytes) -> Extent | None:
         if pattern.match(magic):
             try:
                 return parse(data)
-            except (struct.error, ValueError, IndexError):
+            except (struct.error, ValueError, IndexError, ArithmeticError):
                 return None
     return None
 
@@ -263,7 +263,7 @@ def _voc(data: Bytes) -> Extent | None:
 def _avr(data: Bytes) -> Extent:
     channels, bits = struct.unpack(">HH", data.at(12, 4))
     (frames,) = struct.unpack(">I", data.at(26, 4))
-    width, declared = (2 if channels else 1) * bits // 8, _streamed(frames)
+    width, declared = (2 if channels else 1) * max(1, bits // 8), _streamed(frames)
     fields = (Field(26, ">I", unit=width),)
     return Extent(128, max(-1, declared * width), fields, limited=False)
 

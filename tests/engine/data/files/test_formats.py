@@ -74,6 +74,30 @@ def test_what_is_read_is_what_is_there_or_the_reason_is_said(kind: Format, tmp_p
     assert not wrong
 
 
+@pytest.mark.parametrize("kind", _FIRST.values(), ids=str)
+def test_a_broken_header_is_one_line(kind: Format, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{EXTENSIONS[kind.major]}"
+    if not write(path, kind):
+        pytest.skip("libsndfile does not write it, whatever it lists")
+    whole = path.read_bytes()
+    draw = np.random.default_rng(0)
+    # Every byte behind the magic as zero and as ones, then three at once.
+    damages = [{place: value} for place in range(4, 64) for value in (0, 255)]
+    damages += [
+        dict(zip(draw.integers(4, 128, 3).tolist(), draw.bytes(3), strict=True)) for _ in range(60)
+    ]
+    for damage in damages:
+        data = bytearray(whole)
+        for place, value in damage.items():
+            data[place] = value
+        path.write_bytes(data)
+        try:
+            assert probe(path).frames >= 0
+        except DataError as error:
+            (problem,) = error.problems
+            assert re.fullmatch(rf"{re.escape(str(path))}: [^\n]+", problem.message), damage
+
+
 def _verdict(path: Path, expected_TC: np.ndarray, kind: Format) -> str:
     """Say what a run, a check before it and a survey make of a file."""
     try:
