@@ -30,6 +30,11 @@ class ConformerWaveformEncoder(WaveformEncoder):
     def __init__(self, settings: WaveformEncoderSettings, *, kernel: int) -> None:
         super().__init__(settings, layers=_Layers(settings, kernel))
 
+    @property
+    def compiled_parts(self) -> Sequence[str]:
+        """Names of the parts that are compiled; layers are called part by part, too."""
+        return self._parts_of_layers(".ffn1", ".ffn2")
+
     def layer_outputs(
         self,
         x_BLD: Tensor,

@@ -31,6 +31,11 @@ class FrameEncoder(nn.Module):
         self.settings = settings
 
     @property
+    def compiled_parts(self) -> Sequence[str]:
+        """Names of the parts that `precision.compile` compiles: those whose forward pass is called."""
+        return ()
+
+    @property
     def num_layers(self) -> int:
         """Number of layers after the projection."""
         return self.settings.layers

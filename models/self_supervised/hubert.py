@@ -103,9 +103,6 @@ class Hubert(PredictsClusters, WaveformEncoder):
     def __init__(self, config: HubertConfig, *, clusters: int) -> None:
         super().__init__(config)
         self.add_head(dim=config.dim, final_dim=config.final_dim, clusters=clusters)
-        # The parts whose forward pass is called; the network as a whole is called step by step.
-        layers = [f"encoder.transformer.layers.{number}" for number in range(config.layers)]
-        self.compiled_parts = ("feature_extractor", "encoder.transformer.pos_conv_embed", *layers)
 
     @property
     def steps(self) -> FrameEncoder:
@@ -134,6 +131,11 @@ class HubertOnEncoder(PredictsClusters):
     def steps(self) -> FrameEncoder:
         """The encoder."""
         return self.encoder
+
+    @property
+    def compiled_parts(self) -> Sequence[str]:
+        """Names of the parts that are compiled: those of the encoder."""
+        return [f"encoder.{name}" for name in self.encoder.compiled_parts]
 
     @property
     def num_layers(self) -> int:

@@ -68,8 +68,6 @@ class Wav2Vec2Output:
 class Wav2Vec2(nn.Module):
     """Encoder, quantiser and the two projections in front of the comparison."""
 
-    compiled_parts = ("encoder",)
-
     def __init__(self, config: Wav2Vec2Head) -> None:
         super().__init__()
         self.encoder, dim, local_dim = _encoder_of(config)
@@ -80,6 +78,11 @@ class Wav2Vec2(nn.Module):
         )
         self.project_codes = nn.Linear(config.code_dim, config.final_dim)
         self.project_context = nn.Linear(dim, config.final_dim)
+
+    @property
+    def compiled_parts(self) -> Sequence[str]:
+        """Names of the parts that are compiled: those of the encoder, which is called step by step."""
+        return [f"encoder.{name}" for name in self.encoder.compiled_parts]
 
     @property
     def num_layers(self) -> int:

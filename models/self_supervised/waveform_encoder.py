@@ -51,6 +51,17 @@ class WaveformEncoder(FrameEncoder):
             )
             self.encoder = components.Encoder(projection, layers)
 
+    @property
+    def compiled_parts(self) -> Sequence[str]:
+        """Names of the parts that are compiled; the network as a whole is called step by step."""
+        return self._parts_of_layers("")
+
+    def _parts_of_layers(self, *ends: str) -> Sequence[str]:
+        """Return the parts in front of the layers, and of each layer those named; "" for the layer itself."""
+        front = ("feature_extractor", "encoder.transformer.pos_conv_embed")
+        layers = [f"encoder.transformer.layers.{number}" for number in range(self.num_layers)]
+        return [*front, *(f"{layer}{end}" for layer in layers for end in ends)]
+
     def local_features(
         self, wave_BT: Tensor, lengths_B: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:

@@ -96,7 +96,8 @@ class Data2Vec2Recipe(PretrainingRecipe):
         """Read `wave` (B, T), `length` (B,), `first_frame` (B,), and the masks of the cropped items.
 
         Those are `mask` (B, M, L), `kept` (B, M, K), `masked` (B, M, Q), `num_kept` and `num_masked` (B,),
-        as in `models.self_supervised.data2vec2.Masks`; they depend on seed, epoch, item and length only.
+        as in `models.self_supervised.data2vec2.Masks`; they depend on seed, epoch, item and length only,
+        those of validation not on the seed.
         """
         return self._with_masks(self._read(split, micro_batch), micro_batch.draws, split=split)
 
@@ -171,7 +172,9 @@ class Data2Vec2Recipe(PretrainingRecipe):
         def generator_of(item: int, use: Use) -> np.random.Generator:
             draw = draws[item]
             stream = f"{split}-mask-{use}"
-            return item_generator(self._config.seed, draw.epoch, draw.index, stream)
+            # Validation masks are the same whatever the seed of the run, so that runs can be compared.
+            seed = self._config.seed if split == "train" else 0
+            return item_generator(seed, draw.epoch, draw.index, stream)
 
         wave_BT, length_B = batch.tensors["wave"], batch.tensors["length"]
         longest = self._model_config.frames_of(wave_BT.shape[1])

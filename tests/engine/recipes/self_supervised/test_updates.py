@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from engine.batching.items import ItemDraw, MicroBatch
 from engine.config.schema import RunConfig
-from engine.recipes.base import LooksAhead
+from engine.recipes.base import KeepsState, LooksAhead, StepContext
 from tests.engine.recipes.self_supervised.fakes import updates as script
 from tests.engine.recipes.self_supervised.fakes.updates import STILL, opened, update
 from tests.pretraining import pretraining
@@ -46,6 +47,39 @@ def assert_same(found: Mapping[str, Any], whole: Mapping[str, Any]) -> None:
     assert_equal_updates(found, whole)
     for ours, theirs in zip(found["state"], whole["state"], strict=True):
         assert (ours - theirs).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "conformer"])
+def test_parts_that_are_compiled_are_called(
+    configs: Mapping[str, RunConfig], wav2vec2_config: Callable[..., RunConfig], kind: str
+) -> None:
+    conformer = {"encoder": "conformer", "conformer_kernel": 3}
+    config = wav2vec2_config(model=conformer) if kind == "conformer" else configs[kind]
+    recipe = opened(config)
+    model = recipe.build_model()
+    called: set[str] = set()
+    for name in model.compiled_parts:
+        part = model.get_submodule(name)
+        part.register_forward_hook(lambda module, args, out, name=name: called.add(name))
+    if isinstance(recipe, KeepsState):
+        recipe.start_state(model, torch.device("cpu"))
+    recipe.step(model, recipe.fetch("train", MicroBatch((ItemDraw(0, 0),))), context=StepContext())
+    assert called
+    assert called == set(model.compiled_parts)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_validation_draws_are_those_of_every_seed(
+    configs: Mapping[str, RunConfig], kind: str
+) -> None:
+    """Or items of runs with other seeds could not be paired."""
+    item = MicroBatch((ItemDraw(0, 0),))
+    for split, equal in (("valid", True), ("train", False)):
+        first, second = (
+            opened(configs[kind].model_copy(update={"seed": seed})).fetch(split, item).tensors
+            for seed in (1, 2)
+        )
+        assert all(torch.equal(first[name], second[name]) for name in first) == equal
 
 
 @pytest.mark.parametrize("kind", KINDS)
