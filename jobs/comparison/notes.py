@@ -142,10 +142,10 @@ def of_tables(tables: Mapping[str, Sequence[Row]], *, min_seeds: int) -> list[st
         lines.append(
             f"{next(iter(tables))} decides; the other metrics are exploratory: one in twenty shows a difference by chance"
         )
-    if any(metric_of(name).is_rate for name in tables):
+    rates = dict.fromkeys(metric_of(name).title for name in tables if metric_of(name).is_rate)
+    if rates:
         lines.append(
-            "error rates are total errors over total reference length, so differences weight items "
-            "by their length"
+            f"{', '.join(rates)}: totals over all items, so differences weight items by their length"
         )
     medians = dict.fromkeys(
         metric_of(name).title for name in tables if metric_of(name).summary == "median"
