@@ -14,6 +14,7 @@ from jobs.home import Home
 from jobs.tuning import tunable_config
 from presets.catalogue import Catalogue
 from tests.tui.dialogs.test_tune_screen import RESULT, finds
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -146,10 +147,12 @@ def test_a_real_search_is_kept(sepdash) -> None:
 def test_ctrl_c_leaves_no_child(spawn) -> None:
     process = spawn("tune", "demo/baseline", "--device", "cpu", start_new_session=True)
     family: list[psutil.Process] = []
-    end = time.monotonic() + 30
-    while not family and time.monotonic() < end:
-        family = psutil.Process(process.pid).children()
-    assert family
+
+    def has_child() -> bool:
+        family.extend(psutil.Process(process.pid).children())
+        return bool(family)
+
+    until(has_child, "a trial runs in a process of its own")
     os.kill(process.pid, signal.SIGINT)
     assert process.wait(timeout=30) == 130
     assert psutil.wait_procs(family, timeout=10)[1] == []
