@@ -22,8 +22,9 @@ def audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def plan_of(name: str, audio: Path) -> Plan:
     """Plan as shipped, but for the place of the audio and the lengths of its items."""
     title, values = ExperimentFiles().read(f"ssl/{name}")
-    data = {split: str(audio / split) for split in ("train", "valid")}
-    assert values["set"]["data"].keys() == data.keys()
+    shipped = values["set"].pop("data")
+    assert not values["set"]
+    data = {**shipped, **{split: str(audio / split) for split in ("train", "valid")}}
     return plan_sweep(title, {**values, "set": {"data": {**data, "min_s": 0.5}}}, Catalogue())
 
 
