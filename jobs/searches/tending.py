@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 # Notes on a trial: its run was queued; why it is given up; why it has no run.
 QUEUED, PRUNED, PROBLEM = "queued", "pruned", "problem"
+# Kind of the event of a run that finished although it was to be pruned.
+FASTER = "not-pruned"
 _ALL = 10**9
 # Proposals without a new run, one after another, after which the space counts as used up.
 _MOST_IN_VAIN = 30
@@ -153,12 +155,22 @@ class Step:
         value = last_value(values)
         reason = trial.notes.get(PRUNED)
         if run.state == "finished" and value is not None:
+            if reason is not None:
+                self._say_it_was_faster(run)
             self._trials.end(trial.number, "finished", value=value)
         elif run.state == "stopped" and reason is not None:
             self._say_why(run, reason)
             self._trials.end(trial.number, "pruned")
         else:
             self._trials.end(trial.number, "failed")
+
+    def _say_it_was_faster(self, run: RunRecord) -> None:
+        """Note, once, that a run whose stop is among its events had ended before that reached it."""
+        kinds = {event.kind for event in self._reader.events(run.id, limit=_ALL)}
+        if submit.PRUNED in kinds and FASTER not in kinds:
+            text = "it finished before the search could stop it, and counts as finished"
+            with StoreWriter(self._home.store) as store:
+                store.add_event(run.id, "info", kind=FASTER, message=text)
 
     def _say_why(self, run: RunRecord, reason: str) -> None:
         with StoreWriter(self._home.store) as store:

@@ -62,6 +62,8 @@ class Simulation:
         home.create()
         (home.presets / "tiny.toml").write_text(PRESET.format(folder=data))
         self.said: list[str] = []
+        # Whether runs end by themselves before a stop reaches them.
+        self.too_fast = False
         self.searches = Searches(home, echo=self.said.append)
         self.store = StoreWriter(home.store)
         self._worker = self.store.add_worker("cpu", pid=os.getpid(), token=own_token())
@@ -112,7 +114,7 @@ class Simulation:
         for update in range(begin // every * every + every, int(total * until) + 1, every):
             self._evaluate(run_id, update, config=config, total=total)
             self.searches.tend(propose=False)
-            if self.reader.run(run_id).stopping:
+            if self.reader.run(run_id).stopping and not self.too_fast:
                 requeue(self.store, run_id, message="stop requested", counts=False)
                 return self.reader.run(run_id)
         if until >= 1.0:

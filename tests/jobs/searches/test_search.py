@@ -292,6 +292,20 @@ def test_a_pruned_run_that_is_resumed_runs_to_its_end_and_counts(simulate):
     assert len(view.trials) == 11
 
 
+def test_a_run_that_finishes_before_it_can_be_pruned_says_so_and_counts(simulate):
+    simulation = simulate(rising)
+    simulation.too_fast = True
+    simulation.start(trials=10, startup=2, space=LR, sampler="random", confirm=0)
+    simulation.train_all()
+    kinds = {
+        name: [event.kind for event in simulation.reader.events(run.id)]
+        for name, run in simulation.runs().items()
+    }
+    assert any("pruned" in found for found in kinds.values())
+    assert all(found.count("pruned") == found.count("not-pruned") <= 1 for found in kinds.values())
+    assert set(states(simulation).values()) == {"finished"}
+
+
 def test_a_search_of_which_all_trials_fail_stops_and_says_what_to_do(simulate, monkeypatch):
     simulation = simulate(lambda config, progress: math.nan)
     simulation.start(trials=9, pruner="none", space=LR)
