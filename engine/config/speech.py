@@ -7,11 +7,11 @@ from typing import ClassVar, Literal
 
 from pydantic import model_validator
 
-from engine.config.data_settings import DataSettings
+from engine.config.text_data import TextData
 from models.settings import setting
 
 
-class SpeechData(DataSettings):
+class SpeechData(TextData):
     """Speech recognition: utterances with transcripts, as log-mel frames (25 ms every 10 ms) or samples."""
 
     recipes: ClassVar[frozenset[str]] = frozenset({"transducer", "ctc"})
@@ -48,24 +48,6 @@ class SpeechData(DataSettings):
         le=1,
     )
     share_seed: int = setting(0, "Random seed of the selection by data.share.", ge=0, le=2**31 - 1)
-
-    case: Literal["lower", "upper", "keep"] = setting(
-        "lower", "Letter case of the transcripts: lower, upper, or unchanged."
-    )
-    punctuation: Literal["drop", "keep"] = setting(
-        "drop",
-        "Characters other than letters, digits and apostrophes: replaced by a space, or kept.",
-    )
-    tokens: Literal["char", "sentencepiece"] = setting(
-        "char", "Output tokens: characters, or SentencePiece units trained on the training texts."
-    )
-    vocab_size: int = setting(
-        512, "Vocabulary size of the SentencePiece model.", unit="tokens", ge=8, le=65_536
-    )
-    vocabulary: str = setting(
-        "", "Characters of the char vocabulary, without the space; empty: those of the training texts.",
-        max_length=10_000,
-    )  # fmt: skip
 
     normalize_waveform: bool = setting(
         False,
@@ -111,18 +93,5 @@ class SpeechData(DataSettings):
             raise ValueError(
                 f"freq_mask_mels = {self.freq_mask_mels} can mask all of num_mels = {self.num_mels}; "
                 "use a narrower mask, or set freq_masks = 0"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _vocabulary_is_for_characters(self) -> SpeechData:
-        if self.vocabulary and self.tokens != "char":
-            raise ValueError(
-                f"vocabulary requires char tokens, but tokens = {self.tokens!r} trains its own; "
-                "set vocabulary = ''"
-            )
-        if len(set(self.vocabulary)) != len(self.vocabulary) or set(self.vocabulary) & set(" \t\n"):
-            raise ValueError(
-                f"vocabulary = {self.vocabulary!r} must list each character once, without spaces"
             )
         return self

@@ -1,8 +1,8 @@
-"""Tokenisation of text: characters, or SentencePiece units trained on the texts.
+"""Tokenisation of text: characters, SentencePiece units trained on the texts, or phonemes.
 
 Token 0 is the transducer's blank. A tokenizer is a pure function of (settings, training texts), and
 is kept in a checkpoint as bytes of JSON, so that transcribing needs nothing else. Normalisation of
-the text is not done here (`engine.text.normalise`).
+the text is not done here: what is encoded is what `engine.text.normalise.prepared` returned.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from engine.config.errors import DataError, Problem
-from engine.config.speech import SpeechData
+from engine.config.text_data import TextData
 from engine.text.normalise import vocabulary_of
 
 # Above its own limit SentencePiece samples at random; this many texts, evenly selected, are enough.
@@ -78,6 +78,24 @@ class CharTokenizer:
         return _to_json({"kind": "char", "characters": self.characters})
 
 
+class PhonemeTokenizer(CharTokenizer):
+    """One token for each sign of the phonemes of a language (IPA), the space included.
+
+    Attributes:
+        language: the code of eSpeak NG.
+    """
+
+    def __init__(self, characters: str, language: str) -> None:
+        super().__init__(characters)
+        self.language = language
+
+    def to_bytes(self) -> bytes:
+        """Return signs and language as JSON."""
+        return _to_json(
+            {"kind": "phonemes", "characters": self.characters, "language": self.language}
+        )
+
+
 class SentencePieceTokenizer:
     """SentencePiece units; their tokens follow the blank."""
 
@@ -114,14 +132,16 @@ class SentencePieceTokenizer:
         return SentencePieceProcessor(model_proto=self._model)
 
 
-def build_tokenizer(data: SpeechData, texts: Sequence[str]) -> Tokenizer:
-    """Return the tokenizer that the settings and the (normalised) training texts define.
+def build_tokenizer(data: TextData, texts: Sequence[str]) -> Tokenizer:
+    """Return the tokenizer that the settings and the training texts, as `prepared` returns them, define.
 
     Raises:
         DataError: when there are too few texts for the requested vocabulary size.
     """
     if data.tokens == "char":
         return CharTokenizer(" " + vocabulary_of(data, texts))
+    if data.tokens == "phonemes":
+        return PhonemeTokenizer(" " + vocabulary_of(data, texts), data.language)
     return SentencePieceTokenizer(_train_pieces(texts, data.vocab_size))
 
 
@@ -135,10 +155,12 @@ def from_bytes(state: bytes) -> Tokenizer:
     match values.get("kind"):
         case "char":
             return CharTokenizer(values["characters"])
+        case "phonemes":
+            return PhonemeTokenizer(values["characters"], values["language"])
         case "sentencepiece":
             return SentencePieceTokenizer(base64.b64decode(values["model"]))
     raise ValueError(
-        f"unknown tokenizer kind {values.get('kind')!r}; expected char or sentencepiece"
+        f"unknown tokenizer kind {values.get('kind')!r}; expected char, sentencepiece or phonemes"
     )
 
 

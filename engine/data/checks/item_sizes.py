@@ -48,5 +48,5 @@ def _utterance_sizes(data: SpeechData, changed: int) -> np.ndarray:
     """Return (N, 2); `changed` is the time of change of the manifest."""
     transcripts = checked_transcripts(data.train, data, setting="data.train")
     kept = in_range(transcripts.utterances, data)
-    per_token = 1 if data.tokens == "char" else _CHARACTERS_OF_A_PIECE
+    per_token = _CHARACTERS_OF_A_PIECE if data.tokens == "sentencepiece" else 1
     return np.array([(item.duration_s, -(-len(item.text) // per_token)) for item in kept])

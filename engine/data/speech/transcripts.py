@@ -1,8 +1,8 @@
 """Utterances with transcripts on disk: JSON-lines manifests and LibriSpeech folders. Free of torch.
 
 A manifest has one JSON object in each line: `path` (absolute, or seen from the manifest) and `text`
-(without it, `label` is the text), and, where the utterance is a part of the file, `start` and `duration` in seconds. Other keys are
-kept as they are for who knows them. A LibriSpeech folder has <speaker>/<chapter>/<speaker>-<chapter>.trans.txt, with
+(without it, `label` is the text), and, where the utterance is a part of the file, `start` and `duration` in seconds. `phonemes`
+holds those of the text by language, made before: {"en-us": "həlˈoʊ"}. Other keys are kept as they are for who knows them. A LibriSpeech folder has <speaker>/<chapter>/<speaker>-<chapter>.trans.txt, with
 `<id> <TEXT>` in each line, beside <id>.flac. Owns both formats, and the messages about invalid rows.
 """
 
@@ -18,7 +18,7 @@ from engine.config.errors import DataError, Problem
 from engine.config.speech import SpeechData
 from engine.data.files.audio_files import AudioInfo, probe
 from engine.data.files.manifest_rows import lines_of, outside, rows_of
-from engine.text.normalise import normalise, strangers
+from engine.text.normalise import prepared, strangers
 from models.user_paths import expanded
 
 TRANSCRIPT = ".trans.txt"
@@ -27,7 +27,7 @@ _KEYS = ("path", "start", "duration", "text")
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """A part of an audio file, in seconds, and its normalised transcript."""
+    """A part of an audio file, in seconds, and its transcript as tokenizers read it (`prepared`)."""
 
     path: Path
     start_s: float
@@ -45,6 +45,9 @@ class Transcripts:
     extras: list[Mapping[str, Any]] = field(
         default_factory=list
     )  # of each utterance: its other keys
+    raw_texts: list[str] = field(
+        default_factory=list
+    )  # of each utterance: its text as it was written
     infos: dict[Path, AudioInfo] = field(default_factory=dict)
     bad_rows: list[str] = field(default_factory=list)
 
@@ -145,7 +148,11 @@ def _take(
         except DataError as error:
             unusable[row.path] = error.problems[0].message
     problems = [unusable[row.path]] if row.path in unusable else []
-    text = normalise(row.text, data)
+    kept = row.extra.get("phonemes")
+    if kept is not None and not _are_phonemes(kept):
+        problems.append(f'phonemes must be like {{"en-us": "həlˈoʊ"}}, found {kept!r:.60}')
+        kept = None
+    text = prepared(row.text, data, kept=kept)
     if not text:
         problems.append(
             f"text {row.text!r} is empty after normalisation" if row.text else "text is empty"
@@ -163,7 +170,12 @@ def _take(
             )
             transcripts.places.append(row.place)
             transcripts.extras.append(row.extra)
+            transcripts.raw_texts.append(row.text)
     return "; ".join(problems)
+
+
+def _are_phonemes(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
 
 
 def _rows(path: Path, bad_rows: list[str]) -> Iterator[_Row]:
