@@ -22,6 +22,7 @@ from engine.checkpoints.layout import (
     trained_config,
 )
 from engine.clustering.centroid_files import why_centroids_do_not_fit
+from engine.config.codec_fit import why_codec_does_not_fit
 from engine.config.errors import ConfigError, Problem, nearest
 from engine.config.old_names import upgraded
 from engine.config.references import (
@@ -290,8 +291,9 @@ def _check_saved(folder: Path, needed: _Needed, *, reference: Reference) -> None
 def _check_fit(
     config: RunConfig, trained: Mapping[str, Any], *, reference: Reference, where: str
 ) -> None:
-    if why := why_targets_do_not_fit(config, trained, key=reference.key):
-        raise _refusal(reference, f"{where} {why}")
+    for why_not in (why_targets_do_not_fit, why_codec_does_not_fit):
+        if why := why_not(config, trained, key=reference.key):
+            raise _refusal(reference, f"{where} {why}")
     why = why_weights_do_not_fit(config, trained) if reference.key == _WEIGHTS else ""
     if why:
         raise _refusal(

@@ -40,6 +40,15 @@ class MelSpectrogram:
     f_min_hz: float
     f_max_hz: float
 
+    @property
+    def name(self) -> str:
+        """All that fixes its frames, and the audio that is made of them."""
+        return f"{self!r} floor {_FLOOR:g} griffin-lim {_ITERATIONS} {_MOMENTUM:g}"
+
+    def frames_of(self, samples: int) -> int:
+        """Return L for a waveform of so many samples; 0 where it is too short to be transformed."""
+        return samples // self.hop if samples > self.n_fft // 2 else 0
+
     def log_mel(self, wave_BT: Tensor) -> Tensor:
         """Return (B, F, L) float32, L = T // hop; T must exceed `n_fft // 2`. Computed on the device."""
         with torch.autocast(wave_BT.device.type, enabled=False):

@@ -13,12 +13,14 @@ class LossSettings(Section):
     """What every loss has: the recipe that trains by it, and how its value is read.
 
     `unit` is that of the loss; `adds_sources` says whether the loss of several sources is the sum of
-    theirs, rather than the mean; `gives_audio`, whether its evaluations have audio to keep, whatever the data.
+    theirs, rather than the mean; `gives_audio`, whether its evaluations have audio to keep, whatever the data;
+    `uses_codec`, whether the run learns the codes of the trained codec that the setting `codec` names.
     """
 
     recipe: ClassVar[str] = "separation"
     unit: ClassVar[str] = ""
     gives_audio: ClassVar[bool] = False
+    uses_codec: ClassVar[bool] = False
 
     kind: str
 

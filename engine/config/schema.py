@@ -61,6 +61,12 @@ class RunConfig(Section):
         "Require all weights to match the model in name and shape; false loads the matching ones and "
         "logs the others.",
     )
+    codec: str | None = run_reference(
+        None,
+        "Trained codec that a voice speaks by: a run of the recipe codec (NAME, NAME@last, NAME@mel_distance, or "
+        "a folder), or a voice run, whose codec is taken. Empty: that of init_from.",
+        only_at_start=True,
+    )
     seed: int = setting(0, "Random seed of the whole run.", ge=0, le=2**31 - 1)
 
     @model_validator(mode="after")
@@ -81,6 +87,19 @@ class RunConfig(Section):
             self.fine_tuning, self.model, kind=self.model.kind, data=self.data
         ):
             raise ValueError(problem)
+        return self
+
+    @model_validator(mode="after")
+    def _codec_is_of_use(self) -> RunConfig:
+        if self.loss.uses_codec and self.codec is None and self.init_from is None:
+            raise ValueError(
+                "codec names no run, and this run learns the codes of a trained codec; set codec to a run of the "
+                "recipe codec (`sepdash enqueue codec/small` trains one), or init_from to a run that has one"
+            )
+        if self.codec is not None and not self.loss.uses_codec:
+            raise ValueError(
+                f"codec = {self.codec!r}, but loss.kind = {self.loss.kind!r} uses no codec; remove this setting"
+            )
         return self
 
     @model_validator(mode="after")

@@ -19,6 +19,8 @@ from models.codec.quantised import Quantised, in_full_precision
 # Laplace smoothing of counts.
 _EPSILON = 1e-5
 _BLOCK = 16_384
+# Buffers that only training needs.
+MOVING = frozenset({"use_K", "sum_KD", "started"})
 
 
 @dataclass(frozen=True, slots=True)

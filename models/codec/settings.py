@@ -11,7 +11,11 @@ from models.settings import Section, setting
 
 # Frames of 256 samples at 22.05 kHz, as published, at every rate; in multiples of 8 samples.
 _HOP_S, _HOP_STEP = 256 / 22_050, 8
-_MOST_CODES = 65_536
+# Stored codes are 16-bit numbers, of which the highest means "none".
+_MOST_CODES = 65_535
+
+# Settings that say how a codec is trained, and nothing of one that is.
+TRAINING_ONLY = ("codebook_decay", "kmeans_start", "revive_below")
 
 Level = Annotated[int, Field(ge=3, le=64)]
 Width = Annotated[int, Field(ge=8, le=4_096)]

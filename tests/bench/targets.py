@@ -31,8 +31,8 @@ from engine.clustering.reservoir import Reservoir
 from engine.config.loading import load_config
 from engine.data.files.audio_files import find_audio, probe
 from engine.data.files.resampling import read_resampled
-from engine.recipes.self_supervised.label_files import LabelFiles
 from engine.recipes.self_supervised.waveforms import normalised
+from engine.recipes.stored_labels.label_files import LabelFiles, Words
 from models.self_supervised.hubert import Hubert
 from presets.catalogue import Catalogue
 
@@ -134,7 +134,12 @@ def compare_labels(
     centroids = torch.randn(clusters, features(waves[chosen[0]]).shape[1])
     with tempfile.TemporaryDirectory() as folder:
         stored = LabelFiles(
-            Path(folder), items=files, frames_N=frames_N, model="bench", clusters=clusters
+            Path(folder),
+            items=files,
+            labels_N=frames_N,
+            model="bench",
+            values=clusters,
+            words=Words(),
         )
         stored.create()
 
@@ -146,7 +151,7 @@ def compare_labels(
                 stored.write(index, label_L)
 
         def read() -> list[np.ndarray]:
-            return [stored.read(i, first_frame=0, frames=int(frames_N[i])) for i in chosen]
+            return [stored.read(i) for i in chosen]
 
         labels = on_the_fly()
         ways = {"on the fly": on_the_fly, "stored: written once": write, "stored: read": read}

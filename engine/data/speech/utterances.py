@@ -97,6 +97,16 @@ class SpeechDataset:
         start, end = self._range(index)
         return end - start
 
+    def key(self, index: int) -> str:
+        """Return a name of an utterance: path seen from the manifest, first and last sample."""
+        start, end = self._range(index)
+        name = Path(relpath(self.utterances[index].path, self._folder)).as_posix()
+        return f"{name}:{start}-{end}"
+
+    def files(self, index: int) -> list[str]:
+        """Return the path of the file that an utterance is read from."""
+        return [str(self.utterances[index].path)]
+
     def audio(self, index: int) -> np.ndarray:
         """Read one utterance by seeking: float32 (T,) at `data.rate_hz`, its channels averaged.
 

@@ -14,7 +14,7 @@ from engine.checkpoints.recipe_files import RecipeState
 from engine.config.errors import DataError, Problem
 from engine.data.unlabelled.dataset import UnlabelledDataset
 from engine.recipes.base import Stage
-from engine.recipes.self_supervised.target_stages import in_chunks
+from engine.recipes.stored_labels.labels_stage import in_chunks
 
 NAME = "mel-statistics"
 _STEP_S = 30.0

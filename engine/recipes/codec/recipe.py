@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from engine.audio.log_mel import Normalisation
-from engine.audio.mel_spectrogram import MelSpectrogram
 from engine.batching.items import MicroBatch
 from engine.checkpoints.recipe_files import RecipeState
 from engine.config.codec import MelCodecLoss, code_rate_text
@@ -47,6 +46,7 @@ from engine.recipes.codec.code_counts import (
 from engine.recipes.codec.codebook_updates import follow, start_codebook, statistics_of, sums_of
 from engine.recipes.codec.evaluation import ItemSums
 from engine.recipes.codec.mel_statistics import MelStatistics, in_whole_codes, normalisation_of
+from engine.recipes.codec.transform import transform_of
 from engine.recipes.self_supervised.waveforms import noise_batch, read_waveforms, whole_batches
 from models.codec.codebook import Codebook
 from models.codec.mel_codec import CodecOutput, MelCodec
@@ -271,15 +271,3 @@ class CodecRecipe:
         if split not in self._open:
             self._open[split] = open_dataset(self._config, split)
         return self._open[split]
-
-
-def transform_of(model: MelCodecConfig, rate_hz: int) -> MelSpectrogram:
-    """Return the transform that a codec of audio at a rate works on."""
-    return MelSpectrogram(
-        rate_hz,
-        n_fft=model.n_fft_at(rate_hz),
-        hop=model.hop_at(rate_hz),
-        num_mels=model.mel_bands,
-        f_min_hz=model.f_min_hz,
-        f_max_hz=model.f_max_at(rate_hz),
-    )

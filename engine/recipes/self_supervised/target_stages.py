@@ -6,7 +6,7 @@ still to be found. Letters: F frames of the sample, K clusters, D numbers of a f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping
 from typing import Literal, Protocol
 
 import numpy as np
@@ -21,14 +21,13 @@ from engine.config.targets import TargetSettings
 from engine.data.batch import Split
 from engine.recipes.base import Stage
 from engine.recipes.self_supervised.kmeans_model import KMeansModel
-from engine.recipes.self_supervised.label_files import Items, LabelFiles
 from engine.recipes.self_supervised.target_features import FrameSource
+from engine.recipes.stored_labels.labels_stage import LabelsStage, MakesLabels
 
 Notices = list[tuple[Literal["info", "warning"], str]]
-_SPLITS: tuple[Split, ...] = ("train", "valid")
 
 
-class Targets(Protocol):
+class Targets(MakesLabels, Protocol):
     """What the stages work on: `engine.recipes.self_supervised.targets.Targets`."""
 
     settings: TargetSettings
@@ -49,26 +48,8 @@ class Targets(Protocol):
     def other_than_of_weights(self, model: KMeansModel) -> str:
         """Return which other model the weights that the run starts from belong to."""
 
-    def items(self, split: Split) -> Items:
-        """Return the items of a split."""
-
     def frames(self, split: Split) -> np.ndarray:
         """Return (N,) frames of each item."""
-
-    def chunks(self, split: Split, items: Iterable[int]) -> list[list[int]]:
-        """Return items in runs that take about half a second each."""
-
-    def label_files(self, split: Split) -> LabelFiles:
-        """Return the stored labels of a split."""
-
-    def copy_labels(self) -> None:
-        """Take over labels that lie beside an adopted k-means model."""
-
-    def store_labels(self, split: Split, index: int, *, device: torch.device) -> None:
-        """Label an item and store that."""
-
-    def stale_text(self, split: Split) -> str:
-        """Return which stored labels of a split can't be used and why."""
 
 
 class SampleStage(Stage):
@@ -203,60 +184,19 @@ class AdoptedStage(Stage):
         return [("info", f"k-means model {model} is used again")]
 
 
-class LabelsStage(Stage):
+class ClusterLabelsStage(LabelsStage):
     """Labels every item of both splits by one k-means model, and stores the labels."""
 
-    name = "labels"
-
     def __init__(self, targets: Targets) -> None:
+        super().__init__(targets)
         self._targets = targets
-        self._chunks: list[tuple[Split, list[int]]] = []
-        self._stale: dict[Split, set[int]] = {}
 
-    def num_steps(self) -> int:
-        """Return in how many steps all items are read."""
-        self._chunks = [
-            (split, chunk)
-            for split in _SPLITS
-            for chunk in self._targets.chunks(split, range(len(self._targets.items(split))))
-        ]
-        self._targets.copy_labels()
-        for split in _SPLITS:
-            files = self._targets.label_files(split)
-            files.create()
-            self._stale[split] = set(files.stale())
-        return len(self._chunks)
-
-    def step(self, index: int, state: RecipeState, *, device: torch.device) -> RecipeState:
-        """Label some of the items; those that have labels are skipped."""
-        split, chunk = self._chunks[index]
-        for item in chunk:
-            if item in self._stale[split]:
-                self._targets.store_labels(split, item, device=device)
-        return state
-
-    def finish(self, state: RecipeState) -> RecipeState:
-        """Label what was changed in the meantime, and count."""
-        targets = self._targets
-        counts = {}
-        for split in _SPLITS:
-            files = targets.label_files(split)
-            for item in files.stale():
-                targets.store_labels(split, item, device=torch.device("cpu"))
-            files.sync()
-            counts[split] = files.counts()
-        targets.source.close()
+    def result(self, counts: Mapping[Split, np.ndarray]) -> RecipeState:
+        """Return the model, how training frames fall into clusters, and the numbers of frames."""
         report = ClusterReport.of(counts["train"])
         frames = {split: int(count_K.sum()) for split, count_K in counts.items()}
-        return RecipeState(
-            {}, {"kmeans": targets.model.hash, "report": report.to_dict(), "frames": frames}
-        )
-
-    def lost(self, result: RecipeState) -> str:
-        """Return which labels are missing or stale."""
-        if self._targets.settings.labels != "stored":
-            return ""
-        return "; ".join(line for split in _SPLITS if (line := self._targets.stale_text(split)))
+        model = self._targets.model.hash
+        return RecipeState({}, {"kmeans": model, "report": report.to_dict(), "frames": frames})
 
     def notices(self, result: RecipeState) -> Notices:
         """Return how training frames fall into clusters."""
@@ -269,18 +209,3 @@ def _report_notices(what: str, of: str, *, result: RecipeState) -> Notices:
     if report.warning:
         notices.append(("warning", f"{what} {of}: {report.warning}"))
     return notices
-
-
-def in_chunks(
-    items: Iterable[int], samples: Sequence[int] | np.ndarray, *, most: float
-) -> list[list[int]]:
-    """Return items in runs of about `most` samples."""
-    chunks: list[list[int]] = []
-    room = 0.0
-    for item in items:
-        if room <= 0 or not chunks:
-            chunks.append([])
-            room = most
-        chunks[-1].append(item)
-        room -= float(samples[item])
-    return chunks

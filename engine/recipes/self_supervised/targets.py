@@ -6,7 +6,6 @@ starts `k * hop` samples into it, whatever it was clustered by. Letters: N items
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable
 from functools import cached_property, partial
 from pathlib import Path
@@ -27,15 +26,15 @@ from engine.data.batch import Split
 from engine.data.kinds import open_dataset
 from engine.recipes.base import Opening, Stage
 from engine.recipes.self_supervised.kmeans_model import KMeansModel, kmeans_of, read_kmeans
-from engine.recipes.self_supervised.label_files import Items, LabelFiles, changed_last
 from engine.recipes.self_supervised.target_features import FrameSource, open_source
 from engine.recipes.self_supervised.target_stages import (
     AdoptedStage,
+    ClusterLabelsStage,
     ClustersStage,
-    LabelsStage,
     SampleStage,
-    in_chunks,
 )
+from engine.recipes.stored_labels.label_files import Items, LabelFiles, Words
+from engine.recipes.stored_labels.labels_stage import SPLITS, in_chunks
 from models.self_supervised.settings import FrameGrid
 
 _CPU = torch.device("cpu")
@@ -96,7 +95,7 @@ class Targets:
         else:
             stages = [AdoptedStage(self)]
         if self.settings.labels == "stored":
-            stages.append(LabelsStage(self))
+            stages.append(ClusterLabelsStage(self))
         return stages
 
     def use(self, stage: str, result: RecipeState) -> None:
@@ -153,7 +152,7 @@ class Targets:
         """
         if self.settings.labels == "stored":
             files = self.label_files(split)
-            return files.read(index, first_frame=first_frame, frames=frames)
+            return files.read(index, start=first_frame, count=frames)
         label_L: np.ndarray = self._computed(split, index, device=_CPU).numpy()
         if first_frame + frames > len(label_L):
             raise ValueError(
@@ -181,7 +180,8 @@ class Targets:
                 raise ValueError("labels are stored in the folder of a run, and there is none here")
             self._files[split] = LabelFiles(
                 folder / _FOLDER / self.model.hash / split, items=self.items(split),
-                frames_N=self.frames(split), model=self.model.hash, clusters=len(self.model.centroids_KD),
+                labels_N=self.frames(split), model=self.model.hash,
+                values=len(self.model.centroids_KD), words=Words(),
             )  # fmt: skip
         return self._files[split]
 
@@ -222,36 +222,23 @@ class Targets:
             return ""
         return f"the weights in {start} were trained on k-means model {theirs.hash} ({theirs.source_text})"
 
-    def copy_labels(self) -> None:
+    def take_over_labels(self) -> None:
         """Take over labels that lie beside an adopted k-means model; stale ones are told by their marks."""
         checkpoint = self._opening.needs.get(KMEANS_FROM)
-        if checkpoint is None or self._opening.folder is None:
+        if checkpoint is None:
             return
         theirs = checkpoint.parent.parent / _FOLDER / self.model.hash
-        mine = self._opening.folder / _FOLDER / self.model.hash
-        if theirs.is_dir() and not mine.exists():
-            aside = mine.with_name(f"{mine.name}.new")
-            shutil.rmtree(aside, ignore_errors=True)
-            shutil.copytree(theirs, aside)
-            aside.rename(mine)
+        for split in SPLITS:
+            self.label_files(split).take_over(theirs / split)
+
+    def labels_are_stored(self) -> None:
+        """Free the network that labels were made by."""
+        self.source.close()
 
     def store_labels(self, split: Split, index: int, *, device: torch.device) -> None:
         """Label an item and store that."""
         label_L = self._computed(split, index, device=device)
         self.label_files(split).write(index, label_L.cpu().numpy())
-
-    def stale_text(self, split: Split) -> str:
-        """Return which stored labels of a split can't be used and why; empty where all can."""
-        stale = self.label_files(split).stale()
-        if not stale:
-            return ""
-        items = self.items(split)
-        names = ", ".join(Path(changed_last(items.files(index))).name for index in stale[:3])
-        more = f" and {len(stale) - 3} more" if len(stale) > 3 else ""
-        return (
-            f"the labels of {len(stale)} of {len(items)} items of data.{split} are missing or stale, since "
-            f"their files have changed ({names}{more})"
-        )
 
     def _needed(self, key: str, text: str | None) -> Path:
         """Return the checkpoint that a setting leads to; a run that has labels does without."""

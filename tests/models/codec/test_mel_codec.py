@@ -67,7 +67,7 @@ def test_the_default_rate_of_codes_is_the_published_one(rate_hz, hop, n_fft, per
     ("settings", "message"),
     [
         ({"strides": [2]}, "as many entries as each other"),
-        ({"levels": [64, 64, 64]}, "262144 codes, and at most 65536"),
+        ({"levels": [64, 64, 64]}, "262144 codes, and at most 65535"),
         ({"levels": [2, 5]}, "greater than or equal to 3"),
         ({"n_fft": 65}, "must be even"),
         ({"n_fft": 64, "hop": 40}, "at most half of n_fft"),

@@ -8,7 +8,6 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,7 +20,7 @@ from engine.events import Noticed, StageProgressed
 from engine.item_random import item_generator
 from engine.recipes.self_supervised import target_features
 from engine.recipes.self_supervised.kmeans_model import read_kmeans
-from engine.recipes.self_supervised.targets import Targets
+from engine.recipes.stored_labels.label_files import LabelFiles, Words
 from tests.waiting import until
 
 FAKES = Path(__file__).parent / "fakes" / "make_targets.py"
@@ -244,6 +243,9 @@ class _OneItem:
     def files(self, index):
         return self.paths
 
+    def key(self, index):
+        return "item"
+
     def __len__(self):
         return 1
 
@@ -261,13 +263,17 @@ def test_of_an_item_of_several_files_the_one_that_has_changed_is_named(tmp_path)
         return paths[1].stat().st_ctime_ns > written_ns
 
     until(replaced, "the clock of the file system goes on")
-    targets = SimpleNamespace(
-        label_files=lambda split: SimpleNamespace(stale=lambda: [0]),
-        items=lambda split: _OneItem(paths),
+    files = LabelFiles(
+        tmp_path / "none",
+        items=_OneItem(paths),
+        labels_N=np.ones(1),
+        model="",
+        values=2,
+        words=Words(),
     )
-    assert "since their files have changed (b.wav)" in Targets.stale_text(targets, "train")
+    assert "since their files have changed (b.wav)" in files.stale_text("data.train")
     paths[2].unlink()
-    assert "since their files have changed (c.wav)" in Targets.stale_text(targets, "train")
+    assert "since their files have changed (c.wav)" in files.stale_text("data.train")
 
 
 def test_a_label_outside_the_clusters_is_refused(whole, audio, tmp_path):

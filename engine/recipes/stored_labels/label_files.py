@@ -1,27 +1,30 @@
-"""Labels of frames on disk: 16-bit numbers, one file a split, and what each item was when it got them.
+"""Labels of items on disk: 16-bit numbers, one file a split, and what each item was when it got them.
 
-A folder holds `labels.u16`, the labels of all items one after another, and `items.u64`, a mark for each
-item over the k-means model and the files the item is read from (path, size, time of change). An item
-whose mark differs is stale, and is labelled again. Letters: N items, L frames, K clusters.
+Clusters of frames, codes of a codec: whatever a fixed model makes of an item. A folder holds `labels.u16`, the
+labels of all items one after another, and `items.u64`, a mark for each item over that model and the files
+the item is read from (path, size, time of change). An item whose mark differs is stale, and is labelled again.
+Letters: N items, L labels of an item, K values that a label may have.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-# What stands where no label was written yet.
+# What stands where no label was written yet, so labels go up to one less.
 _NONE = np.uint16(0xFFFF)
 _BLOCK = 2**22
 
 
 class Items(Protocol):
-    """The items of a split: `engine.data.unlabelled.dataset.UnlabelledDataset`."""
+    """The items of a split: `UnlabelledDataset`, or `SpeechDataset`, of `engine.data`."""
 
     def __len__(self) -> int:
         """Return N."""
@@ -39,25 +42,44 @@ class Items(Protocol):
         """Read an item, float32 (T,)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What things are called: `label` (of which there are several), `place` that has one, `model`, `value`."""
+
+    label: str = "label"
+    place: str = "frame"
+    model: str = "the k-means model"
+    value: str = "cluster"
+
+
 class LabelFiles:
     """The labels of one split; can be sent to a reader process, holds no open file.
 
     Args:
         folder: created when labels are written.
         items: the items.
-        frames_N: frames of each item.
-        model: hash of the k-means model.
-        clusters: K.
+        labels_N: number of labels of each item.
+        model: hash of what makes the labels.
+        values: K.
+        words: what labels, their places and their model are called in messages.
     """
 
     def __init__(
-        self, folder: Path, *, items: Items, frames_N: np.ndarray, model: str, clusters: int
+        self,
+        folder: Path,
+        *,
+        items: Items,
+        labels_N: np.ndarray,
+        model: str,
+        values: int,
+        words: Words,
     ) -> None:
         self._folder = folder
         self._items = items
-        self._first = np.concatenate([[0], np.cumsum(np.asarray(frames_N, np.int64))])
+        self._first = np.concatenate([[0], np.cumsum(np.asarray(labels_N, np.int64))])
         self._model = model
-        self._clusters = clusters
+        self._values = values
+        self._words = words
         self._labels: np.ndarray | None = None
 
     def __getstate__(self) -> dict[str, object]:
@@ -86,14 +108,15 @@ class LabelFiles:
         """Write the labels of an item, then its mark.
 
         Raises:
-            ValueError: for labels outside the clusters, or of another number of frames.
+            ValueError: for labels outside the values, or not as many as the item has.
         """
         first, end = self._first[index : index + 2]
         if len(label_L) != end - first:
             raise ValueError(
-                f"{self._items.key(index)}: {len(label_L)} labels for {end - first} frames"
+                f"{self._items.key(index)}: {len(label_L)} {self._words.label}s for {end - first} "
+                f"{self._words.place}s"
             )
-        self._require_clusters(label_L)
+        self._require_values(label_L)
         mark = np.uint64(self.mark(index))
         for path, place, data in (
             (self._labels_path, 2 * int(first), label_L.astype("<u2")),
@@ -109,18 +132,19 @@ class LabelFiles:
             with path.open("r+b") as file:
                 os.fsync(file.fileno())
 
-    def read(self, index: int, *, first_frame: int, frames: int) -> np.ndarray:
-        """Return labels of an item (L,) int64.
+    def read(self, index: int, *, start: int = 0, count: int | None = None) -> np.ndarray:
+        """Return labels of an item (L,) int64; all of them without `count`.
 
         Raises:
-            ValueError: when the item has fewer frames.
+            ValueError: when the item has fewer.
         """
         first, end = self._first[index : index + 2]
-        begin = first + first_frame
-        if first_frame < 0 or begin + frames > end:
+        begin = first + start
+        count = int(end - begin) if count is None else count
+        if start < 0 or begin + count > end:
             raise ValueError(
-                f"{self._items.key(index)} has {end - first} labels, but frames {first_frame} to "
-                f"{first_frame + frames} were asked for"
+                f"{self._items.key(index)} has {end - first} {self._words.label}s, but {self._words.place}s "
+                f"{start} to {start + count} were asked for"
             )
         if self._labels is None:
             self._labels = (
@@ -128,10 +152,10 @@ class LabelFiles:
                 if self._first[-1]
                 else np.zeros(0, "<u2")
             )
-        return self._labels[begin : begin + frames].astype(np.int64)
+        return self._labels[begin : begin + count].astype(np.int64)
 
     def stale(self) -> list[int]:
-        """Return the items whose labels are missing, or were made of other files or another k-means model."""
+        """Return the items whose labels are missing, or were made of other files or by another model."""
         marks = self._marks()
         if marks is None:
             return list(range(len(self._items)))
@@ -141,17 +165,49 @@ class LabelFiles:
         return sorted(stale)
 
     def counts(self) -> np.ndarray:
-        """Return (K,) frames in each cluster.
+        """Return (K,) how often each value is a label.
 
         Raises:
-            ValueError: when a label is missing or outside the clusters.
+            ValueError: when a label is missing or outside the values.
         """
-        total_K = np.zeros(self._clusters, np.int64)
+        total_K = np.zeros(self._values, np.int64)
         for first in range(0, int(self._first[-1]), _BLOCK):
             block = np.fromfile(self._labels_path, "<u2", count=_BLOCK, offset=2 * first)
-            self._require_clusters(block)
-            total_K += np.bincount(block, minlength=self._clusters)
+            self._require_values(block)
+            total_K += np.bincount(block, minlength=self._values)
         return total_K
+
+    def stale_text(self, setting: str) -> str:
+        """Return which labels can't be used and why; empty where all can.
+
+        Args:
+            setting: that of the items, for people.
+        """
+        stale = self.stale()
+        if not stale:
+            return ""
+        names = ", ".join(Path(changed_last(self._items.files(k))).name for k in stale[:3])
+        more = f" and {len(stale) - 3} more" if len(stale) > 3 else ""
+        return (
+            f"the {self._words.label}s of {len(stale)} of {len(self._items)} items of {setting} are missing or "
+            f"stale, since their files have changed ({names}{more})"
+        )
+
+    def take_over(self, other: Path) -> None:
+        """Copy the files of another folder, if there is nothing here; stale labels are told by their marks.
+
+        Marks are copied first: labels that are written in the meantime are then without one.
+        """
+        if self._folder.exists() or not other.is_dir():
+            return
+        aside = self._folder.with_name(f"{self._folder.name}.new")
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        for path in (self._marks_path, self._labels_path):
+            if (other / path.name).is_file():
+                shutil.copyfile(other / path.name, aside / path.name)
+                (aside / path.name).chmod(0o600)
+        aside.rename(self._folder)
 
     def mark(self, index: int) -> int:
         """Return what an item is now: 64 bits, never 0; 1 where a file is missing."""
@@ -186,19 +242,21 @@ class LabelFiles:
         return np.fromfile(self._marks_path, "<u8")
 
     def _unlabelled(self) -> set[int]:
-        """Return items with a frame that has no label: a power cut between two writes."""
+        """Return items with a missing label: a power cut between two writes."""
         missing: set[int] = set()
         for first in range(0, int(self._first[-1]), _BLOCK):
             block = np.fromfile(self._labels_path, "<u2", count=_BLOCK, offset=2 * first)
-            places = first + np.flatnonzero(block >= self._clusters)
+            places = first + np.flatnonzero(block >= self._values)
             items = np.unique(np.searchsorted(self._first, places, side="right") - 1)
             missing.update(items.tolist())
         return missing
 
-    def _require_clusters(self, labels: np.ndarray) -> None:
-        if len(labels) and int(labels.max()) >= self._clusters:
+    def _require_values(self, labels: np.ndarray) -> None:
+        if len(labels) and int(labels.max()) >= self._values:
+            words = self._words
             raise ValueError(
-                f"{self._folder}: label {int(labels.max())}, but the k-means model has {self._clusters} clusters"
+                f"{self._folder}: {words.label} {int(labels.max())}, but {words.model} has {self._values} "
+                f"{words.value}s"
             )
 
 
