@@ -89,7 +89,7 @@ class TrainedCodec:
         self.network = network.eval().requires_grad_(False)
         transform = transform_of(config, rate_hz)
         self.facts = CodecFacts(
-            _hash(config, network, transform), rate_hz, network.num_codes, config.frames_per_code,
+            _hash(config, network, transform=transform), rate_hz, network.num_codes, config.frames_per_code,
             transform=transform, source=source,
         )  # fmt: skip
 
@@ -202,7 +202,7 @@ def codec_hash_of(checkpoint: Path) -> str | None:
     return None if result is None else str(result.values["hash"])
 
 
-def _hash(config: MelCodecConfig, network: MelCodec, transform: MelSpectrogram) -> str:
+def _hash(config: MelCodecConfig, network: MelCodec, *, transform: MelSpectrogram) -> str:
     about = [config.model_dump(mode="json", exclude=set(TRAINING_ONLY)), transform.name]
     digest = sha256(json.dumps(about, sort_keys=True).encode())
     for name, tensor in sorted(network.state_dict().items()):
