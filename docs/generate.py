@@ -15,11 +15,13 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
+from typing import get_args
 
 import click
 
 from engine.config.fields import SettingInfo, list_settings
 from engine.config.schema import RunConfig
+from models.configs import BuiltInModel
 from presets.catalogue import Catalogue
 from presets.experiment_files import ExperimentFiles
 
@@ -98,8 +100,17 @@ def _section(name: str, items: Sequence[SettingInfo]) -> Iterator[list[str]]:
             f"{prose(help_text)} Also see {_links(name, shared)}." if shared else prose(help_text)
         )
         yield ["", f'### {name}.kind = "{kind}"', "", where]
+        if name == "model" and (groups := _parameter_groups(kind)):
+            yield ["", f"Groups of parameters for `optimizer.lr_scale`: {_names(groups)}."]
         if own := owners.get((kind,)):
             yield ["", *_settings_table(own)]
+
+
+def _parameter_groups(kind: str) -> Sequence[str]:
+    models = get_args(BuiltInModel)
+    return next(
+        (tuple(m.parameter_groups) for m in models if m.model_fields["kind"].default == kind), ()
+    )
 
 
 def _names(kinds: Sequence[str]) -> str:

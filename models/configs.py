@@ -18,7 +18,7 @@ from models.self_supervised.data2vec2_settings import Data2Vec2Config
 from models.self_supervised.plugin_settings import PluginWaveformEncoder
 from models.self_supervised.settings import HubertConfig
 from models.self_supervised.wav2vec2_settings import Wav2Vec2Config
-from models.settings import Section, setting
+from models.settings import ParameterGroups, Section, setting
 from models.speech_configs import (
     ConformerRnntConfig,
     CtcConformerConfig,
@@ -38,6 +38,9 @@ class UNetSettings(Section):
 
     recipes: ClassVar[frozenset[str]] = frozenset({"separation"})
     rates_hz: ClassVar[tuple[int, int]] = (4_000, 192_000)
+    parameter_groups: ClassVar[ParameterGroups] = {
+        "encoder": ("stem.", "down."), "middle": ("middle.",), "decoder": ("",),
+    }  # fmt: skip
 
     width: int = setting(
         16, "Number of channels of the first level; doubled at each deeper level.", ge=4, le=256
@@ -145,6 +148,10 @@ class SpecUNetConfig(UNetSettings, SpectrogramSettings):
 class HybridConfig(UNetSettings, WaveformStrides, SpectrogramSettings):
     """A spectrogram U-Net, then an audio U-Net on its output; both share these settings."""
 
+    parameter_groups: ClassVar[ParameterGroups] = {
+        "spectrogram": ("spec.",), "waveform": ("audio.",),
+    }  # fmt: skip
+
     kind: Literal["hybrid"] = setting("hybrid", "Spectrogram U-Net followed by an audio U-Net.")
     spec_strides: Strides = setting(
         (2, 2, 4),
@@ -163,6 +170,9 @@ class ConvTasNetConfig(Section):
 
     recipes: ClassVar[frozenset[str]] = frozenset({"separation"})
     rates_hz: ClassVar[tuple[int, int]] = (8_000, 48_000)
+    parameter_groups: ClassVar[ParameterGroups] = {
+        "encoder": ("network.encoder.",), "masks": ("network.mask_generator.",), "decoder": ("network.decoder.",),
+    }  # fmt: skip
 
     kind: Literal["conv_tasnet"] = setting(
         "conv_tasnet", "Conv-TasNet (torchaudio implementation)."
@@ -193,6 +203,9 @@ class HybridDemucsConfig(Section):
 
     recipes: ClassVar[frozenset[str]] = frozenset({"separation"})
     rates_hz: ClassVar[tuple[int, int]] = (8_000, 48_000)
+    parameter_groups: ClassVar[ParameterGroups] = {
+        "spectrogram": ("network.freq_",), "waveform": ("network.time_",),
+    }  # fmt: skip
 
     kind: Literal["hybrid_demucs"] = setting(
         "hybrid_demucs", "Hybrid Demucs (torchaudio implementation)."

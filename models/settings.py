@@ -8,13 +8,25 @@ all render these. Knows nothing of torch, files or presets.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+# Group of parameters -> how the names of its parameters begin.
+ParameterGroups = Mapping[str, tuple[str, ...]]
+
 
 class Section(BaseModel):
-    """A group of settings: frozen, closed to unknown keys, strict about types."""
+    """A group of settings: frozen, closed to unknown keys, strict about types.
+
+    Attributes:
+        parameter_groups: of the settings of a model: group of parameters that may have a learning rate of its
+            own (`optimizer.lr_scale`) -> how names of parameters in it begin. The longest match decides; "" is
+            all that no other group has.
+    """
+
+    parameter_groups: ClassVar[ParameterGroups] = {}
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 

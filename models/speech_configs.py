@@ -16,9 +16,11 @@ from models.self_supervised.data2vec2_settings import Data2Vec2EncoderSettings
 from models.self_supervised.plugin_settings import PluginWaveformEncoder, missing_parts
 from models.self_supervised.settings import HubertHead, WaveformEncoderSettings
 from models.self_supervised.wav2vec2_settings import Wav2Vec2Head
-from models.settings import Section, require_multiples, setting
+from models.settings import ParameterGroups, Section, require_multiples, setting
 
 ENCODERS = "sepdash.encoders"
+# The convolutions of an encoder of waveforms, apart from its layers.
+_EXTRACTOR: ParameterGroups = {"extractor": ("encoder.feature_extractor.",)}
 
 
 class EncoderDims(Section):
@@ -124,6 +126,9 @@ class TransducerHead(SpeechHead):
     """What all transducers have behind their encoder: the predictor and the joint network."""
 
     recipes: ClassVar[frozenset[str]] = frozenset({"transducer"})
+    parameter_groups: ClassVar[ParameterGroups] = {
+        "encoder": ("encoder.",), "predictor": ("predictor.",), "joint": ("joiner.",),
+    }  # fmt: skip
 
     encoding_dim: int = setting(1024, "Width of the joint network.", ge=8, le=8_192)
     joint_activation: Literal["relu", "tanh"] = setting(
@@ -196,6 +201,7 @@ class CtcHead(SpeechHead):
     """What all CTC models have behind their encoder: one linear layer over the tokens."""
 
     recipes: ClassVar[frozenset[str]] = frozenset({"ctc"})
+    parameter_groups: ClassVar[ParameterGroups] = {"encoder": ("encoder.",), "head": ("head.",)}
 
 
 class CtcConformerConfig(CtcHead, ConformerDims):
@@ -260,6 +266,7 @@ class CtcEncoderConfig(CtcHead, TunedTransformer):
     """Waveform encoder of wav2vec 2.0 and HuBERT with a CTC head."""
 
     reads: ClassVar[Literal["log_mel", "waveform"]] = "waveform"
+    parameter_groups: ClassVar[ParameterGroups] = {**CtcHead.parameter_groups, **_EXTRACTOR}
 
     kind: Literal["ctc_encoder"] = setting(
         "ctc_encoder",
@@ -276,6 +283,7 @@ class CtcData2Vec2Config(CtcHead, TunedData2Vec):
     """Waveform encoder of data2vec 2.0 with a CTC head."""
 
     reads: ClassVar[Literal["log_mel", "waveform"]] = "waveform"
+    parameter_groups: ClassVar[ParameterGroups] = {**CtcHead.parameter_groups, **_EXTRACTOR}
 
     kind: Literal["ctc_data2vec2"] = setting(
         "ctc_data2vec2",
@@ -292,6 +300,7 @@ class WaveformRnntConfig(TransducerHead, TunedTransformer):
     """Transducer with the waveform encoder of wav2vec 2.0 and HuBERT."""
 
     reads: ClassVar[Literal["log_mel", "waveform"]] = "waveform"
+    parameter_groups: ClassVar[ParameterGroups] = {**TransducerHead.parameter_groups, **_EXTRACTOR}
 
     kind: Literal["waveform_rnnt"] = setting(
         "waveform_rnnt",

@@ -18,6 +18,7 @@ from engine.config.data import AudioData
 from engine.config.fine_tuning import FineTuningConfig, tuning_misfit
 from engine.config.kinds import AnyData, AnyLoss, AnyModel, misfit
 from engine.config.losses import SpectralLoss
+from engine.config.lr_scale import scale_problem
 from engine.config.sections import (
     CheckpointConfig,
     EmaConfig,
@@ -100,6 +101,13 @@ class RunConfig(Section):
             raise ValueError(
                 f"codec = {self.codec!r}, but loss.kind = {self.loss.kind!r} uses no codec; remove this setting"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _rates_are_of_groups(self) -> RunConfig:
+        groups = self.model.parameter_groups
+        if problem := scale_problem(self.optimizer.lr_scale, groups, kind=self.model.kind):
+            raise ValueError(problem)
         return self
 
     @model_validator(mode="after")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, WithJsonSchema, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from engine.config.errors import nearest
+from engine.config.lr_scale import GroupScales
 from engine.config.span import PositiveSpan, Span
 from engine.metrics.registry import default_targets, measures, target_names
 from models.settings import Section, setting
@@ -50,6 +51,16 @@ class OptimizerConfig(Section):
     decay_vectors: bool = setting(
         True,
         "Apply weight decay to biases, norm weights and other one-dimensional parameters as well.",
+    )
+    decay_embeddings: bool = setting(
+        True, "Apply weight decay to embedding tables, those of tokens and of positions, as well."
+    )
+    lr_scale: GroupScales = setting(
+        (),
+        "Learning rate of groups of parameters relative to lr, like 'encoder=0.1'; which groups a model has "
+        "is in its documentation. A loss weight is no substitute: Adam divides a gradient by its own size, "
+        "so a parameter that only one loss reaches learns as fast whatever the weight of that loss.",
+        max_length=32,
     )
     clip_norm: float = setting(
         1.0, "Gradient clipping threshold (L2 norm); 0 disables clipping.", ge=0
@@ -105,6 +116,12 @@ class ScheduleConfig(Section):
         0.1, "Factor applied to the learning rate at each milestone of multi_step.", gt=0, le=1
     )
     cycles: int = setting(4, "Number of cosine cycles of cosine_restarts.", ge=2, le=100)
+    peaks: tuple[Annotated[float, Field(gt=0, le=1)], ...] = setting(
+        (),
+        "Peak of each cycle of cosine_restarts relative to optimizer.lr, like [1.0, 0.75, 0.5, 0.25]; empty: "
+        "all 1. Each cycle falls to final_ratio.",
+        max_length=100,
+    )
     hold: float = setting(
         0.8,
         "Fraction of training after warm-up at which hold_decay starts its linear decay.",
@@ -124,6 +141,27 @@ class ScheduleConfig(Section):
     def _steps_are_given(self) -> ScheduleConfig:
         if self.kind == "multi_step" and not self.milestones:
             raise ValueError('multi_step requires schedule.milestones, like ["5000 updates"]')
+        return self
+
+    @model_validator(mode="after")
+    def _peaks_suit_cycles(self) -> ScheduleConfig:
+        if not self.peaks:
+            return self
+        if self.kind != "cosine_restarts":
+            raise ValueError(
+                f"schedule.peaks are those of cosine_restarts, but schedule.kind = {self.kind!r}; remove them, "
+                "or set schedule.kind = cosine_restarts"
+            )
+        if len(self.peaks) != self.cycles:
+            raise ValueError(
+                f"schedule.peaks has {len(self.peaks)} values, but schedule.cycles = {self.cycles}; give one "
+                "for each cycle"
+            )
+        if min(self.peaks) < self.final_ratio:
+            raise ValueError(
+                f"schedule.peaks has {min(self.peaks):g}, which is below schedule.final_ratio = "
+                f"{self.final_ratio:g}, to which every cycle falls"
+            )
         return self
 
 

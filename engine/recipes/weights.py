@@ -1,12 +1,12 @@
-"""What a recipe may say of its weights: which are trained alike, and which come from another model."""
+"""What a recipe may say of its weights: which are trained alike, which come from another model, which are tables."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from torch import nn
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +51,27 @@ class BorrowsWeights(Protocol):
         Returns:
             None where the checkpoint is of a model of the same kind, to be taken as a whole.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class TokenTables:
+    """The tensors of a model that have a row for each token.
+
+    Attributes:
+        vocabulary: the tensor that names the tokens; a model keeps its own.
+        tensors: the tables, (V, ...) each.
+        names: the value of `vocabulary` -> V different names of tokens, in the order of their rows.
+    """
+
+    vocabulary: str
+    tensors: Sequence[str]
+    names: Callable[[Tensor], Sequence[str]]
+
+
+@runtime_checkable
+class HasTokenTables(Protocol):
+    """A recipe whose weights can begin a run with another vocabulary: rows follow the names of tokens."""
+
+    @property
+    def token_tables(self) -> TokenTables:
+        """Return the tables of the model."""

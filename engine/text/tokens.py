@@ -20,6 +20,8 @@ from engine.text.normalise import vocabulary_of
 
 # Above its own limit SentencePiece samples at random; this many texts, evenly selected, are enough.
 _MOST_TEXTS = 500_000
+# No character, and no piece either.
+_BLANK = "<blank>"
 
 
 class Tokenizer(Protocol):
@@ -28,6 +30,10 @@ class Tokenizer(Protocol):
     @property
     def num_tokens(self) -> int:
         """Number of tokens, blank included."""
+
+    @property
+    def names(self) -> list[str]:
+        """Name of each token, the blank first; equal names mean the same in any tokenizer."""
 
     def encode(self, text: str) -> list[int]:
         """Return the tokens of a text; unknown characters raise ValueError."""
@@ -54,6 +60,11 @@ class CharTokenizer:
     def num_tokens(self) -> int:
         """Characters and the blank."""
         return len(self.characters) + 1
+
+    @property
+    def names(self) -> list[str]:
+        """The blank and the characters."""
+        return [_BLANK, *self.characters]
 
     def encode(self, text: str) -> list[int]:
         """Return a token for each character.
@@ -89,6 +100,11 @@ class PhonemeTokenizer(CharTokenizer):
         super().__init__(characters)
         self.language = language
 
+    @property
+    def names(self) -> list[str]:
+        """The blank and the signs."""
+        return [_BLANK, *(f"/{sign}/" for sign in self.characters)]
+
     def to_bytes(self) -> bytes:
         """Return signs and language as JSON."""
         return _to_json(
@@ -110,6 +126,12 @@ class SentencePieceTokenizer:
     def num_tokens(self) -> int:
         """Pieces and the blank."""
         return int(self._processor.get_piece_size()) + 1
+
+    @property
+    def names(self) -> list[str]:
+        """The blank and the pieces."""
+        pieces = range(self._processor.get_piece_size())
+        return [_BLANK, *(f"piece {self._processor.id_to_piece(piece)}" for piece in pieces)]
 
     def encode(self, text: str) -> list[int]:
         """Return the best pieces; unknown characters become the piece that stands for them."""

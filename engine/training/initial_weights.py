@@ -6,16 +6,21 @@ average of the weights starts from what is loaded here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from engine.checkpoints.files import MODEL, read_manifest
-from engine.recipes.weights import BorrowsWeights
+from engine.recipes.weights import BorrowsWeights, TokenTables
+from engine.training.token_rows import Carried, carried, some_tokens
 
 _MOST_NAMED = 6
+_GONE = (
+    "init_from: the weights this run started from are missing, and it has no intact checkpoint of its own; "
+    "enqueue it again with other weights"
+)
 
 
 class InitError(ValueError):
@@ -28,6 +33,7 @@ def load_initial_weights(
     *,
     strict: bool,
     borrower: BorrowsWeights | None = None,
+    tables: TokenTables | None = None,
 ) -> str:
     """Copy the weights of a checkpoint into a freshly built model.
 
@@ -37,6 +43,7 @@ def load_initial_weights(
         strict: refuse a tensor that is missing, unknown or of another shape; otherwise what does not
             fit is left as it was built.
         borrower: says which tensors come from a model of another recipe.
+        tables: those that have a row for each token: rows of tokens that both vocabularies have are kept.
 
     Returns:
         What was loaded and what was not, for the log.
@@ -46,10 +53,7 @@ def load_initial_weights(
         CheckpointError: when there is no checkpoint, or it is damaged.
     """
     if folder is None:
-        raise InitError(
-            "init_from: the weights this run started from are missing, and it has no intact checkpoint of "
-            "its own; enqueue it again with other weights"
-        )
+        raise InitError(_GONE)
     manifest = read_manifest(folder)
     trained, fresh = manifest.tensors(MODEL), model.state_dict()
     source = (
@@ -58,6 +62,10 @@ def load_initial_weights(
     names = None if borrower is None else borrower.borrowed(model, trained.keys())
     if names is not None:
         return f"{source}: {_borrow(trained, model, names=names, strict=strict, folder=folder)}"
+    kept = Carried(trained) if tables is None else carried(trained, fresh, tables=tables)
+    if kept.lost and strict:
+        raise _lost(kept.lost, folder)
+    trained = kept.tensors
     misfits = _misfits(trained, fresh)
     if misfits and strict:
         raise InitError(
@@ -72,13 +80,20 @@ def load_initial_weights(
             "similar model"
         )
     _copy(fitting, fresh)
-    text = source
+    text = f"{source}; {kept.text}" if kept.text else source
     if misfits:
         text += (
             f": {len(fitting)} of {len(fresh)} tensors of the model loaded, the others are "
             f"untrained; skipped: {_some(misfits)}"
         )
     return text
+
+
+def _lost(tokens: Sequence[str], folder: Path) -> InitError:
+    return InitError(
+        f"init_from: the model in {folder} has tokens that this run has not ({some_tokens(tokens)}); add them "
+        "to data.vocabulary, or set init_strict = false to drop them"
+    )
 
 
 def _borrow(

@@ -8,15 +8,15 @@ by seconds, and each of its steps spends twenty microseconds on bookkeeping.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from engine.config.sections import OptimizerConfig
-from engine.recipes.base import Recipe
-from engine.recipes.weights import GroupsParameters, ParameterGroup
+from engine.recipes.weights import ParameterGroup
+from engine.training.parameter_groups import without_decay
 
 
 class FusedAdamW:
@@ -34,10 +34,17 @@ class FusedAdamW:
         named = {name: param for name, param in model.named_parameters() if param.requires_grad}
         self.params = list(named.values())
         _require_all(groups, named)
+        spared = without_decay(model, config)
         # A single group has no name, as in checkpoints from before there were any.
         parts = {group.name: (group.parameters, group.lr_ratio) for group in groups}
         self._groups = [
-            _Group(name, {key: named[key] for key in keys}, lr_ratio=ratio, config=config)
+            _Group(
+                name,
+                {key: named[key] for key in keys},
+                lr_ratio=ratio,
+                config=config,
+                spared=spared,
+            )
             for name, (keys, ratio) in (parts or {"": (list(named), 1.0)}).items()
         ]
         self._config = config
@@ -136,8 +143,10 @@ class _Group:
         *,
         lr_ratio: float,
         config: OptimizerConfig,
+        spared: Collection[str],
     ) -> None:
         self._config = config
+        self._decays = [key not in spared for key in named]
         self.step_name = f"step.{name}" if name else "step"
         self.lr_ratio = lr_ratio
         self._names = list(named)
@@ -153,14 +162,14 @@ class _Group:
 
     def with_gradients(self) -> list[_Part]:
         """Return the parameters that have a gradient, by weight decay; a part may be empty."""
-        decay, apart = self._config.weight_decay, not self._config.decay_vectors
+        decay, apart = self._config.weight_decay, not all(self._decays)
         grads = [param.grad for param in self._params if param.grad is not None]
         if not apart and len(grads) == len(self._params):
             return [_Part(list(self._params), grads, self._exp_avgs, self._exp_avg_sqs, decay)]
         places = [i for i, param in enumerate(self._params) if param.grad is not None]
-        vectors = [i for i in places if apart and self._params[i].ndim <= 1]
-        others = [i for i in places if not (apart and self._params[i].ndim <= 1)]
-        return [self._part(others, decay), self._part(vectors, 0.0)]
+        decayed = [i for i in places if self._decays[i]]
+        others = [i for i in places if not self._decays[i]]
+        return [self._part(decayed, decay), self._part(others, 0.0)]
 
     def _part(self, places: list[int], weight_decay: float) -> _Part:
         params = [self._params[i] for i in places]
@@ -171,11 +180,6 @@ class _Group:
             [self._exp_avg_sqs[i] for i in places],
             weight_decay,
         )
-
-
-def groups_of(recipe: Recipe, model: nn.Module) -> Sequence[ParameterGroup]:
-    """Return the groups that a recipe trains the parameters of a model in; none where all are alike."""
-    return recipe.parameter_groups(model) if isinstance(recipe, GroupsParameters) else ()
 
 
 def _require_all(groups: Sequence[ParameterGroup], named: Mapping[str, nn.Parameter]) -> None:

@@ -31,12 +31,13 @@ from engine.events import Control, Event, Noticed, RunStarted
 from engine.metrics.best import BestMetrics
 from engine.precision import number_format, place
 from engine.recipes.base import KeepsState, Recipe, WatchesCurves
-from engine.recipes.weights import BorrowsWeights
+from engine.recipes.weights import BorrowsWeights, HasTokenTables
 from engine.torch_random import seed_everything
 from engine.training.curves import SilentTelemetry, Telemetry
 from engine.training.ema import Ema
 from engine.training.initial_weights import load_initial_weights
-from engine.training.optimizer import FusedAdamW, groups_of
+from engine.training.optimizer import FusedAdamW
+from engine.training.parameter_groups import decay_text, groups_of, rates_text
 from engine.training.ranks import Ranks, require_no_batch_norm, state_hash
 from engine.training.recipe_parts import OwnParts
 from engine.training.reference_rule import ReferenceCurve
@@ -213,7 +214,7 @@ def prepared(
                 num_train_items=len(sizes), num_valid_items=num_valid,
             )
         )  # fmt: skip
-        notices = _notices(setup, plan_warnings(plan, sizes), number_format=state.number_format)
+        notices = _notices(setup, plan_warnings(plan, sizes), state=state)
         for level, kind, text in notices:
             setup.emit(Noticed(level, kind, message=text, counters=start.counters))
         if setup.leads:
@@ -232,7 +233,10 @@ def _build_model(setup: Setup, newest: Manifest | None, *, init_from: Path | Non
     if config.init_from is not None and newest is None:
         recipe = setup.recipe
         borrower = recipe if isinstance(recipe, BorrowsWeights) else None
-        text = load_initial_weights(model, init_from, strict=config.init_strict, borrower=borrower)
+        tables = recipe.token_tables if isinstance(recipe, HasTokenTables) else None
+        text = load_initial_weights(
+            model, init_from, strict=config.init_strict, borrower=borrower, tables=tables
+        )
         setup.emit(Noticed("info", "init-from", message=text))
     model = place(model, config.precision, device=setup.device)
     model.train()
@@ -251,7 +255,7 @@ def _build_state(
     """Return the updater of the model, and the state of a run that has just begun."""
     config, recipe, device = setup.config, setup.recipe, setup.device
     ema = Ema(model, config.ema, size) if config.ema.enabled else None
-    optimizer = FusedAdamW(model, config.optimizer, groups=groups_of(recipe, model))
+    optimizer = FusedAdamW(model, config.optimizer, groups=groups_of(recipe, model, config=config))
     updater = Updater(
         recipe, model, optimizer, config=config, device=device, ema=ema, ranks=setup.ranks
     )
@@ -271,15 +275,21 @@ def _build_state(
 
 
 def _notices(
-    setup: Setup, odd: list[str], *, number_format: str
+    setup: Setup, odd: list[str], *, state: TrainingState
 ) -> list[tuple[Literal["info", "warning"], str, str]]:
     """Return level, kind and text of the notices at the start."""
     notices: list[tuple[Literal["info", "warning"], str, str]] = []
-    if number_format:
-        text = f"precision.dtype = auto: computing in {number_format} on {setup.where}"
+    config, model = setup.config, state.model
+    if state.number_format:
+        text = f"precision.dtype = auto: computing in {state.number_format} on {setup.where}"
         notices.append(("info", "precision", text))
-    if text := setup.config.loss.effect_on(setup.config.model):
+    if text := config.loss.effect_on(config.model):
         notices.append(("info", "loss", text))
+    if not config.optimizer.decay_embeddings:
+        notices.append(("info", "weight-decay", decay_text(model, config.optimizer)))
+    if config.optimizer.lr_scale:
+        groups = groups_of(setup.recipe, model, config=config)
+        notices.append(("info", "parameter-groups", rates_text(groups, model)))
     return notices + [("warning", "batch-plan", text) for text in odd]
 
 

@@ -57,18 +57,23 @@ def lr_factor(config: ScheduleConfig, counters: Counters, *, size: UpdateSize) -
             halvings = max(0.0, since - hold) / size.updates_in(config.half_life)
             return float(max(config.final_ratio, 0.5**halvings))
     share = min(1.0, since / max(1.0, size.updates_in(config.length) - warmup))
-    return config.final_ratio + (1 - config.final_ratio) * _fall(config, share)
+    peak, fall = _fall(config, share)
+    return config.final_ratio + (peak - config.final_ratio) * fall
 
 
-def _fall(config: ScheduleConfig, share: float) -> float:
-    """Return the remaining fraction of the decay from 1 to 0 after `share` of its length."""
+def _fall(config: ScheduleConfig, share: float) -> tuple[float, float]:
+    """Return the peak that the decay fell from, and what is left of it, 1 to 0, after `share` of its length."""
     if config.kind == "linear":
-        return 1 - share
+        return 1.0, 1 - share
     if config.kind == "hold_decay":
-        return min(1.0, (1 - share) / (1 - config.hold))
-    if config.kind == "cosine_restarts" and share < 1:
-        share = share * config.cycles % 1
-    return 0.5 * (1 + cos(pi * share))
+        return 1.0, min(1.0, (1 - share) / (1 - config.hold))
+    if config.kind != "cosine_restarts":
+        return 1.0, 0.5 * (1 + cos(pi * share))
+    # A restart that rounding alone puts after its update would cost that update its peak.
+    cycle = min(floor(share * config.cycles + _TOLERANCE), config.cycles - 1)
+    inside = max(0.0, share * config.cycles - cycle)
+    peak = config.peaks[cycle] if config.peaks else 1.0
+    return peak, 0.5 * (1 + cos(pi * inside))
 
 
 def ema_restart(config: EmaConfig, size: UpdateSize) -> int:

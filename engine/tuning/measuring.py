@@ -30,7 +30,7 @@ from engine.recipes.registry import open_recipe
 from engine.recipes.weights import ParameterGroup
 from engine.torch_random import seed_everything
 from engine.training.ema import Ema
-from engine.training.optimizer import FusedAdamW, groups_of
+from engine.training.optimizer import FusedAdamW
 from engine.training.out_of_memory import (
     DoesNotFit,
     MemoryLimits,
@@ -38,6 +38,7 @@ from engine.training.out_of_memory import (
     UpdateTorn,
     release_memory,
 )
+from engine.training.parameter_groups import groups_of
 from engine.training.ranks import Ranks
 from engine.training.updates import Updater
 from engine.tuning.machine import (
@@ -118,7 +119,7 @@ class Subject:
         size = UpdateSize(1, 1, audio_seconds=1.0, epochs=1.0)
         ema = Ema(self.model, config.ema, size) if config.ema.enabled else None
         self._optimizer = _WatchedAdamW(
-            self.model, config.optimizer, groups=groups_of(self._recipe, self.model)
+            self.model, config.optimizer, groups=groups_of(self._recipe, self.model, config=config)
         )
 
         def updater(some: Ranks | None) -> Updater:

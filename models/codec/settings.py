@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from models.settings import Section, setting
+from models.settings import ParameterGroups, Section, setting
 
 # Frames of 256 samples at 22.05 kHz, as published, at every rate; in multiples of 8 samples.
 _HOP_S, _HOP_STEP = 256 / 22_050, 8
@@ -30,6 +30,9 @@ class MelCodecConfig(Section):
 
     recipes: ClassVar[frozenset[str]] = frozenset({"codec"})
     rates_hz: ClassVar[tuple[int, int]] = (8_000, 48_000)
+    parameter_groups: ClassVar[ParameterGroups] = {
+        "encoder": ("encoder.", "norm.", "to_codes."), "decoder": ("from_codes.", "decoder."),
+    }  # fmt: skip
 
     kind: Literal["mel_codec"] = setting(
         "mel_codec", "Mel codec: log-mel spectrogram to codes and back, by 1-D convolutions."

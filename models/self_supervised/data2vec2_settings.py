@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import model_validator
 
 from models.self_supervised.settings import SelfSupervisedConfig, TransformerSettings
-from models.settings import require_multiples, setting
+from models.settings import ParameterGroups, require_multiples, setting
 
 
 class Data2Vec2EncoderSettings(TransformerSettings):
@@ -46,6 +46,9 @@ class Data2Vec2Config(SelfSupervisedConfig, Data2Vec2EncoderSettings):
     """data2vec 2.0 (Baevski et al., 2023): predicts what its own average makes of the unmasked audio."""
 
     recipes: ClassVar[frozenset[str]] = frozenset({"data2vec2"})
+    parameter_groups: ClassVar[ParameterGroups] = {
+        "extractor": ("feature_extractor.",), "encoder": ("",), "decoder": ("decoder.",),
+    }  # fmt: skip
 
     kind: Literal["data2vec2"] = setting("data2vec2", "data2vec 2.0 encoder with a decoder.")
     decoder_layers: int = setting(4, "Number of convolutions of the decoder.", ge=1, le=16)

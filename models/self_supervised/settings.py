@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal, Protocol, Self, runtime_checkab
 
 from pydantic import Field, model_validator
 
-from models.settings import Section, require_multiples, setting
+from models.settings import ParameterGroups, Section, require_multiples, setting
 
 _Channels = tuple[Annotated[int, Field(ge=4, le=4_096)], ...]
 _Kernels = tuple[Annotated[int, Field(ge=1, le=256)], ...]
@@ -179,5 +179,10 @@ class HubertHead(SelfSupervisedConfig):
 # Settings of bases come in the reverse order of the bases: the encoder's first.
 class HubertConfig(HubertHead, WaveformEncoderSettings):
     """HuBERT (Hsu et al., 2021): predicts the cluster of every frame, masked ones above all."""
+
+    parameter_groups: ClassVar[ParameterGroups] = {
+        "extractor": ("feature_extractor.",), "encoder": ("",),
+        "head": ("final_proj.", "label_embeddings"),
+    }  # fmt: skip
 
     kind: Literal["hubert"] = setting("hubert", "HuBERT encoder with a cluster predictor.")

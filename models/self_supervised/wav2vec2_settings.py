@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import model_validator
 
 from models.self_supervised.settings import SelfSupervisedConfig, WaveformEncoderSettings
-from models.settings import require_multiples, setting
+from models.settings import ParameterGroups, require_multiples, setting
 
 
 class Wav2Vec2Head(SelfSupervisedConfig):
@@ -39,6 +39,11 @@ class Wav2Vec2Head(SelfSupervisedConfig):
 # Settings of bases come in the reverse order of the bases: the encoder's first.
 class Wav2Vec2Config(Wav2Vec2Head, WaveformEncoderSettings):
     """wav2vec 2.0 (Baevski et al., 2020): tells the code of a masked frame from those of others."""
+
+    parameter_groups: ClassVar[ParameterGroups] = {
+        "extractor": ("encoder.feature_extractor.",), "encoder": ("",),
+        "codes": ("quantiser.", "project_codes."),
+    }  # fmt: skip
 
     kind: Literal["wav2vec2"] = setting(
         "wav2vec2", "wav2vec 2.0: a Transformer or Conformer encoder with a quantiser."

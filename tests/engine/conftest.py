@@ -271,7 +271,13 @@ def speech_config(tones: Path) -> Callable[..., RunConfig]:
         model = {"kind": kind, **tiny}
         config = {**base, "model": model}
         return load_config(
-            {**config, **{n: {**config.get(n, {}), **v} for n, v in sections.items()}}
+            {
+                **config,
+                **{
+                    n: {**config.get(n, {}), **v} if isinstance(v, dict) else v
+                    for n, v in sections.items()
+                },
+            }
         )
 
     return build
@@ -287,7 +293,13 @@ def ctc_config(tones: Path) -> Callable[..., RunConfig]:
         model = tiny.get(kind, TINY_WAVEFORM)
         config = {**base, "model": {"kind": kind, **model}}
         return load_config(
-            {**config, **{n: {**config.get(n, {}), **v} for n, v in sections.items()}}
+            {
+                **config,
+                **{
+                    n: {**config.get(n, {}), **v} if isinstance(v, dict) else v
+                    for n, v in sections.items()
+                },
+            }
         )
 
     return build

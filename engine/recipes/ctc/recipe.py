@@ -6,6 +6,7 @@ Letters: B batch, T encoder frames, V tokens that exist.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,8 @@ def open_ctc(config: RunConfig, *, opening: Opening) -> CtcRecipe:
 
 class CtcRecipe(SpeechRecipe):
     """Trains any model of `models.ctc`."""
+
+    tables: ClassVar[Sequence[str]] = ("head.weight", "head.bias")
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)

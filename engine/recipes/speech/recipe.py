@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from math import ceil
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -33,8 +34,8 @@ from engine.recipes.base import StepContext, StepOutput
 from engine.recipes.speech.fine_tuning import FineTuning
 from engine.recipes.speech.front_end import front_end_of
 from engine.recipes.speech.specaugment import spec_augment
-from engine.recipes.weights import ParameterGroup
-from engine.text.tokens import Tokenizer, build_tokenizer
+from engine.recipes.weights import ParameterGroup, TokenTables
+from engine.text.tokens import Tokenizer, build_tokenizer, from_bytes
 from models.speech import SpeechModel, Tuning
 from models.speech_configs import SpeechHead, TunedEncoder
 
@@ -73,6 +74,9 @@ class Recognised:
 
 class SpeechRecipe(ABC):
     """Trains a recogniser on utterances; picklable for reader processes."""
+
+    # Tensors of the model with a row for each token.
+    tables: ClassVar[Sequence[str]] = ()
 
     def __init__(self, config: RunConfig) -> None:
         assert isinstance(config.data, SpeechData)
@@ -188,6 +192,11 @@ class SpeechRecipe(ABC):
         """Return which tensors a self-supervised model gives to the encoder."""
         return None if self._fine_tuning is None else self._fine_tuning.borrowed(model, trained)
 
+    @property
+    def token_tables(self) -> TokenTables:
+        """Return the tables of tokens."""
+        return TokenTables("vocabulary", self.tables, names=_token_names)
+
     def worst_batch(self, count: int, shape: tuple[float, ...] = ()) -> Batch:
         """Return `count` utterances of noise of `shape` (seconds, tokens), or of both maxima."""
         if len(shape) < 2:
@@ -300,3 +309,7 @@ class SpeechRecipe(ABC):
         if split not in self._open:
             self._open[split] = open_dataset(self._config, split)
         return self._open[split]
+
+
+def _token_names(vocabulary: Tensor) -> list[str]:
+    return from_bytes(bytes(vocabulary.tolist())).names

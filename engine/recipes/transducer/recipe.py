@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -26,6 +27,10 @@ def open_transducer(config: RunConfig, *, opening: Opening) -> TransducerRecipe:
 
 class TransducerRecipe(SpeechRecipe):
     """Trains any transducer of `models.transducer`."""
+
+    tables: ClassVar[Sequence[str]] = (
+        "predictor.embedding.weight", "joiner.linear.weight", "joiner.linear.bias",
+    )  # fmt: skip
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 
+from engine.batching.recipe_plan import plan_of
 from engine.config.counters import EpochsUnknown, UpdateSize
 from engine.config.loading import load_config
 from engine.config.schema import RunConfig
 from engine.config.sections import EmaConfig, ScheduleConfig
 from engine.config.span import Span
+from engine.training.run_warnings import run_warnings
 from engine.training.schedule_preview import schedule_curve, schedule_warnings
 from engine.training.schedules import ema_decay, is_due, lr_factor, total_updates
+from engine.training.trainer import Trainer
 
 SIZE = UpdateSize(micro_batches=2, items=32, audio_seconds=64.0)
 
@@ -234,3 +238,108 @@ def test_a_rule_that_would_cut_the_decay_or_does_nothing_is_warned_about(rules, 
     values = {**config.to_dict(), "stop_when": rules, "validation": {"every": "100 updates"}}
     warnings = schedule_warnings(load_config(values))
     assert [words in warning for warning in warnings] == ([True] if words else [])
+
+
+EPOCHS = (2, 4, 9, 18, 25, 33, 50)
+
+
+@pytest.mark.parametrize("items", [32, 60, 320])
+def test_the_published_milestones_in_epochs_halve_the_rate_where_each_epoch_is_over(items):
+    """Seven halvings, each at the first update before which so many passes are over, whatever divides."""
+    size = UpdateSize(1, 32, audio_seconds=64.0, epochs=32 / items)
+    config = ScheduleConfig(
+        kind="multi_step",
+        factor=0.5,
+        length=Span(60, "epochs"),
+        milestones=tuple(Span(epochs, "epochs") for epochs in EPOCHS),
+    )
+    total = total_updates(config.length, size)
+    assert total == -(-60 * items // 32)
+    rates = [lr_factor(config, size.after(done), size=size) for done in range(total)]
+    falls = [done for done in range(1, total) if rates[done] < rates[done - 1]]
+    # In whole numbers: done * 32 items are at least so many passes over all of them.
+    assert falls == [-(-epochs * items // 32) for epochs in EPOCHS]
+    assert rates[-1] == 0.5**7
+
+
+def test_restarts_have_peaks_of_their_own_and_one_floor():
+    config = ScheduleConfig(
+        kind="cosine_restarts",
+        length=Span(400, "updates"),
+        peaks=(1.0, 0.75, 0.5, 0.25),
+        final_ratio=1e-3,
+    )
+    rates = _factors(config, range(402))
+    assert [rates[at] for at in (0, 100, 200, 300)] == [1.0, 0.75, 0.5, 0.25]
+    assert all(rates[at] > rates[at + 1] for at in range(400) if at not in (99, 199, 299))
+    assert min(rates) == pytest.approx(1e-3)
+    assert rates[400:] == [pytest.approx(1e-3)] * 2
+    # Half a cycle down is half way between its peak and the floor.
+    assert rates[150] == pytest.approx((0.75 + 1e-3) / 2)
+
+
+@pytest.mark.parametrize("cycles", [2, 3, 7, 49, 100])
+def test_every_restart_is_at_its_update_whatever_rounding_says(cycles):
+    """29 / 100 * 100 is below 29 in floating point: that update would have stayed at the floor."""
+    config = ScheduleConfig(
+        kind="cosine_restarts", cycles=cycles, length=Span(10 * cycles, "updates")
+    )
+    rates = _factors(config, range(10 * cycles))
+    assert rates[::10] == [pytest.approx(1.0)] * cycles
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"peaks": [1.0, 0.5], "kind": "cosine"}, "those of cosine_restarts"),
+        ({"peaks": [1.0, 0.5], "kind": "cosine_restarts"}, "2 values, but schedule.cycles = 4"),
+        (
+            {"peaks": [1.0, 0.1], "cycles": 2, "final_ratio": 0.2, "kind": "cosine_restarts"},
+            "0.1, which is below schedule.final_ratio = 0.2",
+        ),
+    ],
+)
+def test_peaks_that_do_not_fit_are_refused(settings, words):
+    with pytest.raises(ValueError, match=words):
+        ScheduleConfig.model_validate_json(json.dumps(settings))
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        {"kind": "multi_step", "factor": 0.5, "milestones": ["2 epochs", "4 epochs"]},
+        {"kind": "cosine_restarts", "peaks": [1.0, 0.75, 0.5, 0.25], "final_ratio": 0.001},
+    ],
+)
+def test_the_preview_is_the_rate_that_is_trained_at(
+    tmp_path, make_config, line_recipe, recorder, stop_after, schedule
+):
+    config = make_config(
+        schedule={"length": "7 epochs", "warmup": "2 updates", **schedule},
+        optimizer={"lr": 0.01}, logging={"every": "1 updates"}, batch={"items": 5},
+    )  # fmt: skip
+    recipe = line_recipe()
+    size = plan_of(config, recipe).mean_size
+    shown = schedule_curve(config, size=size)
+    Trainer(config, recipe, folder=tmp_path, observers=[recorder], control=stop_after()).fit()
+    trained = recorder.curve("lr")
+    assert list(trained) == shown.updates
+    assert list(trained.values()) == pytest.approx(shown.lr)
+
+
+@pytest.mark.parametrize(
+    ("init_from", "lr", "kind", "warned"),
+    [
+        ("base", 3e-4, "constant", True),
+        ("base", 1e-5, "constant", False),
+        ("base", 3e-4, "cosine", False),
+        (None, 3e-4, "constant", False),
+    ],
+)
+def test_a_high_rate_without_decay_on_a_fine_tune_is_warned_about(
+    make_config, init_from, lr, kind, warned
+):
+    config = make_config(init_from=init_from, optimizer={"lr": lr}, schedule={"kind": kind})
+    texts = [text for text in run_warnings(config) if "may fry your fine-tune" in text]
+    assert len(texts) == warned
+    assert all("1e-5" in text for text in texts)
