@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
+from engine.config.data_settings import DataSettings
 from engine.config.errors import ConfigError, Problem, counted, nearest
 from engine.config.fields import (
     BOUNDS,
@@ -21,7 +22,7 @@ from engine.config.fields import (
     kind_choices,
     list_settings,
 )
-from engine.config.kinds import VARIANTS, chosen_kinds, why_missing, with_kinds
+from engine.config.kinds import VARIANTS, AnyData, chosen_kinds, why_missing, with_kinds
 from engine.config.old_names import upgraded
 from engine.config.schema import RunConfig
 
@@ -59,6 +60,26 @@ def load_config(values: Mapping[str, Any]) -> RunConfig:
     except ValidationError as error:
         details = _without_consequences(error.errors(include_url=False))
         raise ConfigError(_to_problem(detail, values) for detail in details) from None
+
+
+def load_data(values: Mapping[str, Any]) -> DataSettings:
+    """Check the section `data` of plain nested values alone, as `load_config` does all of them.
+
+    Raises:
+        ConfigError: with every problem of that section at once.
+    """
+    values = _with_empty(with_kinds(upgraded(values)))
+    try:
+        text = json.dumps(values.get("data", {}))
+        found: DataSettings = TypeAdapter(AnyData).validate_json(text)
+    except ValidationError as error:
+        details = [
+            {**item, "loc": ("data", *item["loc"])} for item in error.errors(include_url=False)
+        ]
+        raise ConfigError(
+            _to_problem(cast(ErrorDetails, item), values) for item in details
+        ) from None
+    return found
 
 
 def _with_empty(values: dict[str, Any]) -> dict[str, Any]:

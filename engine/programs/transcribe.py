@@ -1,7 +1,7 @@
 """`python -m engine.programs.transcribe CHECKPOINT INPUT...`: the process that `sepdash transcribe` starts.
 
-An input is an audio file, or a manifest (.jsonl) or LibriSpeech folder, whose reference texts are
-compared with the transcriptions. A user error prints one message on stderr and exits with code 2.
+An input is an audio file or a folder of them, or a manifest (.jsonl) or LibriSpeech folder, whose reference
+texts are compared with the transcriptions. `--out` keeps the transcriptions as a manifest. A user error prints one message on stderr and exits with code 2.
 """
 
 from __future__ import annotations
@@ -60,14 +60,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _items(path: Path, transcriber: Transcriber) -> Iterator[_Item]:
-    from engine.data.files.audio_files import probe
-    from engine.data.speech.transcripts import checked_transcripts
+    from engine.data.files.audio_files import probe, scan_folder
+    from engine.data.speech.transcripts import TRANSCRIPT, checked_transcripts
 
-    if not (path.is_dir() or path.suffix == _MANIFEST):
-        info = probe(path)
+    if path.is_dir() and next(path.rglob(f"*{TRANSCRIPT}"), None) is None:
+        infos = scan_folder(path, setting="")
+    elif path.is_dir() or path.suffix == _MANIFEST:
+        infos = []
+    else:
+        infos = [probe(path)]
+    for info in infos:
         yield _Item(
-            path, 0.0, duration_s=info.duration_s, reference=None, stretch=transcriber.whole(info)
+            info.path,
+            0.0,
+            duration_s=info.duration_s,
+            reference=None,
+            stretch=transcriber.whole(info),
         )
+    if infos:
         return
     transcripts = checked_transcripts(path, transcriber.data, setting="")
     for item in transcripts.utterances:
@@ -122,10 +132,27 @@ def _transcribe(
         rows.append(row)
         if not options.json:
             _show(item, text)
+    if options.out is not None:
+        _write_manifest(options.out, rows)
     if options.json:
         _write_json(rows, words, characters=characters, most=options.confusions)
     elif words.items:
         sys.stdout.write(_summary(words, characters, most=options.confusions))
+
+
+def _write_manifest(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    from engine.data.speech.transcripts import Utterance, write_manifest
+
+    utterances = [
+        Utterance(
+            Path(row["path"]).absolute(), row["start"], duration_s=row["duration"], text=row["text"]
+        )
+        for row in rows
+    ]
+    write_manifest(path.absolute(), utterances)
+    empty = sum(not row["text"] for row in rows)
+    note = f", {empty} of them without a text" if empty else ""
+    sys.stderr.write(f"wrote {path}: {len(rows)} transcriptions{note}\n")
 
 
 def _show(item: _Item, text: str) -> None:
@@ -191,6 +218,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--confusions", type=int, default=10, help="number of frequent errors to show"
     )
+    parser.add_argument("--out", type=Path, help="manifest to write")
     parser.add_argument("--stream", action="store_true", help="print text while it is recognised")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser

@@ -76,6 +76,11 @@ def prepared(text: str, data: TextData, *, kept: Mapping[str, str] | None = None
     )
 
 
+def plain_signs(text: str) -> str:
+    """Return a text with typographic quotes, dashes and ellipses replaced by plain ones."""
+    return text.translate(_APOSTROPHES).translate(_PLAIN)
+
+
 def phoneme_source(text: str, data: TextData) -> str:
     """Return the text that phonemes are made of."""
     return normalise(text, data.model_copy(update={"case": "keep", "punctuation": "plain"}))

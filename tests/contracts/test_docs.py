@@ -170,7 +170,7 @@ def test_settings_that_pages_name_exist() -> None:
         (page.name, match)
         for page in pages()
         for match in re.findall(rf"\b(?:{sections})\.[a-z][a-z0-9_]*", in_code(page))
-        if not match.endswith((".py", ".toml", ".jsonl", ".safetensors"))
+        if not match.endswith((".py", ".toml", ".txt", ".jsonl", ".safetensors"))
     }
     assert len(named) > 50
     assert sorted((page, key) for page, key in named if key not in keys) == []

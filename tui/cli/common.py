@@ -108,6 +108,25 @@ def write_file(file: Path, text: str) -> None:
         raise click.UsageError(f"{file} can't be written: {error.strerror}") from None
 
 
+def counter_of(what: str, *, every: int = 1) -> Callable[[int, int], None] | None:
+    """Return what shows "WHAT 3 of 8" on a line of stderr that grows; None if stderr is no terminal.
+
+    Args:
+        what: verb and noun with a place for both numbers, as in "checked {} of {} files".
+        every: how often it is shown.
+    """
+    if not sys.stderr.isatty():
+        return None
+
+    def show(done: int, total: int) -> None:
+        if done % every == 0 or done == total:
+            end = "\n" if done == total else ""
+            sys.stderr.write(f"\r{what.format(done, total)}{end}")
+            sys.stderr.flush()
+
+    return show
+
+
 def has_terminal() -> bool:
     """Return whether an application can be shown: keys come from stdin, and it draws on the real stderr."""
     return sys.stdin.isatty() and sys.__stderr__ is not None and sys.__stderr__.isatty()

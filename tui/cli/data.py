@@ -1,8 +1,7 @@
-"""`sepdash data`: checks and indexes audio folders before training; builds utterances of digits."""
+"""`sepdash data`: checks and indexes audio folders before training; builds manifests of utterances."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +10,9 @@ import click
 
 from jobs.home import Home
 from models.user_paths import expanded
-from tui.cli.common import json_option, note_new_names, plain, print_json, with_home
+from tui.cli.common import counter_of, json_option, note_new_names, plain, print_json, with_home
+from tui.cli.data_cut import cut
+from tui.cli.data_voice import voice
 
 if TYPE_CHECKING:
     from engine.data.checks.findings import Finding, Survey
@@ -41,7 +42,7 @@ _PROBLEMS_CODE = 2
 
 @click.group(epilog=_CHECK_EXAMPLES)
 def data() -> None:
-    """Check audio folders before training, index them, build utterances of digits."""
+    """Check audio folders before training, index them, make manifests of utterances."""
 
 
 @data.command(epilog=_CHECK_EXAMPLES)
@@ -102,7 +103,7 @@ def _survey(
     from engine.data.checks.survey import survey_folder
     from engine.data.kinds import survey_data
 
-    progress = _show_progress if sys.stderr.isatty() else None
+    progress = counter_of("checked {} of {} files")
     folder = expanded(target).absolute()
     if not folder.exists():
         from engine.config.overrides import config_with
@@ -117,12 +118,6 @@ def _survey(
     if assignments:
         raise click.UsageError(f"--set applies to presets, but {target} is a file or folder")
     return [survey_folder(folder, segment_s=segment_s, content=not headers, progress=progress)]
-
-
-def _show_progress(done: int, total: int) -> None:
-    end = "\n" if done == total else ""
-    sys.stderr.write(f"\rchecked {done} of {total} files{end}")
-    sys.stderr.flush()
 
 
 def _print(surveys: Sequence[Survey], allow: Sequence[str], *, most: int | None) -> None:
@@ -239,14 +234,7 @@ def digits(folder: Path, *, out: Path, utterances: int, num_valid: int, seed: in
     from engine.data.speech.digit_strings import build_digit_strings
 
     folder, out = expanded(folder).absolute(), expanded(out).absolute()
-    show = sys.stderr.isatty()
-
-    def progress(done: int, total: int) -> None:
-        if show and (done % 50 == 0 or done == total):
-            end = "\n" if done == total else ""
-            sys.stderr.write(f"\rwrote {done} of {total} utterances{end}")
-            sys.stderr.flush()
-
+    progress = counter_of("wrote {} of {} utterances", every=50) or (lambda done, total: None)
     build_digit_strings(
         folder, out, num_train=utterances, num_valid=num_valid, seed=seed, progress=progress
     )
@@ -255,3 +243,7 @@ def digits(folder: Path, *, out: Path, utterances: int, num_valid: int, seed: in
         f"to train on them: sepdash enqueue transducer/digits --set data.train={out / 'train.jsonl'} "
         f"--set data.valid={out / 'valid.jsonl'}"
     )
+
+
+data.add_command(voice)
+data.add_command(cut)

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from jobs.home import Home
+from models.user_paths import expanded
 from tui.cli.checkpoints import locate_checkpoint
 from tui.cli.common import complete_model, json_option, with_home
 
@@ -17,6 +18,7 @@ Examples:
   sepdash transcribe digits-1 call.wav
   sepdash transcribe 3 test.jsonl --beam 8              also compute error rates
   sepdash transcribe ~/models/best-wer *.flac --json
+  sepdash transcribe 3 anna/wavs -o anna/texts.jsonl    a folder of recordings becomes a manifest
 """
 
 
@@ -45,6 +47,10 @@ Examples:
     "--stream", is_flag=True,
     help="Print partial results while decoding; Emformer models and greedy decoding only.",
 )  # fmt: skip
+@click.option(
+    "-o", "--out", metavar="FILE", type=click.Path(path_type=Path),
+    help="Also write the transcriptions as a manifest (.jsonl), for example for `sepdash data voice`.",
+)  # fmt: skip
 @json_option
 @with_home
 def transcribe(
@@ -53,21 +59,25 @@ def transcribe(
     *,
     kind: str | None,
     stream: bool,
+    out: Path | None,
     as_json: bool,
     home: Home,
     **settings: str | float | None,
 ) -> None:
     """Transcribe audio files of any length and sampling rate.
 
-    A FILE may also be a manifest (.jsonl) or a LibriSpeech folder: then the output is compared with
-    the reference transcripts, and word and character error rates are printed.
+    A FILE may also be a folder of audio, or a manifest (.jsonl) or a LibriSpeech folder: then the output is
+    compared with the reference transcripts, and word and character error rates are printed.
     """
-    if stream and (as_json or settings["beam"] != 1):
+    if stream and (as_json or out or settings["beam"] != 1):
         raise click.UsageError(
-            "--stream prints partial text with greedy decoding; remove --json and --beam"
+            "--stream prints partial text with greedy decoding; remove --json, --out and --beam"
         )
+    if out is not None:
+        check_manifest(out)
     checkpoint = locate_checkpoint(home, model, kind=kind)
     options = [f"--{name}={value}" for name, value in settings.items() if value is not None]
+    options += [f"--out={expanded(out).absolute()}"] if out else []
     options += ["--json"] * as_json + ["--stream"] * stream
     # `-P` prevents imports from the current folder, which may contain any file.
     child = [sys.executable, "-P", "-m", "engine.programs.transcribe", *options]
@@ -75,3 +85,18 @@ def transcribe(
     result = subprocess.run([*child, "--", str(checkpoint), *paths], check=False)
     code = result.returncode
     click.get_current_context().exit(code if code >= 0 else 128 - code)
+
+
+def check_manifest(path: Path) -> None:
+    """Refuse a file that can't be written, before anything is transcribed.
+
+    Raises:
+        click.UsageError: when it exists, is not named as a manifest, or its folder is missing.
+    """
+    path = expanded(path)
+    if path.suffix != ".jsonl":
+        raise click.UsageError(f"--out {path}: a manifest ends in .jsonl, as in {path.stem}.jsonl")
+    if path.exists():
+        raise click.UsageError(f"--out {path} exists; choose another name, or remove it")
+    if not path.parent.is_dir():
+        raise click.UsageError(f"--out {path}: folder {path.parent} does not exist")

@@ -16,6 +16,7 @@ from engine.data.checks.speech_before_queue import (
 from engine.data.files.rates import check_all_rates
 from engine.data.speech.kept_lengths import LeftOut
 from engine.data.speech.transcripts import Transcripts, read_transcripts
+from engine.text.changes import changes_of, described
 from engine.text.normalise import vocabulary_of
 
 _MOST_CHARACTERS = 60
@@ -82,5 +83,10 @@ def _contents(transcripts: Transcripts, data: SpeechData, *, setting: Setting) -
     ]
     if setting == "data.train" and (left_out := str(LeftOut.of(items, data))):
         notes.append(left_out)
+    changes, _ = changes_of(
+        transcripts.raw_texts, data, kept=[row.get("phonemes", {}) for row in transcripts.extras]
+    )
+    if changes.num_changed:
+        notes += described(changes, data)[:-1]  # the characters are named above
     layout = f"{len(items)} utterance{'s' if len(items) > 1 else ''}"
     return Contents(infos, [], layout=layout, notes=tuple(notes))

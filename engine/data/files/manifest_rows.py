@@ -5,6 +5,7 @@ Shared by speech with texts and audio without; which keys a row needs is theirs 
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,23 +25,39 @@ def lines_of(path: Path, bad_rows: list[str]) -> Iterator[tuple[int, str]]:
         path: the file.
         bad_rows: takes the reason why it can't be read.
     """
+    # Not splitlines: a JSON string may contain other line separators.
+    for number, line in enumerate((text_of(path, bad_rows) or "").split("\n"), start=1):
+        if line.strip():
+            yield number, line.strip()
+
+
+def text_of(path: Path, bad_rows: list[str]) -> str | None:
+    """Return a text file, with plain line feeds: UTF-8, or UTF-16 with a byte order mark; None if it is neither.
+
+    Args:
+        path: the file.
+        bad_rows: takes the reason why it can't be read.
+    """
     if path.suffix.lower() in EXTENSIONS:
         bad_rows.append(
             f"{path}: is a single audio file; expected a manifest, or the folder of the file"
         )
-        return
+        return None
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        content = path.read_bytes()
     except OSError as error:
         bad_rows.append(f"{path}: can't be read ({error.strerror})")
-        return
+        return None
+    encoding = (
+        "utf-16" if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+    )
+    try:
+        text = content.decode(encoding)
     except UnicodeDecodeError as error:
-        bad_rows.append(f"{path}: not valid UTF-8 (at byte {error.start}); convert it")
-        return
-    # Not splitlines: a JSON string may contain other line separators.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            yield number, line.strip()
+        name = "UTF-16" if encoding == "utf-16" else "UTF-8"
+        bad_rows.append(f"{path}: not valid {name} (at byte {error.start}); convert it")
+        return None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def rows_of(

@@ -30,7 +30,7 @@ def test_what_has_no_checkpoint_is_refused(sepdash, lab, sound, tmp_path: Path) 
         assert (answer.code, message in answer.err) == (2, True)
     assert "does not exist" in sepdash("transcribe", "one", "missing.wav").err
     both = sepdash("transcribe", "one", sound, "--stream", "--json")
-    assert (both.code, "remove --json and --beam" in both.err) == (2, True)
+    assert (both.code, "remove --json, --out and --beam" in both.err) == (2, True)
     assert "0 is not in the range" in sepdash("transcribe", "one", sound, "--beam", "0").err
 
 

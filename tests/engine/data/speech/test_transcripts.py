@@ -146,7 +146,7 @@ def test_separators_of_lines_inside_a_text_are_spaces(tmp_path: Path) -> None:
     [
         (None, "m.jsonl: can't be read (No such file or directory)"),
         (b"", "m.jsonl: contains no utterances; expected a manifest with lines like"),
-        (b"\xff\xfe", "m.jsonl: not valid UTF-8 (at byte 0); convert it"),
+        (b"\xfa\xfe", "m.jsonl: not valid UTF-8 (at byte 0); convert it"),
     ],
 )
 def test_a_file_that_is_no_manifest(tmp_path: Path, content: bytes | None, message: str) -> None:

@@ -14,6 +14,10 @@ import torch
 
 from engine.checkpoints.files import MODEL, CheckpointError, write_checkpoint
 from engine.checkpoints.find import load_model
+from engine.data.checks.speech_before_queue import check_speech
+from engine.data.corpus.cutting import cut_recordings
+from engine.data.corpus.manifests import write_corpus
+from engine.data.corpus.survey import Drawing, Limits, survey_corpus
 from engine.data.files.audio_files import probe
 from engine.programs import transcribe
 from engine.recipes.registry import open_recipe
@@ -198,3 +202,54 @@ def test_models_of_the_other_task_are_refused_by_name(checkpoint, make_config, t
     message = capsys.readouterr().err
     assert "(recipe 'separation', data.kind = 'stems'); use `sepdash separate`" in message
     assert "Traceback" not in message
+
+
+def test_a_folder_of_recordings_becomes_a_manifest(checkpoint, tones, tmp_path, capsys):
+    out = tmp_path / "texts.jsonl"
+    (tmp_path / "audio" / "deep").mkdir(parents=True)
+    for number in (1, 3):
+        sound = (tones / f"valid-{number}.wav").read_bytes()
+        (tmp_path / "audio" / "deep" / f"{number}.wav").write_bytes(sound)
+    arguments = [str(checkpoint), str(tmp_path / "audio"), "--device", "cpu", "--out", str(out)]
+    assert transcribe.main(arguments) == 0
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["path"] for row in rows] == ["audio/deep/1.wav", "audio/deep/3.wav"]
+    paths = [tones / f"valid-{number}.wav" for number in (1, 3)]
+    transcriber = load_transcriber(checkpoint, CPU)
+    assert [row["text"] for row in rows] == [text for text, _ in texts(transcriber, paths)]
+    assert f"wrote {out}: 2 transcriptions" in capsys.readouterr().err
+
+
+def test_a_long_recording_is_cut_transcribed_and_trained_on(checkpoint, tones, tmp_path):
+    rng = np.random.default_rng(0)
+    parts = [1e-4 * rng.standard_normal(4_000)]
+    for path in sorted(tones.glob("train-*.wav")):
+        parts += [soundfile.read(path)[0], 1e-4 * rng.standard_normal(4_000)]
+    (tmp_path / "talks").mkdir()
+    soundfile.write(tmp_path / "talks" / "long.wav", np.concatenate(parts), 8_000)
+
+    (cut,) = cut_recordings(
+        [probe(tmp_path / "talks" / "long.wav")], tmp_path / "anna", min_s=0.2, max_s=2, pause_s=0.3
+    )
+    assert cut.num_pieces >= 6
+    assert cut.lost == ()
+    texts_file = tmp_path / "anna" / "texts.jsonl"
+    folder = str(tmp_path / "anna" / "wavs")
+    assert (
+        transcribe.main([str(checkpoint), folder, "--device", "cpu", "--out", str(texts_file)]) == 0
+    )
+
+    data = load_transcriber(checkpoint, CPU).data
+    corpus = survey_corpus(
+        texts_file, data, limits=Limits(0.2, 3, max_chars=200), drawing=Drawing(0.2), speaker="anna"
+    )
+    used = [*corpus.train, *corpus.valid]
+    heard = [json.loads(line)["text"] for line in texts_file.read_text().splitlines()]
+    assert sorted(clip.text for clip in used) == sorted(text for text in heard if text)
+    assert len(used) >= 5
+    write_corpus(corpus, tmp_path / "out", data=data, about={})
+    check_speech(
+        data.model_copy(
+            update={"train": tmp_path / "out/train.jsonl", "valid": tmp_path / "out/valid.jsonl"}
+        )
+    )
