@@ -19,3 +19,11 @@ def item_generator(seed: int, epoch: int, index: int, stream: str) -> np.random.
         struct.pack("<qqq", seed, epoch, index) + stream.encode(), digest_size=16
     ).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
+
+
+def draws_seed(seed: int, split: str) -> int:
+    """Return the seed of what is drawn for the items of a split, such as masks: that of the run, or 0.
+
+    Validation draws are the same in every run, so that runs of different seeds can be compared.
+    """
+    return seed if split == "train" else 0

@@ -27,8 +27,8 @@ from engine.data.batch import Batch
 from engine.recipes.registry import open_recipe
 from engine.recipes.self_supervised.gumbel import gumbel_noise
 from engine.recipes.self_supervised.hubert import HubertRecipe
-from engine.recipes.self_supervised.recipe import Datasets
 from engine.recipes.self_supervised.wav2vec2_draws import masked_of
+from engine.recipes.waveforms.recipe import Datasets
 from engine.training.optimizer import FusedAdamW
 from engine.training.updates import Updater
 from models.self_supervised.wav2vec2 import Sampling

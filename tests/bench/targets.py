@@ -31,8 +31,8 @@ from engine.clustering.reservoir import Reservoir
 from engine.config.loading import load_config
 from engine.data.files.audio_files import find_audio, probe
 from engine.data.files.resampling import read_resampled
-from engine.recipes.self_supervised.waveforms import normalised
 from engine.recipes.stored_labels.label_files import LabelFiles, Words
+from engine.recipes.waveforms.batches import normalised
 from models.self_supervised.hubert import Hubert
 from presets.catalogue import Catalogue
 

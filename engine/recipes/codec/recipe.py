@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from hashlib import sha256
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,10 +20,7 @@ from engine.batching.items import MicroBatch
 from engine.checkpoints.recipe_files import RecipeState
 from engine.config.codec import MelCodecLoss, code_rate_text
 from engine.config.schema import RunConfig
-from engine.config.unlabelled import UnlabelledData
 from engine.data.batch import Batch, Split
-from engine.data.kinds import open_dataset
-from engine.data.unlabelled.dataset import UnlabelledDataset
 from engine.evaluation.result import Clip, Evaluation
 from engine.item_random import item_generator
 from engine.recipes.base import (
@@ -47,7 +43,7 @@ from engine.recipes.codec.codebook_updates import follow, start_codebook, statis
 from engine.recipes.codec.evaluation import ItemSums
 from engine.recipes.codec.mel_statistics import MelStatistics, in_whole_codes, normalisation_of
 from engine.recipes.codec.transform import transform_of
-from engine.recipes.self_supervised.waveforms import noise_batch, read_waveforms, whole_batches
+from engine.recipes.waveforms.recipe import WaveformRecipe
 from models.codec.codebook import Codebook
 from models.codec.mel_codec import CodecOutput, MelCodec
 from models.codec.settings import MelCodecConfig
@@ -58,7 +54,7 @@ def open_codec(config: RunConfig, *, opening: Opening) -> CodecRecipe:
     return CodecRecipe(config, in_run=opening.folder is not None)
 
 
-class CodecRecipe:
+class CodecRecipe(WaveformRecipe):
     """Trains a `models.codec.mel_codec.MelCodec`; picklable for reader processes.
 
     Args:
@@ -67,21 +63,14 @@ class CodecRecipe:
     """
 
     def __init__(self, config: RunConfig, *, in_run: bool) -> None:
-        assert isinstance(config.data, UnlabelledData)
+        super().__init__(config)
         assert isinstance(config.model, MelCodecConfig)
         assert isinstance(config.loss, MelCodecLoss)
-        self._config = config
-        self._data, self._model_config, self._loss = config.data, config.model, config.loss
+        self._model_config, self._loss = config.model, config.loss
         self._has_codebook = config.model.quantiser == "vq"
         self._in_run = in_run
         self._transform = transform_of(config.model, config.data.rate_hz)
         self._normalisation = Normalisation.none(config.model.mel_bands)
-        self._open: dict[Split, UnlabelledDataset] = {}
-
-    @property
-    def loss_unit(self) -> str:
-        """Return the unit of the loss: none."""
-        return self._loss.unit
 
     @property
     def training_metrics(self) -> Mapping[str, str]:
@@ -121,25 +110,13 @@ class CodecRecipe:
         model.normalise_by(self._normalisation.mean_F, self._normalisation.std_F)
         return model
 
-    def sizes(self, split: Split) -> np.ndarray:
-        """Return (N, 1) seconds of each item; validation applies max_items."""
-        durations_s = self._dataset(split).durations_s()
-        return durations_s[: self._num_valid if split == "valid" else None, None]
-
-    def manifest(self, split: Split) -> str:
-        """Return the hash of the items of a split."""
-        return self._dataset(split).manifest
-
     def fetch(self, split: Split, micro_batch: MicroBatch) -> Batch:
-        """Read `wave` (B, T), as `engine.recipes.self_supervised.waveforms.read_waveforms` does."""
-        return read_waveforms(
-            self._dataset(split), micro_batch, data=self._data, split=split, seed=self._config.seed
-        )
+        """Read `wave` (B, T), as `engine.recipes.waveforms.batches.read_waveforms` does."""
+        return self._read(split, micro_batch)
 
     def worst_batch(self, count: int, shape: tuple[float, ...] = ()) -> Batch:
         """Return `count` items of noise of `shape` (seconds,), or of the longest training item."""
-        longest_s = 0.0 if shape else float(self.sizes("train").max())
-        return noise_batch(count, shape, data=self._data, longest_s=longest_s)
+        return self._noise(count, shape)
 
     def step(self, model: nn.Module, batch: Batch, *, context: StepContext) -> StepOutput:
         """Return the loss summed over all elements of the spectrograms, and their number."""
@@ -247,27 +224,7 @@ class CodecRecipe:
             yield model.vectors(self._frames(wave_T[None]))[0]
 
     @cached_property
-    def _valid_batches(self) -> list[MicroBatch]:
-        validation = self._config.validation
-        return whole_batches(
-            self._dataset("valid"),
-            data=self._data,
-            most=validation.batch_items,
-            items=validation.max_items,
-        )
-
-    @cached_property
     def _items_key(self) -> str:
         """Sixteen hex digits that identify the validation items and their spectrograms."""
         about = json.dumps([self.manifest("valid"), self._num_valid, repr(self._transform)])
         return sha256(about.encode()).hexdigest()[:16]
-
-    @property
-    def _num_valid(self) -> int:
-        most, total = self._config.validation.max_items, len(self._dataset("valid"))
-        return min(most, total) if most else total
-
-    def _dataset(self, split: Split) -> UnlabelledDataset:
-        if split not in self._open:
-            self._open[split] = open_dataset(self._config, split)
-        return self._open[split]

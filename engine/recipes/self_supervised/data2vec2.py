@@ -23,7 +23,7 @@ from engine.config.data2vec2 import Data2Vec2Loss
 from engine.config.schema import RunConfig
 from engine.data.batch import Batch, Split
 from engine.evaluation.result import Evaluation, evaluation_of
-from engine.item_random import item_generator
+from engine.item_random import draws_seed, item_generator
 from engine.recipes.base import (
     CurvePoints,
     Finding,
@@ -172,8 +172,7 @@ class Data2Vec2Recipe(PretrainingRecipe):
         def generator_of(item: int, use: Use) -> np.random.Generator:
             draw = draws[item]
             stream = f"{split}-mask-{use}"
-            # Validation masks are the same whatever the seed of the run, so that runs can be compared.
-            seed = self._config.seed if split == "train" else 0
+            seed = draws_seed(self._config.seed, split)
             return item_generator(seed, draw.epoch, draw.index, stream)
 
         wave_BT, length_B = batch.tensors["wave"], batch.tensors["length"]

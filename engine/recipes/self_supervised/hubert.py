@@ -23,7 +23,7 @@ from engine.config.hubert import HubertLoss
 from engine.config.schema import RunConfig
 from engine.data.batch import Batch, Split
 from engine.evaluation.result import Evaluation
-from engine.item_random import item_generator
+from engine.item_random import draws_seed, item_generator
 from engine.recipes.base import Opening, Stage, StepContext, StepOutput
 from engine.recipes.self_supervised.hubert_evaluation import ItemSums
 from engine.recipes.self_supervised.layer_drop import kept_layers
@@ -40,9 +40,10 @@ from engine.recipes.self_supervised.masked_prediction import (
     num_penalised,
     total_weight,
 )
-from engine.recipes.self_supervised.recipe import Datasets, PretrainingRecipe
+from engine.recipes.self_supervised.recipe import PretrainingRecipe
 from engine.recipes.self_supervised.span_masks import mean_run, span_masks
 from engine.recipes.self_supervised.targets import Targets
+from engine.recipes.waveforms.recipe import Datasets
 from models.self_supervised.hubert import PredictsClusters, build_hubert
 from models.self_supervised.settings import EncoderSettings, HubertHead
 
@@ -230,8 +231,7 @@ class HubertRecipe(PretrainingRecipe):
     ) -> np.ndarray:
         """Return (B, L) bool."""
         loss = self._loss
-        # Validation masks are the same whatever the seed of the run, so that runs can be compared.
-        seed = self._config.seed if split == "train" else 0
+        seed = draws_seed(self._config.seed, split)
         return span_masks(
             [item_generator(seed, draw.epoch, draw.index, f"{split}-mask") for draw in draws],
             frames=frames,

@@ -1,47 +1,22 @@
 """What the recipes of self-supervised pre-training share: items as waveforms, and a probe in every evaluation.
 
-A recipe brings the network and the loss. Letters: N items.
+A recipe brings the network and the loss.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from functools import cached_property
 
-import numpy as np
 import torch
 from torch import nn
 
-from engine.batching.items import MicroBatch
 from engine.config.schema import RunConfig
-from engine.config.unlabelled import UnlabelledData
-from engine.data.batch import Batch, Split
-from engine.data.kinds import open_dataset
-from engine.data.unlabelled.dataset import UnlabelledDataset
 from engine.evaluation.result import Evaluation
 from engine.recipes.self_supervised.probing import ProbeScore
-from engine.recipes.self_supervised.waveforms import noise_batch, read_waveforms, whole_batches
+from engine.recipes.waveforms.recipe import Datasets, WaveformRecipe
 
 
-class Datasets:
-    """The items of both splits, opened when they are first asked for."""
-
-    def __init__(self, config: RunConfig) -> None:
-        self._config = config
-        self._open: dict[Split, UnlabelledDataset] = {}
-
-    def __call__(self, split: Split) -> UnlabelledDataset:
-        """Return the items of a split.
-
-        Raises:
-            DataError: when they can't be read.
-        """
-        if split not in self._open:
-            self._open[split] = open_dataset(self._config, split)
-        return self._open[split]
-
-
-class PretrainingRecipe(ABC):
+class PretrainingRecipe(WaveformRecipe, ABC):
     """Trains an encoder on audio without texts; picklable for reader processes.
 
     Args:
@@ -50,60 +25,13 @@ class PretrainingRecipe(ABC):
     """
 
     def __init__(self, config: RunConfig, datasets: Datasets | None = None) -> None:
-        assert isinstance(config.data, UnlabelledData)
-        self._config, self._data = config, config.data
-        self._dataset = datasets or Datasets(config)
+        super().__init__(config, datasets)
         self._probe = ProbeScore(config)
 
     @abstractmethod
     def evaluate_loss(self, model: nn.Module, device: torch.device) -> Evaluation:
         """Return val_loss and what else the objective measures on the validation items."""
 
-    @property
-    def loss_unit(self) -> str:
-        """Return the unit of the loss, empty where it has none."""
-        return self._config.loss.unit
-
-    def sizes(self, split: Split) -> np.ndarray:
-        """Return (N, 1) seconds of each item; validation applies max_items."""
-        most = self._num_valid if split == "valid" else None
-        return self._dataset(split).durations_s()[:most, None]
-
-    def groups(self, split: Split) -> np.ndarray:
-        """Return (N,) the utterance that each item is, is a piece of, or begins with (`GroupsItems`)."""
-        return self._dataset(split).utterances()
-
-    def manifest(self, split: Split) -> str:
-        """Return the hash over names, places and lengths of the items."""
-        return self._dataset(split).manifest
-
     def evaluate(self, model: nn.Module, device: torch.device) -> Evaluation:
         """Evaluate the objective on whole validation items, and with `data.probe` the features, too."""
         return self._probe.added(self.evaluate_loss(model, device), model, device=device)
-
-    def _read(self, split: Split, micro_batch: MicroBatch) -> Batch:
-        """Read waveforms, as `read_waveforms`."""
-        return read_waveforms(
-            self._dataset(split), micro_batch, data=self._data, split=split, seed=self._config.seed
-        )
-
-    def _noise(self, count: int, shape: tuple[float, ...]) -> Batch:
-        """Return `count` items of noise of `shape` (seconds,), or of the longest training item."""
-        longest_s = 0.0 if shape else float(self.sizes("train").max())
-        return noise_batch(count, shape, data=self._data, longest_s=longest_s)
-
-    @cached_property
-    def _valid_batches(self) -> list[MicroBatch]:
-        """The micro-batches of an evaluation, in which every item is whole."""
-        validation = self._config.validation
-        return whole_batches(
-            self._dataset("valid"),
-            data=self._data,
-            most=validation.batch_items,
-            items=validation.max_items,
-        )
-
-    @property
-    def _num_valid(self) -> int:
-        most, total = self._config.validation.max_items, len(self._dataset("valid"))
-        return min(most, total) if most else total

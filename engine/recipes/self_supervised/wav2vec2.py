@@ -23,6 +23,7 @@ from engine.config.schema import RunConfig
 from engine.config.self_supervised import Wav2Vec2Loss
 from engine.data.batch import Batch, Split
 from engine.evaluation.result import Evaluation, evaluation_of
+from engine.item_random import draws_seed
 from engine.recipes.base import CurvePoints, Finding, Opening, StepContext, StepOutput
 from engine.recipes.self_supervised.code_use import diversity, hard_sum, perplexity, soft_sum
 from engine.recipes.self_supervised.gumbel import gumbel_noise, gumbel_temperature
@@ -35,9 +36,6 @@ from engine.recipes.whole_update import counted_in_part, with_own_gradient
 from models.self_supervised.settings import EncoderSettings
 from models.self_supervised.wav2vec2 import Sampling, Wav2Vec2
 from models.self_supervised.wav2vec2_settings import Wav2Vec2Head
-
-# Masks and distractors of validation items are the same in all runs, whatever their seed.
-_VALIDATION_SEED = 0
 
 
 def open_wav2vec2(config: RunConfig, *, opening: Opening) -> Wav2Vec2Recipe:
@@ -79,7 +77,7 @@ class Wav2Vec2Recipe(PretrainingRecipe):
 
     def fetch(self, split: Split, micro_batch: MicroBatch) -> Batch:
         """Read waveforms (`read_waveforms`) with masks, distractors and noise (`with_draws`)."""
-        seed = self._config.seed if split == "train" else _VALIDATION_SEED
+        seed = draws_seed(self._config.seed, split)
         return self._with_draws(self._read(split, micro_batch), micro_batch.draws, seed=seed)
 
     def worst_batch(self, count: int, shape: tuple[float, ...] = ()) -> Batch:

@@ -14,7 +14,7 @@ import torch
 
 from engine.events import Evaluated, Noticed, RunStarted
 from engine.recipes.self_supervised.hubert import HubertRecipe
-from engine.recipes.self_supervised.recipe import Datasets
+from engine.recipes.waveforms.recipe import Datasets
 from engine.training.trainer import Trainer
 from tests.pretraining import MadeUpTargets, pretraining, write_audio
 

@@ -16,7 +16,7 @@ from engine.config.waveform_fit import waveform_misfit
 from engine.data.batch import Batch
 from engine.recipes.base import StepContext
 from engine.recipes.self_supervised.hubert import HubertRecipe
-from engine.recipes.self_supervised.recipe import Datasets
+from engine.recipes.waveforms.recipe import Datasets
 from tests.pretraining import MadeUpTargets, pretraining, write_audio
 
 

@@ -26,7 +26,7 @@ from engine.recipes.self_supervised import probing
 from engine.recipes.self_supervised.encoders import open_encoder, random_encoder
 from engine.recipes.self_supervised.hubert import HubertRecipe
 from engine.recipes.self_supervised.probing import Options, probe_encoder, spread_layers
-from engine.recipes.self_supervised.recipe import Datasets
+from engine.recipes.waveforms.recipe import Datasets
 from engine.training.trainer import Trainer
 from engine.training.validator import Validator
 from engine.tuning.children import answers_of

@@ -16,7 +16,7 @@ from engine.data.batch import Batch
 from engine.recipes.base import KeepsState, LooksAhead
 from engine.recipes.registry import open_recipe
 from engine.recipes.self_supervised.hubert import HubertRecipe
-from engine.recipes.self_supervised.recipe import Datasets
+from engine.recipes.waveforms.recipe import Datasets
 from engine.training.ranks import Ranks
 from tests.pretraining import MadeUpTargets
 from tests.ranks import take_part

@@ -13,7 +13,7 @@ import torch
 from engine.audio.waveform import normalised
 from engine.batching.items import ItemDraw, MicroBatch
 from engine.config.unlabelled import UnlabelledData
-from engine.recipes.self_supervised.waveforms import (
+from engine.recipes.waveforms.batches import (
     noise_batch,
     read_waveforms,
     whole_batches,

@@ -1,6 +1,6 @@
 """Waveforms of audio without texts as batches: normalised, then cropped to one length or padded.
 
-Shared by the recipes of self-supervised pre-training. The length of a crop is the plan's, its place is
+Shared by recipes of pre-training and of codecs. The length of a crop is the plan's, its place is
 drawn by (seed, epoch, item), so neither depends on how an update is split. Letters: B batch, T samples.
 """
 
