@@ -36,6 +36,7 @@ from engine.config.references import (
 from engine.config.schema import RunConfig
 from engine.config.stop_when import stop_metric
 from engine.config.target_fit import KMEANS_FROM, why_targets_do_not_fit
+from engine.recipes.specs import why_no_judge
 from engine.training.reference_rule import MIN_EVALUATIONS
 from jobs.home import Home
 from jobs.meaning import differing_settings
@@ -255,7 +256,7 @@ def _check_which(needed: _Needed, reference: Reference) -> None:
 
 def _check_curve(home: Home, needed: _Needed, *, config: RunConfig, reference: Reference) -> None:
     """Refuse a run whose curve can't be compared: other metrics, another loss, too few evaluations."""
-    name = stop_metric(config.stop_when, recipe=config.recipe, ema=config.ema)
+    name = stop_metric(config)
     others = differing_settings(name, [config.to_dict(), needed.config])
     if others:
         raise _refusal(
@@ -294,6 +295,9 @@ def _check_fit(
     for why_not in (why_targets_do_not_fit, why_codec_does_not_fit):
         if why := why_not(config, trained, key=reference.key):
             raise _refusal(reference, f"{where} {why}")
+    rate_hz = config.data.rate_hz
+    if why := why_no_judge(trained, key=reference.key, rate_hz=rate_hz):
+        raise _refusal(reference, f"{where} {why}")
     why = why_weights_do_not_fit(config, trained) if reference.key == _WEIGHTS else ""
     if why:
         raise _refusal(

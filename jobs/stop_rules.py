@@ -44,9 +44,7 @@ def change_rules(
         if config == old:
             return False
         store.update_run(run_id, config=config.to_json(), fingerprint=config.fingerprint)
-        names = [
-            stop_metric(some.stop_when, recipe=some.recipe, ema=some.ema) for some in (old, config)
-        ]
+        names = [stop_metric(some) for some in (old, config)]
         if names[0] != names[1] or old.stop_when.reference != config.stop_when.reference:
             delete_need(connection, run_id, key=_REFERENCE)
             note_needs(home, connection, configs={run_id: config}, keys={_REFERENCE})

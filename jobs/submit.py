@@ -21,6 +21,7 @@ from engine.config.loading import load_config
 from engine.config.references import with_absolute_folders
 from engine.config.schema import RunConfig
 from engine.data.checks import before_queue
+from engine.data.checks.judged import require_texts
 from engine.data.kinds import check_data
 from engine.data.update_size import counts_items, mean_update_size
 from engine.measuring.required import require_packages
@@ -100,10 +101,12 @@ def enqueue_all(
     ]
     for name, _ in all_runs:
         check_name(name)
-    headlines = {config.recipe: spec_of(config.recipe).headline for _, config in all_runs}
+    for _, config in all_runs:
+        spec_of(config.recipe)
     check_data_of([config for _, config in all_runs])
     for _, config in all_runs:
         require_packages(config.validation.metrics)
+        require_texts(config)
     home.create()
     queued: dict[int, RunConfig] = {}
     ids: list[int] = []
@@ -112,7 +115,9 @@ def enqueue_all(
             stem = PurePosixPath(preset).name or config.data.kind
             own = run.name or _free_name(connection, stem)
             for name, one in iterations_of(config, own):
-                fields = _fields(name, one, preset=preset, metric=headlines[one.recipe])
+                fields = _fields(
+                    name, one, preset=preset, metric=spec_of(one.recipe).listed_by(one)
+                )
                 if name == own:
                     # Only the last one is what was asked for; a comparison must not mix them.
                     asked = {"experiment": experiment, "variant": run.variant}

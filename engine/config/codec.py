@@ -18,6 +18,7 @@ class MelCodecLoss(LossSettings):
 
     recipe: ClassVar[str] = "codec"
     gives_audio: ClassVar[bool] = True
+    speaks: ClassVar[bool] = True
 
     kind: Literal["mel_codec"] = setting(
         "mel_codec", "Mel codec: log-mel spectrograms are restored from discrete codes."

@@ -124,6 +124,11 @@ class RunConfig(Section):
                 f"validation.clips = {validation.clips}, but data.kind = {self.data.kind!r} produces no "
                 f"audio; remove this setting{f', and {instead}' if instead else ''}"
             )
+        if validation.judge is not None and not self.loss.speaks:
+            raise ValueError(
+                f"validation.judge = {validation.judge!r}, but loss.kind = {self.loss.kind!r} makes no speech for "
+                "it to hear; remove this setting"
+            )
         if validation.full_every is not None and not validation.full_files:
             raise ValueError(
                 f"validation.full_every = {str(validation.full_every)!r}, but validation.full_files = "
@@ -133,12 +138,9 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _stop_rules_suit_run(self) -> RunConfig:
-        problems = stop_misfits(
-            self.stop_when, recipe=self.recipe, ema=self.ema, validation=self.validation
-        )
-        if lines := "; ".join(problems):
+        if lines := "; ".join(stop_misfits(self)):
             raise ValueError(lines)
-        name = stop_metric(self.stop_when, recipe=self.recipe, ema=self.ema)
+        name = stop_metric(self)
         if self.stop_when.is_active and (why := missing_setting(name, self)):
             raise ValueError(f"stop_when reads the metric {name!r}: {why}, or stop_when.metric")
         return self

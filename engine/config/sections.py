@@ -11,7 +11,7 @@ from engine.config.errors import nearest
 from engine.config.lr_scale import GroupScales
 from engine.config.span import PositiveSpan, Span
 from engine.metrics.registry import default_targets, measures, target_names
-from models.settings import Section, setting
+from models.settings import Section, run_reference, setting
 
 
 def _one_of(names: Callable[[], Sequence[str]]) -> AfterValidator:
@@ -245,6 +245,14 @@ class ValidationConfig(Section):
     max_items: int = setting(
         0, "Maximum number of excerpts per evaluation; 0: all.", unit="items", ge=0, le=1_000_000
     )
+    judge: str | None = run_reference(
+        None,
+        "Speech recogniser that hears what the model says: a run of transducer or ctc (NAME, NAME@last, or a "
+        "folder). Its character error rate is then the headline metric (judged_cer).",
+    )
+    judge_items: int = setting(
+        32, "Number of validation texts that the judge hears, a fixed sample; 0: all.", unit="items", ge=0, le=100_000,
+    )  # fmt: skip
     clips: int = setting(
         0, "Number of excerpts saved as audio clips and spectrograms at each evaluation; 0: none.",
         unit="items", ge=0, le=1_000,

@@ -6,13 +6,21 @@ The rules themselves are in `engine.training.stopping`.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Protocol
 
 from engine.config.errors import nearest
 from engine.config.quantity import Quantity
 from engine.config.sections import EmaConfig, ValidationConfig
 from engine.config.span import PositiveSpan, Span
 from engine.metrics.measures import MEASURES
-from engine.metrics.registry import headline, measured_names, metric_of, stored_name, variant_of
+from engine.metrics.registry import (
+    headline,
+    is_set,
+    measured_names,
+    metric_of,
+    stored_name,
+    variant_of,
+)
 from models.settings import Section, run_reference, setting
 
 
@@ -58,16 +66,36 @@ class StopConfig(Section):
         return not (self.patience is None and self.target is None and self.reference is None)
 
 
-def stop_metric(settings: StopConfig, *, recipe: str, ema: EmaConfig) -> str:
-    """Return the stored name of the metric that the rules read."""
-    return settings.metric or stored_name(headline(recipe), ema=ema.enabled)
+class HasStopRules(Protocol):
+    """What of a run the rules depend on: `engine.config.schema.RunConfig`."""
+
+    @property
+    def stop_when(self) -> StopConfig:
+        """Return the rules."""
+
+    @property
+    def recipe(self) -> str:
+        """Return the name of the recipe."""
+
+    @property
+    def ema(self) -> EmaConfig:
+        """Return whether averaged weights are evaluated."""
+
+    @property
+    def validation(self) -> ValidationConfig:
+        """Return what is evaluated."""
 
 
-def stop_misfits(
-    settings: StopConfig, *, recipe: str, ema: EmaConfig, validation: ValidationConfig
-) -> Iterator[str]:
+def stop_metric(config: HasStopRules) -> str:
+    """Return the stored name of the metric that the rules of a run read."""
+    chosen = config.stop_when.metric
+    return chosen or stored_name(headline(config.recipe, config), ema=config.ema.enabled)
+
+
+def stop_misfits(config: HasStopRules) -> Iterator[str]:
     """Yield what of `stop_when` does not fit the run, each with its key and what to do."""
-    name = stop_metric(settings, recipe=recipe, ema=ema)
+    settings, validation, ema = config.stop_when, config.validation, config.ema
+    recipe, name = config.recipe, stop_metric(config)
     variant = variant_of(name)
     if why := why_unmeasured(name, recipe=recipe, ema=ema, validation=validation):
         yield f"stop_when.metric = {name!r}: {why}"
@@ -91,10 +119,9 @@ def stop_misfits(
 def missing_setting(name: str, config: object) -> str:
     """Return what has to be set before a run measures a metric; empty where nothing is missing."""
     needed = metric_of(name).needs
-    value: object = config
-    for part in needed.split(".") if needed else ():
-        value = getattr(value, part, None)
-    return f"it is measured with {needed} only; set {needed}" if value is None else ""
+    if not needed or is_set(config, needed):
+        return ""
+    return f"it is measured with {needed} only; set {needed}"
 
 
 def why_unmeasured(name: str, *, recipe: str, ema: EmaConfig, validation: ValidationConfig) -> str:

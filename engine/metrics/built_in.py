@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from engine.metrics import codec, self_supervised
+from engine.metrics import codec, judged, self_supervised
 from engine.metrics.metric import Metric
 
 _FEATURES = ("hubert", "wav2vec2", "data2vec2")
@@ -111,5 +111,6 @@ BUILT_IN = (
     Metric("ema_decay", "teacher decay", of_training=True, measured_by=_DATA2VEC2),
     *_of_codes(),
     *self_supervised.METRICS,
+    *judged.METRICS,
     *codec.METRICS,
 )  # fmt: skip

@@ -191,11 +191,28 @@ def of_average(values: Mapping[str, T]) -> dict[str, T]:
     }
 
 
-def headline(recipe: str) -> str:
-    """Return the metric by which the runs of a recipe are listed; the loss where none is declared."""
-    built_in = _headline(recipe, BUILT_IN)
+def headline(recipe: str, config: object = None) -> str:
+    """Return the metric by which the runs of a recipe are listed; the loss where none is declared.
+
+    Args:
+        recipe: its name.
+        config: of a run. Of several metrics, the first one whose setting (`Metric.needs`) it has counts, else the
+            last, which every run of the recipe has.
+    """
+    built_in = _headline(recipe, BUILT_IN, config=config)
     # Packages are looked for only where no built-in metric is meant.
-    return built_in or _headline(recipe, _installed().values()) or _headlines().get(recipe, LOSS)
+    return (
+        built_in
+        or _headline(recipe, _installed().values(), config=config)
+        or _headlines().get(recipe, LOSS)
+    )
+
+
+def is_set(config: object, key: str) -> bool:
+    """Return whether a config has a value under a dotted key."""
+    for part in key.split("."):
+        config = getattr(config, part, None)
+    return config is not None
 
 
 def headlines() -> tuple[Metric, ...]:
@@ -254,8 +271,11 @@ def common_title(names: Iterable[str]) -> str:
     return "best" if len(titles) > 1 else next(iter(titles), BUILT_IN[0].title)
 
 
-def _headline(recipe: str, metrics: Iterable[Metric]) -> str:
-    return next((metric.name for metric in metrics if recipe in metric.headline_of), "")
+def _headline(recipe: str, metrics: Iterable[Metric], *, config: object) -> str:
+    declared = [metric for metric in metrics if recipe in metric.headline_of]
+    measured = (m for m in declared if not m.needs or is_set(config, m.needs))
+    chosen = next(measured, None) or next(reversed(declared), None)
+    return chosen.name if chosen else ""
 
 
 def _known(base: str) -> Metric | None:

@@ -58,7 +58,7 @@ class StopRules:
         self, config: RunConfig, size: UpdateSize, *, reference: ReferenceCurve | None = None
     ) -> None:
         self.settings = config.stop_when
-        self.name = stop_metric(config.stop_when, recipe=config.recipe, ema=config.ema)
+        self.name = stop_metric(config)
         self._metric = metric_of(self.name)
         self._size = size
         self._end = size.after(total_updates(config.schedule.length, size))

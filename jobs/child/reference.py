@@ -38,7 +38,7 @@ def reference_needed(home: Home, run_id: int, *, config: RunConfig) -> Reference
         if need.checkpoint:
             return _as_before(need)
         assert need.needed is not None, "a folder has no curve"
-        name = stop_metric(config.stop_when, recipe=config.recipe, ema=config.ema)
+        name = stop_metric(config)
         curve = _read(reader, need.needed, series=name)
     _keep(home, need, curve=curve, series=name)
     return curve

@@ -76,7 +76,7 @@ class Definition:
     @property
     def metric(self) -> str:
         """Name of the metric that is optimised."""
-        return self.search.metric or spec_of(self.base_config.recipe).headline
+        return self.search.metric or spec_of(self.base_config.recipe).listed_by(self.base_config)
 
     @property
     def trials_of(self) -> str:

@@ -220,7 +220,7 @@ def _unmeasured(
     search: SearchSettings, space: Iterable[Parameter], *, base: RunConfig
 ) -> Iterable[Problem]:
     """Yield why the metric is not measured, or does not mean the same in all trials."""
-    name = search.metric or spec_of(base.recipe).headline
+    name = search.metric or spec_of(base.recipe).listed_by(base)
     if search.metric in _metric_names() and (
         why := why_unmeasured(name, recipe=base.recipe, ema=base.ema, validation=base.validation)
     ):

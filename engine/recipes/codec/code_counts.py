@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from engine.recipes.base import CurvePoints, Finding
-from engine.recipes.self_supervised.code_use import perplexity
+from engine.recipes.code_use import perplexity
 
 # How long and how unevenly codes are used before it is reported.
 LASTS_UPDATES, LEAST_USAGE = 200, 0.05

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from hashlib import sha256
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,6 +22,7 @@ from engine.checkpoints.recipe_files import RecipeState
 from engine.config.codec import MelCodecLoss, code_rate_text
 from engine.config.schema import RunConfig
 from engine.data.batch import Batch, Split
+from engine.data.speech.spoken_texts import SpokenText
 from engine.evaluation.result import Clip, Evaluation
 from engine.item_random import item_generator
 from engine.recipes.base import (
@@ -43,6 +45,7 @@ from engine.recipes.codec.codebook_updates import follow, start_codebook, statis
 from engine.recipes.codec.evaluation import ItemSums
 from engine.recipes.codec.mel_statistics import MelStatistics, in_whole_codes, normalisation_of
 from engine.recipes.codec.transform import transform_of
+from engine.recipes.judge.run_judge import RunJudge
 from engine.recipes.waveforms.recipe import WaveformRecipe
 from models.codec.codebook import Codebook
 from models.codec.mel_codec import CodecOutput, MelCodec
@@ -50,8 +53,8 @@ from models.codec.settings import MelCodecConfig
 
 
 def open_codec(config: RunConfig, *, opening: Opening) -> CodecRecipe:
-    """Open the recipe; it needs no other run."""
-    return CodecRecipe(config, in_run=opening.folder is not None)
+    """Open the recipe; of other runs it may need the judge of its evaluations."""
+    return CodecRecipe(config, opening)
 
 
 class CodecRecipe(WaveformRecipe):
@@ -59,16 +62,18 @@ class CodecRecipe(WaveformRecipe):
 
     Args:
         config: of the run.
-        in_run: whether it is opened to train; a codebook then starts at k-means centroids.
+        opening: in the folder of a run, it trains: a codebook then starts at k-means centroids. May have the
+            checkpoint of a judge.
     """
 
-    def __init__(self, config: RunConfig, *, in_run: bool) -> None:
+    def __init__(self, config: RunConfig, opening: Opening) -> None:
         super().__init__(config)
         assert isinstance(config.model, MelCodecConfig)
         assert isinstance(config.loss, MelCodecLoss)
         self._model_config, self._loss = config.model, config.loss
         self._has_codebook = config.model.quantiser == "vq"
-        self._in_run = in_run
+        self._in_run = opening.folder is not None
+        self._judge = RunJudge(config, opening)
         self._transform = transform_of(config.model, config.data.rate_hz)
         self._normalisation = Normalisation.none(config.model.mel_bands)
 
@@ -188,7 +193,12 @@ class CodecRecipe(WaveformRecipe):
             items = [draw.index for draw in micro_batch.draws]
             sums.add(items, of_items, count_K=count(index_BN, model.num_codes))
         clips = tuple(self._clips(model, device))
-        return sums.evaluation(self._items_key, clips=clips)
+        return self._judge.added(
+            sums.evaluation(self._items_key, clips=clips),
+            lambda item: self._round_trip(model, item, device=device),
+            could_say=lambda item: self._round_trip(None, item, device=device),
+            device=device,
+        )
 
     def _clips(self, model: MelCodec, device: torch.device) -> Iterator[Clip]:
         """Yield the first items: the recording, what Griffin-Lim makes of its frames, and of their codes."""
@@ -203,6 +213,16 @@ class CodecRecipe(WaveformRecipe):
             }
             audio = {kind: wave_CT.float().cpu().numpy() for kind, wave_CT in signals.items()}
             yield Clip(index, self._data.rate_hz, signals=audio)
+
+    def _round_trip(
+        self, model: MelCodec | None, item: SpokenText, *, device: torch.device
+    ) -> np.ndarray:
+        """Return what Griffin-Lim makes of the codes of a recording, or of its frames where there is no model."""
+        mel_BFL = self._frames(torch.from_numpy(self._judge.audio(item)).to(device)[None])
+        if model is not None and mel_BFL.shape[-1]:
+            mel_BFL = model.decode(model.encode(mel_BFL))
+        samples_T: np.ndarray = self._transform.waveform(mel_BFL)[0].cpu().numpy()
+        return samples_T
 
     @torch.no_grad()
     def _frames(self, wave_BT: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from engine.data.batch import Batch, Split
 from engine.evaluation.result import Evaluation, evaluation_of
 from engine.item_random import draws_seed
 from engine.recipes.base import CurvePoints, Finding, Opening, StepContext, StepOutput
-from engine.recipes.self_supervised.code_use import diversity, hard_sum, perplexity, soft_sum
+from engine.recipes.code_use import diversity, hard_sum, perplexity, soft_sum
 from engine.recipes.self_supervised.gumbel import gumbel_noise, gumbel_temperature
 from engine.recipes.self_supervised.layer_drop import kept_layers
 from engine.recipes.self_supervised.recipe import PretrainingRecipe

@@ -7,7 +7,7 @@ T samples, L frames, F numbers of a frame, B batch.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,6 +60,11 @@ class Transcriber(ABC):
         self._device = device
         self._front_end = front_end
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self._device
+
     @abstractmethod
     def tokens(
         self, feat_BLF: Tensor, lengths_B: Tensor, *, durations_s: Sequence[float], beam: int
@@ -107,11 +112,22 @@ class Transcriber(ABC):
             beam: beam size; 1: greedy search.
             longest_s: maximum length of a part; longer audio is cut in quiet places.
         """
+        yield from self._texts((self.parts(stretch, longest_s) for stretch in stretches), beam=beam)
+
+    def texts_of(
+        self, waves: Iterable[np.ndarray], *, beam: int, longest_s: float
+    ) -> Iterator[tuple[str, int]]:
+        """Do as `texts` for waveforms in memory: (T,) float32 at the rate of the model, T at least 1."""
+        yield from self._texts((self._cut(wave_T, longest_s) for wave_T in waves), beam=beam)
+
+    def _texts(
+        self, parts_of_each: Iterable[Iterator[np.ndarray]], *, beam: int
+    ) -> Iterator[tuple[str, int]]:
         waiting: list[int] = []
         samples: list[np.ndarray] = []
         done: list[str] = []
-        for stretch in stretches:
-            parts = list(self.parts(stretch, longest_s))
+        for some in parts_of_each:
+            parts = list(some)
             waiting.append(len(parts))
             samples.extend(parts)
             while len(samples) >= _BATCH:
@@ -137,6 +153,15 @@ class Transcriber(ABC):
                 samples_T = samples_T[: quiet_place(samples_T, rate_hz)]
             yield samples_T
             start += len(samples_T)
+
+    def _cut(self, wave_T: np.ndarray, longest_s: float) -> Iterator[np.ndarray]:
+        """Cut a waveform as `parts` does."""
+        longest = max(1, round(longest_s * self.data.rate_hz))
+        while len(wave_T) > longest:
+            end = quiet_place(wave_T[:longest], self.data.rate_hz)
+            yield wave_T[:end]
+            wave_T = wave_T[end:]
+        yield wave_T
 
     @torch.inference_mode()
     def _decode(self, parts: Sequence[np.ndarray], beam: int) -> list[str]:

@@ -77,8 +77,5 @@ def test_rules_that_do_not_fit_are_refused_in_one_line(base, rules, message):
 def test_the_headline_metric_of_the_weights_that_count_is_the_default(base, name):
     plain = load_config({**base, "ema": {"enabled": False}})
     averaged = load_config({**base, "ema": {"enabled": True}})
-    names = [
-        stop_metric(config.stop_when, recipe=config.recipe, ema=config.ema)
-        for config in (plain, averaged)
-    ]
+    names = [stop_metric(config) for config in (plain, averaged)]
     assert names == [name, f"{name}_ema"]

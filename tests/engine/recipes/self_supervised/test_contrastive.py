@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.recipes.self_supervised.code_use import diversity, hard_sum, perplexity, soft_sum
+from engine.recipes.code_use import diversity, hard_sum, perplexity, soft_sum
 from engine.recipes.self_supervised.contrastive import contrast
 
 B, M, K, D, G = 2, 7, 5, 6, 2

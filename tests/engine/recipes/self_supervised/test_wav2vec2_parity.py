@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.recipes.self_supervised.code_use import diversity, hard_sum, perplexity, soft_sum
+from engine.recipes.code_use import diversity, hard_sum, perplexity, soft_sum
 from engine.recipes.self_supervised.contrastive import contrast
 from engine.recipes.self_supervised.distractors import draw_distractors
 from models.self_supervised.wav2vec2 import Masked, Sampling, Wav2Vec2
