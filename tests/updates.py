@@ -55,13 +55,14 @@ def make_update(
     config: RunConfig,
     ranks: Ranks | None = None,
     lr: float = 0.0,
+    number: int = 3,
 ) -> dict[str, Any]:
     """Make an update; return its gradients, as the optimizer got them, and what else it came to."""
     optimizer = KeepingAdamW(model, config.optimizer)
     updater = Updater(
         recipe, model, optimizer, config=config, device=torch.device("cpu"), ema=None, ranks=ranks or Alone(),
     )  # fmt: skip
-    result = updater.run(3, list(batches), lr=lr)
+    result = updater.run(number, list(batches), lr=lr)
     sums = torch.zeros(0, 2) if result.metrics is None else result.metrics.view(-1, 2)
     return {
         "gradients": optimizer.kept,

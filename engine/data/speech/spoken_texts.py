@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
-import numpy as np
-
 from engine.config.errors import DataError, Problem
 from engine.config.speech import SpeechData
 from engine.data.files.audio_files import AudioInfo, probe
@@ -88,23 +86,6 @@ def spoken_texts(path: Path, *, most: int = 0, setting: str = "") -> list[Spoken
     if bad_rows or unusable:
         raise DataError(Problem(setting, message) for message in [*bad_rows, *unusable])
     return texts
-
-
-def read_spoken(item: SpokenText, rate_hz: int) -> np.ndarray:
-    """Read a recording, float32 (T,), at a rate; channels are averaged.
-
-    Raises:
-        DataError: when the file became unreadable.
-    """
-    from engine.data.files.resampling import read_resampled
-    from engine.data.files.source import with_channels
-
-    frames = max(1, round(item.duration_s * rate_hz))
-    read_CT = read_resampled(
-        item.info, round(item.start_s * rate_hz), frames=frames, rate_hz=rate_hz
-    )
-    samples_T: np.ndarray = with_channels(read_CT, 1)[0]
-    return samples_T
 
 
 def _rows(path: Path, bad_rows: list[str]) -> Iterator[_Row]:

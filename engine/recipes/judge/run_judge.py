@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from engine.config.schema import RunConfig
-from engine.data.speech.spoken_texts import SpokenText, read_spoken, spoken_texts
+from engine.data.speech.spoken_audio import read_spoken
+from engine.data.speech.spoken_texts import SpokenText, spoken_texts
 from engine.evaluation.result import Evaluation
 from engine.metrics.items_keys import with_own
 from engine.metrics.judged import BOUND_CER, JUDGE, JUDGED_CER, JUDGED_WER, REAL_CER

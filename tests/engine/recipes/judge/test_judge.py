@@ -14,7 +14,8 @@ import torch
 from engine.checkpoints.files import MODEL, write_checkpoint
 from engine.config.errors import DataError
 from engine.data.files.audio_files import probe
-from engine.data.speech.spoken_texts import read_spoken, spoken_texts
+from engine.data.speech.spoken_audio import read_spoken
+from engine.data.speech.spoken_texts import spoken_texts
 from engine.recipes.judge.judge import load_judge
 from engine.recipes.registry import open_recipe
 from engine.recipes.speech.transcribing import load_transcriber

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -16,6 +10,7 @@ from engine.events import Evaluated, Noticed, RunStarted
 from engine.recipes.self_supervised.hubert import HubertRecipe
 from engine.recipes.waveforms.recipe import Datasets
 from engine.training.trainer import Trainer
+from tests.killing import train
 from tests.pretraining import MadeUpTargets, pretraining, write_audio
 
 RUN = {
@@ -94,59 +89,16 @@ def test_it_learns_what_can_be_heard(tmp_path, audio, new_recorder, stop_after):
     assert after["val_masked_accuracy"] > 0.8
 
 
-CHILD = """
-import json, sys
-from pathlib import Path
-from engine.config.loading import load_config
-from engine.events import CheckpointSaved, StageProgressed
-from engine.recipes.base import Opening
-from engine.recipes.registry import open_recipe
-from engine.training.trainer import Trainer
-
-class Tell:
-    def on_event(self, event):
-        if isinstance(event, StageProgressed):
-            print(event.name, event.done, flush=True)
-        if isinstance(event, CheckpointSaved) and event.kind == "last":
-            print("update", event.counters.updates, flush=True)
-
-class Never:
-    def stop_reason(self):
-        return None
-
-if __name__ == "__main__":
-    config, folder = load_config(json.loads(sys.argv[1])), Path(sys.argv[2])
-    recipe = open_recipe(config, opening=Opening(folder=folder))
-    Trainer(config, recipe, folder=folder, observers=[Tell()], control=Never()).fit()
-"""
-
-
 @pytest.mark.slow
 def test_killed_while_targets_are_made_and_in_training_it_comes_to_the_same(
-    tmp_path, repository, audio, checkpoint_tensors
+    tmp_path, audio, checkpoint_tensors
 ):
     """From audio to weights with its own targets, killed in every stage and twice in training."""
     config = pretraining(audio, **{**RUN, "loss": {"frames_per_cluster": 20, "kmeans_starts": 2}})
-    environment = {**os.environ, "PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"}
-
-    def run(folder, kill_at):
-        folder.mkdir(exist_ok=True)
-        child = subprocess.Popen(
-            [sys.executable, "-c", CHILD, json.dumps(config.to_dict()), str(folder)],
-            cwd=repository, stdout=subprocess.PIPE, text=True, env=environment,
-        )  # fmt: skip
-        with child:
-            for line in child.stdout:
-                name, number = line.split()
-                if kill_at is not None and name == kill_at[0] and int(number) >= kill_at[1]:
-                    child.kill()
-                    break
-        assert child.returncode == (0 if kill_at is None else -signal.SIGKILL)
-
-    run(tmp_path / "whole", None)
+    train(config, tmp_path / "whole")
     for place in (("reservoir", 0), ("clusters", 1), ("labels", 0), ("update", 3), ("update", 6)):
-        run(tmp_path / "killed", place)
-    run(tmp_path / "killed", None)
+        train(config, tmp_path / "killed", kill_at=place)
+    train(config, tmp_path / "killed")
     one, other = (
         checkpoint_tensors(tmp_path / name / "checkpoints" / "last-000008")
         for name in ("whole", "killed")
