@@ -28,6 +28,7 @@ COMPUTED = {
     "engine/recipes/self_supervised/hubert_evaluation.py",
     "engine/recipes/separation/recipe.py",
     "engine/metrics/codec.py",
+    "engine/metrics/judged.py",
     "engine/recipes/codec/code_counts.py",
     "engine/recipes/codec/evaluation.py",
     "engine/recipes/codec/recipe.py",
