@@ -1,7 +1,8 @@
 """Where a voice pauses: levels of short frames, and the level below which they count as silence. NumPy only.
 
 The limit follows the recording: 45 dB below its loud frames, or where it is noisier than that, just above its
-noise. Letters: C channels, T samples, L frames.
+noise; noise that is less than 25 dB below them is told from soft speech by being steady. Letters: C channels,
+T samples, L frames.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import numpy as np
 
 FRAME_S = 0.01
 _BELOW_LOUD_DB = 45.0
-_NEVER_ABOVE_DB = (
-    25.0  # below the loud frames: what is louder is speech, however noisy the recording
-)
+_NEVER_ABOVE_DB = 25.0  # below the loud frames: louder is speech, unless it is steady
 _ABOVE_NOISE_DB = 10.0
+_ABOVE_STEADY_DB = 4.0
+_STEADY = 25  # frames: noise keeps its level in a pause, speech passes through soft levels within a syllable
+_ALWAYS_BELOW_DB = 8.0  # below the loud frames, whatever the noise
 _LOUD, _QUIET = 95, 5  # percentiles
 _NEVER_BELOW_DB = -90.0  # about the rounding of 16 bits: nobody hears it
 _FLOOR_DB = -120.0
@@ -41,8 +43,17 @@ def silence_limit_db(levels_L: np.ndarray) -> float:
     """Return the level below which frames of a recording are silence."""
     loud = float(np.percentile(levels_L, _LOUD))
     noise = float(np.percentile(levels_L, _QUIET))
-    limit_db = max(loud - _BELOW_LOUD_DB, min(noise + _ABOVE_NOISE_DB, loud - _NEVER_ABOVE_DB))
+    most_db = loud - _NEVER_ABOVE_DB
+    if noise > most_db and _longest(levels_L < noise + _ABOVE_STEADY_DB) >= _STEADY:
+        most_db = min(noise + _ABOVE_STEADY_DB, loud - _ALWAYS_BELOW_DB)
+    limit_db = max(loud - _BELOW_LOUD_DB, min(noise + _ABOVE_NOISE_DB, most_db))
     return max(limit_db, _NEVER_BELOW_DB)
+
+
+def _longest(marks_L: np.ndarray) -> int:
+    """Return the length of the longest run of marked frames."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], marks_L, [0]]).astype(np.int8)))
+    return int(np.max(edges[1::2] - edges[::2], initial=0))
 
 
 def runs_of_sound(levels_L: np.ndarray, limit_db: float, *, min_pause: int) -> np.ndarray:

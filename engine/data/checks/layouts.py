@@ -4,6 +4,7 @@ MUSDB18-HQ        {train,test}/<track>/{mixture,vocals,drums,bass,other}.wav
 Libri2Mix         wav{8k,16k}/{min,max}/{train-360,train-100,dev,test}/{mix_clean,s1,s2,...}/<id>.wav
 VoiceBank-DEMAND  {clean,noisy}_{trainset_28spk,trainset_56spk,testset}_wav/<id>.wav
 VCTK              wav48_silence_trimmed/<speaker>/<id>_mic{1,2}.flac, or wav48/<speaker>/<id>.wav
+LJSpeech          metadata.csv (id|text|normalised text) beside wavs/<id>.wav
 LibriSpeech       {train-clean-100,dev-clean,...}/<speaker>/<chapter>/<speaker>-<chapter>.trans.txt
 """
 
@@ -38,7 +39,7 @@ class KnownDataset:
 
 def recognise(root: Path) -> KnownDataset | None:
     """Return the dataset whose top folder this is, or None if it is unknown."""
-    for look in (_musdb, _libri2mix, _voicebank, _vctk, _librispeech):
+    for look in (_musdb, _libri2mix, _voicebank, _vctk, _ljspeech, _librispeech):
         if dataset := look(root):
             return dataset
     return None
@@ -92,6 +93,13 @@ def _vctk(root: Path) -> KnownDataset | None:
             )
             return KnownDataset("VCTK", (folder,), layout=None, stems=(), use=use)
     return None
+
+
+def _ljspeech(root: Path) -> KnownDataset | None:
+    if not ((root / "metadata.csv").is_file() and (root / "wavs").is_dir()):
+        return None
+    use = f"sepdash data voice {root}"
+    return KnownDataset("LJSpeech layout", (root / "wavs",), layout=None, stems=(), use=use)
 
 
 def _librispeech(root: Path) -> KnownDataset | None:

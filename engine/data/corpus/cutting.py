@@ -98,7 +98,10 @@ def cut_recordings(
 
 
 def _wanted(min_s: float, max_s: float, *, pause_s: float) -> str:
-    return f"of {min_s:g} to {max_s:g} s between pauses of {pause_s:g} s; lower --min or --pause, or raise --max"
+    return (
+        f"of {min_s:g} to {max_s:g} s between pauses of {pause_s:g} s; lower --min or --pause, or raise --max, "
+        "and listen whether noise fills the pauses"
+    )
 
 
 def _levels(info: AudioInfo) -> np.ndarray:
@@ -122,7 +125,10 @@ def _write(
         samples_CT = read_segment(info, start, frames=end - start)
         stem = f"{name}-{number:04d}"
         samples, kind = _as_it_was(samples_CT, subtype)
-        soundfile.write(folder / f"{stem}.wav", samples.T, info.rate_hz, subtype=kind)
+        try:
+            soundfile.write(folder / f"{stem}.wav", samples.T, info.rate_hz, subtype=kind)
+        except soundfile.LibsndfileError as error:
+            raise OSError(f"{folder / stem}.wav can't be written: {error.error_string}") from None
         rows.append((stem, info, start / info.rate_hz, end / info.rate_hz))
     return rows
 

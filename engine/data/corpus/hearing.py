@@ -52,11 +52,14 @@ def listen_to(
         parts: (file, start in seconds, length in seconds); each is held in memory.
         progress: called with (parts heard, parts in all).
     """
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+    pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
+    try:
         for number, heard in enumerate(pool.map(_hear, parts), start=1):
             if progress is not None:
                 progress(number, len(parts))
             yield heard
+    finally:  # Ctrl-C doesn't wait for thousands of files
+        pool.shutdown(cancel_futures=True)
 
 
 def _hear(part: tuple[AudioInfo, float, float]) -> Heard:

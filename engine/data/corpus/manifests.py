@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from engine.config.errors import DataError, Problem
+from engine.config.errors import DataError, Problem, encodable
 from engine.config.text_data import TextData
 from engine.data.corpus.clips import Clip
 from engine.data.corpus.survey import Corpus
@@ -67,7 +67,7 @@ def write_corpus(corpus: Corpus, out: Path, *, data: TextData, about: Mapping[st
         _write(aside / VALID, corpus.valid, data=data)
         report = figures(corpus, data=data, about=about)
         (aside / REPORT).write_text(
-            json.dumps(report, indent=2, ensure_ascii=False) + "\n", "utf-8"
+            encodable(json.dumps(report, indent=2, ensure_ascii=False)) + "\n", "utf-8"
         )
         if out.exists():
             out.rename(before)

@@ -9,6 +9,7 @@ from pathlib import Path
 from engine.data.files.audio_files import EXTENSIONS, UNREAD, find_audio
 from models.user_paths import expanded
 
+_LONGEST_NAME = 255  # bytes of one part of a path
 _FOLDERS = ("", "wavs", "wav", "audio", "audios", "clips")
 
 
@@ -28,6 +29,11 @@ class AudioNames:
             ValueError: when there is none, or more than one.
         """
         plain = name.replace("\\", "/")
+        if (
+            "\0" in plain
+            or max(map(len, plain.encode("utf-8", "replace").split(b"/"))) > _LONGEST_NAME
+        ):
+            raise ValueError(f"{name!r:.80} can't be the name of a file")
         given = Path(expanded(plain))
         for folder in _FOLDERS:
             path = self._folder / folder / given

@@ -20,6 +20,7 @@ from engine.data.corpus.pace import odd_ones
 from engine.data.corpus.tables import Table, read_table
 from engine.data.files.audio_files import unread_clause
 from engine.text.changes import TextChanges, changes_of
+from engine.text.normalise import prepared
 
 _CLIPPED = 0.001  # share of samples at full scale
 _RARE = 3  # training texts
@@ -138,9 +139,7 @@ def _within(
     clips: Sequence[Clip], data: TextData, *, limits: Limits
 ) -> tuple[list[Clip], list[str], list[Finding]]:
     """Return the clips within the limits, their texts as tokenizers read them, and what is wrong with others."""
-    _, texts = changes_of(
-        [clip.text for clip in clips], data, kept=[clip.phonemes for clip in clips]
-    )
+    texts = [prepared(clip.text, data, kept=clip.phonemes) for clip in clips]
     kept: list[tuple[Clip, str]] = []
     findings = []
     for clip, text in zip(clips, texts, strict=True):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine.config.errors import DataError, Problem
+from engine.config.errors import DataError, Problem, encodable
 from engine.config.speech import SpeechData
 from engine.data.files.audio_files import AudioInfo, probe
 from engine.data.files.manifest_rows import lines_of, outside, rows_of
@@ -22,6 +22,7 @@ from engine.text.normalise import prepared, strangers
 from models.user_paths import expanded
 
 TRANSCRIPT = ".trans.txt"
+_TABLES = (".csv", ".txt")
 _KEYS = ("path", "start", "duration", "text")
 
 
@@ -106,7 +107,8 @@ def read_transcripts(path: Path, data: SpeechData) -> Transcripts:
         transcripts.bad_rows.append(
             f"{path}: {problem}; expected a manifest with lines like "
             '{"path": "a.flac", "start": 0.0, "duration": 2.5, "text": "hello"}, '
-            "or a LibriSpeech folder with <speaker>/<chapter>/*.trans.txt beside *.flac"
+            "or a LibriSpeech folder with <speaker>/<chapter>/*.trans.txt beside *.flac; `sepdash data voice` "
+            "makes manifests of other layouts"
         )
     return transcripts
 
@@ -132,10 +134,16 @@ def write_manifest(
             "duration": round(item.duration_s, 6),
             "text": item.text,
         }
-        lines.append(json.dumps({**row, **(extra[number] if extra else {})}, ensure_ascii=False))
+        lines.append(_line({**row, **(extra[number] if extra else {})}))
     aside = path.with_name(f".{path.name}.new")
     aside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     aside.replace(path)
+
+
+def _line(values: Mapping[str, Any]) -> str:
+    """Return a row as JSON; one with bytes that are no UTF-8, as file names may have, is escaped."""
+    line = json.dumps(values, ensure_ascii=False)
+    return line if line == encodable(line) else json.dumps(values)
 
 
 def _take(
@@ -184,6 +192,11 @@ def _rows(path: Path, bad_rows: list[str]) -> Iterator[_Row]:
             yield from _librispeech_rows(transcript, bad_rows)
         return
     folder = path.parent
+    if path.suffix.lower() in _TABLES:
+        bad_rows.append(
+            f"{path}: is a table, not a manifest (.jsonl); make one of it with `sepdash data voice {path}`"
+        )
+        return
     rows = rows_of(path, bad_rows, keys=_KEYS, texts=("path", "text"), stand_ins={"text": "label"})
     for place, values in rows:
         start_s, duration_s = float(values.get("start", 0.0)), values.get("duration")

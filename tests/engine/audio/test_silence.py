@@ -22,12 +22,22 @@ def speech(level: float, noise: float, lead_s: float = 0.8, tail_s: float = 0.4)
 
 
 @pytest.mark.parametrize("level", [0.3, 0.03, 0.003])
-@pytest.mark.parametrize("below_db", [200, 60, 45, 32])
+@pytest.mark.parametrize("below_db", [200, 60, 45, 32, 22, 17])
 def test_silent_ends_are_measured_at_any_level_and_noise(level: float, below_db: float) -> None:
     levels_L = levels_db(speech(level, level * 10 ** (-below_db / 20)), RATE_HZ)
     lead_s, tail_s = silent_ends_s(levels_L, silence_limit_db(levels_L))
     assert lead_s == pytest.approx(0.8, abs=0.03)
     assert tail_s == pytest.approx(0.4, abs=0.03)
+
+
+def test_soft_speech_is_not_taken_for_steady_noise() -> None:
+    """Loudness that moves between 0 and -20 dB all the time, without a pause."""
+    draw = np.random.default_rng(0)
+    time = np.arange(6 * RATE_HZ) / RATE_HZ
+    loudness = 10 ** (-0.5 * (1 - np.cos(2 * np.pi * 3 * time)))
+    levels_L = levels_db((0.1 * loudness * draw.standard_normal(len(time)))[None], RATE_HZ)
+    limit_db = silence_limit_db(levels_L)
+    assert runs_of_sound(levels_L, limit_db, min_pause=10).tolist() == [[0, 600]]
 
 
 def test_speech_up_to_its_ends_has_none() -> None:

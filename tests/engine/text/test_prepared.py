@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -90,6 +91,17 @@ def test_missing_packages_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert str(found.value) == (
         "data.tokens: 'phonemes' requires the package phonemizer, which is not installed: pip install "
         "'sepdash[phonemes]', or set data.tokens = char"
+    )
+
+
+def test_a_missing_program_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(phonemes, "find_spec", lambda name: object())
+    monkeypatch.setattr(phonemes, "_backend", lambda: SimpleNamespace(is_available=lambda: False))
+    with pytest.raises(DataError) as found:
+        phonemes.check_language("en-us")
+    assert str(found.value) == (
+        "data.tokens: 'phonemes' requires eSpeak NG, which is not installed: install the package espeak-ng of "
+        "your system, or set data.tokens = char"
     )
 
 

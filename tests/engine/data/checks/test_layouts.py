@@ -47,11 +47,17 @@ def write_vctk(write_audio: WriteAudio) -> None:
             write_audio(name, rate_hz=48_000)
 
 
+def write_ljspeech(write_audio: WriteAudio) -> None:
+    for number in range(3):
+        write_audio(f"wavs/LJ001-000{number}.wav", rate_hz=22_050, seed=number)
+
+
 KNOWN = {
     "MUSDB18-HQ": (write_musdb, 15, ["other"]),
     "Libri2Mix": (write_libri2mix, 18, ["s2"]),
     "VoiceBank-DEMAND": (write_voicebank, 8, ["noisy_"]),
     "VCTK": (write_vctk, 4, []),
+    "LJSpeech layout": (write_ljspeech, 3, []),
 }
 
 
@@ -61,6 +67,8 @@ def test_a_known_dataset_is_recognised_and_has_no_problems(
 ) -> None:
     write, num_files, _ = KNOWN[name]
     write(write_audio)
+    if name.startswith("LJSpeech"):
+        (tmp_path / "metadata.csv").write_text("LJ001-0000|one")
     survey = survey_folder(tmp_path, segment_s=0.01)
     assert survey.dataset == name
     assert survey.num_files == num_files

@@ -55,3 +55,6 @@ def test_what_is_missing_says_so_and_why(folder: Path) -> None:
         names.find("b")
     with pytest.raises(ValueError, match=r"'\.\./\*': no such audio file$"):
         names.find("../*")
+    for name in ("x" * 300, "a\0b"):
+        with pytest.raises(ValueError, match="can't be the name of a file"):
+            names.find(name)

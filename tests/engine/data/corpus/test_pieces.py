@@ -59,7 +59,7 @@ def test_stretches_without_a_long_pause_are_cut_at_shorter_ones_or_said_to_be_le
 
 
 @pytest.mark.parametrize("seed", range(10))
-@pytest.mark.parametrize("noise_db", [-120.0, -60.0, -46.0])
+@pytest.mark.parametrize("noise_db", [-120.0, -60.0, -46.0, -38.0])
 def test_all_sound_is_in_a_piece_or_said_to_be_lost(seed: int, noise_db: float) -> None:
     draw = np.random.default_rng(seed)
     runs = [(float(draw.uniform(0.15, 1.5)), float(draw.uniform(0.3, 4))) for _ in range(60)]
@@ -68,7 +68,7 @@ def test_all_sound_is_in_a_piece_or_said_to_be_lost(seed: int, noise_db: float) 
     covered = np.zeros(len(levels_L), int)
     for piece in (*pieces, *lost):
         covered[piece.start : piece.end] += 1
-    loud = levels_L > -40
+    loud = levels_L > -34
     assert covered[loud].min() == 1
     assert covered.max() == 1
     assert all(100 <= piece.end - piece.start <= 800 for piece in pieces)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -316,3 +317,29 @@ def test_phonemes_are_made_once_and_kept(folder, good, data, tmp_path, monkeypat
         of_run.train, speech(out, tokens="phonemes")
     )  # another language has to be made
     assert len(made) == len(corpus.train)
+
+
+def test_a_folder_whose_name_is_no_utf8_is_written_and_read(data, tmp_path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    folder.mkdir()
+    draw = np.random.default_rng(0)
+    for number in range(8):
+        with (folder / f"{number}.wav").open("wb") as file:
+            soundfile.write(file, 0.1 * draw.standard_normal(12_000), 8_000, format="WAV")
+    write(folder, [f"{number}|one two {'abcd'[number % 4]}" for number in range(8)])
+    corpus = survey(folder, data)
+    write_corpus(corpus, tmp_path / "out", data=data, about={})
+    check_speech(speech(tmp_path / "out"))
+
+
+def test_ctrl_c_does_not_wait_for_files_that_are_left(folder, good, data, monkeypatch) -> None:
+    heard = []
+
+    def hear(part):
+        heard.append(part)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("engine.data.corpus.hearing._hear", hear)
+    with pytest.raises(KeyboardInterrupt):
+        survey(write(folder, good), data)
+    assert len(heard) < 20

@@ -163,6 +163,13 @@ def test_an_audio_file_is_named_as_one_and_not_read_as_text(tmp_path: Path) -> N
     assert found.endswith("is a single audio file; expected a manifest, or the folder of the file")
 
 
+def test_a_table_of_others_is_no_manifest_and_says_what_makes_one(tmp_path: Path) -> None:
+    path = tmp_path / "metadata.csv"
+    path.write_text("a|one\n" * 1_000)
+    (found,) = bad_rows(path)
+    assert found.endswith(f"make one of it with `sepdash data voice {path}`")
+
+
 def test_a_folder_without_transcripts_is_refused(tmp_path: Path) -> None:
     assert "contains no *.trans.txt file; expected a manifest" in bad_rows(tmp_path)[0]
 
