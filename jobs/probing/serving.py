@@ -1,4 +1,4 @@
-"""Probes of experiments, made by a worker once their runs have ended, and the results that are kept.
+"""Probes of experiments, made by a worker as soon as their runs have ended, and the results that are kept.
 
 Owns the files `probes/<experiment>.json`: what the child answered, from which the result is built again
 when it is shown.
@@ -33,8 +33,8 @@ logger = logging.getLogger(__name__)
 _GOING_ON = ("queued", "running")
 
 
-def due(home: Home) -> ProbeRequest | None:
-    """Return the first request whose runs have all ended; None when there is none.
+def due(home: Home) -> list[ProbeRequest]:
+    """Return the requests whose runs have all ended.
 
     One that can't be read is put aside with an event, so that it is reported once.
     """
@@ -45,13 +45,14 @@ def due(home: Home) -> ProbeRequest | None:
         except StoreError as error:
             _put_aside(home, path, reason=str(error))
     if not requests:
-        return None
+        return []
     with StoreReader(home.store) as reader:
         states = {run.id: run.state for run in reader.runs()}
-    for request in requests:
-        if not any(states.get(run) in _GOING_ON for run in request.runs):
-            return request
-    return None
+    return [
+        request
+        for request in requests
+        if not any(states.get(run) in _GOING_ON for run in request.runs)
+    ]
 
 
 def serve(
@@ -70,7 +71,8 @@ def serve(
     if not lock.acquire():
         return
     try:
-        if not request_path(home, request.experiment).exists():
+        if request not in due(home):
+            # Made by another worker, or runs have joined it.
             return
         echo(f"probe of {request.experiment} started")
         try:
@@ -81,8 +83,13 @@ def serve(
         except (ValueError, OSError) as error:
             kept = {"problem": str(error)}
             text = f"probe of {request.experiment} failed: {error}"
+        except Exception as error:
+            # Boundary of the worker: a bug here ends a probe, not the night.
+            logger.exception("the probe of %s can't be made", request.experiment)
+            kept = {"problem": f"{type(error).__name__}: {error}"}
+            text = f"probe of {request.experiment} failed: {kept['problem']}"
         write_private(result_path(home, request.experiment), json.dumps(kept))
-        request_path(home, request.experiment).unlink(missing_ok=True)
+        _remove(home, request)
     finally:
         lock.release()
     failed = "problem" in kept
@@ -114,6 +121,13 @@ def kept_result(home: Home, experiment: str) -> ProbeResult | None:
 def result_path(home: Home, experiment: str) -> Path:
     """Return the file of a result."""
     return home.probes / f"{quote(experiment, safe='')}.json"
+
+
+def _remove(home: Home, request: ProbeRequest) -> None:
+    """Remove a request that is served, unless runs have joined it meanwhile."""
+    path = request_path(home, request.experiment)
+    if path.exists() and read_request(path) == request:
+        path.unlink(missing_ok=True)
 
 
 def _put_aside(home: Home, path: Path, *, reason: str) -> None:

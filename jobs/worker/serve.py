@@ -30,7 +30,6 @@ from jobs.store.needs import in_vain
 from jobs.store.outcomes import end
 from jobs.store.reader import StoreReader
 from jobs.store.writer import StoreWriter
-from jobs.sweeps.probe_requests import ProbeRequest
 from jobs.worker.recovery import recover
 from jobs.worker.supervisor import Child, Supervisor
 
@@ -182,29 +181,38 @@ class Worker:
                 self._recover(store)
             if beat:
                 self._note_run(store)
-            probe = due(self._home) if idle and settled and not ready else None
-        if probe is not None:
-            self._start_probe(probe)
-        return idle and settled and not ready and probe is None
+            # Before a run its ticket serves them; here are those after which nothing can be trained.
+            probes = bool(due(self._home)) if idle and settled and not ready else False
+        if probes:
+            self._start_probes()
+        return idle and settled and not ready and not probes
 
-    def _start_probe(self, request: ProbeRequest) -> None:
-        """Probe the runs of an experiment in a thread, unless one is at it; nothing is trained meanwhile."""
+    def _start_probes(self) -> None:
+        """Probe experiments in a thread, unless one is at it; nothing is trained meanwhile."""
         if self._probing is None or not self._probing.is_alive():
-            self._probing = threading.Thread(target=self._probe, args=(request,), daemon=True)
+            self._probing = threading.Thread(target=self._probe, daemon=True)
             self._probing.start()
 
-    def _probe(self, request: ProbeRequest) -> None:
+    def _probe(self) -> None:
         with self._busy:
             try:
                 with DeviceUse(self._home.locks, self._device, purpose="a worker") as use:
-                    use.describe(f"a worker that is probing the runs of {request.experiment}")
-                    probe_experiment(
-                        self._home, request, device=self._device, echo=self._echo, cancel=self._stop
-                    )
+                    self._serve_probes(use)
             except LeaseError as error:
                 self._wait_for(error)
-            except StoreError:
-                logger.exception("the store is not available at the moment; the probe is repeated")
+
+    def _serve_probes(self, use: DeviceUse) -> None:
+        """Probe every experiment whose runs have all ended."""
+        try:
+            for request in due(self._home):
+                if self._stop.is_set():
+                    return
+                use.describe(f"a worker that is probing the runs of {request.experiment}")
+                probe_experiment(
+                    self._home, request, device=self._device, echo=self._echo, cancel=self._stop
+                )
+        except (StoreError, OSError):
+            logger.exception("a probe can't be kept at the moment; it is repeated")
 
     def _is_drained(self) -> bool:
         """Return whether no queued run can ever start; print what the remaining runs wait for."""
@@ -252,14 +260,19 @@ class Worker:
             return [run.id for run in reader.runs() if run.state == "queued" and not run.waiting]
 
     def _on_ticket(self, run_id: int) -> None:
-        """Train the first queued run that can start, whatever the run id of the ticket."""
+        """Train the first queued run that can start, whatever the run id of the ticket.
+
+        Experiments whose last run has ended are probed first: their answers do not wait for the queue.
+        """
         with self._busy:
             if self._stop.is_set():
                 return
             try:
                 with DeviceUse(self._home.locks, self._device, purpose="a worker") as use:
                     self._waits_for = ""
-                    self._claim_and_make(use)
+                    self._serve_probes(use)
+                    if not self._stop.is_set():
+                        self._claim_and_make(use)
             except LeaseError as error:
                 # The run stays queued; a ticket comes again at the next turn of the loop.
                 self._wait_for(error)
