@@ -120,6 +120,36 @@ class FrameEncoder(nn.Module):
             return list(self.layer_outputs(x_BLD, frame_lengths_B))
 
 
+class OnEncoder(nn.Module):
+    """A network that calls an encoder step by step and offers the frames of its layers (`GivesLayerFeatures`).
+
+    Args:
+        encoder: the encoder.
+    """
+
+    def __init__(self, encoder: FrameEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    @property
+    def compiled_parts(self) -> Sequence[str]:
+        """Names of the parts that are compiled: those of the encoder."""
+        return [f"encoder.{name}" for name in self.encoder.compiled_parts]
+
+    @property
+    def num_layers(self) -> int:
+        """Number of layers of the encoder."""
+        return self.encoder.num_layers
+
+    def frames_of(self, samples: int) -> int:
+        """Return how many frames a waveform of `samples` gives."""
+        return self.encoder.frames_of(samples)
+
+    def layer_features(self, wave_BT: Tensor, lengths_B: Tensor | None = None) -> list[Tensor]:
+        """Return frames (B, L, D) of every layer of the encoder (`GivesLayerFeatures`)."""
+        return self.encoder.layer_features(wave_BT, lengths_B)
+
+
 def built_encoder(settings: PluginWaveformEncoder) -> FrameEncoder:
     """Return the encoder that another package builds of its settings.
 

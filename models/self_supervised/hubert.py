@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.self_supervised.frame_encoder import FrameEncoder, built_encoder
+from models.self_supervised.frame_encoder import FrameEncoder, OnEncoder, built_encoder
 from models.self_supervised.plugin_settings import PluginWaveformEncoder
 from models.self_supervised.settings import HubertConfig, HubertHead
 from models.self_supervised.waveform_encoder import WaveformEncoder
@@ -110,7 +110,7 @@ class Hubert(PredictsClusters, WaveformEncoder):
         return self
 
 
-class HubertOnEncoder(PredictsClusters):
+class HubertOnEncoder(PredictsClusters, OnEncoder):
     """The head of HuBERT on the encoder of another package.
 
     Args:
@@ -123,32 +123,13 @@ class HubertOnEncoder(PredictsClusters):
     """
 
     def __init__(self, encoder: PluginWaveformEncoder, *, final_dim: int, clusters: int) -> None:
-        super().__init__()
-        self.encoder = built_encoder(encoder)
+        super().__init__(built_encoder(encoder))
         self.add_head(dim=encoder.dim, final_dim=final_dim, clusters=clusters)
 
     @property
     def steps(self) -> FrameEncoder:
         """The encoder."""
         return self.encoder
-
-    @property
-    def compiled_parts(self) -> Sequence[str]:
-        """Names of the parts that are compiled: those of the encoder."""
-        return [f"encoder.{name}" for name in self.encoder.compiled_parts]
-
-    @property
-    def num_layers(self) -> int:
-        """Number of layers of the encoder."""
-        return self.encoder.num_layers
-
-    def frames_of(self, samples: int) -> int:
-        """Return how many frames a waveform of `samples` gives."""
-        return self.encoder.frames_of(samples)
-
-    def layer_features(self, wave_BT: Tensor, lengths_B: Tensor | None = None) -> list[Tensor]:
-        """Return frames (B, L, D) of every layer of the encoder (`GivesLayerFeatures`)."""
-        return self.encoder.layer_features(wave_BT, lengths_B)
 
 
 def build_hubert(config: HubertHead, *, clusters: int) -> PredictsClusters:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from models.self_supervised.conformer_encoder import ConformerWaveformEncoder
-from models.self_supervised.frame_encoder import FrameEncoder, built_encoder
+from models.self_supervised.frame_encoder import FrameEncoder, OnEncoder, built_encoder
 from models.self_supervised.plugin_settings import PluginWaveformEncoder
 from models.self_supervised.quantiser import GumbelQuantiser, Quantised
 from models.self_supervised.wav2vec2_settings import Wav2Vec2Config, Wav2Vec2Head
@@ -65,12 +65,12 @@ class Wav2Vec2Output:
     frame_lengths_B: Tensor | None
 
 
-class Wav2Vec2(nn.Module):
+class Wav2Vec2(OnEncoder):
     """Encoder, quantiser and the two projections in front of the comparison."""
 
     def __init__(self, config: Wav2Vec2Head) -> None:
-        super().__init__()
-        self.encoder, dim, local_dim = _encoder_of(config)
+        encoder, dim, local_dim = _encoder_of(config)
+        super().__init__(encoder)
         self.mask_embedding = nn.Parameter(torch.rand(dim))
         self.feature_dropout = nn.Dropout(config.feature_dropout)
         self.quantiser = GumbelQuantiser(
@@ -78,24 +78,6 @@ class Wav2Vec2(nn.Module):
         )
         self.project_codes = nn.Linear(config.code_dim, config.final_dim)
         self.project_context = nn.Linear(dim, config.final_dim)
-
-    @property
-    def compiled_parts(self) -> Sequence[str]:
-        """Names of the parts that are compiled: those of the encoder, which is called step by step."""
-        return [f"encoder.{name}" for name in self.encoder.compiled_parts]
-
-    @property
-    def num_layers(self) -> int:
-        """Number of layers of the encoder."""
-        return self.encoder.num_layers
-
-    def frames_of(self, samples: int) -> int:
-        """Return how many frames a waveform of `samples` gives."""
-        return self.encoder.frames_of(samples)
-
-    def layer_features(self, wave_BT: Tensor, lengths_B: Tensor | None = None) -> list[Tensor]:
-        """Return frames (B, L, D) of every layer of the encoder (`GivesLayerFeatures`)."""
-        return self.encoder.layer_features(wave_BT, lengths_B)
 
     def forward(
         self,
