@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from math import log
 from typing import Any
 
 from engine.metrics import codec, judged, self_supervised
@@ -25,6 +26,16 @@ _CODEBOOK = ("model.code_groups", "model.code_entries")
 MAX_CODE_GROUPS = 4
 
 
+def contrastive_chance(distractors: int) -> float:
+    """Return the contrastive loss of a guess among the code of a frame and its distractors, in nats."""
+    return log(distractors + 1)
+
+
+def _chance(config: Mapping[str, Any]) -> float | None:
+    distractors = config.get("loss", {}).get("distractors")
+    return None if distractors is None else contrastive_chance(distractors)
+
+
 def _of_codes() -> Iterable[Metric]:
     """Return the metrics of wav2vec 2.0, those of training first, then the same of evaluations."""
     for prefix in ("", "val_"):
@@ -32,7 +43,7 @@ def _of_codes() -> Iterable[Metric]:
         of = "validation " if prefix else ""
         yield Metric(
             f"{prefix}contrastive_loss", f"{of}contrastive loss", unit="nats", rises=False,
-            family="loss", same=_CONTRAST, **common,
+            family="loss", same=_CONTRAST, chance=_chance, **common,
         )  # fmt: skip
         yield Metric(
             f"{prefix}contrastive_accuracy", f"{of}contrastive accuracy", unit="%", scale=100,

@@ -6,9 +6,9 @@ Rates are stored as fractions and written in percent. Free of torch and pydantic
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 _MISSING = "–"
 
@@ -40,6 +40,8 @@ class Metric:
             loss, a set of labels, a mask. A comparison of others is refused, and charts keep them apart.
         reference: the metric of the same run that a chart draws beside it, as a dotted line: what it would
             cost to guess.
+        chance: what guessing comes to, from the plain values of a run's config, None where they don't say;
+            a chart draws it as a dotted line, too.
         needs: dotted setting without which evaluations don't measure it.
         measured_by: the built-in recipes whose evaluations measure it; empty: not known, or any.
         measure: the entry of `validation.metrics` that asks for it (`engine.metrics.measures`), then on
@@ -64,6 +66,7 @@ class Metric:
     relative_margin: float = 0.0
     same: tuple[str, ...] = ()
     reference: str = ""
+    chance: Callable[[Mapping[str, Any]], float | None] | None = None
     needs: str = ""
     measured_by: tuple[str, ...] = ()
     measure: str = ""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import log
 
 import numpy as np
 
+from engine.metrics.built_in import contrastive_chance
 from engine.recipes.base import CurvePoints, Finding
 
 # How long a condition has to last, and how near to chance a loss is at chance.
@@ -37,7 +37,7 @@ def findings(points: CurvePoints, *, groups: int, entries: int, distractors: int
                 "schedule.warmup, raise loss.diversity_weight, or use larger updates",
             )
         )
-    chance = log(distractors + 1)
+    chance = contrastive_chance(distractors)
     if points.lasts(
         "contrastive_loss",
         lambda value_N: np.abs(value_N - chance) <= _NEAR_NATS,

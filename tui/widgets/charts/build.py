@@ -30,6 +30,7 @@ from tui.widgets.charts.curves import (
     evaluated,
     is_unknown,
     judged,
+    level_of,
     line_of,
     per_update,
     short_names,
@@ -264,18 +265,11 @@ def _evaluations(item: RunData, view: View) -> list[Line]:
 def _inputs(data: Sequence[RunData], view: View) -> list[Line]:
     """Return the score of the input as a dotted line, where runs listed by the metric have the same one."""
     scores = {item.run.input_score for item in data if item.run.metric == view.metric} - {None}
-    curves = [item.curves.get(judged(item, view.metric)) for item in data]
-    places = [
-        curve.updates[place] * per_update(item.run, view.clock)
-        for item, curve in zip(data, curves, strict=True)
-        if curve is not None and curve.updates and not is_unknown(item.run, view.clock)
-        for place in (0, -1)
-    ]
-    if len(scores) != 1 or not places:
+    if len(scores) != 1:
         return []
-    ends = np.array([min(places), max(places)])
-    level = np.full(2, float(scores.pop() or 0.0)) * metric_of(view.metric).scale
-    return [Line("input", _GREY, x=ends, mean=level, dotted=True)]
+    level = float(scores.pop() or 0.0) * metric_of(view.metric).scale
+    series = [(item, judged(item, view.metric)) for item in data]
+    return level_of(series, level, label="input", colour=_GREY, view=view)
 
 
 def _marked(plot: Plot, item: RunData, *, clock: str) -> Plot:
@@ -337,10 +331,18 @@ def _losses_first(name: str) -> tuple[bool, str]:
 def _references(item: RunData, metrics: Sequence[str], *, view: View) -> list[Line]:
     """Return what the metrics are to be seen against, such as chance, as dotted lines."""
     names = dict.fromkeys(metric_of(name).reference for name in metrics)
-    return [
+    curves = [
         replace(
             line_of(item, name, label=metric_of(name).title, colour=_GREY, view=view), dotted=True
         )
         for name in names
         if name and name in item.curves
     ]
+    for name in metrics:
+        chance = metric_of(name).chance
+        level = chance(item.config) if chance else None
+        if level is not None:
+            series = [(item, judged(item, name)), (item, name)]
+            level *= metric_of(name).scale
+            curves += level_of(series, level, label="chance", colour=_GREY, view=view)
+    return curves

@@ -44,6 +44,23 @@ def line_of(
     return Line(label, colour, x=x, mean=mean, low=low, high=high, raw=raw)
 
 
+def level_of(
+    series: Sequence[tuple[RunData, str]], level: float, *, label: str, colour: int, view: View
+) -> list[Line]:
+    """Return a dotted line at `level`, as wide as the series of runs that have points; none without any."""
+    found = [(item.run, item.curves.get(name, _NOTHING)) for item, name in series]
+    places = [
+        curve.updates[place] * per_update(run, view.clock)
+        for run, curve in found
+        if curve.updates and not is_unknown(run, view.clock)
+        for place in (0, -1)
+    ]
+    if not places:
+        return []
+    ends = np.array([min(places), max(places)])
+    return [Line(label, colour, x=ends, mean=np.full(2, level), dotted=True)]
+
+
 def short_names(data: Sequence[RunData]) -> dict[int, str]:
     """Return the names of runs by id, without their common prefix."""
     names = [item.run.name for item in data]

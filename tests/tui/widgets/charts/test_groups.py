@@ -134,6 +134,28 @@ def test_the_masked_loss_is_drawn_against_the_entropy_of_its_labels(data):
     assert [line.label for line in asked.lines if line.dotted] == ["entropy of the labels"]
 
 
+def test_the_contrastive_loss_is_drawn_against_chance(data):
+    """ln(K + 1), of the distractors in the settings of the run, so that runs of earlier versions have it, too."""
+    few = config_of("ssl/wav2vec2-small", loss={"distractors": 20})
+    for item, num in ((data[3], 100), (dataclasses.replace(data[3], config=few), 20)):
+        plot = charts.build([item], {})["loss"]
+        (chance,) = [line for line in plot.lines if line.dotted]
+        assert chance.label == "chance"
+        assert chance.drawn
+        np.testing.assert_allclose(chance.mean, np.log(num + 1))
+        assert (chance.x[0], chance.x[-1]) == (10, 2000)
+        asked = charts.build([item], {}, view=View(metric="contrastive_loss"))["score"]
+        assert [line.label for line in asked.lines if line.dotted] == ["chance"]
+        of_both = charts.build([item, data[4]], {}, view=View(metric="contrastive_loss"))["score"]
+        assert [line.label for line in of_both.lines if line.dotted] == ["chance"]
+
+
+@pytest.mark.parametrize("loss", [{}, {"kind": "own"}])
+def test_without_distractors_in_the_settings_no_chance_is_drawn(data, loss):
+    item = dataclasses.replace(data[3], config={"loss": loss})
+    assert not [line for line in charts.build([item], {})["loss"].lines if line.dotted]
+
+
 def test_what_has_no_unit_shares_no_axis_with_a_loss_without_one(data):
     curves = {**data[3].curves, "loss": dataclasses.replace(data[3].curves["loss"], unit="")}
     plot = charts.build([dataclasses.replace(data[3], curves=curves)], {})["loss"]
