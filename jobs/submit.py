@@ -37,8 +37,8 @@ from jobs.store.needs import dependents
 from jobs.store.records import RunState
 from jobs.store.writer import StoreWriter
 
-# The kind of event of a run that a search has ended early.
-PRUNED = "pruned"
+# Kinds of events of a run that a search ends early: when it is asked to stop, and when it has stopped.
+PRUNING, PRUNED = "pruning", "pruned"
 
 Place = Literal["up", "down", "top", "bottom"]
 
@@ -148,7 +148,8 @@ def stop(home: Home, run_id: int, *, pruned: str = "") -> None:
     Args:
         home: where the store and the queue are.
         run_id: the run.
-        pruned: why a search ends it early; recorded as an event.
+        pruned: why a search ends it early, such as "pruned at 40 items: ..."; an event says that it is to be,
+            or where no process has to stop first, that it is.
 
     Raises:
         StateError: when the run has ended already.
@@ -158,7 +159,8 @@ def stop(home: Home, run_id: int, *, pruned: str = "") -> None:
         if state not in ("queued", "running"):
             raise StateError(f"run {run_id} can't be stopped: it is {state}")
         if pruned:
-            store.add_event(run_id, "info", kind=PRUNED, message=pruned)
+            kind, text = (PRUNING, f"to be {pruned}") if living else (PRUNED, pruned)
+            store.add_event(run_id, "info", kind=kind, message=text)
         if living:
             store.update_run(run_id, stopping=1)
         else:

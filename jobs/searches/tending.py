@@ -136,14 +136,13 @@ class Step:
         # Noted first: the stop is repeated when this process ends in between.
         self._trials.note(trial.number, PRUNED, text=reason)
         trial = replace(trial, notes={**trial.notes, PRUNED: reason})
-        self._echo(f"run {run.name} (id {run.id}) {reason}")
+        self._echo(f"run {run.name} (id {run.id}) is to be {reason}")
         self._stop(trial, run)
         return trial
 
     def _stop(self, trial: Trial, run: RunRecord) -> None:
         """Stop a run that is given up, once: a person may have resumed it."""
-        events = self._reader.events(run.id, limit=_ALL)
-        if any(event.kind == submit.PRUNED for event in events):
+        if self._kinds(run) & {submit.PRUNING, submit.PRUNED}:
             return
         try:
             submit.stop(self._home, run.id, pruned=trial.notes[PRUNED])
@@ -159,22 +158,31 @@ class Step:
                 self._say_it_was_faster(run)
             self._trials.end(trial.number, "finished", value=value)
         elif run.state == "stopped" and reason is not None:
-            self._say_why(run, reason)
+            self._say_it_is_pruned(run, reason)
             self._trials.end(trial.number, "pruned")
         else:
             self._trials.end(trial.number, "failed")
 
     def _say_it_was_faster(self, run: RunRecord) -> None:
         """Note, once, that a run whose stop is among its events had ended before that reached it."""
-        kinds = {event.kind for event in self._reader.events(run.id, limit=_ALL)}
-        if submit.PRUNED in kinds and FASTER not in kinds:
+        kinds = self._kinds(run)
+        # Earlier versions noted the request as if it were done.
+        if kinds & {submit.PRUNING, submit.PRUNED} and FASTER not in kinds:
             text = "it finished before the search could stop it, and counts as finished"
             with StoreWriter(self._home.store) as store:
                 store.add_event(run.id, "info", kind=FASTER, message=text)
 
-    def _say_why(self, run: RunRecord, reason: str) -> None:
-        with StoreWriter(self._home.store) as store:
+    def _say_it_is_pruned(self, run: RunRecord, reason: str) -> None:
+        """Note, once, that a run has stopped as the search asked, and why."""
+        known = submit.PRUNED in self._kinds(run)
+        with StoreWriter(self._home.store) as store, store.transaction():
             store.move(run.id, "stopped", ("stopped",), message=reason)
+            if not known:
+                store.add_event(run.id, "info", kind=submit.PRUNED, message=reason)
+
+    def _kinds(self, run: RunRecord) -> set[str]:
+        """Return the kinds of the events of a run."""
+        return {event.kind for event in self._reader.events(run.id, limit=_ALL)}
 
     def _take_late(self, trial: Trial) -> None:
         """Take in the result of a run that a person resumed after it had been given up."""

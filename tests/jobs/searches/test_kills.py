@@ -76,11 +76,12 @@ def assert_whole(home: Home, trials: int) -> None:
             run = mine[trial.variant]
             pruned = run.state == "stopped" and run.message.startswith("pruned at")
             assert trial.state == ("pruned" if pruned else "finished"), (run.state, run.message)
-            events = [event for event in reader.events(run.id) if event.kind == "pruned"]
+            kinds = collections.Counter(event.kind for event in reader.events(run.id))
+            # Once each, whatever was killed in between; and pruned are those alone that ended by it.
+            assert kinds["pruned"] == (trial.state == "pruned")
+            assert kinds["pruning"] <= 1
             # One that finishes while the worker is killed may be faster than the stop, and then says so.
-            faster = [event for event in reader.events(run.id) if event.kind == FASTER]
-            assert len(events) - len(faster) == (trial.state == "pruned")
-            assert not faster or trial.state == "finished"
+            assert kinds[FASTER] == (trial.state == "finished" and kinds["pruning"])
             lr = reader.config(run.id)["optimizer"]["lr"]
             assert trial.settings == {"optimizer.lr": lr}
             if trial.state == "finished":

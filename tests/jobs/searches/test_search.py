@@ -110,7 +110,9 @@ def test_hopeless_runs_end_early_on_matched_clocks_whatever_their_batch_size(sim
     # Whatever the size of the batch, runs were compared, and ended, at equal items.
     assert {run.items % 40 for run in pruned.values()} == {0}
     for run in pruned.values():
-        (event,) = [item for item in simulation.reader.events(run.id) if item.kind == "pruned"]
+        first, event = sorted(simulation.reader.events(run.id), key=lambda item: item.time)
+        assert (first.kind, event.kind) == ("pruning", "pruned")
+        assert first.message == f"to be {run.message}"
         assert event.message == run.message
         at = run.items
         own = curve(simulation.config(run), at / 400)
@@ -301,9 +303,65 @@ def test_a_run_that_finishes_before_it_can_be_pruned_says_so_and_counts(simulate
         name: [event.kind for event in simulation.reader.events(run.id)]
         for name, run in simulation.runs().items()
     }
-    assert any("pruned" in found for found in kinds.values())
-    assert all(found.count("pruned") == found.count("not-pruned") <= 1 for found in kinds.values())
+    assert any("pruning" in found for found in kinds.values())
+    assert all(found.count("pruning") == found.count("not-pruned") <= 1 for found in kinds.values())
+    assert not any("pruned" in found for found in kinds.values())
     assert set(states(simulation).values()) == {"finished"}
+
+
+def stopped_run(simulation):
+    """Train trials until one was stopped, which the search has not taken in yet."""
+    run = simulation.train_next()
+    while run.state != "stopped":
+        run = simulation.train_next()
+    return run
+
+
+def kinds_of(simulation, run):
+    return sorted(event.kind for event in simulation.reader.events(run.id))
+
+
+def test_a_run_is_called_pruned_once_and_only_when_it_has_stopped(simulate):
+    simulation = simulate(rising)
+    simulation.start(trials=10, startup=2, space=LR, sampler="random", confirm=0)
+    run = stopped_run(simulation)
+    assert kinds_of(simulation, run) == ["pruning"]
+    (said,) = [line for line in simulation.said if line.startswith(f"run {run.name} ")]
+    assert f"(id {run.id}) is to be pruned at " in said
+    for _ in range(2):
+        simulation.searches.tend(propose=False)
+        assert kinds_of(simulation, run) == ["pruned", "pruning"]
+    assert states(simulation)[run.variant] == "pruned"
+
+
+@pytest.mark.parametrize(
+    ("too_fast", "expected"), [(False, ["pruned"]), (True, ["not-pruned", "pruned"])]
+)
+def test_a_pruning_that_an_earlier_version_noted_at_its_request_is_read_as_it_was_meant(
+    simulate, too_fast: bool, expected: list[str]
+):
+    simulation = simulate(rising)
+    simulation.too_fast = too_fast
+    simulation.start(trials=10, startup=2, space=LR, sampler="random", confirm=0)
+    run = simulation.train_next()
+    while "pruning" not in kinds_of(simulation, run):
+        run = simulation.train_next()
+    with simulation.store.transaction() as connection:
+        connection.execute("UPDATE events SET kind = 'pruned' WHERE kind = 'pruning'")
+    for _ in range(2):
+        simulation.searches.tend(propose=False)
+        assert kinds_of(simulation, run) == expected
+
+
+def test_a_queued_run_is_pruned_at_once_and_one_event_says_so(simulate):
+    simulation = simulate(rising)
+    simulation.start(trials=4, startup=2, space=LR, confirm=0)
+    simulation.searches.tend(propose=True)
+    (run,) = simulation.runs().values()
+    submit.stop(simulation.home, run.id, pruned="pruned at 3 items: no use")
+    (event,) = simulation.reader.events(run.id)
+    assert (event.kind, event.message) == ("pruned", "pruned at 3 items: no use")
+    assert simulation.reader.run(run.id).message == event.message
 
 
 def test_a_search_of_which_all_trials_fail_stops_and_says_what_to_do(simulate, monkeypatch):
