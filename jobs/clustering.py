@@ -17,11 +17,11 @@ from types import FrameType
 from typing import Any
 
 from engine.checkpoints.layout import CLUSTERING, choose_checkpoint, trained_config
+from engine.child_processes import answers_of
 from engine.config.errors import ConfigError, Problem
 from engine.config.loading import load_config
 from engine.config.references import Reference
 from engine.config.schema import RunConfig
-from engine.tuning.children import answers_of
 from jobs.home import Home
 from jobs.machine.devices import child_environment, resolve_device
 from jobs.needs import check_needs, folders_needed

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from engine.child_processes import answers_of
 from engine.config.schema import RunConfig
-from engine.tuning.children import answers_of
 from engine.tuning.lr_curve import LrFinding, LrPoint, find, range_of
 from jobs.home import Home
 from jobs.machine.devices import child_environment, resolve_device

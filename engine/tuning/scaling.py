@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass
 from threading import Event
 from typing import Any
 
+from engine.child_processes import how_it_ended, killed, lines_of
 from engine.config.errors import counted
-from engine.tuning.children import how_it_ended, killed, lines_of
 from engine.tuning.race import compare_times, replay
 from engine.tuning.setups import Scaled
 

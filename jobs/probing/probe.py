@@ -9,8 +9,8 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+from engine.child_processes import answers_of
 from engine.probing.measures import MEASURES
-from engine.tuning.children import answers_of
 from jobs.probing.result import MFCC, Encoder, ProbeResult, decisive, encoder_of
 from jobs.probing.verdicts import comparisons, random_of
 

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from engine.checkpoints.layout import choose_checkpoint
-from engine.tuning.children import Cancelled
+from engine.child_processes import Cancelled
 from jobs.comparison.evaluations import variants_of
 from jobs.home import Home
 from jobs.machine.devices import child_environment

@@ -14,12 +14,12 @@ import subprocess
 from collections.abc import Callable, Iterable
 from math import ceil
 
+from engine.child_processes import killed
 from engine.config.loading import load_config
 from engine.config.references import references_of
 from engine.config.schema import RunConfig
 from engine.data.update_size import planned_size
 from engine.training.schedules import total_updates
-from engine.tuning.children import killed
 from engine.tuning.machine import cpu_name
 from jobs.child.command import RUNNER
 from jobs.home import Home

@@ -51,7 +51,7 @@ def features(
 
     Audio is resampled to the rate of the model, mixed to mono, and normalised as in training.
     """
-    from engine.tuning.children import answers_of
+    from engine.child_processes import answers_of
 
     job = {
         "model": str(locate_checkpoint(home, model, kind=kind)), "layer": layer, "device": device,

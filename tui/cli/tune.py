@@ -77,7 +77,7 @@ def tune(
     Measures memory and speed on batches of noise in the shape of the preset; reads the training data
     only if its items differ in length.
     """
-    from engine.tuning.children import Cancelled
+    from engine.child_processes import Cancelled
     from jobs.tuning import tunable_config, tune
     from presets.catalogue import Catalogue
     from tui.reports.tuning import line, set_lines

@@ -13,7 +13,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
-from engine.tuning.children import Cancelled
+from engine.child_processes import Cancelled
 from engine.tuning.setups import Options
 from jobs.home import Home
 from jobs.tuning import Found, tunable_config, tune

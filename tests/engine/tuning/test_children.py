@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from engine.tuning.children import Cancelled, ChildMeasurer
+from engine.child_processes import Cancelled
+from engine.tuning.children import ChildMeasurer
 from engine.tuning.measuring import describe_sizes, split_peaks
 from engine.tuning.trials import Case, Job
 

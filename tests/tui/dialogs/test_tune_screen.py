@@ -8,7 +8,7 @@ import pytest
 from textual.app import App
 from textual.widgets import Static
 
-from engine.tuning.children import Cancelled
+from engine.child_processes import Cancelled
 from engine.tuning.race import Ratio
 from engine.tuning.setups import Row, Tuning
 from jobs.home import Home

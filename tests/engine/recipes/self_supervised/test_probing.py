@@ -12,6 +12,7 @@ import soundfile
 import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from engine.child_processes import answers_of
 from engine.config.errors import ConfigError, DataError
 from engine.config.loading import load_config
 from engine.data.kinds import check_data
@@ -29,7 +30,6 @@ from engine.recipes.self_supervised.probing import Options, probe_encoder, sprea
 from engine.recipes.waveforms.recipe import Datasets
 from engine.training.trainer import Trainer
 from engine.training.validator import Validator
-from engine.tuning.children import answers_of
 from jobs.probing.probe import Model, ProbeJob, run_probe
 from tests.pretraining import MadeUpTargets, pretraining
 
