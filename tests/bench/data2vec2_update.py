@@ -8,19 +8,15 @@ Then masks: ours for a batch beside the time of the update they are for.
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
 from math import sqrt
 from pathlib import Path
 from time import thread_time
 from typing import Any
 
-import numpy as np
-import soundfile
 import torch
 from torch import Tensor, nn
 
-from engine.config.loading import load_config
 from engine.config.schema import RunConfig
 from engine.data.batch import Batch
 from engine.item_random import item_generator
@@ -28,21 +24,15 @@ from engine.recipes.registry import open_recipe
 from engine.recipes.self_supervised.block_masks import MaskShape, block_masks
 from engine.recipes.self_supervised.data2vec2 import Data2Vec2Recipe
 from engine.recipes.self_supervised.data2vec2_teacher import Teacher
-from engine.training.optimizer import FusedAdamW
-from engine.training.updates import Updater
 from models.self_supervised.data2vec2 import Data2Vec2, Masks, take
-from presets.catalogue import Catalogue
-
-
-def config_of(folder: Path) -> RunConfig:
-    """Return the small preset on two files of noise."""
-    for split in ("train", "valid"):
-        (folder / split).mkdir()
-        samples_T = 0.1 * np.random.default_rng(0).normal(size=3 * 16_000)
-        soundfile.write(folder / split / "noise.wav", samples_T, 16_000)
-    values = Catalogue().read("ssl/data2vec2-small")
-    data = {"train": str(folder / "train"), "valid": str(folder / "valid")}
-    return load_config({**values, "data": {**values["data"], **data}})
+from tests.bench.beside_plain import (
+    milliseconds,
+    our_update,
+    plain_adamw,
+    ratio,
+    small_preset,
+    timed,
+)
 
 
 class PlainLoop:
@@ -51,11 +41,7 @@ class PlainLoop:
     def __init__(self, config: RunConfig, model: Data2Vec2) -> None:
         self.loss: Any = config.loss
         self.model, self.teacher = model, Teacher(model.context, self.loss)
-        optimizer = config.optimizer
-        self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=1e-4, betas=(optimizer.beta1, optimizer.beta2), eps=optimizer.eps,
-            weight_decay=optimizer.weight_decay, fused=True,
-        )  # fmt: skip
+        self.optimizer = plain_adamw(config, model)
 
     def update(self, batch: Batch) -> None:
         """Train on a batch."""
@@ -85,32 +71,18 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        config = config_of(Path(folder))
+        config = small_preset("ssl/data2vec2-small", Path(folder))
         recipe = open_recipe(config)
         assert isinstance(recipe, Data2Vec2Recipe)
         batch = recipe.worst_batch(options.items, (options.seconds,))
         plain = PlainLoop(config, recipe.build_model())
         model = recipe.build_model()
         recipe.start_state(model, torch.device("cpu"))
-        updater = Updater(
-            recipe, model, FusedAdamW(model, config.optimizer), config=config,
-            device=torch.device("cpu"), ema=None,
-        )  # fmt: skip
-        times: dict[str, list[float]] = {"plain": [], "ours": []}
-        for number in range(options.rounds + 2):
-            started = thread_time()
-            plain.update(batch)
-            between = thread_time()
-            updater.run(number + 1, [batch], lr=1e-4)
-            if number >= 2:
-                times["plain"].append(between - started)
-                times["ours"].append(thread_time() - between)
-        ratio = statistics.median(
-            ours / theirs for ours, theirs in zip(times["ours"], times["plain"], strict=True)
-        )
-        for name, values in times.items():
-            print(f"{name}: {statistics.median(values) * 1e3:.0f} ms an update")
-        print(f"ours / plain: {ratio:.3f} (median of {options.rounds} pairs)")
+        ours = our_update(config, recipe, model, [batch])
+        arms = {"plain": lambda number: plain.update(batch), "ours": ours}
+        times = timed(arms, rounds=options.rounds)
+    print(milliseconds(times))
+    print(f"ours / plain: {ratio(times, 'ours', 'plain'):.3f} (median of {options.rounds} pairs)")
     frames = [749] * 32
     started = thread_time()
     block_masks(
