@@ -11,11 +11,13 @@ import re
 import shutil
 import sqlite3
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
+from engine.config.errors import ConfigError, InputError, Problem
 from engine.config.iterations import iterations_of
 from engine.config.loading import load_config
 from engine.config.references import with_absolute_folders
@@ -101,12 +103,7 @@ def enqueue_all(
     ]
     for name, _ in all_runs:
         check_name(name)
-    for _, config in all_runs:
-        spec_of(config.recipe)
-    check_data_of([config for _, config in all_runs])
-    for _, config in all_runs:
-        require_packages(config.validation.metrics)
-        require_texts(config)
+    check_all([config for _, config in all_runs])
     home.create()
     queued: dict[int, RunConfig] = {}
     ids: list[int] = []
@@ -344,14 +341,47 @@ def _free_name(connection: sqlite3.Connection, stem: str) -> str:
     return f"{stem}-{max((int(end) for end in ends if end.isdecimal()), default=0) + 1}"
 
 
-def check_data_of(configs: Sequence[RunConfig]) -> None:
-    """Check the data folders of runs.
+def check_all(configs: Sequence[RunConfig]) -> None:
+    """Check what runs need before they are queued: recipes, data, packages.
+
+    Args:
+        configs: with absolute paths.
 
     Raises:
-        DataError: with every problem of a data folder.
+        ConfigError: when no installed package has a recipe or the metrics.
+        DataError: with every problem of the data folders.
     """
-    for data in dict.fromkeys(config.data for config in configs):
-        check_data(data)
+    for error in refusals(configs):
+        raise error
+
+
+def refusals(configs: Sequence[RunConfig]) -> list[InputError]:
+    """Return why runs can't be queued, of each kind one error with all problems; empty: they can be."""
+    checks: dict[str, list[Callable[[], object]]] = {
+        "recipe": [partial(spec_of, name) for name in dict.fromkeys(c.recipe for c in configs)],
+        "data": [partial(check_data, data) for data in dict.fromkeys(c.data for c in configs)],
+        "validation": [
+            *(
+                partial(require_packages, names)
+                for names in dict.fromkeys(c.validation.metrics for c in configs)
+            ),
+            *(partial(require_texts, config) for config in configs),
+        ],
+    }
+    return [error for group in checks.values() if (error := _all_wrong(group)) is not None]
+
+
+def _all_wrong(checks: Sequence[Callable[[], object]]) -> InputError | None:
+    """Return one error with the problems of all checks; None where all pass."""
+    problems: dict[Problem, None] = {}
+    kind: type[InputError] = ConfigError
+    for check in checks:
+        try:
+            check()
+        except InputError as error:
+            problems |= dict.fromkeys(error.problems)
+            kind = type(error)
+    return kind(problems) if problems else None
 
 
 def absolute(config: RunConfig) -> RunConfig:

@@ -45,6 +45,9 @@ class RecipeSpec:
             other; None: no size is recommended.
         transcribes: `"package.module:name"`, called with (config, manifest of a checkpoint, `device`); it
             returns an `engine.recipes.speech.transcriber.Transcriber`. Empty for what is no recogniser.
+        gives_features: whether its networks are `models.self_supervised.features.GivesLayerFeatures`, so
+            that its runs can be probed, and its evaluations measure `data.probe`, as those of a
+            `PretrainingRecipe` do; None: not said.
     """
 
     name: str
@@ -54,6 +57,7 @@ class RecipeSpec:
     headline: str = LOSS
     large_update: tuple[int, float] | None = None
     transcribes: str = ""
+    gives_features: bool | None = None
 
     def listed_by(self, config: Any) -> str:
         """Return the metric that a run with a config is listed by: some need a setting (`Metric.needs`)."""
@@ -71,12 +75,14 @@ BUILT_IN = (
         title="separation, denoising and bandwidth extension of audio",
         opens="engine.recipes.separation.recipe:open_separation",
         headline=headline("separation"),
+        gives_features=False,
     ),
     RecipeSpec(
         name="transducer",
         title="speech recognition by transducers",
         opens="engine.recipes.transducer.recipe:open_transducer",
         headline=headline("transducer"),
+        gives_features=False,
         # CAIMAN-ASR 1.14, on batch sizes: more than 1024 utterances or 5 hours for good WER.
         large_update=(1024, 5 * 3600.0),
         transcribes="engine.recipes.transducer.transcriber:open_transcriber",
@@ -86,6 +92,7 @@ BUILT_IN = (
         title="speech recognition by CTC",
         opens="engine.recipes.ctc.recipe:open_ctc",
         headline=headline("ctc"),
+        gives_features=False,
         transcribes="engine.recipes.ctc.transcriber:open_transcriber",
     ),
     RecipeSpec(
@@ -93,12 +100,14 @@ BUILT_IN = (
         title="self-supervised pre-training by data2vec 2.0",
         opens="engine.recipes.self_supervised.data2vec2:open_data2vec2",
         headline=headline("data2vec2"),
+        gives_features=True,
     ),
     RecipeSpec(
         name="wav2vec2",
         title="self-supervised pre-training by wav2vec 2.0",
         opens="engine.recipes.self_supervised.wav2vec2:open_wav2vec2",
         headline=headline("wav2vec2"),
+        gives_features=True,
         # BASE in Baevski et al., 2020: 1.6 hours; of LibriSpeech, whose mean is 12.3 s.
         large_update=(450, 1.6 * 3600.0),
     ),
@@ -107,12 +116,14 @@ BUILT_IN = (
         title="self-supervised pre-training by HuBERT",
         opens="engine.recipes.self_supervised.hubert:open_hubert",
         headline=headline("hubert"),
+        gives_features=True,
     ),
     RecipeSpec(
         name="codec",
         title="discrete codecs of mel spectrograms",
         opens="engine.recipes.codec.recipe:open_codec",
         headline=headline("codec"),
+        gives_features=False,
     ),
 )
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from engine.config.counters import EpochsUnknown, UpdateSize
+from engine.config.errors import ConfigError
 from engine.config.schema import RunConfig
+from engine.metrics.registry import PROBE
+from engine.recipes.specs import spec_of
 from engine.training.schedule_preview import schedule_curve, schedule_warnings
 
 HIGH_LR = 1e-4
@@ -27,6 +30,7 @@ def run_warnings(config: RunConfig, *, size: UpdateSize | None = None) -> list[s
         *schedule_warnings(config, size=size),
         *_fine_tuning_warnings(config, size=size),
         *_precision_warnings(config),
+        *_probe_warnings(config),
     ]
 
 
@@ -51,6 +55,21 @@ def _fine_tuning_warnings(config: RunConfig, *, size: UpdateSize | None) -> list
         f"optimizer.lr = {peak:g} with schedule.kind = {config.schedule.kind} may fry your fine-tune: at a high "
         f"rate that does not decay, the weights of init_from are soon overwritten. {PUBLISHED_RATES}; lower "
         "optimizer.lr, or set schedule.kind = multi_step, cosine or hold_decay"
+    ]
+
+
+def _probe_warnings(config: RunConfig) -> list[str]:
+    if getattr(config.data, "probe", None) is None:
+        return []
+    try:
+        if spec_of(config.recipe).gives_features:
+            return []
+    except ConfigError:
+        # Refused when it is queued, with the reason.
+        return []
+    return [
+        f"data.probe is set, but the recipe {config.recipe} does not say that it measures it "
+        f"(`RecipeSpec.gives_features`): there may be no {PROBE} in its evaluations"
     ]
 
 

@@ -33,15 +33,15 @@ def start(home: Home, plan: Plan) -> str:
 
     Raises:
         DataError: with every problem of the data folders.
-        ConfigError: when the base refers to a run or folder that is not there, or the search has begun with
-            other settings.
+        ConfigError: when the base refers to a run, folder or package that is not there, or the search has
+            begun with other settings.
         StoreError: when runs have its name already, or its file can't be written.
     """
     search = plan.experiment.search
     assert search is not None
     check_sweep(home, plan)
     config = submit.absolute(plan.runs[0].config)
-    submit.check_data_of([config])
+    submit.check_all([config])
     home.create()
     clock, rungs = rungs_of(config, plan.experiment.match)
     values = plan.experiment.model_dump(mode="json", by_alias=True, exclude_unset=True)

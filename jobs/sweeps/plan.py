@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from engine.config.errors import ConfigError, Problem
+from engine.config.errors import ConfigError, InputError, Problem
 from engine.config.iterations import iterations_of
 from engine.config.loading import load_config
 from engine.config.overrides import applied
@@ -16,12 +16,13 @@ from engine.training.run_warnings import run_warnings
 from engine.training.schedules import total_updates
 from jobs.home import Home
 from jobs.needs import check_needs
-from jobs.submit import NewRun, check_name, enqueue_all
+from jobs.submit import NewRun, absolute, check_name, enqueue_all
+from jobs.submit import refusals as submit_refusals
 from jobs.sweeps.expand import Variant, expand, put
 from jobs.sweeps.experiment import Experiment, load_experiment
 from jobs.sweeps.matching import match_lengths
 from jobs.sweeps.measured import Duration, Measured
-from jobs.sweeps.probe_requests import check_probe_data, request_probe
+from jobs.sweeps.probe_requests import check_probe, request_probe
 from jobs.sweeps.search_space import for_trials
 from presets.catalogue import Catalogue
 from presets.merging import merge
@@ -123,6 +124,22 @@ def check_sweep(home: Home, plan: Plan) -> None:
     check_needs(home, {run.name: run.config for run in plan.runs})
 
 
+def refusals(plan: Plan) -> list[str]:
+    """Return what queueing a plan would refuse beside what `check_sweep` does and names that are taken.
+
+    All problems of data folders, packages and labelled recordings for probes, one text each.
+    """
+    chains = [iterations_of(absolute(run.config), run.name) for run in plan.runs]
+    configs = [config for chain in chains for _, config in chain]
+    errors: list[InputError] = submit_refusals(configs)
+    if plan.experiment.probe is not None:
+        try:
+            check_probe(plan.experiment.probe, configs)
+        except InputError as error:
+            errors.append(error)
+    return list(dict.fromkeys(str(p) for error in errors for p in error.problems))
+
+
 def with_runs(plan: Plan, configs: Mapping[str, RunConfig], *, measured: Measured) -> Plan:
     """Return a plan with other configs for some of its runs, given by name."""
     runs = tuple(
@@ -138,12 +155,13 @@ def queue_sweep(home: Home, plan: Plan) -> list[int]:
     """Enqueue all runs of a plan, or none, and return their ids.
 
     Raises:
+        ConfigError: when its runs can't be probed, or no installed package has a recipe or the metrics.
         DataError: with every problem of the data folders.
         StoreError: when a name is taken or invalid, or the store can't be written.
     """
     probe = plan.experiment.probe
     if probe is not None:
-        check_probe_data(probe)
+        check_probe(probe, [run.config for run in plan.runs])
     runs = [NewRun(run.config, name=run.name, variant=run.variant) for run in plan.runs]
     ids = enqueue_all(home, runs, preset=plan.experiment.base, experiment=plan.name)
     if probe is not None:

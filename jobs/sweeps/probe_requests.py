@@ -11,7 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from engine.config.errors import ConfigError, Problem
+from engine.config.schema import RunConfig
 from engine.data.speech.labelled import read_labelled
+from engine.recipes.specs import BUILT_IN, RecipeSpec, spec_of
 from jobs.home import Home
 from jobs.store.errors import StoreError
 from jobs.sweeps.probe_settings import ProbeSettings
@@ -33,14 +36,50 @@ class ProbeRequest:
     limit: int
 
 
-def check_probe_data(settings: ProbeSettings) -> None:
-    """Read the labelled recordings, so that what is wrong with them is known before a night is trained.
+def check_probe(settings: ProbeSettings, configs: Sequence[RunConfig]) -> None:
+    """Check that runs can be probed, so that what is wrong is known before a night is trained.
+
+    Args:
+        settings: with what; the labelled recordings are read.
+        configs: of the runs.
 
     Raises:
-        DataError: when nothing can be probed with them.
+        ConfigError: when a recipe gives no features.
+        DataError: when nothing can be probed with the recordings.
     """
+    without = [spec.name for spec in _recipes(configs) if spec.gives_features is False]
+    if without:
+        able = ", ".join(spec.name for spec in BUILT_IN if spec.gives_features)
+        raise ConfigError(
+            [
+                Problem(
+                    "probe",
+                    f"runs of {', '.join(without)} give no features to probe; remove the section [probe], or "
+                    f"train {able}",
+                )
+            ]
+        )
     test = None if settings.test is None else expanded(settings.test).absolute()
     read_labelled(expanded(settings.data).absolute(), test, setting="probe.data")
+
+
+def probe_warnings(configs: Sequence[RunConfig]) -> list[str]:
+    """Return a warning for each recipe of which it shows only afterwards whether its runs can be probed."""
+    try:
+        recipes = _recipes(configs)
+    except ConfigError:
+        # One that is missing is refused.
+        return []
+    return [
+        f"the recipe {spec.name} does not say whether its networks give features "
+        "(`RecipeSpec.gives_features`); if they don't, the probe fails once the runs have ended"
+        for spec in recipes
+        if spec.gives_features is None
+    ]
+
+
+def _recipes(configs: Sequence[RunConfig]) -> list[RecipeSpec]:
+    return [spec_of(name) for name in dict.fromkeys(config.recipe for config in configs)]
 
 
 def request_probe(

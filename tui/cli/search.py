@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -89,7 +89,7 @@ def start_search(
 ) -> None:  # fmt: skip
     """Show the plan of a search, then start or continue it: `sepdash sweep` with such a file."""
     from jobs.searches.control import start
-    from jobs.sweeps.plan import check_sweep, plan_sweep
+    from jobs.sweeps.plan import check_sweep, plan_sweep, refusals
     from jobs.sweeps.trial import read_measured
     from presets.catalogue import Catalogue
 
@@ -104,10 +104,19 @@ def start_search(
         for text in warnings(plan):
             click.echo(text, err=True)
     if dry_run:
+        print_refusals(refusals(plan))
         return
     if sys.stdin.isatty() and not yes:
         click.confirm(f"search {name}?", abort=True, err=True)
     click.echo(start(home, plan), err=as_json)
+
+
+def print_refusals(refused: Sequence[str]) -> None:
+    """Print to stderr what keeps runs that were only planned from being queued."""
+    if refused:
+        click.echo("not ready to be queued:", err=True)
+    for text in refused:
+        click.echo(f"  {formats.clean(text)}", err=True)
 
 
 def _list(home: Home, *, as_json: bool) -> None:

@@ -21,7 +21,7 @@ from tui.cli.common import (
     print_table,
     with_home,
 )
-from tui.cli.search import start_search
+from tui.cli.search import print_refusals, start_search
 from tui.reports import night, sweep_records
 from tui.reports import sweep as sweep_plan
 from tui.reports.formats import clean
@@ -96,7 +96,7 @@ def sweep(
 
     Shows the plan first. An experiment with a section [search] starts a search, or continues it.
     """
-    from jobs.sweeps.plan import queue_sweep
+    from jobs.sweeps.plan import queue_sweep, refusals
     from jobs.sweeps.prepare import prepare_sweep, taken
     from presets.experiment_files import ExperimentFiles as Files
 
@@ -130,13 +130,13 @@ def sweep(
     found = prepare_sweep(
         home, name, values=values, wish=wish, echo=lambda text: click.echo(text, err=True)
     )
+    refused = refusals(found.plan) if dry_run else None
     if as_json:
-        print_json(sweep_records.records(found))
+        print_json(sweep_records.records(found, refused=refused))
     else:
         _print_plan(found, home, experiment=experiment, wish=wish)
-    if dry_run:
-        if not found.runs:
-            click.echo(night.nothing_fits(found), err=as_json)
+    if refused is not None:
+        _print_readiness(found, name, refused=refused, as_json=as_json)
         return
     if found.there and not wish.rest:
         raise taken(found.there)
@@ -150,13 +150,23 @@ def sweep(
     _print_probe(found, name, err=as_json)
 
 
+def _print_readiness(found: Sweep, name: str, *, refused: Sequence[str], as_json: bool) -> None:
+    """Say, of a plan that is only shown, what would become of it."""
+    if not found.runs:
+        click.echo(night.nothing_fits(found), err=as_json)
+    print_refusals(refused)
+    _print_probe(found, name, err=True)
+
+
 def _print_probe(found: Sweep, name: str, *, err: bool) -> None:
-    """Say that the experiment's runs will be probed, if they will."""
+    """Say that the experiment's runs will be probed, if they will, and what may be in the way."""
     if (probe := found.plan.experiment.probe) is not None:
         text = (
             f"once all have ended, the worker probes their features with {clean(str(probe.data))}"
         )
         click.echo(f"{text}: `sepdash probe {clean(name)}`", err=err)
+    for text in sweep_plan.probe_warnings(found.plan):
+        click.echo(text, err=True)
 
 
 def _refuse(given: Mapping[str, Any], words: Sequence[str], *, why: str) -> None:

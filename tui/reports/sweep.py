@@ -83,3 +83,13 @@ def warnings(plan: Plan) -> list[str]:
     """Return the warnings about schedules, once per variant."""
     unique = dict.fromkeys((run.variant, text) for run in plan.runs for text in run.warnings)
     return [f"warning: {variant}: {text}" for variant, text in unique]
+
+
+def probe_warnings(plan: Plan) -> list[str]:
+    """Return the warnings about runs that [probe] may not be able to probe."""
+    from jobs.sweeps import probe_requests
+
+    if plan.experiment.probe is None:
+        return []
+    found = probe_requests.probe_warnings([run.config for run in plan.runs])
+    return [f"warning: {formats.clean(text)}" for text in found]

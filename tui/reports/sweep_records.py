@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,13 @@ if TYPE_CHECKING:
     from jobs.sweeps.prepare import Sweep
 
 
-def records(sweep: Sweep) -> dict[str, Any]:
-    """Return a plan: its runs in the order they are queued; with a deadline, what is left out, too."""
+def records(sweep: Sweep, *, refused: Sequence[str] | None = None) -> dict[str, Any]:
+    """Return a plan: its runs in the order they are queued; with a deadline, what is left out, too.
+
+    Args:
+        sweep: the plan.
+        refused: what keeps it from being queued; None: not checked.
+    """
     experiment, night, free = sweep.whole.experiment, sweep.night, sweep.backlog.free
     found: dict[str, Any] = {
         "experiment": sweep.whole.name,
@@ -29,6 +35,8 @@ def records(sweep: Sweep) -> dict[str, Any]:
         "changed": dict(sweep.changed),
         "runs": [_run(item) for item in sweep.runs],
     }
+    if refused is not None:
+        found["refused"] = list(refused)
     if night is not None:
         found["night"] = {
             "until": _iso(night.deadline),

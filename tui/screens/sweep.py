@@ -165,7 +165,7 @@ class SweepScreen(Screen[bool]):
             lines.append(night.nothing_fits(plan))
         asked = message.asked
         lines += night.after(plan, asked.experiment, assignments=shlex.split(asked.settings))
-        lines += sweep_plan.warnings(plan.plan)
+        lines += sweep_plan.warnings(plan.plan) + sweep_plan.probe_warnings(plan.plan)
         shown.update(Group(Text(sweep_plan.headline(plan)), table, Text("\n".join(lines))))
 
     def action_queue(self) -> None:

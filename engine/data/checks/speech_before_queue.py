@@ -6,16 +6,18 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from engine.config.errors import DataError, Problem
+from engine.config.errors import DataError, Problem, counted
 from engine.config.speech import SpeechData
 from engine.data.checks.before_queue import header_warnings
 from engine.data.files.audio_files import check_ends
 from engine.data.files.rates import check_all_rates
 from engine.data.speech.kept_lengths import LeftOut, in_range
 from engine.data.speech.transcripts import Transcripts, read_transcripts
-from engine.text.normalise import vocabulary_of
+from engine.text.normalise import strangers, vocabulary_of
 
 Setting = Literal["data.train", "data.valid"]
+# Characters of a vocabulary that a message lists.
+_MOST_TOLD = 60
 
 
 def check_speech(data: SpeechData) -> None:
@@ -31,6 +33,8 @@ def check_speech(data: SpeechData) -> None:
         for message in (*transcripts.bad_rows, *_unusable(transcripts, data, setting=setting))
     ]
     problems += [Problem("data.valid", row) for row in unknown_characters(splits, data)]
+    if lacking := lacking_in_share(splits, data):
+        problems.append(Problem("data.share", lacking))
     if problems:
         raise DataError(problems)
 
@@ -44,12 +48,38 @@ def read_splits(data: SpeechData) -> dict[Setting, Transcripts]:
 
 
 def unknown_characters(splits: dict[Setting, Transcripts], data: SpeechData) -> list[str]:
-    """Describe the validation rows with characters that do not occur in the training texts."""
-    train, valid = splits["data.train"], splits.get("data.valid")
-    texts = [item.text for item in in_range(train.utterances, data)]
-    if data.vocabulary or not texts or valid is None:
+    """Describe the validation rows with characters that do not occur in the training texts of any share."""
+    valid = splits.get("data.valid")
+    everything = _vocabulary(splits, data.model_copy(update={"share": 1.0}))
+    if data.vocabulary or not everything or valid is None:
         return []
-    return valid.check_vocabulary(vocabulary_of(data, texts), "not in any training text")
+    return valid.check_vocabulary(everything, "not in any training text")
+
+
+def lacking_in_share(splits: dict[Setting, Transcripts], data: SpeechData) -> str:
+    """Describe the characters of validation texts that training texts have, but not those of `data.share`."""
+    valid = splits.get("data.valid")
+    everything = _vocabulary(splits, data.model_copy(update={"share": 1.0}))
+    known = _vocabulary(splits, data)
+    if data.vocabulary or not known or valid is None:
+        return ""
+    rows = [item for item in valid.utterances if set(item.text) & set(everything) - set(known)]
+    if not rows:
+        return ""
+    odd = set().union(*(item.text for item in rows)) & set(everything)
+    num_train = len(in_range(splits["data.train"].utterances, data))
+    told = len(everything) <= _MOST_TOLD
+    return (
+        f"{data.share:g} leaves {counted(num_train, 'training utterance')} without "
+        f"{strangers(''.join(odd), known)}, found in {counted(len(rows), 'validation text')}; set "
+        f"data.vocabulary to the characters of all training texts{f' ({everything})' if told else ''}, or use a "
+        "larger share"
+    )
+
+
+def _vocabulary(splits: dict[Setting, Transcripts], data: SpeechData) -> str:
+    texts = [item.text for item in in_range(splits["data.train"].utterances, data)]
+    return vocabulary_of(data, texts) if texts else ""
 
 
 def nothing_kept(transcripts: Transcripts, data: SpeechData) -> str:

@@ -9,6 +9,7 @@ from engine.config.speech import SpeechData
 from engine.data.checks.findings import Contents, Finding, Progress, Survey, make_survey, sounds
 from engine.data.checks.speech_before_queue import (
     Setting,
+    lacking_in_share,
     nothing_kept,
     read_splits,
     unknown_characters,
@@ -31,6 +32,8 @@ def survey_speech(
     """
     splits = read_splits(data)
     unknown = unknown_characters(splits, data)
+    if lacking := lacking_in_share(splits, data):
+        unknown.append(f"data.share = {lacking}")
     surveys = []
     for setting, transcripts in splits.items():
         findings = _findings(transcripts, data, content=content, progress=progress)

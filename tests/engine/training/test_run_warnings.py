@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pydantic import Field
 
+from engine.config.unlabelled import UnlabelledData
+from engine.recipes.specs import RecipeSpec
 from engine.training.run_warnings import run_warnings
 from engine.tuning.setups import Options
 from engine.tuning.switches import switches
@@ -50,6 +54,21 @@ def test_the_encoders_that_are_shipped_are_warned_of(make_config, kind):
     config = make_config(precision={"dtype": "fp16"})
     for model, expected in ((kind(), 1), (kind(conv_bias=True), 0)):
         assert len(run_warnings(config.model_copy(update={"model": model}))) == expected
+
+
+@pytest.mark.parametrize(("gives_features", "expected"), [(True, 0), (None, 1), (False, 1)])
+def test_a_probe_that_no_evaluation_may_measure_is_warned_of(
+    make_config, monkeypatch, gives_features, expected
+):
+    """Recipes of packages need not derive from `PretrainingRecipe`, which measures it."""
+    spec = RecipeSpec("toy", "a toy", "toy:open", gives_features=gives_features)
+    monkeypatch.setattr("engine.training.run_warnings.spec_of", lambda name: spec)
+    config = make_config()
+    assert run_warnings(config) == []
+    data = UnlabelledData(train=Path("a"), valid=Path("b"), probe=Path("labels.jsonl"))
+    found = run_warnings(config.model_copy(update={"data": data}))
+    assert len(found) == expected
+    assert all(text.startswith("data.probe is set, but the recipe") for text in found)
 
 
 def test_warnings_of_the_schedule_are_among_them(make_config):

@@ -56,6 +56,16 @@ def test_a_dry_run_shows_the_search_and_starts_nothing(sepdash, simulation, file
     assert not simulation.home.searches.exists()
 
 
+def test_a_dry_run_says_what_keeps_the_search_from_starting(sepdash, simulation, file) -> None:
+    answer = sepdash("sweep", str(file), "--dry-run", "--set", "data.train=/nowhere/at/all")
+    assert answer.code == 0
+    title, refused = answer.err.splitlines()
+    assert title == "not ready to be queued:"
+    assert refused.startswith("  data.train: folder /nowhere/at/all does not exist")
+    started = sepdash("sweep", str(file), "--set", "data.train=/nowhere/at/all")
+    assert (started.code, started.err) == (2, f"sepdash: {refused.strip()}\n")
+
+
 def test_a_plan_counts_no_more_settings_than_there_are_and_says_what_one_seed_tells(
     sepdash, simulation, file
 ) -> None:

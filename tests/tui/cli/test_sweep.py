@@ -8,13 +8,16 @@ from datetime import datetime
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
+import soundfile
 
 from engine.config.loading import load_config
+from engine.recipes.specs import RecipeSpec
 from jobs.store.reader import StoreReader
 from jobs.store.writer import StoreWriter
 from jobs.submit import absolute
-from jobs.sweeps import prepare
+from jobs.sweeps import prepare, probe_requests
 from jobs.sweeps.trial import read_measured
 from presets.merging import merge
 from tests.earlier import add_earlier
@@ -102,6 +105,85 @@ def test_a_dry_run_checks_references_to_runs_and_writes_nothing(sepdash, home, f
             "(write a folder with a slash: ./night-basline-s0)\n"
         )
     assert not home.root.exists()
+
+
+def test_a_dry_run_says_all_that_queueing_would_refuse(sepdash, home, tmp_path, folders) -> None:
+    file = tmp_path / "night.toml"
+    file.write_text(EXPERIMENT)
+    answer = sepdash("sweep", str(file), "--dry-run")
+    first, *refused = answer.err.splitlines()
+    assert (answer.code, first) == (0, "not ready to be queued:")
+    assert [line.split(":")[0].strip() for line in refused] == [
+        "data.train",
+        "data.valid",
+        "data.noise",
+    ]
+    record = json.loads(sepdash("sweep", str(file), "--dry-run", "--json").out)
+    assert record["refused"] == [line.strip() for line in refused]
+    queueing = sepdash("sweep", str(file))
+    title, *problems = queueing.err.splitlines()
+    assert (queueing.code, title, problems) == (2, "sepdash: 3 problems:", refused)
+    assert not home.store.exists()
+    ready = sepdash("sweep", str(file), *folders, "--dry-run", "--json")
+    assert (json.loads(ready.out)["refused"], ready.err) == ([], "")
+
+
+PROBED = """
+base = "ssl/hubert-small"
+[set]
+schedule.length = "40 updates"
+[probe]
+data = "nowhere.jsonl"
+"""
+
+
+def test_a_dry_run_says_what_is_wrong_with_the_recordings_for_probes(sepdash, tmp_path) -> None:
+    file = tmp_path / "probed.toml"
+    file.write_text(PROBED)
+    for name in ("train", "valid"):
+        (tmp_path / name).mkdir()
+        soundfile.write(tmp_path / name / "noise.wav", np.full(64_000, 0.1), 16_000)
+    folders = [f"--set=data.{name}={tmp_path / name}" for name in ("train", "valid")]
+    answer = sepdash("sweep", str(file), *folders, "--dry-run")
+    assert answer.code == 0
+    *_, title, refused, then = answer.err.splitlines()
+    assert title == "not ready to be queued:"
+    assert refused.startswith("  probe.data: ")
+    assert "nowhere.jsonl" in refused
+    assert then.startswith(
+        "once all have ended, the worker probes their features with nowhere.jsonl"
+    )
+    queueing = sepdash("sweep", str(file), *folders)
+    assert (queueing.code, queueing.err.splitlines()[-1]) == (2, f"sepdash: {refused.strip()}")
+
+
+def test_runs_without_features_are_not_queued_for_a_probe(sepdash, home, file, folders) -> None:
+    file.write_text(EXPERIMENT + '[probe]\ndata = "labels.jsonl"\n')
+    expected = (
+        "probe: runs of separation give no features to probe; remove the section [probe], or train "
+        "data2vec2, wav2vec2, hubert"
+    )
+    assert expected in sepdash("sweep", str(file), *folders, "--dry-run").err
+    answer = sepdash("sweep", str(file), *folders)
+    assert (answer.code, answer.err) == (2, f"sepdash: {expected}\n")
+    assert not home.store.exists()
+
+
+def test_a_recipe_that_does_not_say_whether_it_can_be_probed_is_warned_of(
+    sepdash, file, folders, monkeypatch
+) -> None:
+    monkeypatch.setattr(
+        probe_requests, "spec_of", lambda name: RecipeSpec(name, "a toy", "toy:open")
+    )
+    monkeypatch.setattr(probe_requests, "read_labelled", lambda *args, **more: None)
+    file.write_text(EXPERIMENT + '[probe]\ndata = "labels.jsonl"\n')
+    for more in (("--dry-run",), ()):
+        lines = sepdash("sweep", str(file), *folders, *more).err.splitlines()
+        warnings = [line for line in lines if line.startswith("warning: the recipe separation")]
+        assert warnings == [
+            "warning: the recipe separation does not say whether its networks give features "
+            "(`RecipeSpec.gives_features`); if they don't, the probe fails once the runs have ended"
+        ]
 
 
 def test_sweep_queues_all_runs_with_their_experiment(sepdash, home, file, folders) -> None:

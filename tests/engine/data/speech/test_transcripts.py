@@ -250,6 +250,25 @@ def test_validation_text_must_be_of_the_training_texts_characters(manifest: Path
     assert problems(speech(manifest, valid, vocabulary="efhinorstuvwx")) == []
 
 
+def test_what_a_share_lacks_is_one_problem_whose_way_out_works(manifest: Path) -> None:
+    rows = [
+        {"path": "audio/a.flac", "text": text} for text in ("one two", "six", "five", "nine six")
+    ]
+    train = write_rows(manifest.with_name("t.jsonl"), rows)
+    valid = write_rows(manifest.with_name("v.jsonl"), rows[1:] * 10)
+    assert problems(speech(train, valid)) == []
+    (found,) = problems(speech(train, valid, share=0.01))
+    assert found.startswith("data.share: 0.01 leaves 1 training utterance without '")
+    everything = "efinostvwx"
+    assert f"set data.vocabulary to the characters of all training texts ({everything})" in found
+    assert problems(speech(train, valid, share=0.01, vocabulary=everything)) == []
+    # What no share has is still told by its row.
+    strange = write_rows(manifest.with_name("s.jsonl"), [{"path": "audio/a.flac", "text": "jazz"}])
+    assert problems(speech(train, strange, share=0.01)) == [
+        f"data.valid: {strange}:1: text contains 'a', 'j', 'z', not in any training text"
+    ]
+
+
 def test_a_range_that_leaves_nothing_and_a_file_cut_off_are_found(manifest: Path) -> None:
     (found,) = problems(speech(manifest, min_s=2.5, max_s=3.0))
     assert "no usable training utterances, 3 of 3 utterances (3.5 s) skipped: 3 shorter" in found
