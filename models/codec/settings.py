@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from models.settings import ParameterGroups, Section, setting
+from models.base.settings import ParameterGroups, Section, setting
 
 # Frames of 256 samples at 22.05 kHz, as published, at every rate; in multiples of 8 samples.
 _HOP_S, _HOP_STEP = 256 / 22_050, 8

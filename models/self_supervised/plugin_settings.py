@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from models.base.settings import setting
 from models.self_supervised.settings import SelfSupervisedConfig
-from models.settings import setting
 
 
 class PluginWaveformEncoder(SelfSupervisedConfig):

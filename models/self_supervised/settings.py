@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal, Protocol, Self, runtime_checkab
 
 from pydantic import Field, model_validator
 
-from models.settings import ParameterGroups, Section, require_multiples, setting
+from models.base.settings import ParameterGroups, Section, require_multiples, setting
 
 _Channels = tuple[Annotated[int, Field(ge=4, le=4_096)], ...]
 _Kernels = tuple[Annotated[int, Field(ge=1, le=256)], ...]

@@ -6,8 +6,8 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import model_validator
 
+from models.base.settings import ParameterGroups, require_multiples, setting
 from models.self_supervised.settings import SelfSupervisedConfig, WaveformEncoderSettings
-from models.settings import ParameterGroups, require_multiples, setting
 
 
 class Wav2Vec2Head(SelfSupervisedConfig):

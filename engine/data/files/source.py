@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.batching.batch import Split
 from engine.config.data import AudioData
-from engine.data.batch import Split
 from engine.data.files.audio_files import AudioInfo
 from engine.data.files.cache import AudioCopy, copy_of, tidy_copies
 from engine.data.files.rates import check_policy, resampled_length

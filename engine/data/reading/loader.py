@@ -14,8 +14,8 @@ from typing import Self
 
 import torch
 
+from engine.batching.batch import Batch
 from engine.batching.plan import Plan
-from engine.data.batch import Batch
 from engine.data.reading.reader_processes import Fetch, ReaderPool, ReadJob
 
 

@@ -26,10 +26,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from engine.batching.batch import Batch
 from engine.batching.items import MicroBatch
 from engine.batching.plan import Plan
 from engine.config.errors import DataError
-from engine.data.batch import Batch
 
 Fetch = Callable[[MicroBatch], Batch]
 _PIPE_BYTES = 2**20

@@ -10,9 +10,9 @@ from math import gcd
 
 import numpy as np
 
+from engine.batching.batch import Split
 from engine.config.data import BandwidthData
 from engine.config.schema import RunConfig
-from engine.data.batch import Split
 from engine.data.files.headers import scan_indexed
 from engine.data.files.rates import check_detours, filter_margin
 from engine.data.files.resampling import resample

@@ -12,8 +12,8 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from engine.batching.batch import Batch
 from engine.batching.items import MicroBatch
-from engine.data.batch import Batch
 
 
 @dataclass(frozen=True, slots=True)

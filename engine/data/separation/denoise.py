@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.batching.batch import Split
 from engine.config.data import DenoiseData
 from engine.config.errors import DataError, Problem
 from engine.config.schema import RunConfig
-from engine.data.batch import Split
 from engine.data.files.audio_files import AudioInfo
 from engine.data.files.headers import scan_indexed
 from engine.data.files.source import Source, make_sources, manifest_of

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from engine.batching.batch import Split
 from engine.config.schema import RunConfig
-from engine.data.batch import Split
 from engine.item_random import item_generator
 
 

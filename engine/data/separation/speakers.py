@@ -10,9 +10,9 @@ from functools import partial
 
 import numpy as np
 
+from engine.batching.batch import Split
 from engine.config.data import SpeakersData
 from engine.config.schema import RunConfig
-from engine.data.batch import Split
 from engine.data.files.source import Source, make_sources, manifest_of
 from engine.data.separation.dataset import AudioItem, WholeItem
 from engine.data.separation.denoise import gain_of_powers, mean_square, noise_gain

@@ -12,10 +12,10 @@ from functools import partial
 import numpy as np
 import torch
 
+from engine.batching.batch import Batch, Split
 from engine.batching.items import MicroBatch
 from engine.config.data import StemsData
 from engine.config.schema import RunConfig
-from engine.data.batch import Batch, Split
 from engine.data.files.source import Source, make_sources, manifest_of
 from engine.data.separation.dataset import AudioItem, WholeItem
 from engine.data.separation.excerpts import Excerpts, OnExcerpts

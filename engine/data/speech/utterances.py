@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.batching.batch import Split
 from engine.config.errors import DataError, Problem
 from engine.config.schema import RunConfig
 from engine.config.speech import SpeechData
-from engine.data.batch import Split
 from engine.data.files.audio_files import AudioInfo
 from engine.data.files.rates import check_all_rates, resampled_length
 from engine.data.files.resampling import read_resampled

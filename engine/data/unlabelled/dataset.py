@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.batching.batch import Split
 from engine.config.errors import DataError, Problem
 from engine.config.schema import RunConfig
 from engine.config.unlabelled import UnlabelledData
-from engine.data.batch import Split
 from engine.data.files.audio_files import AudioInfo, probe
 from engine.data.files.manifest_rows import ROUNDING_S
 from engine.data.files.rates import check_all_rates, resampled_length
