@@ -11,28 +11,24 @@ import re
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from engine.config.errors import ConfigError, InputError, Problem
 from engine.config.iterations import iterations_of
 from engine.config.loading import load_config
 from engine.config.references import with_absolute_folders
 from engine.config.schema import RunConfig
 from engine.data.checks import before_queue
-from engine.data.checks.judged import require_texts
-from engine.data.kinds import check_data
 from engine.data.update_size import counts_items, mean_update_size
-from engine.measuring.required import require_packages
 from engine.recipes.specs import spec_of
 from engine.training.schedules import total_updates
 from jobs.home import Home
 from jobs.machine.processes import is_alive
 from jobs.needs import note_needs
 from jobs.queue import RunQueue
+from jobs.readiness import check_all
 from jobs.stop_rules import change_rules
 from jobs.store.errors import StateError, StoreError, UnknownRun
 from jobs.store.needs import dependents
@@ -339,49 +335,6 @@ def _free_name(connection: sqlite3.Connection, stem: str) -> str:
     rows = connection.execute("SELECT name FROM runs WHERE name GLOB ?", (f"{stem}-*",))
     ends = [name.removeprefix(f"{stem}-") for (name,) in rows]
     return f"{stem}-{max((int(end) for end in ends if end.isdecimal()), default=0) + 1}"
-
-
-def check_all(configs: Sequence[RunConfig]) -> None:
-    """Check what runs need before they are queued: recipes, data, packages.
-
-    Args:
-        configs: with absolute paths.
-
-    Raises:
-        ConfigError: when no installed package has a recipe or the metrics.
-        DataError: with every problem of the data folders.
-    """
-    for error in refusals(configs):
-        raise error
-
-
-def refusals(configs: Sequence[RunConfig]) -> list[InputError]:
-    """Return why runs can't be queued, of each kind one error with all problems; empty: they can be."""
-    checks: dict[str, list[Callable[[], object]]] = {
-        "recipe": [partial(spec_of, name) for name in dict.fromkeys(c.recipe for c in configs)],
-        "data": [partial(check_data, data) for data in dict.fromkeys(c.data for c in configs)],
-        "validation": [
-            *(
-                partial(require_packages, names)
-                for names in dict.fromkeys(c.validation.metrics for c in configs)
-            ),
-            *(partial(require_texts, config) for config in configs),
-        ],
-    }
-    return [error for group in checks.values() if (error := _all_wrong(group)) is not None]
-
-
-def _all_wrong(checks: Sequence[Callable[[], object]]) -> InputError | None:
-    """Return one error with the problems of all checks; None where all pass."""
-    problems: dict[Problem, None] = {}
-    kind: type[InputError] = ConfigError
-    for check in checks:
-        try:
-            check()
-        except InputError as error:
-            problems |= dict.fromkeys(error.problems)
-            kind = type(error)
-    return kind(problems) if problems else None
 
 
 def absolute(config: RunConfig) -> RunConfig:

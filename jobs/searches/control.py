@@ -11,6 +11,7 @@ from engine.config.errors import ConfigError, Problem, counted, nearest
 from jobs import submit
 from jobs.home import Home
 from jobs.machine.lease import FileLock
+from jobs.readiness import check_all
 from jobs.searches import definition as definitions
 from jobs.searches import trials
 from jobs.searches.definition import GOING_ON, Definition, trials_of
@@ -41,7 +42,7 @@ def start(home: Home, plan: Plan) -> str:
     assert search is not None
     check_sweep(home, plan)
     config = submit.absolute(plan.runs[0].config)
-    submit.check_all([config])
+    check_all([config])
     home.create()
     clock, rungs = rungs_of(config, plan.experiment.match)
     values = plan.experiment.model_dump(mode="json", by_alias=True, exclude_unset=True)

@@ -16,8 +16,8 @@ from engine.training.run_warnings import run_warnings
 from engine.training.schedules import total_updates
 from jobs.home import Home
 from jobs.needs import check_needs
+from jobs.readiness import refusals as refusals_of
 from jobs.submit import NewRun, absolute, check_name, enqueue_all
-from jobs.submit import refusals as submit_refusals
 from jobs.sweeps.expand import Variant, expand, put
 from jobs.sweeps.experiment import Experiment, load_experiment
 from jobs.sweeps.matching import match_lengths
@@ -131,7 +131,7 @@ def refusals(plan: Plan) -> list[str]:
     """
     chains = [iterations_of(absolute(run.config), run.name) for run in plan.runs]
     configs = [config for chain in chains for _, config in chain]
-    errors: list[InputError] = submit_refusals(configs)
+    errors: list[InputError] = refusals_of(configs)
     if plan.experiment.probe is not None:
         try:
             check_probe(plan.experiment.probe, configs)
