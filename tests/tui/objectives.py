@@ -54,6 +54,21 @@ def add_wav2vec2(lab, name: str) -> int:
     return run
 
 
+def add_codec(lab, name: str) -> int:
+    """Add a run of a codec whose round trip is judged."""
+    judge = {"judge": "ears"}
+    run = _add(lab, name, "codec/small", metric="judged_cer", best=0.02, validation=judge)
+    steps = np.arange(10, UPDATES + 1, 10)
+    fall = 0.02 + 0.9 * np.exp(-steps / 400)
+    flat = np.full(len(steps), 0.008)
+    evaluated = {
+        "judged_cer": (fall, ""), "judged_cer_bound": (flat, ""), "mel_distance": (10 * fall, "dB"),
+    }  # fmt: skip
+    lab.points(run, steps[19::20], **{n: (v[19::20], unit) for n, (v, unit) in evaluated.items()})
+    lab.points(run, steps, loss=(fall, ""), audio_s_per_s=(90 + fall, "s/s"))
+    return run
+
+
 def add_separation(lab, name: str) -> int:
     """Add a run of a separator, whose loss is a negated SI-SDR."""
     run = _add(lab, name, "denoise/small", metric="si_sdr")

@@ -104,7 +104,11 @@ def _of_one(item: RunData, view: View) -> dict[str, Plot]:
             line_of(item, "loss", label="train", colour=0, view=view, band=True, noisy=True),
             line_of(item, LOSS, label="valid", colour=1, view=view),
         ],
-        "score": _evaluations(item, view) + _inputs([item], view),
+        "score": [
+            *_evaluations(item, view),
+            *_inputs([item], view),
+            *_evaluated_references(item, view),
+        ],
         "throughput": [
             line_of(item, _SPEED, label="audio s/s", colour=0, view=view, band=True, noisy=True),
             replace(
@@ -326,6 +330,12 @@ def _is_loss(name: str) -> bool:
 
 def _losses_first(name: str) -> tuple[bool, str]:
     return not _is_loss(name), name
+
+
+def _evaluated_references(item: RunData, view: View) -> list[Line]:
+    """Return those of a metric that only evaluations measure; others have them beside their own curve."""
+    of_training = not view.metric or metric_of(view.metric).of_training
+    return [] if of_training else _references(item, [view.metric], view=view)
 
 
 def _references(item: RunData, metrics: Sequence[str], *, view: View) -> list[Line]:

@@ -11,7 +11,14 @@ from jobs.comparison import notes
 from jobs.comparison.evaluations import Point, RunScores
 from jobs.meaning import differing_settings
 from jobs.store.reader import StoreReader
-from tests.tui.objectives import ENTROPY, add_hubert, add_separation, add_wav2vec2, config_of
+from tests.tui.objectives import (
+    ENTROPY,
+    add_codec,
+    add_hubert,
+    add_separation,
+    add_wav2vec2,
+    config_of,
+)
 from tui.live.messages import RunData
 from tui.widgets.charts import build as charts
 from tui.widgets.charts.figure import Plot
@@ -32,6 +39,10 @@ def data(lab):
         add_wav2vec2(lab, "wav2vec2"),
         add_separation(lab, "denoise"),
     ]
+    return read(lab, runs)
+
+
+def read(lab, runs: list[int]) -> list[RunData]:
     with StoreReader(lab.home.store) as reader:
         return [
             RunData(
@@ -132,6 +143,19 @@ def test_the_masked_loss_is_drawn_against_the_entropy_of_its_labels(data):
     assert "clusters in use" in names(plot)
     asked = charts.build(data[:1], {}, view=View(metric="masked_loss"))["score"]
     assert [line.label for line in asked.lines if line.dotted] == ["entropy of the labels"]
+
+
+def test_what_a_judge_hears_is_drawn_against_what_could_be_heard(lab):
+    (item,) = read(lab, [add_codec(lab, "codec")])
+    plot = charts.build([item], {})["score"]
+    assert plot.title == "CER (judge)"
+    (bound,) = [line for line in plot.lines if line.dotted]
+    assert bound.label == "CER (judge) without the model"
+    np.testing.assert_allclose(bound.mean, 0.8)
+    of_both = charts.build([item, item], {})["score"]
+    assert [line.label for line in of_both.lines if line.dotted] == [bound.label]
+    other = charts.build([item], {}, view=View(metric="mel_distance"))["score"]
+    assert not [line for line in other.lines if line.dotted]
 
 
 def test_the_contrastive_loss_is_drawn_against_chance(data):
