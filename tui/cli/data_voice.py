@@ -55,11 +55,11 @@ _MOST_SHOWN = 10
     help="Take the folder of a file as its speaker where a row names none.",
 )
 @click.option(
-    "--min", "min_s", type=click.FloatRange(0.05, 3600),
+    "--min", "min_s", type=click.FloatRange(0.05, 300),
     help="Minimum length of a clip in seconds [default: data.min_s of the preset].",
 )  # fmt: skip
 @click.option(
-    "--max", "max_s", type=click.FloatRange(0.1, 3600),
+    "--max", "max_s", type=click.FloatRange(0.1, 300),
     help="Maximum length of a clip in seconds [default: data.max_s of the preset].",
 )  # fmt: skip
 @click.option(
@@ -182,5 +182,5 @@ def _survey(
         drawing=Drawing(share, seed=seed, keep=keep_split),
         speaker=speaker or "",
         by_folder=options["speaker_folders"],
-        progress=counter_of("listened to {} of {} clips"),
+        progress=counter_of("listened to {} of {} clips", every=20),
     )

@@ -12,6 +12,7 @@ _FEWEST = 10  # clips of a speaker, to know how fast they speak
 _MOST_PAIRS = 300  # clips that the line is fitted to
 _TIMES = 2.0  # as long, or as short, as expected
 _DEVIATIONS = 4.0
+_SPOKEN = 0.5  # share of a clip of usual length that grows with its text
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +62,18 @@ def _expected(counts_N: np.ndarray, line: tuple[float, float]) -> np.ndarray:
 
 
 def _line(counts_N: np.ndarray, seconds_N: np.ndarray) -> tuple[float, float]:
-    """Return slope and start: the medians of the slopes of pairs, and of what is left."""
+    """Return slope and start: the medians of the slopes of pairs, and of what is left.
+
+    Texts of nearly equal length say little about the slope; but at least half of a usual clip is its characters.
+    """
     step = -(-len(counts_N) // _MOST_PAIRS)
     x_N, y_N = counts_N[::step].astype(float), seconds_N[::step].astype(float)
     rows, columns = np.triu_indices(len(x_N), 1)
     runs = x_N[columns] - x_N[rows]
     apart = runs != 0
     slopes = (y_N[columns] - y_N[rows])[apart] / runs[apart]
-    slope = max(0.0, float(np.median(slopes))) if len(slopes) else 0.0
+    least = _SPOKEN * float(np.median(y_N)) / float(np.median(x_N))
+    slope = max(least, float(np.median(slopes))) if len(slopes) else least
     return slope, float(np.median(y_N - slope * x_N))
 
 

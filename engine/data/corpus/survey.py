@@ -24,6 +24,7 @@ from engine.text.normalise import prepared
 
 _CLIPPED = 0.001  # share of samples at full scale
 _RARE = 3  # training texts
+_FEW = 5  # validation clips
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +280,10 @@ def _held_out(
         notes.append(
             f"{counted(len(draw.kept), 'clip')} left for training after the draw: each has a character that no "
             "other training text has"
+        )
+    if 0 < len(draw.chosen) < _FEW:
+        notes.append(
+            f"{counted(len(draw.chosen), 'validation clip')} only, so scores will be coarse; --valid 0.2 holds out more"
         )
     trained = {text for place, text in enumerate(texts) if place not in draw.chosen}
     known = sum(texts[place] in trained for place in draw.chosen)

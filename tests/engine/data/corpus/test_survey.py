@@ -55,7 +55,9 @@ def test_a_good_folder_has_no_findings(folder, good, data) -> None:
     corpus = survey(write(folder, good), data)
     assert kinds(corpus) == {}
     assert (len(corpus.train), len(corpus.valid), corpus.num_rows) == (18, 2, 20)
-    assert corpus.notes == ()
+    assert corpus.notes == (
+        "2 validation clips only, so scores will be coarse; --valid 0.2 holds out more",
+    )
     assert {clip.speaker for clip in corpus.train} == {"anna"}
     assert corpus.speakers["anna"][:2] == (18, 2)
 
@@ -208,8 +210,8 @@ def test_what_no_row_names_is_counted(folder, good, data, write_clip) -> None:
     write_clip("wavs/spare.wav")
     (folder / "wavs/old.m4a").touch()
     corpus = survey(write(folder, good), data)
-    assert corpus.notes[0] == "1 audio file that no row names, for example wavs/spare.wav"
-    assert "1 audio file is not used, in a format that can't be read (1 .m4a)" in corpus.notes[1]
+    assert corpus.notes[1] == "1 audio file that no row names, for example wavs/spare.wav"
+    assert "1 audio file is not used, in a format that can't be read (1 .m4a)" in corpus.notes[2]
 
 
 def speech(out: Path, **settings) -> SpeechData:
