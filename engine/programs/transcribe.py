@@ -115,32 +115,34 @@ def _transcribe(
     rows: list[dict[str, Any]] = []
     stretches = [item.stretch for item in items]
     texts = transcriber.texts(stretches, beam=options.beam, longest_s=longest_s)
-    for item, (text, parts) in zip(items, texts, strict=True):
-        if parts > 1:
-            sys.stderr.write(
-                f"{item.path}: {item.duration_s:.1f} s exceeds {longest_s:g} s; split into {parts} "
-                "parts at quiet points\n"
-            )
-        row = {
-            "path": str(item.path), "start": round(item.start_s, 6),
-            "duration": round(item.duration_s, 6), "text": text, "parts": parts,
-        }  # fmt: skip
-        if item.reference is not None:
-            row["reference"] = item.reference
-            row["errors"] = asdict(words.add(item.reference, text))
-            characters.add(item.reference, text)
-        rows.append(row)
-        if not options.json:
-            _show(item, text)
-    if options.out is not None:
-        _write_manifest(options.out, rows)
+    try:
+        for item, (text, parts) in zip(items, texts, strict=True):
+            if parts > 1:
+                sys.stderr.write(
+                    f"{item.path}: {item.duration_s:.1f} s exceeds {longest_s:g} s; split into {parts} "
+                    "parts at quiet points\n"
+                )
+            row = {
+                "path": str(item.path), "start": round(item.start_s, 6),
+                "duration": round(item.duration_s, 6), "text": text, "parts": parts,
+            }  # fmt: skip
+            if item.reference is not None:
+                row["reference"] = item.reference
+                row["errors"] = asdict(words.add(item.reference, text))
+                characters.add(item.reference, text)
+            rows.append(row)
+            if not options.json:
+                _show(item, text)
+    finally:  # Ctrl-C keeps what is transcribed
+        if options.out is not None and rows:
+            _write_manifest(options.out, rows, total=len(items))
     if options.json:
         _write_json(rows, words, characters=characters, most=options.confusions)
     elif words.items:
         sys.stdout.write(_summary(words, characters, most=options.confusions))
 
 
-def _write_manifest(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+def _write_manifest(path: Path, rows: Sequence[dict[str, Any]], *, total: int) -> None:
     from engine.data.speech.transcripts import Utterance, write_manifest
 
     utterances = [
@@ -152,6 +154,7 @@ def _write_manifest(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     write_manifest(path.absolute(), utterances)
     empty = sum(not row["text"] for row in rows)
     note = f", {empty} of them without a text" if empty else ""
+    note += f"; {total - len(rows)} recordings were not reached" if len(rows) < total else ""
     sys.stderr.write(f"wrote {path}: {len(rows)} transcriptions{note}\n")
 
 

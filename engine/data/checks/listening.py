@@ -42,8 +42,11 @@ class Heard:
 
 def listen(infos: Sequence[AudioInfo]) -> Iterator[Heard]:
     """Read files completely, several at once, and yield the results in their order."""
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+    pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
+    try:
         yield from pool.map(_hear, infos)
+    finally:  # Ctrl-C doesn't wait for thousands of files
+        pool.shutdown(cancel_futures=True)
 
 
 def _hear(info: AudioInfo) -> Heard:

@@ -220,6 +220,22 @@ def test_a_folder_of_recordings_becomes_a_manifest(checkpoint, tones, tmp_path, 
     assert f"wrote {out}: 2 transcriptions" in capsys.readouterr().err
 
 
+def test_ctrl_c_keeps_what_is_transcribed(checkpoint, tones, tmp_path, capsys, monkeypatch):
+    out, shown = tmp_path / "texts.jsonl", []
+
+    def interrupt(item, text):
+        shown.append(text)
+        if len(shown) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(transcribe, "_show", interrupt)
+    arguments = [str(checkpoint), str(tones), "--device", "cpu", "--out", str(out)]
+    assert transcribe.main(arguments) == 130
+    assert [json.loads(line)["text"] for line in out.read_text().splitlines()] == shown
+    assert "3 transcriptions" in (said := capsys.readouterr().err)
+    assert said.endswith("13 recordings were not reached\n")
+
+
 def test_a_long_recording_is_cut_transcribed_and_trained_on(checkpoint, tones, tmp_path):
     rng = np.random.default_rng(0)
     parts = [1e-4 * rng.standard_normal(4_000)]
