@@ -28,6 +28,7 @@ from models.speech_configs import (
     PluginEncoder,
     WaveformRnntConfig,
 )
+from models.voice.settings import VoiceConfig
 
 Strides = tuple[Annotated[int, Field(ge=1, le=64)], ...]
 _BINS = re.compile(r"(first|last):([1-9][0-9]{0,5})")
@@ -243,5 +244,6 @@ BuiltInModel = (
     | Data2Vec2Config
     | Wav2Vec2Config
     | MelCodecConfig
+    | VoiceConfig
 )
 ModelConfig = BuiltInModel | PluginModel | PluginEncoder | PluginWaveformEncoder

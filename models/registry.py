@@ -22,6 +22,7 @@ from models.configs import (
 from models.plugins import PluginModel
 from models.self_supervised.settings import SelfSupervisedConfig
 from models.speech_configs import SpeechHead
+from models.voice.settings import VoiceConfig
 
 
 def build_model(config: ModelConfig, *, channels: int, sources: int) -> nn.Module:
@@ -59,6 +60,8 @@ def build_model(config: ModelConfig, *, channels: int, sources: int) -> nn.Modul
             )
         case MelCodecConfig():
             raise ValueError(f"model.kind = {config.kind!r} codes audio and can't separate it")
+        case VoiceConfig():
+            raise ValueError(f"model.kind = {config.kind!r} speaks and can't separate audio")
     assert_never(config)
 
 

@@ -11,6 +11,7 @@ from pydantic import model_validator
 from engine.config.data_settings import DataSettings
 from engine.config.speech import SpeechData
 from engine.config.unlabelled import UnlabelledData
+from engine.config.voice import VoiceData
 from models.entry_points import check_target
 from models.plugins import accept_section
 from models.settings import setting
@@ -305,4 +306,12 @@ def accept_data(point: EntryPoint, value: object) -> type[DataSettings]:
     return data
 
 
-BuiltInData = BandwidthData | DenoiseData | StemsData | SpeakersData | SpeechData | UnlabelledData
+BuiltInData = (
+    BandwidthData
+    | DenoiseData
+    | StemsData
+    | SpeakersData
+    | SpeechData
+    | VoiceData
+    | UnlabelledData
+)

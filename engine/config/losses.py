@@ -16,6 +16,7 @@ from engine.config.data2vec2 import Data2Vec2Loss
 from engine.config.hubert import HubertLoss
 from engine.config.loss_settings import LossSettings
 from engine.config.self_supervised import SelfSupervisedLoss, Wav2Vec2Loss
+from engine.config.voice import VoiceLoss
 from models.plugins import accept_section
 from models.settings import setting
 
@@ -103,6 +104,7 @@ BuiltInLoss = (
     | Data2Vec2Loss
     | SelfSupervisedLoss
     | MelCodecLoss
+    | VoiceLoss
 )
 LossConfig = BuiltInLoss | PluginLoss
 # The built-in recipes that ask a loss for `build`, and what else its settings have to be.

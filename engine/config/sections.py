@@ -257,6 +257,10 @@ class ValidationConfig(Section):
         0, "Number of excerpts saved as audio clips and spectrograms at each evaluation; 0: none.",
         unit="items", ge=0, le=1_000,
     )  # fmt: skip
+    spoken: int = setting(
+        8, "Number of validation texts that a voice speaks freely at each evaluation; others speak nothing.",
+        unit="items", ge=0, le=10_000,
+    )  # fmt: skip
 
 
 class CheckpointConfig(Section):

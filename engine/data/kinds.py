@@ -24,6 +24,7 @@ from engine.config.errors import ConfigError, Problem
 from engine.config.schema import RunConfig
 from engine.config.speech import SpeechData
 from engine.config.unlabelled import UnlabelledData
+from engine.config.voice import VoiceData
 from engine.data.checks.before_queue import (
     Check,
     Files,
@@ -34,7 +35,11 @@ from engine.data.checks.before_queue import (
 )
 from engine.data.checks.findings import Progress, Survey
 from engine.data.checks.item_sizes import audio_sizes, speech_sizes
-from engine.data.checks.speech_before_queue import check_speech, speech_warnings
+from engine.data.checks.speech_before_queue import (
+    check_speech,
+    speech_warnings,
+    voice_warnings,
+)
 from engine.data.checks.speech_survey import survey_speech
 from engine.data.checks.survey import (
     ContentsOf,
@@ -131,6 +136,13 @@ _KINDS: Mapping[type[DataSettings], DataKind] = {
         check=check_speech,
         survey=survey_speech,
         warnings=speech_warnings,
+        sizes=speech_sizes,
+        dataset="engine.data.speech.utterances:open_utterances",
+    ),
+    VoiceData: DataKind(
+        check=check_speech,
+        survey=survey_speech,
+        warnings=voice_warnings,
         sizes=speech_sizes,
         dataset="engine.data.speech.utterances:open_utterances",
     ),

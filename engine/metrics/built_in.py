@@ -1,4 +1,4 @@
-"""Every built-in metric, declared once; those of self-supervised pre-training and of codecs beside this module."""
+"""Every built-in metric, declared once; those of self-supervised pre-training, codecs and voices beside this module."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from math import log
 from typing import Any
 
-from engine.metrics import codec, judged, self_supervised
+from engine.metrics import codec, judged, self_supervised, voice
 from engine.metrics.metric import Metric
 
 _FEATURES = ("hubert", "wav2vec2", "data2vec2")
@@ -124,4 +124,5 @@ BUILT_IN = (
     *self_supervised.METRICS,
     *judged.METRICS,
     *codec.METRICS,
+    *voice.METRICS,
 )  # fmt: skip

@@ -125,6 +125,12 @@ BUILT_IN = (
         headline=headline("codec"),
         gives_features=False,
     ),
+    RecipeSpec(
+        name="voice",
+        title="voices: text to speech by a language model of text and mel codes",
+        opens="engine.recipes.voice.recipe:open_voice",
+        headline=headline("voice"),
+    ),
 )
 
 

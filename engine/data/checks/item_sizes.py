@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from engine.config.data import AudioData
-from engine.config.speech import SpeechData
+from engine.config.utterances import UtteranceData
 from engine.data.checks.before_queue import Files
 from engine.data.files.rates import resampled_length
 from engine.data.speech.kept_lengths import in_range
@@ -33,7 +33,7 @@ def audio_sizes(data: AudioData, *, files: Files) -> np.ndarray:
     return np.repeat(np.broadcast_to(own_N, frames_N.shape), counts)[:, None] / data.rate_hz
 
 
-def speech_sizes(data: SpeechData) -> np.ndarray:
+def speech_sizes(data: UtteranceData) -> np.ndarray:
     """Return (N, 2), seconds and tokens; the number of SentencePiece tokens is estimated.
 
     Raises:
@@ -44,7 +44,7 @@ def speech_sizes(data: SpeechData) -> np.ndarray:
 
 
 @lru_cache(maxsize=4)
-def _utterance_sizes(data: SpeechData, changed: int) -> np.ndarray:
+def _utterance_sizes(data: UtteranceData, changed: int) -> np.ndarray:
     """Return (N, 2); `changed` is the time of change of the manifest."""
     transcripts = checked_transcripts(data.train, data, setting="data.train")
     kept = in_range(transcripts.utterances, data)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from engine.config.errors import DataError, Problem, counted
-from engine.config.speech import SpeechData
+from engine.config.utterances import UtteranceData
 from engine.data.checks.before_queue import header_warnings
 from engine.data.files.audio_files import check_ends
 from engine.data.files.rates import check_all_rates
@@ -20,7 +21,7 @@ Setting = Literal["data.train", "data.valid"]
 _MOST_TOLD = 60
 
 
-def check_speech(data: SpeechData) -> None:
+def check_speech(data: UtteranceData) -> None:
     """Check both splits: rows, files, rates, what is left to train on, the vocabulary.
 
     Raises:
@@ -39,7 +40,7 @@ def check_speech(data: SpeechData) -> None:
         raise DataError(problems)
 
 
-def read_splits(data: SpeechData) -> dict[Setting, Transcripts]:
+def read_splits(data: UtteranceData) -> dict[Setting, Transcripts]:
     """Read the transcripts of both splits, only once if they are the same."""
     train = read_transcripts(data.train, data)
     if data.valid == data.train:
@@ -47,7 +48,7 @@ def read_splits(data: SpeechData) -> dict[Setting, Transcripts]:
     return {"data.train": train, "data.valid": read_transcripts(data.valid, data)}
 
 
-def unknown_characters(splits: dict[Setting, Transcripts], data: SpeechData) -> list[str]:
+def unknown_characters(splits: dict[Setting, Transcripts], data: UtteranceData) -> list[str]:
     """Describe the validation rows with characters that do not occur in the training texts of any share."""
     valid = splits.get("data.valid")
     everything = _vocabulary(splits, data.model_copy(update={"share": 1.0}))
@@ -56,7 +57,7 @@ def unknown_characters(splits: dict[Setting, Transcripts], data: SpeechData) -> 
     return valid.check_vocabulary(everything, "not in any training text")
 
 
-def lacking_in_share(splits: dict[Setting, Transcripts], data: SpeechData) -> str:
+def lacking_in_share(splits: dict[Setting, Transcripts], data: UtteranceData) -> str:
     """Describe the characters of validation texts that training texts have, but not those of `data.share`."""
     valid = splits.get("data.valid")
     everything = _vocabulary(splits, data.model_copy(update={"share": 1.0}))
@@ -77,12 +78,12 @@ def lacking_in_share(splits: dict[Setting, Transcripts], data: SpeechData) -> st
     )
 
 
-def _vocabulary(splits: dict[Setting, Transcripts], data: SpeechData) -> str:
+def _vocabulary(splits: dict[Setting, Transcripts], data: UtteranceData) -> str:
     texts = [item.text for item in in_range(splits["data.train"].utterances, data)]
     return vocabulary_of(data, texts) if texts else ""
 
 
-def nothing_kept(transcripts: Transcripts, data: SpeechData) -> str:
+def nothing_kept(transcripts: Transcripts, data: UtteranceData) -> str:
     """Describe a training set without usable utterances; empty if there are some."""
     if not transcripts.utterances or in_range(transcripts.utterances, data):
         return ""
@@ -90,7 +91,7 @@ def nothing_kept(transcripts: Transcripts, data: SpeechData) -> str:
     return f"{transcripts.path}: no usable training utterances, {left_out}"
 
 
-def speech_warnings(data: SpeechData) -> list[str]:
+def speech_warnings(data: UtteranceData) -> list[str]:
     """Return warnings: utterances that training skips, and validation on training audio."""
     splits = read_splits(data)
     train = splits["data.train"]
@@ -110,7 +111,28 @@ def speech_warnings(data: SpeechData) -> list[str]:
     return warnings
 
 
-def _unusable(transcripts: Transcripts, data: SpeechData, *, setting: Setting) -> list[str]:
+def voice_warnings(data: UtteranceData) -> list[str]:
+    """Return the warnings of utterances, and speakers whose only utterance is its own reference."""
+    splits = read_splits(data)
+    warnings = speech_warnings(data)
+    kept = in_range(splits["data.train"].utterances, data)
+    counts = Counter(item.speaker for item in kept)
+    alone = sorted(speaker for speaker, count in counts.items() if count == 1)
+    if alone:
+        names = ", ".join(alone[:3]) + (", ..." if len(alone) > 3 else "")
+        warnings.append(
+            f"data.train: {counted(len(alone), 'speaker')} with one utterance only ({names}), which is then its "
+            "own reference clip; add utterances, or leave such speakers out"
+        )
+    if not any(counts):
+        warnings.append(
+            "data.train names no speakers, so all utterances count as one voice; add the key 'speaker' to the "
+            "rows if there are several"
+        )
+    return warnings
+
+
+def _unusable(transcripts: Transcripts, data: UtteranceData, *, setting: Setting) -> list[str]:
     problems: list[str] = []
     infos = transcripts.infos.values()
     for check in (

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from engine.config.errors import DataError
 from engine.config.speech import SpeechData
+from engine.config.utterances import UtteranceData
 from engine.data.checks.findings import Contents, Finding, Progress, Survey, make_survey, sounds
 from engine.data.checks.speech_before_queue import (
     Setting,
@@ -24,7 +25,7 @@ _MOST_CHARACTERS = 60
 
 
 def survey_speech(
-    data: SpeechData, *, content: bool = True, progress: Progress | None = None
+    data: UtteranceData, *, content: bool = True, progress: Progress | None = None
 ) -> list[Survey]:
     """Survey what training and validation name (absolute paths), held to the settings.
 
@@ -59,7 +60,7 @@ def survey_transcripts(
 
 
 def _findings(
-    transcripts: Transcripts, data: SpeechData, *, content: bool, progress: Progress | None
+    transcripts: Transcripts, data: UtteranceData, *, content: bool, progress: Progress | None
 ) -> list[Finding]:
     findings = [Finding("rows", row) for row in transcripts.bad_rows]
     infos = list(transcripts.infos.values())
@@ -70,7 +71,7 @@ def _findings(
     return [*findings, *sounds(infos, content=content, progress=progress)]
 
 
-def _contents(transcripts: Transcripts, data: SpeechData, *, setting: Setting) -> Contents:
+def _contents(transcripts: Transcripts, data: UtteranceData, *, setting: Setting) -> Contents:
     """Summarise hours, words and characters of the utterances, and how many are skipped."""
     items = transcripts.utterances
     infos = list(transcripts.infos.values())

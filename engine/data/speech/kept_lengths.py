@@ -7,18 +7,20 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
 
-from engine.config.speech import SpeechData
+from engine.config.utterances import UtteranceData
 from engine.data.speech.transcripts import Utterance
 
 
-def in_range(utterances: Sequence[Utterance], data: SpeechData) -> list[Utterance]:
-    """Return the utterances of `data.min_s` to `data.max_s`, in their order; `data.share` of them.
+def in_range(
+    utterances: Sequence[Utterance], data: UtteranceData, *, all_of_them: bool = False
+) -> list[Utterance]:
+    """Return the utterances of `data.min_s` to `data.max_s`, in their order; `data.share` of them, or all.
 
     Which ones depends on `data.share_seed`, names of files and texts, wherever the files are. A smaller
     share is a part of a larger one, and any holds at least one utterance.
     """
     kept = [item for item in utterances if data.min_s <= item.duration_s <= data.max_s]
-    if data.share == 1:
+    if all_of_them or data.share == 1:
         return kept
     ranked = sorted(kept, key=partial(_rank, data.share_seed))
     chosen = set(map(id, ranked[: max(1, round(data.share * len(kept)))]))
@@ -43,7 +45,7 @@ class LeftOut:
     max_s: float = 0.0
 
     @classmethod
-    def of(cls, utterances: Sequence[Utterance], data: SpeechData) -> LeftOut:
+    def of(cls, utterances: Sequence[Utterance], data: UtteranceData) -> LeftOut:
         """Count them."""
         short = [item for item in utterances if item.duration_s < data.min_s]
         long = [item for item in utterances if item.duration_s > data.max_s]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.config.errors import DataError, Problem, encodable
-from engine.config.speech import SpeechData
+from engine.config.utterances import UtteranceData
 from engine.data.files.audio_files import AudioInfo, probe
 from engine.data.files.manifest_rows import lines_of, outside, rows_of
 from engine.text.normalise import prepared, strangers
@@ -34,6 +34,7 @@ class Utterance:
     start_s: float
     duration_s: float
     text: str
+    speaker: str = field(default="", compare=False)
 
 
 @dataclass(slots=True)
@@ -73,7 +74,7 @@ class _Row:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
-def read_manifest(path: Path, data: SpeechData, *, setting: str = "") -> list[Utterance]:
+def read_manifest(path: Path, data: UtteranceData, *, setting: str = "") -> list[Utterance]:
     """Read all utterances of a manifest or LibriSpeech folder, in its order.
 
     Raises:
@@ -82,7 +83,7 @@ def read_manifest(path: Path, data: SpeechData, *, setting: str = "") -> list[Ut
     return checked_transcripts(path, data, setting=setting).utterances
 
 
-def checked_transcripts(path: Path, data: SpeechData, *, setting: str) -> Transcripts:
+def checked_transcripts(path: Path, data: UtteranceData, *, setting: str) -> Transcripts:
     """Read a manifest or LibriSpeech folder that must not have invalid rows.
 
     Raises:
@@ -94,7 +95,7 @@ def checked_transcripts(path: Path, data: SpeechData, *, setting: str) -> Transc
     return transcripts
 
 
-def read_transcripts(path: Path, data: SpeechData) -> Transcripts:
+def read_transcripts(path: Path, data: UtteranceData) -> Transcripts:
     """Read a manifest or LibriSpeech folder; invalid rows are described in `bad_rows`."""
     transcripts = Transcripts(path)
     unusable: dict[Path, str] = {}
@@ -147,7 +148,7 @@ def _line(values: Mapping[str, Any]) -> str:
 
 
 def _take(
-    row: _Row, transcripts: Transcripts, *, unusable: dict[Path, str], data: SpeechData
+    row: _Row, transcripts: Transcripts, *, unusable: dict[Path, str], data: UtteranceData
 ) -> str:
     """Add the utterance of a row, or return its problems."""
     if row.path not in transcripts.infos and row.path not in unusable:
@@ -174,7 +175,10 @@ def _take(
             end_s = length_s if row.duration_s is None else row.start_s + row.duration_s
             duration_s = min(end_s, length_s) - row.start_s
             transcripts.utterances.append(
-                Utterance(row.path, row.start_s, duration_s=duration_s, text=text)
+                Utterance(
+                    row.path, row.start_s, duration_s=duration_s, text=text,
+                    speaker=str(row.extra.get("speaker", "")),
+                )  # fmt: skip
             )
             transcripts.places.append(row.place)
             transcripts.extras.append(row.extra)

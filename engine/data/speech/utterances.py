@@ -15,7 +15,7 @@ import numpy as np
 from engine.batching.batch import Split
 from engine.config.errors import DataError, Problem
 from engine.config.schema import RunConfig
-from engine.config.speech import SpeechData
+from engine.config.utterances import UtteranceData
 from engine.data.files.audio_files import AudioInfo
 from engine.data.files.rates import check_all_rates, resampled_length
 from engine.data.files.resampling import read_resampled
@@ -30,14 +30,14 @@ def open_utterances(config: RunConfig, split: Split) -> SpeechDataset:
     Raises:
         DataError: as `SpeechDataset` does.
     """
-    assert isinstance(config.data, SpeechData)
+    assert isinstance(config.data, UtteranceData)
     return SpeechDataset(config.data, split)
 
 
 class SpeechDataset:
     """The utterances of a split in a fixed order: the rows of a manifest may be shuffled at will.
 
-    Training keeps those of `data.min_s` to `data.max_s`, validation all. Can be sent to a worker
+    Training keeps those of `data.min_s` to `data.max_s`, validation all unless `data.limits_validation`. Can be sent to a worker
     process; holds no open file.
 
     Attributes:
@@ -48,19 +48,19 @@ class SpeechDataset:
         DataError: with every bad row; when no utterance is kept.
     """
 
-    def __init__(self, data: SpeechData, split: Split) -> None:
+    def __init__(self, data: UtteranceData, split: Split) -> None:
         setting = f"data.{split}"
         path = data.train if split == "train" else data.valid
         transcripts = checked_transcripts(path, data, setting=setting)
         check_all_rates(transcripts.infos.values(), data.rate_hz, setting=setting)
         kept = transcripts.utterances
-        if split == "train":
-            kept = in_range(kept, data)
+        if split == "train" or data.limits_validation:
+            kept = in_range(kept, data, all_of_them=split == "valid")
         self.left_out = LeftOut.of(transcripts.utterances, data) if split == "train" else LeftOut()
         if not kept:
-            raise DataError(
-                [Problem(setting, f"{path}: no usable training utterances, {self.left_out}")]
-            )
+            left_out = LeftOut.of(transcripts.utterances, data)
+            what = "training" if split == "train" else "validation"
+            raise DataError([Problem(setting, f"{path}: no usable {what} utterances, {left_out}")])
         self.utterances = sorted(kept, key=lambda item: (item.path, item.start_s, item.duration_s))
         self._folder = path if path.is_dir() else path.parent
         self._infos: dict[Path, AudioInfo] = {

@@ -1,0 +1,56 @@
+"""The metrics of voices, which `engine.metrics.registry` lists with all others.
+
+A training metric and the same of an evaluation are two metrics: the latter is named `val_` and the former.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from engine.metrics.metric import Metric
+
+_VOICE = ("voice",)
+_TEXT = ("data.tokens", "data.vocabulary", "data.vocab_size", "data.case", "data.punctuation")
+_CODES = ("codec",)
+
+
+def _of_places() -> Iterable[Metric]:
+    """Return the curves of training, then the same of evaluations."""
+    for prefix, of in (("", ""), ("val_", "validation ")):
+        common: dict[str, Any] = {"of_training": not prefix, "measured_by": _VOICE}
+        # Only voices have a mel loss.
+        main: dict[str, Any] = (
+            {"is_main": True, "is_target": True, "headline_of": _VOICE, "relative_margin": 0.01,
+             "needs": "loss.mel_loss_weight"} if prefix else {}
+        )  # fmt: skip
+        yield Metric(
+            f"{prefix}mel_loss", f"{of}mel loss", unit="nats", rises=False, family="loss", same=_CODES,
+            reference=f"{prefix}code_entropy", **main, **common,
+        )  # fmt: skip
+        yield Metric(
+            f"{prefix}text_loss", f"{of}text loss", unit="nats", rises=False, family="loss", same=_TEXT,
+            is_main=bool(prefix), **common,
+        )  # fmt: skip
+        for name, title, same in (
+            ("mel_accuracy", "mel accuracy", _CODES), ("text_accuracy", "text accuracy", _TEXT),
+        ):  # fmt: skip
+            yield Metric(
+                f"{prefix}{name}", f"{of}{title}", unit="%", scale=100, worst=0.0, same=same, **common
+            )
+        yield Metric(
+            f"{prefix}code_entropy", f"{of}entropy of the codes", unit="nats", of_input=bool(prefix),
+            same=_CODES, **common,
+        )  # fmt: skip
+
+
+METRICS = (
+    *_of_places(),
+    Metric("val_mel_top5", "validation mel accuracy, top 5", unit="%", scale=100, worst=0.0, same=_CODES,
+           measured_by=_VOICE),
+    # Of texts that were spoken freely.
+    Metric("length_ratio", "length of speech, of the recording", unit="%", scale=100, worst=0.0,
+           measured_by=_VOICE),
+    Metric("never_stops", "speech that never stops", unit="%", scale=100, rises=False, worst=1.0,
+           measured_by=_VOICE),
+)  # fmt: skip

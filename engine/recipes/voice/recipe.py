@@ -1,0 +1,331 @@
+"""The voice recipe: the next token of a text, then the next code of its speech, in the voice of reference clips.
+
+Sums of an update run over the real places of all texts, and of all codes; each is divided by its own number of
+places, so that the loss does not depend on padding or on how an update is split. Letters: B batch, N items, R
+clips, F mel bands, L frames of a clip, U tokens, C codes of an item.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from hashlib import sha256
+from math import ceil
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from engine.batching.items import ItemDraw, MicroBatch
+from engine.checkpoints.recipe_files import RecipeState
+from engine.config.schema import RunConfig
+from engine.config.voice import VoiceData, VoiceLoss
+from engine.batching.batch import Batch, Split
+from engine.data.kinds import open_dataset
+from engine.data.speech.utterances import SpeechDataset
+from engine.evaluation.result import Clip, Evaluation
+from engine.recipes.base import Opening, Stage, StepContext, StepOutput
+from engine.recipes.codec.item_codes import CodesStage, ItemCodes
+from engine.recipes.voice.evaluation import ItemSums
+from engine.recipes.voice.place_sums import MEL, TEXT, count_places, place_sums
+from engine.recipes.voice.references import References
+from engine.recipes.voice.speaking import build_network, limits_of
+from engine.recipes.voice.voices_stage import (
+    ItemLengths,
+    Voices,
+    VoicesStage,
+    code_entropy,
+    histogram_loss,
+)
+from engine.text.tokens import Tokenizer, build_tokenizer
+from models.voice.generation import Sampling, Spoken, generate
+from models.voice.network import VoiceModel
+from models.voice.settings import VoiceConfig
+
+
+def open_voice(config: RunConfig, *, opening: Opening) -> VoiceRecipe:
+    """Open the recipe; it needs the run of a codec."""
+    return VoiceRecipe(config, opening)
+
+
+class VoiceRecipe:
+    """Trains a `models.voice.network.VoiceModel`; picklable for reader processes.
+
+    Args:
+        config: the run.
+        opening: its folder, and the checkpoint of the codec.
+    """
+
+    def __init__(self, config: RunConfig, opening: Opening) -> None:
+        assert isinstance(config.data, VoiceData)
+        assert isinstance(config.model, VoiceConfig)
+        assert isinstance(config.loss, VoiceLoss)
+        self._config = config
+        self._data, self._model_config, self._loss = config.data, config.model, config.loss
+        self._open: dict[Split, SpeechDataset] = {}
+        self._codes = ItemCodes(config, opening, items=self._dataset)
+        self._count_K: Tensor | None = None
+        self._voices: Voices | None = None
+        self._kept: dict[int, Batch] = {}
+
+    def __getstate__(self) -> dict[str, object]:
+        """Return the state for a reader process, tokens included, without kept batches."""
+        return {**self.__dict__, "_kept": {}}
+
+    @property
+    def loss_unit(self) -> str:
+        """Return the unit of the loss, a natural logarithm."""
+        return self._loss.unit
+
+    @property
+    def training_metrics(self) -> Mapping[str, str]:
+        """Return the terms of the loss, the accuracies, and what guessing codes by frequency costs."""
+        return {
+            "mel_loss": "nats", "text_loss": "nats", "mel_accuracy": "", "text_accuracy": "",
+            "code_entropy": "nats",
+        }  # fmt: skip
+
+    @property
+    def ahead_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Return the numbers of places of text and of codes, by which the terms are divided."""
+        return {"places": (2,)}
+
+    def look(self, model: nn.Module, batch: Batch, *, context: StepContext) -> dict[str, Tensor]:
+        """Count the places of a micro-batch; the network is not run."""
+        return {"places": count_places(batch).sum(dim=0)}
+
+    def stages(self) -> Sequence[Stage]:
+        """Return the stages: the codec, the codes of all items, pace and voices."""
+        last = VoicesStage(
+            self._model_config, lengths=self._lengths, references=lambda: self._references
+        )
+        return [*self._codes.stages(), last]
+
+    def use(self, stage: str, result: RecipeState) -> None:
+        """Take the result of a stage."""
+        self._codes.use(stage, result)
+        if stage == CodesStage.name:
+            self._count_K = result.tensors["count"]
+        elif stage == VoicesStage.name:
+            self._voices = Voices.of_result(result)
+
+    def build_model(self) -> VoiceModel:
+        """Return the freshly initialised network, with its vocabulary and the codec's mean spectrum."""
+        model = build_network(
+            self._model_config, facts=self._codes.facts, tokenizer=self._tokenizer
+        )
+        network = self._codes.codec.network
+        model.normalise_by(network.mean_F.cpu(), network.std_F.cpu())
+        return model
+
+    def sizes(self, split: Split) -> np.ndarray:
+        """Return (N, 2): seconds and tokens of each utterance; validation applies max_items."""
+        count = len(self._dataset("train")) if split == "train" else self._num_valid
+        tokens = [len(self._tokens(split, index)) for index in range(count)]
+        durations = self._dataset(split).durations_s()[:count]
+        return np.stack([durations, np.array(tokens, dtype=np.float64)], axis=1)
+
+    def manifest(self, split: Split) -> str:
+        """Return the hash over the utterances and their speakers."""
+        items = self._dataset(split)
+        about = [items.manifest, [item.speaker for item in items.utterances]]
+        return sha256(json.dumps(about).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+    def fetch(self, split: Split, micro_batch: MicroBatch) -> Batch:
+        """Read items: `text` (B, U), `text_length` (B,), `code` (B, C), `code_length` (B,), `reference` (B, R, F, L).
+
+        Texts and codes are padded to the shape of the micro-batch, (seconds,) or (seconds, tokens), or to
+        the longest where it has none. Reference clips depend on seed, epoch and item.
+        """
+        draws = micro_batch.draws
+        texts = [torch.from_numpy(self._tokens(split, draw.index)) for draw in draws]
+        codes = [torch.from_numpy(self._codes.codes(split, draw.index)) for draw in draws]
+        clips = [self._references.mel(split, draw) for draw in draws]
+        return self._collate(texts, codes, clips=clips, shape=micro_batch.shape)
+
+    def step(self, model: nn.Module, batch: Batch, *, context: StepContext) -> StepOutput:
+        """Return the loss of the micro-batch as its part of that of the update, and its places of codes."""
+        assert isinstance(model, VoiceModel)
+        text, mel = place_sums(model, batch)
+        count_2 = count_places(batch).sum(dim=0)
+        total_2 = context.ahead.get("places", count_2)
+        texts, mels = count_2[TEXT], count_2[MEL]
+        loss = self._loss
+        # Divided by all places of codes at the end, each term is a mean over its own places.
+        loss_sum = (
+            loss.mel_loss_weight * mel.loss.sum()
+            + loss.text_loss_weight * text.loss.sum() * (total_2[MEL] / total_2[TEXT])
+        )
+        known = float(self._count_K is not None)
+        return StepOutput(
+            loss_sum,
+            mels,
+            metrics={
+                "mel_loss": (mel.loss.sum(), mels),
+                "text_loss": (text.loss.sum(), texts),
+                "mel_accuracy": (mel.correct.sum(), mels),
+                "text_accuracy": (text.correct.sum(), texts),
+                "code_entropy": (self._entropy * torch.ones_like(mels), known * torch.ones_like(mels)),
+            },
+        )
+
+    def evaluate(self, model: nn.Module, device: torch.device) -> Evaluation:
+        """Evaluate the losses and accuracies by teacher forcing, and speak the first texts freely."""
+        assert isinstance(model, VoiceModel)
+        assert self._count_K is not None
+        sums = ItemSums(self._num_valid, self._loss)
+        cost_K = histogram_loss(self._count_K, len(self._dataset("train")))
+        for number, rows in enumerate(self._valid_rows):
+            batch = self._valid_batch(number)
+            text, mel = place_sums(model, batch.to(device), with_top5=True)
+            sums.add(rows, text=text, mel=mel, places_B2=count_places(batch))
+            codes = [self._codes.codes("valid", row) for row in rows]
+            sums.add_histogram(rows, [cost_K[code_C].sum() + cost_K[-1] for code_C in codes])
+        spoken = self._spoken(model, device)
+        for item, one in enumerate(spoken):
+            sums.add_spoken(item, one, codes=len(self._codes.codes("valid", item)))
+        clips = tuple(self._clips(spoken, device))
+        return sums.evaluation(self._items_key, clips=clips)
+
+    def worst_batch(self, count: int, shape: tuple[float, ...] = ()) -> Batch:
+        """Return `count` items of any codes and tokens of `shape` (seconds, tokens), or of both maxima."""
+        if len(shape) < 2:
+            longest_s, most_tokens = self.sizes("train").max(axis=0).tolist()
+            shape = (*shape, most_tokens) if shape else (longest_s, most_tokens)
+        facts, generator = self._codes.facts, torch.Generator().manual_seed(0)
+        codes = facts.codes_of(round(shape[0] * facts.rate_hz))
+        text_BU = torch.randint(
+            1, self._tokenizer.num_tokens, (count, ceil(shape[1])), generator=generator
+        )
+        code_BC = torch.randint(facts.num_codes, (count, codes), generator=generator)
+        bands, frames = facts.transform.num_mels, self._references.num_frames
+        clips = torch.randn(count, self._data.references, bands, frames, generator=generator)
+        return self._collate(list(text_BU), list(code_BC), clips=list(clips), shape=())
+
+    def _collate(
+        self,
+        texts: Sequence[Tensor],
+        codes: Sequence[Tensor],
+        *,
+        clips: Sequence[Tensor],
+        shape: tuple[float, ...],
+    ) -> Batch:
+        """Pad with zeros; an item that exceeds the shape by rounding is not truncated."""
+        text_BU = pad_sequence(list(texts), batch_first=True)
+        code_BC = pad_sequence(list(codes), batch_first=True)
+        if shape:
+            facts = self._codes.facts
+            more = facts.codes_of(ceil(shape[0] * facts.rate_hz)) - code_BC.shape[1]
+            code_BC = nn.functional.pad(code_BC, (0, max(0, more)))
+        if len(shape) > 1:
+            text_BU = nn.functional.pad(text_BU, (0, max(0, ceil(shape[1]) - text_BU.shape[1])))
+        return Batch(
+            {
+                "text": text_BU,
+                "text_length": torch.tensor([len(text) for text in texts]),
+                "code": code_BC,
+                "code_length": torch.tensor([len(code) for code in codes]),
+                "reference": torch.stack(list(clips)),
+            }
+        )
+
+    def _spoken(self, model: VoiceModel, device: torch.device) -> list[Spoken]:
+        """Speak the first validation texts, the same way at each evaluation."""
+        assert self._voices is not None
+        spoken: list[Spoken] = []
+        most = min(self._config.validation.spoken, self._num_valid)
+        for first in range(0, most, self._config.validation.batch_items):
+            rows = range(first, min(most, first + self._config.validation.batch_items))
+            texts = [self._tokens("valid", row).tolist() for row in rows]
+            clips = [self._references.mel("valid", ItemDraw(0, row)) for row in rows]
+            vectors_BCD = model.reference_vectors(torch.stack(clips).to(device))
+            limits = limits_of(
+                texts, voices=self._voices, facts=self._codes.facts, room=model.max_codes - 2
+            )
+            spoken += generate(
+                model, vectors_BCD, texts, seeds=list(rows), limits=limits, sampling=Sampling()
+            )
+        return spoken
+
+    def _clips(self, spoken: Sequence[Spoken], device: torch.device) -> Iterator[Clip]:
+        """Yield the first items: the recording, what the codec makes of its codes, and what was spoken."""
+        codec, items = self._codes.codec.to(device), self._dataset("valid")
+        for item, one in enumerate(spoken[: self._config.validation.clips]):
+            own_1C = torch.from_numpy(self._codes.codes("valid", item))[None].to(device)
+            signals = {
+                "input": items.audio(item)[None],
+                "target": codec.audio(own_1C).cpu().numpy(),
+                "estimate": codec.audio(one.codes_N[None].to(device)).cpu().numpy(),
+            }
+            yield Clip(item, self._data.rate_hz, signals=signals)
+        codec.to(torch.device("cpu"))
+
+    def _valid_batch(self, number: int) -> Batch:
+        """Return a batch of validation items; kept, since it is small: only the first evaluation reads audio."""
+        if number not in self._kept:
+            draws = tuple(ItemDraw(0, row) for row in self._valid_rows[number])
+            self._kept[number] = self.fetch("valid", MicroBatch(draws))
+        return self._kept[number]
+
+    def _lengths(self, split: Split) -> ItemLengths:
+        tokens = [len(self._tokens(split, k)) for k in range(len(self._dataset(split)))]
+        return ItemLengths(
+            split, np.array(tokens), self._codes.num_codes(split), 1 / self._codes.facts.codes_per_s
+        )
+
+    @cached_property
+    def _valid_rows(self) -> list[list[int]]:
+        """Items in batches, longest first, to minimise padding."""
+        order = np.argsort(-self.sizes("valid")[:, 0], kind="stable").tolist()
+        most = self._config.validation.batch_items
+        return [order[start : start + most] for start in range(0, len(order), most)]
+
+    @cached_property
+    def _items_key(self) -> str:
+        """Sixteen hex digits that identify the validation items, their codes and their clips."""
+        about = [
+            self.manifest("valid"), self._num_valid, self._codes.facts.hash, self._data.references,
+            self._data.reference_s, self._config.validation.spoken,
+        ]  # fmt: skip
+        return sha256(json.dumps(about).encode()).hexdigest()[:16]
+
+    @cached_property
+    def _entropy(self) -> float:
+        if self._count_K is None:
+            return 0.0
+        return code_entropy(self._count_K, len(self._dataset("train")))
+
+    @cached_property
+    def _references(self) -> References:
+        return References(
+            self._data, self._dataset, transform=self._codes.facts.transform,
+            seed=self._config.seed,
+        )  # fmt: skip
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        return build_tokenizer(self._data, self._dataset("train").texts)
+
+    @cached_property
+    def _train_tokens(self) -> list[np.ndarray]:
+        texts = self._dataset("train").texts
+        return [np.array(self._tokenizer.encode(text), dtype=np.int64) for text in texts]
+
+    def _tokens(self, split: Split, index: int) -> np.ndarray:
+        """Return the tokens of an utterance, (U,) int64."""
+        if split == "train":
+            return self._train_tokens[index]
+        text = self._dataset("valid").utterances[index].text
+        return np.array(self._tokenizer.encode(text), dtype=np.int64)
+
+    @property
+    def _num_valid(self) -> int:
+        most, total = self._config.validation.max_items, len(self._dataset("valid"))
+        return min(most, total) if most else total
+
+    def _dataset(self, split: Split) -> SpeechDataset:
+        if split not in self._open:
+            self._open[split] = open_dataset(self._config, split)
+        return self._open[split]
