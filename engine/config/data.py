@@ -307,11 +307,5 @@ def accept_data(point: EntryPoint, value: object) -> type[DataSettings]:
 
 
 BuiltInData = (
-    BandwidthData
-    | DenoiseData
-    | StemsData
-    | SpeakersData
-    | SpeechData
-    | VoiceData
-    | UnlabelledData
+    BandwidthData | DenoiseData | StemsData | SpeakersData | SpeechData | VoiceData | UnlabelledData
 )

@@ -36,7 +36,13 @@ def _of_places() -> Iterable[Metric]:
             ("mel_accuracy", "mel accuracy", _CODES), ("text_accuracy", "text accuracy", _TEXT),
         ):  # fmt: skip
             yield Metric(
-                f"{prefix}{name}", f"{of}{title}", unit="%", scale=100, worst=0.0, same=same, **common
+                f"{prefix}{name}",
+                f"{of}{title}",
+                unit="%",
+                scale=100,
+                worst=0.0,
+                same=same,
+                **common,
             )
         yield Metric(
             f"{prefix}code_entropy", f"{of}entropy of the codes", unit="nats", of_input=bool(prefix),

@@ -74,9 +74,9 @@ def code_limit(characters: int, *, codes_per_character: float, room: int) -> int
 @torch.no_grad()
 def generate(
     model: VoiceModel,
-    vectors_BCD: Tensor,
     texts: Sequence[Sequence[int]],
     *,
+    vectors_BCD: Tensor,
     seeds: Sequence[int],
     limits: Limits,
     sampling: Sampling | None = None,
@@ -85,8 +85,8 @@ def generate(
 
     Args:
         model: in evaluation mode.
-        vectors_BCD: reference vectors of each.
         texts: tokens of each, without START and STOP.
+        vectors_BCD: reference vectors of each.
         seeds: what each draws by.
         limits: when each ends at the latest.
         sampling: how codes are drawn.
@@ -129,14 +129,18 @@ class _Draws:
         how = self._sampling
         if how.repetition_penalty != 1:
             penalty = torch.where(
-                logits_BK > 0, logits_BK / how.repetition_penalty, logits_BK * how.repetition_penalty
+                logits_BK > 0,
+                logits_BK / how.repetition_penalty,
+                logits_BK * how.repetition_penalty,
             )
             logits_BK = torch.where(drawn_BK, penalty, logits_BK)
         if how.temperature == 0:
             return logits_BK.argmax(dim=-1)
         most = min(how.top_k or logits_BK.shape[1], logits_BK.shape[1])
         # Likeliest first: a draw is then the place of a number among the cumulated probabilities.
-        ranked_BK, code_BK = (logits_BK / how.temperature).sort(dim=-1, descending=True, stable=True)
+        ranked_BK, code_BK = (logits_BK / how.temperature).sort(
+            dim=-1, descending=True, stable=True
+        )
         prob_BK = ranked_BK[:, :most].double().softmax(dim=-1)
         before_BK = prob_BK.cumsum(dim=-1) - prob_BK
         prob_BK = prob_BK.masked_fill(before_BK >= how.top_p, 0.0)

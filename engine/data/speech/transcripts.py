@@ -176,7 +176,10 @@ def _take(
             duration_s = min(end_s, length_s) - row.start_s
             transcripts.utterances.append(
                 Utterance(
-                    row.path, row.start_s, duration_s=duration_s, text=text,
+                    row.path,
+                    row.start_s,
+                    duration_s=duration_s,
+                    text=text,
                     speaker=str(row.extra.get("speaker", "")),
                 )  # fmt: skip
             )

@@ -167,7 +167,10 @@ class VoiceRecipe:
                 "text_loss": (text.loss.sum(), texts),
                 "mel_accuracy": (mel.correct.sum(), mels),
                 "text_accuracy": (text.correct.sum(), texts),
-                "code_entropy": (self._entropy * torch.ones_like(mels), known * torch.ones_like(mels)),
+                "code_entropy": (
+                    self._entropy * torch.ones_like(mels),
+                    known * torch.ones_like(mels),
+                ),
             },
         )
 
@@ -245,7 +248,12 @@ class VoiceRecipe:
                 texts, voices=self._voices, facts=self._codes.facts, room=model.max_codes - 2
             )
             spoken += generate(
-                model, vectors_BCD, texts, seeds=list(rows), limits=limits, sampling=Sampling()
+                model,
+                texts,
+                vectors_BCD=vectors_BCD,
+                seeds=list(rows),
+                limits=limits,
+                sampling=Sampling(),
             )
         return spoken
 

@@ -83,7 +83,9 @@ class References:
 
     def frames_of(self, waves: Sequence[np.ndarray]) -> Tensor:
         """Return (R, F, L) of whole recordings at the rate of the codec, float32 (T,) each: their middles."""
-        clips = [self._cut(wave_T, start=max(0, len(wave_T) - self._samples) // 2) for wave_T in waves]
+        clips = [
+            self._cut(wave_T, start=max(0, len(wave_T) - self._samples) // 2) for wave_T in waves
+        ]
         return self._log_mel(clips)
 
     def _clips(

@@ -73,9 +73,7 @@ class TrainedVoice:
     @torch.no_grad()
     def vectors_of(self, waves: Sequence[np.ndarray]) -> Tensor:
         """Return the reference vectors (1, C, D) of recordings at the rate of the codec, float32 (T,) each."""
-        references = References(
-            self.data, _no_items, transform=self.codec.facts.transform, seed=0
-        )
+        references = References(self.data, _no_items, transform=self.codec.facts.transform, seed=0)
         return self._vectors(references.frames_of(waves))
 
     @torch.no_grad()
@@ -100,7 +98,12 @@ class TrainedVoice:
             texts, voices=self.voices, facts=self.codec.facts, room=self.network.max_codes - 2
         )
         return generate(
-            self.network, vectors_BCD, texts, seeds=seeds, limits=limits, sampling=sampling
+            self.network,
+            texts,
+            vectors_BCD=vectors_BCD,
+            seeds=seeds,
+            limits=limits,
+            sampling=sampling,
         )
 
     def audio(self, spoken: Spoken) -> np.ndarray:
@@ -136,7 +139,9 @@ def load_voice(config: RunConfig, manifest: Manifest, *, device: torch.device) -
     assert isinstance(config.model, VoiceConfig)
     stages = read_recipe_parts(manifest).stages
     if STAGE not in stages or NAME not in stages:
-        raise CheckpointError(f"{manifest.folder} has no codec or no voices; name a checkpoint of a voice run")
+        raise CheckpointError(
+            f"{manifest.folder} has no codec or no voices; name a checkpoint of a voice run"
+        )
     try:
         codec = TrainedCodec.of_result(stages[STAGE])
     except ValueError as error:

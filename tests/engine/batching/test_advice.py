@@ -48,5 +48,5 @@ def test_a_small_training_set_needs_no_large_updates() -> None:
 def test_who_is_advised() -> None:
     assert {spec.name: spec.large_update for spec in BUILT_IN} == {
         "separation": None, "transducer": PUBLISHED, "ctc": None, "data2vec2": None, "wav2vec2": (450, 1.6 * HOUR),
-        "hubert": None, "codec": None,
+        "hubert": None, "codec": None, "voice": None,
     }  # fmt: skip

@@ -28,7 +28,7 @@ class Fixed(torch.nn.Module):
 
 def spoken(logits, sampling, *, rows=1, most=2_000, stuck=0):
     return generate(
-        Fixed(torch.tensor(logits)), torch.zeros(rows, 1, 4), [[1]] * rows, seeds=range(rows),
+        Fixed(torch.tensor(logits)), [[1]] * rows, vectors_BCD=torch.zeros(rows, 1, 4), seeds=range(rows),
         limits=Limits([most] * rows, stuck), sampling=sampling,
     )  # fmt: skip
 
@@ -94,7 +94,7 @@ def test_a_candidate_is_the_same_alone_and_in_a_batch_and_with_the_same_seed():
 
     def speak(rows, seeds):
         return generate(
-            model, vectors[rows], [texts[row] for row in rows], seeds=seeds,
+            model, [texts[row] for row in rows], vectors_BCD=vectors[rows], seeds=seeds,
             limits=Limits([15 + row for row in rows]), sampling=how,
         )  # fmt: skip
 
@@ -114,7 +114,12 @@ def test_log_prob_is_that_of_the_model_as_it_is():
     with torch.no_grad():
         vectors = model.reference_vectors(torch.randn(1, 1, F, 11))
         (found,) = generate(
-            model, vectors, [[1, 2]], seeds=[3], limits=Limits([12]), sampling=Sampling(top_k=3)
+            model,
+            [[1, 2]],
+            vectors_BCD=vectors,
+            seeds=[3],
+            limits=Limits([12]),
+            sampling=Sampling(top_k=3),
         )
         codes = found.codes_N[None]
         sequences = Sequences(
@@ -131,7 +136,11 @@ def test_log_prob_is_that_of_the_model_as_it_is():
 
 def test_a_text_that_is_too_long_is_refused_and_limits_follow_the_training_texts():
     model = small()
-    with pytest.raises(ValueError, match="a text has 15 tokens, and the model was built for at most 14"):
-        generate(model, torch.zeros(1, 1, 32), [[1] * 15], seeds=[0], limits=Limits([5]))
+    with pytest.raises(
+        ValueError, match="a text has 15 tokens, and the model was built for at most 14"
+    ):
+        generate(
+            model, [[1] * 15], vectors_BCD=torch.zeros(1, 1, 32), seeds=[0], limits=Limits([5])
+        )
     assert code_limit(10, codes_per_character=4.0, room=600) == 70
     assert code_limit(10, codes_per_character=4.0, room=50) == 50

@@ -137,7 +137,9 @@ def test_padding_gets_no_gradient_from_real_places():
 
 def test_fresh_weights_are_as_in_gpt_2():
     torch.manual_seed(0)
-    model = VoiceModel(VoiceConfig(layers=8, dim=256, heads=4), mel_bands=F, num_codes=500, num_tokens=50)
+    model = VoiceModel(
+        VoiceConfig(layers=8, dim=256, heads=4), mel_bands=F, num_codes=500, num_tokens=50
+    )
     for weight, std in (
         (model.code_embedding.weight, 0.02), (model.text_positions.weight, 0.02),
         (model.code_head.weight, 0.02), (model.stack.layers[3].attention.qkv.weight, 0.02),

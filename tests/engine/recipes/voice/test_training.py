@@ -50,7 +50,9 @@ def test_stopped_and_resumed_is_bit_identical(
     assert any("codec.decoder" in name for name in one)
     ends = [recorder.of(Evaluated)[-1].metrics for recorder in (whole, parts)]
     assert ends[0] == ends[1]
-    assert {"val_mel_loss", "val_text_loss", "val_mel_top5", "length_ratio", "never_stops"} <= ends[0].keys()
+    assert {"val_mel_loss", "val_text_loss", "val_mel_top5", "length_ratio", "never_stops"} <= ends[
+        0
+    ].keys()
     files = [
         sorted(p.relative_to(tmp_path / n) for p in (tmp_path / n / "clips").rglob("*.wav"))
         for n in ("whole", "parts")
@@ -95,10 +97,11 @@ def test_weights_of_a_voice_take_its_codec_along_and_refuse_another(
     base = tmp_path / "base" / "checkpoints" / "last-000012"
     tuned = make(codec=None, init_from=str(base), loss={"text_loss_weight": 0.01})
     fit(tuned, tmp_path / "tuned", recorder, control=stop_after(), needs={"init_from": base})
-    manifests = [read_manifest(base), read_manifest(tmp_path / "tuned" / "checkpoints" / "last-000012")]
-    hashes = {
-        load_voice(config_of(one), one, device=CPU).codec.facts.hash for one in manifests
-    }
+    manifests = [
+        read_manifest(base),
+        read_manifest(tmp_path / "tuned" / "checkpoints" / "last-000012"),
+    ]
+    hashes = {load_voice(config_of(one), one, device=CPU).codec.facts.hash for one in manifests}
     assert len(hashes) == 1
     other = save_codec(tmp_path / "other", seed=1)
     mixed = make(codec=str(other), init_from=str(base))
