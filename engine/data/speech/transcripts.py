@@ -174,14 +174,9 @@ def _take(
         if not problems:
             end_s = length_s if row.duration_s is None else row.start_s + row.duration_s
             duration_s = min(end_s, length_s) - row.start_s
+            speaker = str(row.extra.get("speaker", ""))
             transcripts.utterances.append(
-                Utterance(
-                    row.path,
-                    row.start_s,
-                    duration_s=duration_s,
-                    text=text,
-                    speaker=str(row.extra.get("speaker", "")),
-                )  # fmt: skip
+                Utterance(row.path, row.start_s, duration_s=duration_s, text=text, speaker=speaker)
             )
             transcripts.places.append(row.place)
             transcripts.extras.append(row.extra)

@@ -56,6 +56,12 @@ def codec(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_codec(tmp_path_factory.mktemp("codec") / "checkpoint")
 
 
+@pytest.fixture
+def other_codec(tmp_path: Path) -> Path:
+    """The checkpoint of another codec of the same sizes."""
+    return save_codec(tmp_path / "other", seed=1)
+
+
 def save_codec(folder: Path, *, seed: int = 0) -> Path:
     """Write the checkpoint of a codec whose weights are drawn."""
     config = load_config(

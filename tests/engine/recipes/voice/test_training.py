@@ -18,14 +18,15 @@ from engine.recipes.registry import open_recipe
 from engine.recipes.voice.speaking import load_voice
 from engine.training.trainer import Trainer
 from models.voice.generation import Sampling
-from tests.engine.recipes.voice.conftest import save_codec
 
 CPU = torch.device("cpu")
 
 
 def fit(config: Any, folder: Any, recorder: Any, *, control: Any, needs: Any) -> None:
     recipe = open_recipe(config, opening=Opening(folder, needs))
-    Trainer(config, recipe, folder=folder, observers=[recorder], control=control).fit()
+    Trainer(config, recipe, folder=folder, observers=[recorder], control=control).fit(
+        init_from=needs.get("init_from")
+    )
 
 
 @pytest.mark.parametrize("stop_at", [3, 10])
@@ -91,7 +92,7 @@ def test_it_learns_more_than_the_histogram_and_its_checkpoint_speaks_by_itself(
 
 
 def test_weights_of_a_voice_take_its_codec_along_and_refuse_another(
-    make: Any, codec: Path, tmp_path: Path, recorder: Any, stop_after: Any
+    make: Any, codec: Path, other_codec: Path, tmp_path: Path, recorder: Any, stop_after: Any
 ) -> None:
     fit(make(), tmp_path / "base", recorder, control=stop_after(), needs={"codec": codec})
     base = tmp_path / "base" / "checkpoints" / "last-000012"
@@ -103,10 +104,9 @@ def test_weights_of_a_voice_take_its_codec_along_and_refuse_another(
     ]
     hashes = {load_voice(config_of(one), one, device=CPU).codec.facts.hash for one in manifests}
     assert len(hashes) == 1
-    other = save_codec(tmp_path / "other", seed=1)
-    mixed = make(codec=str(other), init_from=str(base))
+    mixed = make(codec=str(other_codec), init_from=str(base))
     with pytest.raises(ConfigError, match="codes of another codec would come out as noise"):
         fit(
             mixed, tmp_path / "mixed", recorder, control=stop_after(),
-            needs={"init_from": base, "codec": other},
+            needs={"init_from": base, "codec": other_codec},
         )  # fmt: skip
