@@ -81,13 +81,6 @@ class References:
             voices[speaker] = self._clips("train", chosen.tolist(), generator=generator)
         return voices
 
-    def frames_of(self, waves: Sequence[np.ndarray]) -> Tensor:
-        """Return (R, F, L) of whole recordings at the rate of the codec, float32 (T,) each: their middles."""
-        clips = [
-            self._cut(wave_T, start=max(0, len(wave_T) - self._samples) // 2) for wave_T in waves
-        ]
-        return self._log_mel(clips)
-
     def _clips(
         self, split: Split, chosen: Sequence[int], *, generator: np.random.Generator
     ) -> Tensor:
@@ -95,14 +88,7 @@ class References:
         for index in chosen:
             wave_T = items.audio(index)
             start = int(generator.integers(max(0, len(wave_T) - self._samples) + 1))
-            clips.append(self._cut(wave_T, start=start))
-        return self._log_mel(clips)
-
-    def _cut(self, wave_T: np.ndarray, *, start: int) -> np.ndarray:
-        """Return as many samples as a clip has, from a place on; a short recording is repeated."""
-        return np.resize(wave_T[start : start + self._samples], self._samples)
-
-    def _log_mel(self, clips: Sequence[np.ndarray]) -> Tensor:
+            clips.append(_cut(wave_T, self._samples, start=start))
         return self._transform.log_mel(torch.from_numpy(np.stack(clips)))
 
     def _by_speaker(self, split: Split) -> dict[str, list[int]]:
@@ -118,7 +104,23 @@ class References:
 
     @property
     def _samples(self) -> int:
-        return round(self._data.reference_s * self._transform.rate_hz)
+        return _num_samples(self._data, self._transform)
+
+
+def frames_of(waves: Sequence[np.ndarray], data: VoiceData, *, transform: MelSpectrogram) -> Tensor:
+    """Return log-mel frames (R, F, L) of the middles of recordings at the rate of the codec, float32 (T,) each."""
+    samples = _num_samples(data, transform)
+    clips = [_cut(wave_T, samples, start=max(0, len(wave_T) - samples) // 2) for wave_T in waves]
+    return transform.log_mel(torch.from_numpy(np.stack(clips)))
+
+
+def _num_samples(data: VoiceData, transform: MelSpectrogram) -> int:
+    return round(data.reference_s * transform.rate_hz)
+
+
+def _cut(wave_T: np.ndarray, samples: int, *, start: int) -> np.ndarray:
+    """Return so many samples from a place on; a recording that is shorter is repeated."""
+    return np.resize(wave_T[start : start + samples], samples)
 
 
 def _grouped(items: SpeechDataset) -> dict[str, list[int]]:

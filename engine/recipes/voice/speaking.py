@@ -20,7 +20,7 @@ from engine.checkpoints.recipe_files import read_recipe_parts
 from engine.config.schema import RunConfig
 from engine.config.voice import VoiceData
 from engine.recipes.codec.trained_codec import STAGE, CodecFacts, TrainedCodec
-from engine.recipes.voice.references import References
+from engine.recipes.voice.references import frames_of
 from engine.recipes.voice.voices_stage import NAME, Voices
 from engine.text.normalise import prepared
 from engine.text.tokens import Tokenizer, from_bytes
@@ -73,8 +73,8 @@ class TrainedVoice:
     @torch.no_grad()
     def vectors_of(self, waves: Sequence[np.ndarray]) -> Tensor:
         """Return the reference vectors (1, C, D) of recordings at the rate of the codec, float32 (T,) each."""
-        references = References(self.data, _no_items, transform=self.codec.facts.transform, seed=0)
-        return self._vectors(references.frames_of(waves))
+        mel_RFL = frames_of(waves, self.data, transform=self.codec.facts.transform)
+        return self._vectors(mel_RFL)
 
     @torch.no_grad()
     def vectors_of_speaker(self, speaker: str) -> Tensor:
@@ -153,7 +153,3 @@ def load_voice(config: RunConfig, manifest: Manifest, *, device: torch.device) -
         network.to(device).eval(), codec.to(device), tokenizer, Voices.of_result(stages[NAME]),
         data=config.data,
     )  # fmt: skip
-
-
-def _no_items(split: object) -> object:
-    raise AssertionError("recordings are given, not drawn")

@@ -20,6 +20,7 @@ from engine.recipes.base import Opening, StepContext
 from engine.recipes.registry import open_recipe
 from engine.recipes.voice.place_sums import sequences_of
 from engine.recipes.voice.recipe import VoiceRecipe
+from engine.recipes.voice.references import _cut
 from engine.recipes.voice.voices_stage import code_entropy, histogram_loss
 from engine.training.optimizer import FusedAdamW
 from engine.training.ranks import Alone
@@ -149,7 +150,7 @@ def test_clips_are_of_other_utterances_of_the_speaker_and_drawn_anew_each_epoch(
     assert torch.equal(clips(0, split="valid"), clips(0, seed=1, split="valid"))
     # 0.4 s of a clip are its own frames, repeated where the utterance is shorter.
     wave = np.arange(1_000, dtype=np.float32)
-    assert references._cut(wave, start=300).tolist()[:701] == [*range(300, 1_000), 300]
+    assert _cut(wave, 3_200, start=300).tolist()[:701] == [*range(300, 1_000), 300]
 
 
 def test_an_evaluation_is_of_all_places_and_the_same_each_time(
