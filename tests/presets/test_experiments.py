@@ -48,7 +48,7 @@ SEEDS = {"cudnn-benchmark": {0}, "best-v2": {0}, "demo-batch": {0, 1}}
 
 
 # Of the notebook, and on the clock of tasks that have tests of their own.
-ELSEWHERE = ("notebook/", "ssl/")
+ELSEWHERE = ("notebook/", "ssl/", "voice/")
 
 
 def plan_of(name: str) -> Plan:
