@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar, Literal, Self
 
 from pydantic import model_validator
 
-from models.settings import Section, require_multiples, setting
+from models.base.settings import ParameterGroups, Section, require_multiples, setting
 
 
 class VoiceConfig(Section):
@@ -18,7 +17,7 @@ class VoiceConfig(Section):
 
     recipes: ClassVar[frozenset[str]] = frozenset({"voice"})
     rates_hz: ClassVar[tuple[int, int]] = (8_000, 48_000)
-    parameter_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
+    parameter_groups: ClassVar[ParameterGroups] = {
         "text": ("text_embedding.", "text_positions.", "text_head."),
         "mel": ("code_embedding.", "code_positions.", "code_head."),
         "trunk": ("stack.", "final_norm."),

@@ -22,7 +22,7 @@ from engine.batching.items import ItemDraw, MicroBatch
 from engine.checkpoints.recipe_files import RecipeState
 from engine.config.schema import RunConfig
 from engine.config.voice import VoiceData, VoiceLoss
-from engine.batching.batch import Batch, Split
+from engine.data.batch import Batch, Split
 from engine.data.kinds import open_dataset
 from engine.data.speech.utterances import SpeechDataset
 from engine.evaluation.result import Clip, Evaluation
