@@ -13,16 +13,19 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from models.entry_points import Plugins
 from models.private_files import write_private
 from presets.merging import merge
 from presets.packages import PresetFolder, preset_packages
+from presets.toml_files import toml_files
 
 SHIPPED = Path(__file__).parent
 EXPERIMENTS = "experiments"  # the folder of experiment files, which are not presets
 _HEAD = ("description", "extends")
+_MOST_BYTES = 1_000_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 
 
@@ -169,13 +172,26 @@ class Catalogue:
 
     def list(self) -> Presets:
         """List all presets by name; a user preset hides another one of its name."""
-        return [_describe(name, *place) for name, place in sorted(self._places().items())]
+        presets = [_describe(name, *place) for name, place in self._places().items()]
+        if self._user_folder is not None:
+            presets += [
+                PresetInfo(
+                    name,
+                    self._user_folder,
+                    origin="user",
+                    description="",
+                    extends="",
+                    problem=problem,
+                )
+                for name, problem in toml_files(self._user_folder).refused.items()
+            ]
+        return sorted(presets, key=lambda info: info.name)
 
     def _places(self) -> dict[str, tuple[Path, str]]:
         places = _read_only_places()
         if self._user_folder is not None:
-            for name in _presets_in(self._user_folder):
-                places[name] = (self._user_folder / f"{name}.toml", "user")
+            for name, path in _presets_in(self._user_folder).items():
+                places[name] = (path, "user")
         return places
 
     def _find(self, name: str, *, shipped_only: bool = False) -> tuple[Path, str]:
@@ -235,22 +251,16 @@ def installed_presets() -> Plugins[PresetFolder]:
 
 def _read_only_places() -> dict[str, tuple[Path, str]]:
     """Return the presets that nobody edits: shipped ones, and those of packages under their names."""
-    places = {name: (SHIPPED / f"{name}.toml", "shipped") for name in _presets_in(SHIPPED)}
+    places = {name: (path, "shipped") for name, path in _presets_in(SHIPPED).items()}
     for top, folder in installed_presets().parts.items():
-        for name in _presets_in(folder.path):
-            places[f"{top}/{name}"] = (folder.path / f"{name}.toml", folder.package)
+        for name, path in _presets_in(folder.path).items():
+            places[f"{top}/{name}"] = (path, folder.package)
     return places
 
 
-def _presets_in(folder: Path) -> list[str]:
-    return [name for name in names_in(folder) if not name.startswith(f"{EXPERIMENTS}/")]
-
-
-def names_in(folder: Path) -> list[str]:
-    """Return the names of the TOML files below a folder, which may be absent."""
-    paths = sorted(folder.rglob("*.toml")) if folder.is_dir() else []
-    names = [path.relative_to(folder).with_suffix("").as_posix() for path in paths]
-    return [name for name in names if _NAME.fullmatch(name)]
+def _presets_in(folder: Path) -> dict[str, Path]:
+    paths = toml_files(folder).paths
+    return {name: paths[name] for name in paths if not name.startswith(f"{EXPERIMENTS}/")}
 
 
 def _describe(name: str, path: Path, origin: str) -> PresetInfo:
@@ -277,12 +287,19 @@ def parse(text: str, path: Path) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise PresetError(f"{path} is not valid TOML: {error}") from None
+    except RecursionError:
+        raise PresetError(f"{path} is not valid TOML: nested too deeply") from None
 
 
 def read_text(path: Path) -> str:
     """Return the text of a file; raises what `parse_file` raises."""
     try:
-        return path.read_text(encoding="utf-8")
+        state = path.stat()
+        if not S_ISREG(state.st_mode) or state.st_size > _MOST_BYTES:
+            what = f"larger than {_MOST_BYTES:,} bytes" if S_ISREG(state.st_mode) else "not a file"
+            raise PresetError(f"{path} can't be read: it is {what}, so it is no preset")
+        # With or without the mark that Windows' editors put in front.
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise PresetError(
             f"{path}: there is no such file; a name without .toml is looked for among the presets and "

@@ -17,11 +17,11 @@ from presets.catalogue import (
     SHIPPED,
     PresetError,
     installed_presets,
-    names_in,
     parse,
     parse_file,
     read_text,
 )
+from presets.toml_files import toml_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +57,9 @@ class ExperimentFiles:
         folders += [(f"{top}/", it.path, it.package) for top, it in installed.items()]
         folders += [("", user_presets, "user")] if user_presets is not None else []
         self._places = {
-            f"{prefix}{name}": (folder / EXPERIMENTS / f"{name}.toml", origin)
+            f"{prefix}{name}": (path, origin)
             for prefix, folder, origin in folders
-            for name in names_in(folder / EXPERIMENTS)
+            for name, path in toml_files(folder / EXPERIMENTS).paths.items()
         }
 
     def list(self) -> tuple[ExperimentInfo, ...]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import ModuleType
 
 from models.entry_points import Plugins, find_plugins
+from presets.toml_files import toml_files
 
 GROUP = "sepdash.presets"
 
@@ -40,7 +41,7 @@ def accept_folder(point: EntryPoint, value: object) -> PresetFolder:
     if not places:
         raise TypeError(f"{point.value} is no package, so it has no folder of presets")
     path = Path(places[0])
-    if not any(path.rglob("*.toml")):
+    if not toml_files(path).paths:
         raise TypeError(f"{path} holds no presets: expected files like tiny.toml")
     return PresetFolder(path, point.dist.name if point.dist else point.name)
 

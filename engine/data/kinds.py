@@ -14,13 +14,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from engine.config.data import BandwidthData, DenoiseData, SpeakersData, StemsData
 from engine.config.data_settings import DataSettings
-from engine.config.errors import ConfigError, Problem
+from engine.config.errors import ConfigError, DataError, Problem
 from engine.config.schema import RunConfig
 from engine.config.speech import SpeechData
 from engine.config.unlabelled import UnlabelledData
@@ -57,6 +58,7 @@ from engine.data.checks.unlabelled import (
 from engine.data.files.rates import check_detours
 from engine.data.separation.speaker_folders import speaker_files
 from engine.data.separation.tracks import first_stems, stem_files
+from models import folders
 from models.entry_points import load_target
 
 
@@ -182,6 +184,7 @@ def check_data(data: DataSettings) -> None:
     Raises:
         DataError: with everything that is wrong.
     """
+    _check_answers(data)
     kind_of(data).check(data)
 
 
@@ -199,7 +202,11 @@ def survey_data(
         data: the settings.
         content: whether to listen to the files, too.
         progress: called with (files heard, files in all) now and then.
+
+    Raises:
+        DataError: for paths whose file system does not answer.
     """
+    _check_answers(data)
     return kind_of(data).survey(with_absolute_paths(data), content=content, progress=progress)
 
 
@@ -218,4 +225,22 @@ def open_dataset(config: RunConfig, split: Literal["train", "valid"]) -> Any:
     Raises:
         DataError: with everything that is wrong with the folders and files.
     """
+    _check_answers(config.data)
     return load_target(kind_of(config.data).dataset)(config, split)
+
+
+def _check_answers(data: DataSettings) -> None:
+    """Ask for each path once, so that one on a mount that is gone is a message and no hang.
+
+    Raises:
+        DataError: naming the settings and the paths.
+    """
+    problems = []
+    for name, value in with_absolute_paths(data):
+        if isinstance(value, Path):
+            try:
+                folders.kind_of(value)
+            except folders.NoAnswer as error:
+                problems.append(Problem(f"data.{name}", str(error)))
+    if problems:
+        raise DataError(problems)

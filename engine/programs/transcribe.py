@@ -61,9 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _items(path: Path, transcriber: Transcriber) -> Iterator[_Item]:
     from engine.data.files.audio_files import probe, scan_folder
-    from engine.data.speech.transcripts import TRANSCRIPT, checked_transcripts
+    from engine.data.speech.transcripts import checked_transcripts, has_transcripts
+    from models.folders import walk
 
-    if path.is_dir() and next(path.rglob(f"*{TRANSCRIPT}"), None) is None:
+    if path.is_dir() and not has_transcripts(walk(path)):
         infos = scan_folder(path, setting="")
     elif path.is_dir() or path.suffix == _MANIFEST:
         infos = []

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import stat
 import tomllib
 from pathlib import Path
@@ -159,3 +160,37 @@ def test_every_shipped_file_is_a_preset() -> None:
     assert presets == {info.name for info in Catalogue().list()}
     experiments = {f"experiments/{info.name}" for info in ExperimentFiles().list()}
     assert files - presets == experiments
+
+
+def test_files_of_other_editors_and_names_are_read(user: Path, tmp_path: Path) -> None:
+    (user / "bom.toml").write_bytes(b"\xef\xbb\xbfseed = 3\n")
+    for name in ("my preset", "größer", "日本/小"):
+        (user / name).parent.mkdir(exist_ok=True)
+        write(user, name, "seed = 3\n")
+    (user / "loud.TOML").write_text("seed = 3\n")
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "one.toml").write_text("seed = 3\n")
+    (user / "linked").symlink_to(tmp_path / "shared")
+    catalogue = Catalogue(user)
+    names = ["bom", "my preset", "größer", "日本/小", "loud", "linked/one"]
+    assert {info.name for info in catalogue.list() if info.origin == "user"} == set(names)
+    assert [catalogue.read(name) for name in names] == [{"seed": 3}] * len(names)
+
+
+def test_files_that_cant_be_presets_are_listed_with_the_reason(user: Path) -> None:
+    for name in ("a\x1b[31m", "b: c", "-d", " e"):
+        write(user, name, "seed = 3\n")
+    write(user, "two", "seed = 3\n")
+    (user / "two.TOML").write_text("seed = 4\n")
+    write(user, "deep", f"x = {'[' * 100_000}\n")
+    os.mkfifo(user / "pipe.toml")
+    (user / "zero.toml").symlink_to("/dev/zero")
+    problems = {info.name: info.problem for info in Catalogue(user).list() if info.origin == "user"}
+    renamed = [name for name, problem in problems.items() if "rename it" in problem]
+    assert renamed == [" e", "-d", "a\N{REPLACEMENT CHARACTER}[31m", "b: c"]
+    assert "two.toml is used instead" in problems["two.TOML"]
+    assert not problems["two"]
+    assert "nested too deeply" in problems["deep"]
+    assert "not a file" in problems["pipe"]
+    assert "not a file" in problems["zero"]
+    assert not any("\x1b" in text for item in problems.items() for text in item)

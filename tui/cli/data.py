@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from jobs.home import Home
+from models.folders import NoAnswer, kind_of
 from models.user_paths import expanded
 from tui.cli.common import counter_of, json_option, note_new_names, plain, print_json, with_home
 from tui.cli.data_cut import cut
@@ -105,7 +106,11 @@ def _survey(
 
     progress = counter_of("checked {} of {} files")
     folder = expanded(target).absolute()
-    if not folder.exists():
+    try:
+        kind = kind_of(folder)
+    except NoAnswer as error:
+        raise click.UsageError(str(error)) from None
+    if not kind:
         from engine.config.overrides import config_with
         from presets.catalogue import Catalogue, PresetError
 

@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 
 from engine.config.data import AudioData
 from engine.config.errors import DataError, Problem
-from engine.data.files.audio_files import AudioInfo, check_ends, unread_clause
+from engine.data.files.audio_files import AudioInfo, check_ends, not_used
 from engine.data.files.headers import scan_indexed
 from engine.data.files.rates import check_policy
+from models.folders import walk
 from models.settings import Section
 from models.user_paths import expanded
 
@@ -71,8 +72,7 @@ def audio_warnings(data: AudioData, *, files: Files) -> list[str]:
     """
     warnings = []
     for folder, setting in dict.fromkeys(data.folders):
-        if left_out := unread_clause(expanded(folder)):
-            warnings.append(f"{setting}: {left_out}")
+        warnings += [f"{setting}: {note}" for note in not_used(walk(expanded(folder)))]
         with suppress(DataError):
             warnings += header_warnings(files(data, expanded(folder), setting), setting=setting)
     train, valid = expanded(data.train).resolve(), expanded(data.valid).resolve()

@@ -13,7 +13,8 @@ from typing import Literal
 
 from engine.config.errors import DataError, encodable
 from engine.data.checks.listening import listen
-from engine.data.files.audio_files import AudioInfo, check_ends, unread_clause
+from engine.data.files.audio_files import AudioInfo, check_ends, not_used
+from models.folders import walk
 
 Kind = Literal[
     "empty",
@@ -92,7 +93,7 @@ def make_survey(
 ) -> Survey:
     """Sort the findings (rows keep their order), and count files, hours, rates and channels."""
     kinds = list(KINDS)
-    left_out = unread_clause(folder) if folder.is_dir() else ""
+    left_out = not_used(walk(folder)) if folder.is_dir() else []
     return Survey(
         folder,
         setting,
@@ -110,7 +111,7 @@ def make_survey(
                 ),
             )
         ),
-        notes=(*contents.notes, *filter(None, [left_out])),
+        notes=(*contents.notes, *left_out),
     )
 
 

@@ -11,9 +11,12 @@ LibriSpeech       {train-clean-100,dev-clean,...}/<speaker>/<chapter>/<speaker>-
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from engine.data.separation.tracks import Layout
+from engine.data.speech.transcripts import TRANSCRIPT
+from models.folders import Walk
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,27 +40,29 @@ class KnownDataset:
     has_text: bool = False
 
 
-def recognise(root: Path) -> KnownDataset | None:
-    """Return the dataset whose top folder this is, or None if it is unknown."""
+def recognise(root: Path, found: Walk) -> KnownDataset | None:
+    """Return the dataset whose top folder this is, or None if it is unknown; `found` is in the folder."""
     for look in (_musdb, _libri2mix, _voicebank, _vctk, _ljspeech, _librispeech):
-        if dataset := look(root):
+        if dataset := look(root, found):
             return dataset
     return None
 
 
-def _musdb(root: Path) -> KnownDataset | None:
+def _musdb(root: Path, found: Walk) -> KnownDataset | None:
     stems = ("mixture", "vocals", "drums", "bass", "other")
     folders = tuple(root / split for split in ("train", "test"))
-    if not all(any(folder.glob("*/mixture.wav")) for folder in folders):
+    tops = {path.parent.parent for path in found.named("mixture.wav".__eq__)}
+    if not tops.issuperset(folders):
         return None
-    if not any(folders[0].glob("*/drums.wav")):
+    if folders[0] not in {path.parent.parent for path in found.named("drums.wav".__eq__)}:
         return None
     use = f"sepdash enqueue stems/musdb18hq {_sets(*folders)}"
     return KnownDataset("MUSDB18-HQ", folders, layout="tracks", stems=stems, use=use)
 
 
-def _libri2mix(root: Path) -> KnownDataset | None:
-    tops = [*sorted(root.glob("wav8k/*")), *sorted(root.glob("wav16k/*")), root]
+def _libri2mix(root: Path, found: Walk) -> KnownDataset | None:
+    rates = (root / "wav8k", root / "wav16k")
+    tops = [*(path for rate in rates for path in found.folders if path.parent == rate), root]
     for top in tops:
         trains = [top / name for name in ("train-360", "train-100")]
         folders = tuple(
@@ -72,7 +77,7 @@ def _libri2mix(root: Path) -> KnownDataset | None:
     return None
 
 
-def _voicebank(root: Path) -> KnownDataset | None:
+def _voicebank(root: Path, found: Walk) -> KnownDataset | None:
     names = ("clean_trainset_28spk_wav", "clean_trainset_56spk_wav", "clean_testset_wav")
     folders = tuple(root / name for name in names if (root / name).is_dir())
     if len(folders) < 2 or not (root / "noisy_testset_wav").is_dir():
@@ -83,10 +88,11 @@ def _voicebank(root: Path) -> KnownDataset | None:
     )
 
 
-def _vctk(root: Path) -> KnownDataset | None:
+def _vctk(root: Path, found: Walk) -> KnownDataset | None:
     for name in ("wav48_silence_trimmed", "wav48"):
         folder = root / name
-        if any(folder.glob("p*/p*_*.*")):
+        files = found.named(lambda file: fnmatchcase(file, "p*_*.*"))
+        if any(path.parent.parent == folder and path.parent.name[0] == "p" for path in files):
             use = (
                 "VCTK has no test set: move the folders of some speakers to another place for validation, then "
                 f"sepdash enqueue bandwidth/audio-unet {_sets(folder, Path('ELSEWHERE'))}"
@@ -95,20 +101,18 @@ def _vctk(root: Path) -> KnownDataset | None:
     return None
 
 
-def _ljspeech(root: Path) -> KnownDataset | None:
+def _ljspeech(root: Path, found: Walk) -> KnownDataset | None:
     if not ((root / "metadata.csv").is_file() and (root / "wavs").is_dir()):
         return None
     use = f"sepdash data voice {root}"
     return KnownDataset("LJSpeech layout", (root / "wavs",), layout=None, stems=(), use=use)
 
 
-def _librispeech(root: Path) -> KnownDataset | None:
-    for pattern in ("*/*/*.trans.txt", "*/*/*/*.trans.txt"):
-        if any(root.glob(pattern)):
-            break
-    else:
+def _librispeech(root: Path, found: Walk) -> KnownDataset | None:
+    texts = found.named(lambda name: name.endswith(TRANSCRIPT))
+    if not any(len(path.parts) - len(root.parts) in (3, 4) for path in texts):
         return None
-    splits = {path.name: path for path in sorted(root.iterdir()) if path.is_dir()}
+    splits = {path.name: path for path in found.own_folders}
     trains = [path for name, path in splits.items() if name.startswith("train-")]
     valids = [path for name, path in splits.items() if name.startswith("dev-")]
     sets = _sets(*(trains or [root])[:1], *(valids or [Path("ELSEWHERE")])[:1])

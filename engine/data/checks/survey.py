@@ -20,10 +20,18 @@ from engine.data.checks.findings import Contents, Finding, Progress, Survey, mak
 from engine.data.checks.layouts import KnownDataset, recognise
 from engine.data.checks.speech_survey import survey_transcripts
 from engine.data.checks.unlabelled import has_texts, survey_manifest
-from engine.data.files.audio_files import AudioInfo, check_folder, find_audio, probe
+from engine.data.files.audio_files import AudioInfo, check_folder, is_audio_name, probe_each
 from engine.data.files.rates import channel_problems, rate_problems
-from engine.data.separation.speaker_folders import belongs, split_of, too_few
-from engine.data.separation.tracks import TrackFiles, file_names, find_tracks, no_tracks, open_track
+from engine.data.separation.speaker_folders import find_speakers, split_of, too_few
+from engine.data.separation.tracks import (
+    TrackFiles,
+    file_names,
+    find_tracks,
+    no_tracks,
+    open_track,
+    tracks_in,
+)
+from models.folders import Walk, walk
 
 _MOST_STEMS = 12
 # (settings, folder, setting that names it) -> what is in the folder.
@@ -89,11 +97,12 @@ def survey_folder(
         survey_file = survey_transcripts if has_texts(folder) else survey_manifest
         return survey_file(folder, content=content, progress=progress)
     check_folder(folder, setting="")
-    known = recognise(folder)
+    found = walk(folder)
+    known = recognise(folder, found)
     if known and known.has_text:
         survey = survey_transcripts(folder, content=content, progress=progress)
         return replace(survey, dataset=known.name, use=known.use)
-    folder_contents = _contents_of_known(known) if known and known.layout else _contents(folder)
+    folder_contents = _contents_of_known(known) if known and known.layout else _contents(found)
     odd = [*_odd_ones(folder_contents.infos, "rate"), *_odd_ones(folder_contents.infos, "channels")]
     findings = [*folder_contents.findings, *odd, *_short(folder_contents.infos, segment_s)]
     findings += sounds(folder_contents.infos, content=content, progress=progress)
@@ -134,20 +143,24 @@ def _survey_for(
 def stem_contents(data: StemsData, folder: Path, setting: str) -> Contents:
     """Return the stems of the tracks of a folder."""
     names = file_names(data)
-    tracks = find_tracks(folder, data.layout)
-    if not tracks:
+    problems: list[str] = []
+    tracks = find_tracks(folder, data.layout, problems=problems)
+    if not tracks and not problems:
         return Contents([], [Finding("empty", no_tracks(folder, names, layout=data.layout))])
     infos, findings = _of_tracks(tracks, names)
-    return Contents(infos, findings, layout=_tracks_of(len(tracks), names))
+    return Contents(
+        infos, [*_unreadable(problems), *findings], layout=_tracks_of(len(tracks), names)
+    )
 
 
 def speaker_contents(data: SpeakersData, folder: Path, setting: str) -> Contents:
     """Return the files of a folder that belong to the split, below folders of speakers."""
     split = split_of(setting)
-    paths = [path for path in find_audio(folder) if belongs(path, data, split=split)]
-    deep = [path for path in paths if len(path.relative_to(folder).parts) > 1]
-    names_found = {path.relative_to(folder).parts[0] for path in deep}
-    infos, findings = _probe(deep)
+    problems: list[str] = []
+    speaker_of = find_speakers(folder, data, split=split, problems=problems)
+    names_found = set(speaker_of.values())
+    infos, more = probe_each(speaker_of)
+    findings = _unreadable([*problems, *more])
     if problem := too_few(folder, names_found, data=data, split=split):
         findings.append(Finding("empty", problem.message))
     return Contents(infos, findings, layout=f"{len(names_found)} speakers")
@@ -155,27 +168,35 @@ def speaker_contents(data: SpeakersData, folder: Path, setting: str) -> Contents
 
 def loose_contents(data: AudioData, folder: Path, setting: str) -> Contents:
     """Return the audio files of a folder, at any depth."""
-    return _flat(folder)
+    return _flat(walk(folder))
 
 
-def _flat(folder: Path) -> Contents:
-    paths = find_audio(folder)
-    if not paths:
-        return Contents([], [Finding("empty", f"{folder}: no audio files, at any depth")])
-    return Contents(*_probe(paths))
+def _flat(found: Walk) -> Contents:
+    paths = found.named(is_audio_name)
+    if not paths and not found.problems:
+        return Contents([], [Finding("empty", f"{found.root}: no audio files, at any depth")])
+    infos, problems = probe_each(paths)
+    return Contents(infos, _unreadable([*found.problems, *problems]))
 
 
-def _contents(folder: Path) -> Contents:
+def _unreadable(problems: Sequence[str]) -> list[Finding]:
+    return [Finding("unreadable", message) for message in problems]
+
+
+def _contents(found: Walk) -> Contents:
     """Find tracks anywhere below a folder; what is no stem of a track counts as a file."""
-    paths = find_audio(folder)
-    parents = sorted({path.parent.parent for path in paths if path.parent != folder})
+    audio = found.by_folder(is_audio_name)
+    children: dict[Path, list[Path]] = {}
+    for folder in audio:
+        if folder != found.root:
+            children.setdefault(folder.parent, []).append(folder)
     infos: list[AudioInfo] = []
-    findings: list[Finding] = []
+    findings = _unreadable(found.problems)
     stems: set[str] = set()
     taken: set[Path] = set()
     num_tracks = 0
-    for parent in parents:
-        tracks = [track for track in find_tracks(parent) if track.paths]
+    for parent in sorted(children):
+        tracks = tracks_in(children[parent], audio)
         names = _common_stems(tracks)
         if names:
             more_infos, more = _of_tracks(tracks, names)
@@ -185,17 +206,24 @@ def _contents(folder: Path) -> Contents:
             num_tracks += len(tracks)
             taken.update(p for track in tracks for p in track.paths if p.stem in names)
     if not taken:
-        return _flat(folder)
-    rest, more = _probe([path for path in paths if path not in taken])
+        return _flat(found)
+    rest, problems = probe_each(path for path in found.named(is_audio_name) if path not in taken)
     layout = _tracks_of(num_tracks, sorted(stems))
-    return Contents([*infos, *rest], [*findings, *more], layout=layout)
+    return Contents([*infos, *rest], [*findings, *_unreadable(problems)], layout=layout)
 
 
 def _contents_of_known(known: KnownDataset) -> Contents:
     assert known.layout is not None
-    tracks = [track for folder in known.folders for track in find_tracks(folder, known.layout)]
+    problems: list[str] = []
+    tracks = [
+        track
+        for folder in known.folders
+        for track in find_tracks(folder, known.layout, problems=problems)
+    ]
     infos, findings = _of_tracks(tracks, known.stems)
-    return Contents(infos, findings, layout=_tracks_of(len(tracks), known.stems))
+    return Contents(
+        infos, [*_unreadable(problems), *findings], layout=_tracks_of(len(tracks), known.stems)
+    )
 
 
 def _common_stems(tracks: Sequence[TrackFiles]) -> tuple[str, ...]:
@@ -229,17 +257,6 @@ def _of_tracks(
         for message in problems:
             named = any(message.startswith(f"{path}: ") for path in files.paths)
             findings.append(Finding("unreadable" if named else "stems", message))
-    return infos, findings
-
-
-def _probe(paths: Sequence[Path]) -> tuple[list[AudioInfo], list[Finding]]:
-    infos: list[AudioInfo] = []
-    findings: list[Finding] = []
-    for path in paths:
-        try:
-            infos.append(probe(path))
-        except DataError as error:
-            findings += [Finding("unreadable", problem.message) for problem in error.problems]
     return infos, findings
 
 

@@ -14,13 +14,20 @@ from engine.config.errors import DataError, Problem, counted
 from engine.config.unlabelled import UnlabelledData
 from engine.data.checks.before_queue import header_warnings
 from engine.data.checks.findings import Contents, Finding, Progress, Survey, make_survey, sounds
-from engine.data.files.audio_files import AudioInfo, check_ends, find_audio, probe, unread_clause
+from engine.data.files.audio_files import (
+    AudioInfo,
+    check_ends,
+    is_audio_name,
+    not_used,
+    probe_each,
+)
 from engine.data.files.index import INDEX_NAME
 from engine.data.files.manifest_rows import ROUNDING_S, lines_of, outside
 from engine.data.files.rates import check_all_rates
 from engine.data.speech.labelled import read_labelled
 from engine.data.unlabelled.items import Items, items_of, left_out_clause, make_items, nothing_left
 from engine.data.unlabelled.rows import Rows, read_manifest, rows_of_files
+from models.folders import walk
 
 Setting = Literal["data.train", "data.valid"]
 # Opening a file takes 0.3 ms: of more files, as many are opened, evenly spread.
@@ -75,8 +82,8 @@ def unlabelled_warnings(data: UnlabelledData) -> list[str]:
         rows[setting] = items.rows
         if clause := left_out_clause(items, data):
             warnings.append(f"{setting}: {clause}")
-        if left_out := unread_clause(path) if path.is_dir() else "":
-            warnings.append(f"{setting}: {left_out}")
+        if path.is_dir():
+            warnings += [f"{setting}: {note}" for note in not_used(walk(path))]
         opened, _ = _opened(items.rows, only=_spread(list(dict.fromkeys(items.rows.paths))))
         warnings += header_warnings(opened, setting=setting)
         num_files = len(set(items.rows.paths))
@@ -155,15 +162,11 @@ def _survey(
 
 def _rows_and_findings(path: Path) -> tuple[Rows, list[Finding]]:
     if path.is_dir():
-        infos: list[AudioInfo] = []
-        findings: list[Finding] = []
-        files = find_audio(path)
-        for file in files:
-            try:
-                infos.append(probe(file))
-            except DataError as error:
-                findings += [Finding("unreadable", problem.message) for problem in error.problems]
-        if not files:
+        found_files = walk(path)
+        files = found_files.named(is_audio_name)
+        infos, problems = probe_each(files)
+        findings = [Finding("unreadable", text) for text in (*found_files.problems, *problems)]
+        if not files and not findings:
             findings.append(Finding("empty", f"{path}: no audio files, at any depth"))
         return rows_of_files(infos), findings
     found = read_manifest(path)
@@ -218,13 +221,10 @@ def _opened(
         only: the files to open; all when left out.
     """
     wanted = dict.fromkeys(rows.paths if only is None else only)
-    infos: dict[str, AudioInfo] = {}
-    findings: list[Finding] = []
-    for name in wanted:
-        try:
-            infos[name] = probe(Path(name))
-        except DataError as error:
-            findings += [Finding("unreadable", problem.message) for problem in error.problems]
+    probed, problems = probe_each(map(Path, wanted))
+    name_of = {Path(name): name for name in wanted}
+    infos = {name_of[info.path]: info for info in probed}
+    findings = [Finding("unreadable", message) for message in problems]
     for row in _unlike(rows, infos).tolist():
         problem = _difference(rows, row, info=infos[rows.paths[row]])
         findings.append(Finding("rows", f"{rows.place(row)}: {problem}"))

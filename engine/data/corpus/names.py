@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from engine.data.files.audio_files import EXTENSIONS, UNREAD, find_audio
+from models.folders import walk
 from models.user_paths import expanded
 
 _LONGEST_NAME = 255  # bytes of one part of a path
@@ -73,8 +74,8 @@ class AudioNames:
     def _unread(self, given: Path) -> str:
         """Say that the audio is there in a format that can't be read; empty if it is not."""
         for folder in _FOLDERS:
-            for path in (self._folder / folder / given.parent).glob(f"{_escaped(given.stem)}.*"):
-                if path.suffix.lower() in UNREAD:
+            for path in walk(self._folder / folder / given.parent, depth=1).files:
+                if path.stem == given.stem and path.suffix.lower() in UNREAD:
                     return f"; {path.name} is in a format that can't be read: convert it to WAV or FLAC"
         return ""
 
@@ -93,7 +94,3 @@ def _like(paths: list[Path], name: str) -> list[Path]:
 
     most = max(map(shared, paths))
     return [path for path in paths if shared(path) == most]
-
-
-def _escaped(stem: str) -> str:
-    return "".join(f"[{char}]" if char in "*?[" else char for char in stem)

@@ -19,6 +19,7 @@ from typing import Any, Literal
 from engine.config.errors import DataError, Problem
 from engine.data.files.audio_files import EXTENSIONS
 from engine.data.files.manifest_rows import lines_of, text_of
+from models.folders import walk
 
 Layout = Literal["metadata", "list", "json"]
 
@@ -109,7 +110,7 @@ def _tables_of(target: Path) -> tuple[tuple[Path, ...], Layout]:
         raise DataError(
             [Problem("", f"{target} does not exist; name a folder or a table of texts")]
         )
-    names = sorted(path.name for path in target.iterdir() if path.is_file() and path.name[0] != ".")
+    names = [path.name for path in walk(target, depth=1).files if path.is_file()]
     found: dict[Layout, list[str]] = {
         "metadata": [name for name in _METADATA if name in names],
         "list": [name for name in (*_LISTS, *_HELD_OUT) if name in names],

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from engine.config.errors import DataError, Problem
+from engine.config.errors import DataError, Problem, counted
 from engine.data.files.opening import Unreadable, measure, read
+from models.folders import NoAnswer, Pulse, Walk, answered, is_never_data, kind_of, walk
+
+_MOST_NOTES = 5
 
 _LOSSLESS = {
     ".wav",
@@ -78,7 +81,7 @@ def probe(path: Path) -> AudioInfo:
 def scan_folder(
     path: Path, *, setting: str, header_of: Callable[[Path], AudioInfo] = probe
 ) -> list[AudioInfo]:
-    """Probe every audio file below a folder, in the order of their paths, except dot files.
+    """Probe every audio file below a folder, in the order of their paths (`models.folders`).
 
     Args:
         path: the folder.
@@ -86,17 +89,19 @@ def scan_folder(
         header_of: how a file is probed, for example by `engine.data.files.headers`.
 
     Raises:
-        DataError: when the folder is missing or has no audio, or for all unusable files at once.
+        DataError: when the folder is missing or has no audio, or for everything in it that can't be
+            read, files and folders, at once.
     """
     check_folder(path, setting=setting)
-    files = find_audio(path)
-    if not files:
+    found = walk(path)
+    files = found.named(is_audio_name)
+    if not files and not found.problems:
         extensions = ", ".join(sorted(EXTENSIONS))
         message = f"no audio files in {path}; expected files ending in {extensions}"
-        if left_out := unread_clause(path):
+        if left_out := unread_clause(found):
             message = f"no usable audio files in {path}: {left_out}"
         raise DataError([Problem(setting, message)])
-    return probe_all(files, setting=setting, header_of=header_of)
+    return probe_all(files, setting=setting, header_of=header_of, problems=found.problems)
 
 
 def check_folder(path: Path, *, setting: str) -> None:
@@ -105,30 +110,63 @@ def check_folder(path: Path, *, setting: str) -> None:
     Raises:
         DataError: naming the setting, the path and what it is instead.
     """
-    if not path.is_dir():
-        problem = "is a file, not a folder" if path.exists() else "does not exist"
+    try:
+        kind = kind_of(path)
+    except NoAnswer as error:
+        raise DataError([Problem(setting, str(error))]) from None
+    if kind != "folder":
+        problem = "is a file, not a folder" if kind else "does not exist"
         hint = f"; set the folder with --set {setting}=PATH" if setting else ""
         raise DataError([Problem(setting, f"folder {path} {problem}{hint}")])
 
 
 def probe_all(
-    paths: Iterable[Path], *, setting: str, header_of: Callable[[Path], AudioInfo] = probe
+    paths: Iterable[Path],
+    *,
+    setting: str,
+    header_of: Callable[[Path], AudioInfo] = probe,
+    problems: Iterable[str] = (),
 ) -> list[AudioInfo]:
     """Probe files and collect the problems of all of them.
+
+    Args:
+        paths: the files.
+        setting: the key of the problems.
+        header_of: how a file is probed.
+        problems: what is wrong with where they were found, which is raised with the rest.
 
     Raises:
         DataError: with one problem for each unusable file, under the key `setting`.
     """
-    infos: list[AudioInfo] = []
-    problems: list[Problem] = []
-    for path in paths:
-        try:
-            infos.append(header_of(path))
-        except DataError as error:
-            problems.extend(Problem(setting, problem.message) for problem in error.problems)
-    if problems:
-        raise DataError(problems)
+    infos, unusable = probe_each(paths, header_of=header_of)
+    if messages := [*problems, *unusable]:
+        raise DataError(Problem(setting, message) for message in messages)
     return infos
+
+
+def probe_each(
+    paths: Iterable[Path], *, header_of: Callable[[Path], AudioInfo] = probe
+) -> tuple[list[AudioInfo], list[str]]:
+    """Probe files; return the headers of those that can be used, and what is wrong with the others."""
+    names = list(paths)
+    infos: list[AudioInfo] = []
+    problems: list[str] = []
+
+    def probe_them(pulse: Pulse) -> None:
+        for path in names:
+            pulse.at(path)
+            try:
+                infos.append(header_of(path))
+            except DataError as error:
+                problems.extend(problem.message for problem in error.problems)
+
+    if names:
+        try:
+            answered(probe_them, names[0])
+        except NoAnswer as error:
+            # The thread that is left behind may go on appending.
+            return list(infos), [*problems, str(error)]
+    return infos, problems
 
 
 def check_ends(infos: Iterable[AudioInfo], *, setting: str) -> None:
@@ -176,13 +214,20 @@ def read_segment(info: AudioInfo, start: int, *, frames: int) -> np.ndarray:
 
 
 def find_audio(root: Path) -> list[Path]:
-    """Return the audio files below a folder, in the order of their paths, except dot files."""
-    return sorted(_files(root, is_audio_name))
+    """Return the audio files below a folder, in the order of their paths.
+
+    Raises:
+        DataError: when a folder in it can't be read.
+    """
+    found = walk(root)
+    if found.problems:
+        raise DataError(Problem("", message) for message in found.problems)
+    return found.named(is_audio_name)
 
 
-def unread_clause(root: Path) -> str:
-    """Say how many files below a folder are audio in formats that can't be read; empty for none."""
-    counts = Counter(path.suffix.lower() for path in _files(root, _is_unread))
+def unread_clause(found: Walk) -> str:
+    """Say how many files of a walk are audio in formats that can't be read; empty for none."""
+    counts = Counter(path.suffix.lower() for path in found.named(_is_unread))
     if not counts:
         return ""
     number = sum(counts.values())
@@ -194,24 +239,21 @@ def unread_clause(root: Path) -> str:
     )
 
 
+def not_used(found: Walk) -> list[str]:
+    """Say what of a walk is not used although nothing is wrong with it: unread formats, links."""
+    notes = found.notes[:_MOST_NOTES]
+    more = len(found.notes) - len(notes)
+    return [
+        *filter(None, [unread_clause(found)]),
+        *notes,
+        *([f"{counted(more, 'more link')} not followed"] if more else []),
+    ]
+
+
 def _is_unread(name: str) -> bool:
-    return not name.startswith(".") and Path(name).suffix.lower() in UNREAD
-
-
-def _files(root: Path, is_wanted: Callable[[str], bool]) -> Iterator[Path]:
-    seen: set[str] = set()
-    for folder, folders, names in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            if is_wanted(name):
-                yield Path(folder, name)
+    return os.path.splitext(name)[1].lower() in UNREAD  # noqa: PTH122 - for each of a million
 
 
 def is_audio_name(name: str) -> bool:
-    """Return whether a file name has an audio extension; dot files (`._voice.wav`) don't count."""
-    return not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS
+    """Return whether a file name has an audio extension; never-data (`._voice.wav`) does not count."""
+    return not is_never_data(name) and os.path.splitext(name)[1].lower() in EXTENSIONS  # noqa: PTH122 - for each of a million

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from engine.config.errors import DataError
-from engine.data.files.audio_files import AudioInfo, probe, scan_folder
+from engine.data.files.audio_files import AudioInfo, check_folder, probe, scan_folder
 from engine.data.files.index import INDEX_NAME, IndexEntry, read_index
 
 _LOG = logging.getLogger(__name__)
@@ -68,6 +68,7 @@ def scan_indexed(folder: Path, *, setting: str) -> list[AudioInfo]:
     Raises:
         DataError: as `scan_folder` does.
     """
+    check_folder(folder, setting=setting)
     headers = Headers(folder)
     infos = scan_folder(folder, setting=setting, header_of=headers.header_of)
     headers.warn_if_stale()

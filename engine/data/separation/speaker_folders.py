@@ -8,8 +8,9 @@ from typing import Literal
 
 from engine.config.data import SpeakersData
 from engine.config.errors import DataError, Problem
-from engine.data.files.audio_files import AudioInfo, check_folder, scan_folder
+from engine.data.files.audio_files import AudioInfo, check_folder, is_audio_name, probe_all
 from engine.data.files.headers import Headers
+from models.folders import walk
 
 
 def split_of(setting: str) -> Literal["train", "valid"]:
@@ -36,15 +37,36 @@ def scan_speakers(
     """
     setting = f"data.{split}"
     check_folder(folder, setting=setting)
-    files: list[tuple[str, AudioInfo]] = []
+    problems: list[str] = []
+    speaker_of = find_speakers(folder, data, split=split, problems=problems)
     headers = Headers(folder)
-    for path in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
-        infos = scan_folder(path, setting=setting, header_of=headers.header_of)
-        files.extend((path.name, info) for info in infos if belongs(info.path, data, split=split))
+    infos = probe_all(speaker_of, setting=setting, header_of=headers.header_of, problems=problems)
     headers.warn_if_stale()
-    if problem := too_few(folder, {name for name, _ in files}, data=data, split=split):
+    if problem := too_few(folder, set(speaker_of.values()), data=data, split=split):
         raise DataError([problem])
-    return files
+    return [(speaker_of[info.path], info) for info in infos]
+
+
+def find_speakers(
+    folder: Path,
+    data: SpeakersData,
+    *,
+    split: Literal["train", "valid"],
+    problems: list[str],
+) -> dict[Path, str]:
+    """Return the audio files of a split, in order, with the name of the speaker of each.
+
+    A speaker is a folder directly in `folder`, with files at any depth. `problems` takes the
+    folders that can't be read.
+    """
+    found = walk(folder)
+    problems += found.problems
+    level = len(folder.parts)
+    return {
+        path: path.parts[level]
+        for path in found.named(is_audio_name)
+        if len(path.parts) > level + 1 and belongs(path, data, split=split)
+    }
 
 
 def too_few(

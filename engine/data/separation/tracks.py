@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,6 +11,7 @@ from engine.config.data import StemsData
 from engine.config.errors import DataError, Problem
 from engine.data.files.audio_files import AudioInfo, check_folder, is_audio_name, probe
 from engine.data.files.headers import Headers
+from models.folders import walk
 
 Layout = Literal["tracks", "libri2mix", "voicebank_demand"]
 Track = dict[str, AudioInfo]
@@ -63,11 +64,12 @@ def scan_tracks(
         DataError: with everything that is wrong with any track.
     """
     check_folder(folder, setting=setting)
-    track_files = find_tracks(folder, layout)
-    if not track_files:
+    unread: list[str] = []
+    track_files = find_tracks(folder, layout, problems=unread)
+    if not track_files and not unread:
         raise DataError([Problem(setting, no_tracks(folder, names, layout=layout))])
     tracks: list[Track] = []
-    problems: list[Problem] = []
+    problems = [Problem(setting, message) for message in unread]
     headers = Headers(folder)
     for files in track_files:
         track, wrong = open_track(files, names, header_of=headers.header_of)
@@ -90,38 +92,55 @@ def no_tracks(folder: Path, names: tuple[str, ...], *, layout: Layout) -> str:
     return f"no tracks in {folder}; expected {expected} (or .wav, .ogg, ...)"
 
 
-def find_tracks(folder: Path, layout: Layout = "tracks") -> list[TrackFiles]:
-    """Return the tracks of a folder in the order of their names, whatever files they have."""
-    if layout == "libri2mix":
-        return _by_name(folder, {path.name: path for path in _folders(folder)})
+def find_tracks(
+    folder: Path, layout: Layout = "tracks", *, problems: list[str]
+) -> list[TrackFiles]:
+    """Return the tracks of a folder in the order of their names, whatever files they have.
+
+    Args:
+        folder: the folder.
+        layout: how the files of a track lie in it.
+        problems: takes the folders that can't be read.
+    """
     if layout == "voicebank_demand":
         if not folder.name.startswith("clean"):
             return []
         noisy = folder.parent / folder.name.replace("clean", "noisy", 1)
-        return _by_name(folder, {"clean": folder, "noisy": noisy})
+        stems = {}
+        for stem, place in (("clean", folder), ("noisy", noisy)):
+            stems[stem] = _audio_in(place, problems)
+        return _by_name(folder, stems)
+    found = walk(folder, depth=2)
+    problems += found.problems
+    audio = found.by_folder(is_audio_name)
+    if layout == "libri2mix":
+        return _by_name(folder, {path.name: audio.get(path, []) for path in found.own_folders})
+    return tracks_in(found.own_folders, audio)
+
+
+def tracks_in(folders: Iterable[Path], audio: Mapping[Path, Sequence[Path]]) -> list[TrackFiles]:
+    """Return folders as tracks; `audio` are the files that lie in each."""
     return [
-        TrackFiles(path, tuple((file.stem, file) for file in _audio_in(path)))
-        for path in _folders(folder)
+        TrackFiles(path, tuple((file.stem, file) for file in audio.get(path, ())))
+        for path in folders
     ]
 
 
-def _by_name(folder: Path, stems: dict[str, Path]) -> list[TrackFiles]:
-    """Put files of one name in the folders of the stems together as a track."""
-    tracks: dict[str, list[tuple[str, Path]]] = {}
-    for stem, path in stems.items():
-        for file in _audio_in(path):
-            tracks.setdefault(file.stem, []).append((stem, file))
-    return [TrackFiles(folder / name, tuple(tracks[name])) for name in sorted(tracks)]
-
-
-def _folders(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-
-
-def _audio_in(folder: Path) -> list[Path]:
+def _audio_in(folder: Path, problems: list[str]) -> list[Path]:
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if is_audio_name(path.name))
+    found = walk(folder, depth=1)
+    problems += found.problems
+    return found.named(is_audio_name)
+
+
+def _by_name(folder: Path, stems: Mapping[str, Iterable[Path]]) -> list[TrackFiles]:
+    """Put files of one name in the folders of the stems together as a track."""
+    tracks: dict[str, list[tuple[str, Path]]] = {}
+    for stem, files in stems.items():
+        for file in files:
+            tracks.setdefault(file.stem, []).append((stem, file))
+    return [TrackFiles(folder / name, tuple(tracks[name])) for name in sorted(tracks)]
 
 
 def open_track(

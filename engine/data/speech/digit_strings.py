@@ -26,6 +26,7 @@ import soundfile
 from engine.config.errors import DataError, Problem
 from engine.data.files.audio_files import AudioInfo, check_folder, probe_all, read_segment
 from engine.data.speech.transcripts import Utterance, write_manifest
+from models.folders import walk
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SHORTEST_S, LONGEST_S = 1.0, 15.0
@@ -127,10 +128,13 @@ def find_takes(folder: Path) -> tuple[dict[SplitName, Takes], int]:
         DataError: when a split has no takes, or files are unreadable or of several rates.
     """
     check_folder(folder, setting="")
+    found = walk(folder, depth=2)
     named = {
-        path: match for path in sorted(folder.glob("*/*")) if (match := _NAME.fullmatch(path.name))
+        path: match
+        for path in found.files
+        if path.parent != folder and (match := _NAME.fullmatch(path.name))
     }
-    infos = {info.path: info for info in probe_all(named, setting="")}
+    infos = {info.path: info for info in probe_all(named, setting="", problems=found.problems)}
     by_split: dict[SplitName, dict[str, dict[int, list[AudioInfo]]]] = {"train": {}, "valid": {}}
     for path, match in named.items():
         split: SplitName = "valid" if int(match[2]) < NUM_TEST_TAKES else "train"

@@ -21,7 +21,8 @@ from engine.config.errors import DataError, Problem
 from engine.config.speech import SpeechData
 from engine.data.files.audio_files import AudioInfo, find_audio, probe_all
 from engine.data.speech.digit_strings import NUM_TEST_TAKES
-from engine.data.speech.transcripts import TRANSCRIPT, Transcripts, checked_transcripts
+from engine.data.speech.transcripts import Transcripts, checked_transcripts, has_transcripts
+from models.folders import walk
 
 Split = Literal["train", "test"]
 
@@ -146,7 +147,7 @@ def limited(labelled: Labelled, most: Mapping[Split, int], *, seed: int = 0) -> 
 
 
 def _read(path: Path, *, setting: str) -> tuple[list[Recording], str]:
-    if path.is_dir() and not next(path.rglob(f"*{TRANSCRIPT}"), None):
+    if path.is_dir() and not has_transcripts(walk(path)):
         return _of_names(path, setting=setting)
     # The texts are labels here: case and punctuation are not what is asked for.
     data = SpeechData(train=path, valid=path)

@@ -16,7 +16,8 @@ from engine.config.speech import SpeechData
 from engine.data.files.audio_files import AudioInfo, probe
 from engine.data.files.index import INDEX_NAME
 from engine.data.files.manifest_rows import outside, rows_of
-from engine.data.speech.transcripts import TRANSCRIPT, checked_transcripts
+from engine.data.speech.transcripts import checked_transcripts, has_transcripts
+from models.folders import walk
 from models.user_paths import expanded
 
 _KEYS = ("path", "start", "duration", "text")
@@ -113,7 +114,7 @@ def _opened(row: _Row) -> SpokenText:
 
 
 def _of_folder(path: Path, *, setting: str) -> Iterator[SpokenText]:
-    if next(path.rglob(f"*{TRANSCRIPT}"), None) is None:
+    if not has_transcripts(walk(path)):
         return
     raw = SpeechData(train=path, valid=path, case="keep", punctuation="keep")
     transcripts = checked_transcripts(path, raw, setting=setting)

@@ -9,7 +9,8 @@ holds those of the text by language, made before: {"en-us": "həlˈoʊ"}. Other 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from engine.config.utterances import UtteranceData
 from engine.data.files.audio_files import AudioInfo, probe
 from engine.data.files.manifest_rows import lines_of, outside, rows_of
 from engine.text.normalise import prepared, strangers
+from models.folders import Walk, walk
 from models.user_paths import expanded
 
 TRANSCRIPT = ".trans.txt"
@@ -190,8 +192,15 @@ def _are_phonemes(value: Any) -> bool:
 
 def _rows(path: Path, bad_rows: list[str]) -> Iterator[_Row]:
     if path.is_dir():
-        for transcript in sorted(path.rglob(f"*{TRANSCRIPT}")):
-            yield from _librispeech_rows(transcript, bad_rows)
+        found = walk(path)
+        bad_rows += found.problems
+        flacs = found.by_folder(lambda name: name.endswith(".flac"))
+        texts = found.named(lambda name: name.endswith(TRANSCRIPT))
+        of_folder = Counter(text.parent for text in texts)
+        for text in texts:
+            alone = of_folder[text.parent] == 1
+            there = {flac.stem for flac in flacs.get(text.parent, ())} if alone else set()
+            yield from _librispeech_rows(text, bad_rows, there=there)
         return
     folder = path.parent
     if path.suffix.lower() in _TABLES:
@@ -210,7 +219,13 @@ def _rows(path: Path, bad_rows: list[str]) -> Iterator[_Row]:
         )
 
 
-def _librispeech_rows(transcript: Path, bad_rows: list[str]) -> Iterator[_Row]:
+def has_transcripts(found: Walk) -> bool:
+    """Return whether a folder has LibriSpeech's transcripts, at any depth."""
+    return bool(found.named(lambda name: name.endswith(TRANSCRIPT)))
+
+
+def _librispeech_rows(transcript: Path, bad_rows: list[str], *, there: Set[str]) -> Iterator[_Row]:
+    """Yield the rows of a transcript; `there`: names of the files that must have one."""
     known: set[str] = set()
     for number, line in lines_of(transcript, bad_rows):
         name, _, text = line.partition(" ")
@@ -221,10 +236,7 @@ def _librispeech_rows(transcript: Path, bad_rows: list[str]) -> Iterator[_Row]:
         known.add(name)
         speaker = {"speaker": name.partition("-")[0]}
         yield _Row(place, transcript.with_name(f"{name}.flac"), text=text, extra=speaker)
-    there = {path.stem for path in transcript.parent.glob("*.flac")}
-    others = {path.name for path in transcript.parent.glob(f"*{TRANSCRIPT}")} - {transcript.name}
-    if not others:
-        bad_rows += [
-            f"{transcript.with_name(f'{name}.flac')}: no transcript in {transcript.name}"
-            for name in sorted(there - known)
-        ]
+    bad_rows += [
+        f"{transcript.with_name(f'{name}.flac')}: no transcript in {transcript.name}"
+        for name in sorted(there - known)
+    ]

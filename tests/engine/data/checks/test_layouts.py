@@ -14,6 +14,7 @@ from engine.config.overrides import apply_overrides
 from engine.data.checks.layouts import recognise
 from engine.data.checks.survey import survey_folder
 from engine.data.kinds import open_dataset
+from models.folders import walk
 from presets.catalogue import Catalogue
 
 WriteAudio = Callable[..., np.ndarray]
@@ -80,7 +81,7 @@ def test_the_command_it_gives_reads_the_dataset(
     name: str, tmp_path: Path, write_audio: WriteAudio
 ) -> None:
     KNOWN[name][0](write_audio)
-    known = recognise(tmp_path)
+    known = recognise(tmp_path, walk(tmp_path))
     assert known is not None
     program, verb, preset, *words = shlex.split(known.use)
     assert (program, verb) == ("sepdash", "enqueue")
@@ -107,7 +108,7 @@ def test_a_missing_stem_is_named(name: str, tmp_path: Path, write_audio: WriteAu
 def test_stems_of_one_name_belong_together(tmp_path: Path, write_audio: WriteAudio) -> None:
     write_voicebank(write_audio)
     noisy = write_audio("noisy_testset_wav/p226_1.wav", rate_hz=48_000, samples=np.full(1000, 0.3))
-    known = recognise(tmp_path)
+    known = recognise(tmp_path, walk(tmp_path))
     assert known is not None
     assignments = [word for word in shlex.split(known.use)[3:] if word != "--set"]
     config = load_config(apply_overrides(Catalogue().read("denoise/voicebank-demand"), assignments))
@@ -119,4 +120,4 @@ def test_other_folders_are_not_taken_for_known_ones(
 ) -> None:
     write_audio("train/a/vocals.wav")
     write_audio("clean/a.wav")
-    assert recognise(tmp_path) is None
+    assert recognise(tmp_path, walk(tmp_path)) is None

@@ -13,6 +13,7 @@ from engine.config.speech import SpeechData
 from engine.data.checks.layouts import recognise
 from engine.data.checks.survey import survey_folder
 from engine.data.kinds import survey_data
+from models.folders import walk
 
 RATE = 16_000
 
@@ -77,4 +78,4 @@ def test_librispeech_is_recognised(tmp_path: Path, top: str) -> None:
         f"sepdash enqueue transducer/librispeech-published --set data.train={train} "
         f"--set data.valid={'ELSEWHERE' if top else valid}"
     )
-    assert recognise(root / "84") is None
+    assert recognise(root / "84", walk(root / "84")) is None

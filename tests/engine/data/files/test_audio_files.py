@@ -24,6 +24,7 @@ from engine.data.files.audio_files import (
     scan_folder,
     unread_clause,
 )
+from models.folders import walk
 
 WriteAudio = Callable[..., np.ndarray]
 
@@ -99,11 +100,11 @@ def test_audio_that_cannot_be_read_is_counted_and_named(
     tmp_path: Path, write_audio: WriteAudio
 ) -> None:
     write_audio("a.wav")
-    assert not unread_clause(tmp_path)
+    assert not unread_clause(walk(tmp_path))
     for name in ("b.M4A", "deep/c.m4a", "d.wma", "._e.wma"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    clause = unread_clause(tmp_path)
+    clause = unread_clause(walk(tmp_path))
     assert clause.startswith(
         "3 audio files are not used, in a format that can't be read (2 .m4a, 1 .wma)"
     )
