@@ -21,6 +21,7 @@ from engine.data.corpus.tables import Table, read_table
 from engine.data.files.audio_files import unread_clause
 from engine.text.changes import TextChanges, changes_of
 from engine.text.normalise import prepared
+from models.folders import walk
 
 _CLIPPED = 0.001  # share of samples at full scale
 _RARE = 3  # training texts
@@ -323,5 +324,5 @@ def _left_beside(table: Table, names: AudioNames) -> Iterator[str]:
             f"{counted(len(beside), 'audio file')} that no row names, for example "
             f"{beside[0].relative_to(table.folder)}"
         )
-    if unread := unread_clause(table.folder):
+    if unread := unread_clause(walk(table.folder)):
         yield unread
