@@ -50,7 +50,13 @@ class AudioNames:
             raise ValueError(
                 f"{name!r:.80} can be any of {len(found)} files ({shown}); write the path"
             )
-        raise ValueError(f"{name!r:.80}: no such audio file{self._unread(given)}")
+        unread = self._unread.get(given.stem.lower()) or self._unread.get(given.name.lower())
+        why = (
+            f"; {unread} is in a format that can't be read: convert it to WAV or FLAC"
+            if unread
+            else ""
+        )
+        raise ValueError(f"{name!r:.80}: no such audio file{why}")
 
     @cached_property
     def all(self) -> list[Path]:
@@ -71,13 +77,11 @@ class AudioNames:
             stems[path.stem.lower()].append(path)
         return dict(stems)
 
-    def _unread(self, given: Path) -> str:
-        """Say that the audio is there in a format that can't be read; empty if it is not."""
-        for folder in _FOLDERS:
-            for path in walk(self._folder / folder / given.parent, depth=1).files:
-                if path.stem == given.stem and path.suffix.lower() in UNREAD:
-                    return f"; {path.name} is in a format that can't be read: convert it to WAV or FLAC"
-        return ""
+    @cached_property
+    def _unread(self) -> dict[str, str]:
+        """Names of files in formats that can't be read, by stem."""
+        files = walk(self._folder).files
+        return {path.stem.lower(): path.name for path in files if path.suffix.lower() in UNREAD}
 
 
 def _like(paths: list[Path], name: str) -> list[Path]:
