@@ -20,7 +20,13 @@ DATA = SpeechData(train=Path("t.jsonl"), valid=Path("v.jsonl"))
 needs_num2words = pytest.mark.skipif(
     find_spec("num2words") is None, reason="num2words is not installed (sepdash[numbers])"
 )
-needs_espeak = pytest.mark.skipif(bool(phonemes.missing()), reason=f"requires {phonemes.missing()}")
+
+
+@pytest.fixture
+def espeak() -> None:
+    """Skip a test where phonemes can't be made; looked up late, for importing phonemizer takes a second."""
+    if lacking := phonemes.missing():
+        pytest.skip(f"requires {lacking}")
 
 
 def with_settings(**changes: object) -> SpeechData:
@@ -118,7 +124,7 @@ def test_kept_phonemes_need_no_program(monkeypatch: pytest.MonkeyPatch) -> None:
     assert prepared("Hello, world!", DATA, kept=kept) == "hello world"
 
 
-@needs_espeak
+@pytest.mark.usefixtures("espeak")
 def test_phonemes_are_of_the_text_in_its_own_case_and_language() -> None:
     data = with_settings(tokens="phonemes", punctuation="plain")
     assert prepared("Hello,  “world”!", data) == 'həlˈoʊ, "wˈɜːld"!'
@@ -127,7 +133,7 @@ def test_phonemes_are_of_the_text_in_its_own_case_and_language() -> None:
     assert prepared("3 — 4", with_settings(tokens="phonemes")) == "θɹˈiː fˈoːɹ"
 
 
-@needs_espeak
+@pytest.mark.usefixtures("espeak")
 def test_a_language_without_phonemes_is_named_with_its_neighbours() -> None:
     with pytest.raises(DataError, match=r"data.language: 'en' is not .*expected .*en-us"):
         prepared("one", with_settings(tokens="phonemes", language="en"))
