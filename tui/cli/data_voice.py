@@ -22,8 +22,9 @@ Examples:
   sepdash data voice ~/voices --dry-run --all            only list what is wrong
   sepdash data voice ~/voices --set data.tokens=phonemes --set data.language=de
 """
-DEFAULT_PRESET = "ctc/small"
+DEFAULT_PRESET = "voice/base"
 _MOST_SHOWN = 10
+_MOST_CHARACTERS = 200
 
 
 @click.command(epilog=_EXAMPLES)
@@ -63,8 +64,9 @@ _MOST_SHOWN = 10
     help="Maximum length of a clip in seconds [default: data.max_s of the preset].",
 )  # fmt: skip
 @click.option(
-    "--max-chars", type=click.IntRange(1, 100_000), default=200, show_default=True,
-    help="Maximum length of a normalised text, in characters or phonemes.",
+    "--max-chars", type=click.IntRange(1, 100_000),
+    help="Maximum length of a normalised text, in characters or phonemes [default: 200, or what the model of "
+    "the preset has room for if that is less].",
 )  # fmt: skip
 @click.option(
     "--max-silence", type=click.FloatRange(0.05, 60), default=0.5, show_default=True,
@@ -108,9 +110,10 @@ def voice(
     out = expanded(out).absolute() if out else Path.cwd() / f"{name}-manifests"
     if not dry_run:
         check_out(out, replace=replace)
-    data = _settings(
+    data, room = _settings(
         home, preset, assignments=(*assignments, f"data.train={out}", f"data.valid={out}")
     )
+    options["max_chars"] = options["max_chars"] or min(_MOST_CHARACTERS, room)
     corpus = _survey(folder, data, **options)
     about = {"valid": options["share"], "seed": options["seed"]}
     if as_json:
@@ -134,8 +137,8 @@ def voice(
         )
 
 
-def _settings(home: Home, preset: str, *, assignments: tuple[str, ...]) -> TextData:
-    """Return the settings of data of a preset."""
+def _settings(home: Home, preset: str, *, assignments: tuple[str, ...]) -> tuple[TextData, int]:
+    """Return the settings of data of a preset, and how many tokens of a text its model has room for."""
     from engine.config.loading import load_data
     from engine.config.overrides import apply_overrides
     from engine.config.text_data import TextData
@@ -152,7 +155,8 @@ def _settings(home: Home, preset: str, *, assignments: tuple[str, ...]) -> TextD
     data = load_data(apply_overrides(values, assignments))
     if not isinstance(data, TextData):
         raise click.UsageError(f"--preset {preset}: its data have no texts; use {DEFAULT_PRESET}")
-    return data
+    places = values.get("model", {}).get("max_text")  # with START and STOP
+    return data, places - 2 if isinstance(places, int) else _MOST_CHARACTERS
 
 
 def _survey(

@@ -129,6 +129,12 @@ def voice_warnings(data: UtteranceData) -> list[str]:
             "data.train names no speakers, so all utterances count as one voice; add the key 'speaker' to the "
             "rows if there are several"
         )
+    digits = sum(any(char.isdecimal() for char in item.text) for item in kept)
+    if digits:
+        warnings.append(
+            f"data.train: {counted(digits, 'text')} with digits, which a voice learns as signs of their own; "
+            "data.numbers = words spells them out"
+        )
     return warnings
 
 

@@ -88,7 +88,9 @@ def _contents(transcripts: Transcripts, data: UtteranceData, *, setting: Setting
     if setting == "data.train" and (left_out := str(LeftOut.of(items, data))):
         notes.append(left_out)
     changes, _ = changes_of(
-        transcripts.raw_texts, data, kept=[row.get("phonemes", {}) for row in transcripts.extras]
+        [item.written for item in items],
+        data,
+        kept=[row.get("phonemes", {}) for row in transcripts.extras],
     )
     if changes.num_changed:
         notes += described(changes, data)[:-1]  # the characters are named above

@@ -30,13 +30,20 @@ _KEYS = ("path", "start", "duration", "text")
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """A part of an audio file, in seconds, and its transcript as tokenizers read it (`prepared`)."""
+    """A part of an audio file, in seconds, and its transcript.
+
+    Attributes:
+        text: as tokenizers read it (`prepared`): normalised, or phonemes.
+        speaker: empty where the manifest names none.
+        written: the transcript as the manifest has it, for whoever reads it by other settings.
+    """
 
     path: Path
     start_s: float
     duration_s: float
     text: str
     speaker: str = field(default="", compare=False)
+    written: str = field(default="", compare=False)
 
 
 @dataclass(slots=True)
@@ -49,9 +56,6 @@ class Transcripts:
     extras: list[Mapping[str, Any]] = field(
         default_factory=list
     )  # of each utterance: its other keys
-    raw_texts: list[str] = field(
-        default_factory=list
-    )  # of each utterance: its text as it was written
     infos: dict[Path, AudioInfo] = field(default_factory=dict)
     bad_rows: list[str] = field(default_factory=list)
 
@@ -178,11 +182,17 @@ def _take(
             duration_s = min(end_s, length_s) - row.start_s
             speaker = str(row.extra.get("speaker", ""))
             transcripts.utterances.append(
-                Utterance(row.path, row.start_s, duration_s=duration_s, text=text, speaker=speaker)
+                Utterance(
+                    row.path,
+                    row.start_s,
+                    duration_s=duration_s,
+                    text=text,
+                    speaker=speaker,
+                    written=row.text,
+                )
             )
             transcripts.places.append(row.place)
             transcripts.extras.append(row.extra)
-            transcripts.raw_texts.append(row.text)
     return "; ".join(problems)
 
 

@@ -29,7 +29,7 @@ def anna(tmp_path: Path) -> Path:
 
 def test_a_voice_becomes_manifests_with_a_report(sepdash, anna, tmp_path) -> None:
     out = tmp_path / "out"
-    answer = sepdash("data", "voice", str(anna), "-o", str(out), "--set", "data.punctuation=plain")
+    answer = sepdash("data", "voice", str(anna), "-o", str(out), "--set", "data.case=keep")
 
     assert answer.code == 0, answer.err
     lines = answer.out.splitlines()
@@ -37,17 +37,18 @@ def test_a_voice_becomes_manifests_with_a_report(sepdash, anna, tmp_path) -> Non
     assert "  validation: 1 clip, " in answer.out
     assert "  anna        11      1" in answer.out
     assert (
-        "texts: 12 of 12 change (case lower, punctuation plain, numbers keep, tokens char)" in lines
+        "texts: 12 of 12 change (case keep, punctuation plain, numbers keep, tokens char)" in lines
     )
-    assert '      -> "number" 0 - word' in lines
+    assert '      -> "Number" 0 - word' in lines
     assert "  replaced by plain signs: “ 12  ” 12  — 12" in lines
     assert "  12 texts with digits, which are kept; data.numbers = words spells them out" in lines
     assert "  missing: 1 (rows whose audio is not there)" in lines
     assert "    metadata.csv:13: '12': no such audio file" in lines
     assert "\x1b" not in answer.out
     assert lines[-2] == f"wrote {out / 'train.jsonl'} and {out / 'valid.jsonl'}"
+    assert lines[-1].startswith("to train on them: sepdash enqueue voice/base --set ")
     assert f"--set data.train={out / 'train.jsonl'}" in lines[-1]
-    assert lines[-1].endswith("--set data.punctuation=plain")
+    assert lines[-1].endswith("--set data.case=keep")
     assert sorted(path.name for path in out.iterdir()) == [
         "report.json",
         "train.jsonl",
@@ -74,6 +75,19 @@ def test_json_and_a_dry_run(sepdash, anna, tmp_path, monkeypatch) -> None:
     assert (again.code, again.err.count("\n")) == (2, 1)
     assert "add --replace" in again.err
     assert sepdash("data", "voice", str(anna), "--replace").code == 0
+
+
+def test_a_preset_says_how_long_clips_and_texts_may_be(sepdash, anna, tmp_path) -> None:
+    words = ["data", "voice", str(anna), "--dry-run", "--json", "--preset", "voice/small"]
+    rows = (anna / "metadata.csv").read_text(encoding="utf-8-sig").splitlines()
+    rows[0] = f"00|{'word ' * 13}"
+    (anna / "metadata.csv").write_text("\n".join(rows))
+    messages = [item["message"] for item in json.loads(sepdash(*words).out)["findings"]]
+    assert "wavs/00.wav: 64 characters, more than 62" in messages
+    more = json.loads(sepdash(*words, "--max-chars", "64").out)["findings"]
+    assert not [item for item in more if item["kind"] == "text"]
+    short = json.loads(sepdash(*words, "--set", "data.max_s=2").out)["findings"]
+    assert any(item["message"].endswith("longer than 2 s") for item in short)
 
 
 def test_mistakes_are_one_line(sepdash, anna, tmp_path) -> None:

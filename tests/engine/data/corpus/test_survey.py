@@ -12,9 +12,11 @@ import soundfile
 
 from engine.config.errors import DataError
 from engine.config.speech import SpeechData
+from engine.config.voice import VoiceData
 from engine.data.checks.speech_before_queue import check_speech
 from engine.data.corpus.manifests import check_out, write_corpus
 from engine.data.corpus.survey import Corpus, Drawing, Limits, survey_corpus
+from engine.data.kinds import check_data, data_warnings
 from engine.data.speech.transcripts import read_transcripts
 
 LIMITS = Limits(0.5, 5.0, max_chars=60)
@@ -240,6 +242,25 @@ def test_what_is_written_is_what_training_reads(folder, good, data, tmp_path, wr
     assert report["findings"][0]["kind"] == "short"
     assert report["settings"]["punctuation"] == "plain"
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_what_is_written_is_what_voices_are_trained_on(folder, good, data, tmp_path) -> None:
+    out = tmp_path / "out"
+    write_corpus(survey(write(folder, good), data), out, data=data, about={})
+    of_run = VoiceData(train=out / "train.jsonl", valid=out / "valid.jsonl", rate_hz=8_000)
+    check_data(of_run)
+    assert data_warnings(of_run) == []
+    rows = [json.loads(line) for line in (out / "train.jsonl").read_text().splitlines()]
+    rows[0]["text"] = "take 4"
+    (out / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert data_warnings(of_run) == [
+        "data.train: 1 text with digits, which a voice learns as signs of their own; data.numbers = words spells "
+        "them out"
+    ]
+    (item,) = [
+        item for item in read_transcripts(of_run.train, of_run).utterances if "4" in item.text
+    ]
+    assert (item.written, item.speaker) == ("take 4", "anna")
 
 
 def test_nothing_is_overwritten_unasked(folder, good, data, tmp_path) -> None:

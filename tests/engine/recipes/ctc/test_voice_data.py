@@ -17,6 +17,7 @@ from engine.data.corpus.cutting import cut_recordings
 from engine.data.corpus.manifests import write_corpus
 from engine.data.corpus.survey import Drawing, Limits, survey_corpus
 from engine.data.files.audio_files import probe
+from engine.data.speech.transcripts import read_transcripts
 from engine.metrics.word_errors import ErrorBreakdown
 from engine.programs import transcribe
 from engine.recipes.registry import open_recipe
@@ -68,6 +69,8 @@ def test_phonemes_of_a_manifest_are_learnt_and_a_checkpoint_knows_its_table(
     whole = transcriber.whole(probe(tones / "valid-0.wav"))
     ((text, _),) = transcriber.texts([whole], beam=1, longest_s=9)
     assert set(text) <= set(tokenizer.characters)
+    heard = read_transcripts(Path(manifests["train"]), transcriber.data).utterances[0]
+    assert heard.text == " ".join(PHONEMES[word] for word in heard.written.split())
 
 
 @pytest.mark.usefixtures("no_espeak")
