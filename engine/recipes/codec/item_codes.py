@@ -73,6 +73,7 @@ class ItemCodes:
         self._codec: TrainedCodec | None = None
         self._facts: CodecFacts | None = None
         self._files: dict[Split, LabelFiles] = {}
+        self._num_codes: dict[Split, np.ndarray] = {}
 
     def __getstate__(self) -> dict[str, object]:
         """Pickle without the network: reader processes only read."""
@@ -112,8 +113,11 @@ class ItemCodes:
 
     def num_codes(self, split: Split) -> np.ndarray:
         """Return the number of codes of each item, int64; 0 where an item is too short for one."""
-        items, facts = self.items(split), self.facts
-        return np.array([facts.codes_of(items.num_samples(k)) for k in range(len(items))], np.int64)
+        if split not in self._num_codes:
+            items, facts = self.items(split), self.facts
+            counts = [facts.codes_of(items.num_samples(index)) for index in range(len(items))]
+            self._num_codes[split] = np.array(counts, np.int64)
+        return self._num_codes[split]
 
     def codes(
         self, split: Split, index: int, *, start: int = 0, count: int | None = None
@@ -206,6 +210,7 @@ class ItemCodes:
     def _take(self, codec: TrainedCodec) -> None:
         self._codec, self._facts = codec, codec.facts
         self._files.clear()
+        self._num_codes.clear()
 
     def _place(self, split: Split) -> Path:
         return Path(_FOLDER) / self.facts.hash / self.items(split).manifest

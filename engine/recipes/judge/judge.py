@@ -6,7 +6,7 @@ at any rate, and compares texts after normalising them as it was trained to read
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,26 +79,33 @@ class Judge:
         """Sampling rate at which it hears."""
         return self._transcriber.data.rate_hz
 
-    def hear(self, waves: Sequence[np.ndarray], rate_hz: int) -> list[str]:
+    def hear(self, waves: Iterable[np.ndarray], rate_hz: int) -> list[str]:
         """Return the text of each waveform, float32 (T,); empty where there is none, or it is not finite.
+
+        Waveforms are taken a few at a time, so that a generator of many needs little memory.
 
         Raises:
             DataError: when the rate can't be converted.
         """
         check_rates(rate_hz, self.rate_hz, setting="judge")
-        sound = [
-            index for index, wave_T in enumerate(waves) if len(wave_T) and np.isfinite(wave_T).all()
-        ]
-        parts = (self._resampled(waves[index], rate_hz) for index in sound)
-        heard = [""] * len(waves)
-        device = self._transcriber.device
-        with torch.autocast(device.type, enabled=False):
-            found = self._transcriber.texts_of(parts, beam=1, longest_s=_LONGEST_S)
-            for index, (text, _) in zip(sound, found, strict=True):
-                heard[index] = text
+        heard: list[str] = []
+        places: list[int] = []
+
+        def sound() -> Iterator[np.ndarray]:
+            for index, wave_T in enumerate(waves):
+                heard.append("")
+                if len(wave_T) and np.isfinite(wave_T).all():
+                    places.append(index)
+                    yield self._resampled(wave_T, rate_hz)
+
+        # Search is not made for half precision, whatever the model that speaks computes in.
+        with torch.autocast(self._transcriber.device.type, enabled=False):
+            found = self._transcriber.texts_of(sound(), beam=1, longest_s=_LONGEST_S)
+            for number, (text, _) in enumerate(found):
+                heard[places[number]] = text
         return heard
 
-    def score(self, waves: Sequence[np.ndarray], texts: Sequence[str], *, rate_hz: int) -> Heard:
+    def score(self, waves: Iterable[np.ndarray], texts: Sequence[str], *, rate_hz: int) -> Heard:
         """Hear waveforms that should say some texts, and count the errors.
 
         Args:

@@ -101,7 +101,7 @@ class RunJudge:
         )  # fmt: skip
 
     def _score(self, judge: Judge, says: Says) -> Heard:
-        waves = [says(item) for item in self.sample]
+        waves = (says(item) for item in self.sample)
         texts = [item.text for item in self.sample]
         return judge.score(waves, texts, rate_hz=self._config.data.rate_hz)
 
