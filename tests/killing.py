@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from engine.config.loading import load_config
@@ -18,18 +19,28 @@ from engine.training.trainer import Trainer
 from tests.ranks import ROOT
 
 
-def train(config: RunConfig, folder: Path, *, kill_at: tuple[str, int] | None = None) -> None:
+def train(
+    config: RunConfig,
+    folder: Path,
+    *,
+    kill_at: tuple[str, int] | None = None,
+    needs: Mapping[str, Path] | None = None,
+) -> None:
     """Train in a child, from where the folder is, to the end, or until it is killed.
 
     Args:
         config: the run.
         folder: of the run; made where it is missing.
         kill_at: (name of a stage, steps), or ("update", number of a saved one): killed once that was reached.
+        needs: the checkpoints of runs that it needs, by setting.
     """
     folder.mkdir(exist_ok=True)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    checkpoints = json.dumps({setting: str(path) for setting, path in (needs or {}).items()})
     child = subprocess.Popen(
-        [sys.executable, "-P", "-m", __name__, json.dumps(config.to_dict()), str(folder)],
+        [
+            sys.executable, "-P", "-m", __name__, json.dumps(config.to_dict()), str(folder), checkpoints,
+        ],
         stdout=subprocess.PIPE, text=True, env=environment,
     )  # fmt: skip
     with child:
@@ -58,7 +69,8 @@ class _Never:
 def main() -> None:
     """Be the child."""
     config, folder = load_config(json.loads(sys.argv[1])), Path(sys.argv[2])
-    recipe = open_recipe(config, opening=Opening(folder))
+    needs = {setting: Path(path) for setting, path in json.loads(sys.argv[3]).items()}
+    recipe = open_recipe(config, opening=Opening(folder, needs))
     Trainer(config, recipe, folder=folder, observers=[_Tell()], control=_Never()).fit()
 
 

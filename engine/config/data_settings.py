@@ -57,6 +57,10 @@ class DataSettings(Section):
         """Seconds to whose multiples the items of a batch are cut; 0.0: they are padded instead."""
         return 0.0
 
+    def validates(self, duration_s: float) -> bool:
+        """Return whether a validation item may be so long."""
+        return True
+
     @property
     def folders(self) -> tuple[tuple[Path, str], ...]:
         """What is read, each with the setting that names it; a path may be named twice."""

@@ -55,6 +55,10 @@ class UtteranceData(TextData):
         """Length of the longest training item, in audio samples."""
         return round(self.max_s * self.rate_hz)
 
+    def validates(self, duration_s: float) -> bool:
+        """Return whether a validation item may be so long."""
+        return not self.limits_validation or self.min_s <= duration_s <= self.max_s
+
     @model_validator(mode="after")
     def _range_is_ordered(self) -> Self:
         if self.min_s >= self.max_s:

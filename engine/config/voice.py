@@ -58,6 +58,7 @@ class VoiceLoss(LossSettings):
     unit: ClassVar[str] = "nats"
     gives_audio: ClassVar[bool] = True
     uses_codec: ClassVar[bool] = True
+    speaks: ClassVar[bool] = True
 
     kind: Literal["voice"] = setting(
         "voice", "Voice: the next token of a text, then the next code of its speech."

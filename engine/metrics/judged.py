@@ -11,7 +11,7 @@ JUDGED_CER, JUDGED_WER = "judged_cer", "judged_wer"
 # Of the recordings themselves, and of what the way back to audio makes of them without the model.
 REAL_CER, BOUND_CER = "judged_cer_real", "judged_cer_bound"
 
-_BY = ("codec",)
+_BY = ("codec", "voice")
 _SAME = (JUDGE, "validation.judge_items")
 
 METRICS = (

@@ -6,7 +6,7 @@ text are passed over. Free of torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -56,19 +56,26 @@ class _Row:
     duration_s: float | None
 
 
-def spoken_texts(path: Path, *, most: int = 0, setting: str = "") -> list[SpokenText]:
+def spoken_texts(
+    path: Path,
+    *,
+    most: int = 0,
+    setting: str = "",
+    suits: Callable[[float], bool] = lambda duration_s: True,
+) -> list[SpokenText]:
     """Return a sample of the rows with a text, chosen by a hash of their names, in the order of that.
 
     Args:
         path: a manifest or a LibriSpeech folder; a folder without transcripts has no texts.
         most: how many; 0: all. A smaller sample is the beginning of a larger one.
         setting: names the path in messages.
+        suits: whether a recording of a duration in seconds can be in the sample.
 
     Raises:
         DataError: with every invalid row of the sample, and with a manifest that can't be read.
     """
     if path.is_dir():
-        found = list(_of_folder(path, setting=setting))
+        found = [one for one in _of_folder(path, setting=setting) if suits(one.duration_s)]
         return sorted(found, key=lambda item: _rank(item.info.path, item.start_s, text=item.text))[
             : most or None
         ]
@@ -78,10 +85,15 @@ def spoken_texts(path: Path, *, most: int = 0, setting: str = "") -> list[Spoken
     rows = sorted(
         _rows(path, bad_rows), key=lambda row: _rank(row.path, row.start_s, text=row.text)
     )
-    texts, unusable = [], []
-    for row in rows[: most or None]:
+    texts: list[SpokenText] = []
+    unusable: list[str] = []
+    for row in rows:
+        if most and len(texts) + len(unusable) == most:
+            break
         try:
-            texts.append(_opened(row))
+            text = _opened(row)
+            if suits(text.duration_s):
+                texts.append(text)
         except DataError as error:
             unusable += [f"{row.place}: {problem.message}" for problem in error.problems]
     if bad_rows or unusable:

@@ -47,13 +47,19 @@ class RunJudge:
         """Pickle for a reader process, which judges nothing: without the network."""
         return {**self.__dict__, "_judge": None}
 
+    @property
+    def is_there(self) -> bool:
+        """Whether the run has a judge."""
+        return self._checkpoint is not None
+
     @cached_property
     def sample(self) -> list[SpokenText]:
         """The recordings that are judged, the same in every run on the same data."""
         config = self._config
         return spoken_texts(
-            config.data.valid, most=config.validation.judge_items, setting="data.valid"
-        )
+            config.data.valid, most=config.validation.judge_items, setting="data.valid",
+            suits=config.data.validates,
+        )  # fmt: skip
 
     def audio(self, item: SpokenText) -> np.ndarray:
         """Read a recording at the rate of the run, float32 (T,)."""

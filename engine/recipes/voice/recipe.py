@@ -28,6 +28,7 @@ from engine.data.speech.utterances import SpeechDataset
 from engine.evaluation.result import Clip, Evaluation
 from engine.recipes.base import Opening, Stage, StepContext, StepOutput
 from engine.recipes.codec.item_codes import CodesStage, ItemCodes
+from engine.recipes.judge.run_judge import RunJudge
 from engine.recipes.voice.evaluation import ItemSums
 from engine.recipes.voice.place_sums import MEL, TEXT, count_places, place_sums
 from engine.recipes.voice.references import References
@@ -46,7 +47,7 @@ from models.voice.settings import VoiceConfig
 
 
 def open_voice(config: RunConfig, *, opening: Opening) -> VoiceRecipe:
-    """Open the recipe; it needs the run of a codec."""
+    """Open the recipe; it needs the run of a codec, and may need a judge."""
     return VoiceRecipe(config, opening)
 
 
@@ -55,7 +56,7 @@ class VoiceRecipe:
 
     Args:
         config: the run.
-        opening: its folder, and the checkpoint of the codec.
+        opening: its folder, and the checkpoints of the codec and of a judge.
     """
 
     def __init__(self, config: RunConfig, opening: Opening) -> None:
@@ -66,6 +67,7 @@ class VoiceRecipe:
         self._data, self._model_config, self._loss = config.data, config.model, config.loss
         self._open: dict[Split, SpeechDataset] = {}
         self._codes = ItemCodes(config, opening, items=self._dataset)
+        self._judge = RunJudge(config, opening)
         self._count_K: Tensor | None = None
         self._voices: Voices | None = None
         self._kept: dict[int, Batch] = {}
@@ -187,10 +189,19 @@ class VoiceRecipe:
             codes = [self._codes.codes("valid", row) for row in rows]
             sums.add_histogram(rows, [cost_K[code_C].sum() + cost_K[-1] for code_C in codes])
         spoken = self._spoken(model, device)
-        for item, one in enumerate(spoken):
-            sums.add_spoken(item, one, codes=len(self._codes.codes("valid", item)))
-        clips = tuple(self._clips(spoken, device))
-        return sums.evaluation(self._items_key, clips=clips)
+        for item, one in spoken.items():
+            if item < self._num_valid:
+                sums.add_spoken(item, one, codes=len(self._codes.codes("valid", item)))
+        codec = self._codes.codec.to(device)
+        clips = tuple(self._clips(spoken))
+        evaluation = self._judge.added(
+            sums.evaluation(self._items_key, clips=clips),
+            lambda item: self._audio(spoken[self._judged_rows[item.key]].codes_N),
+            could_say=lambda item: self._round_trip(self._judged_rows[item.key]),
+            device=device,
+        )
+        codec.to(torch.device("cpu"))
+        return evaluation
 
     def worst_batch(self, count: int, shape: tuple[float, ...] = ()) -> Batch:
         """Return `count` items of any codes and tokens of `shape` (seconds, tokens), or of both maxima."""
@@ -234,41 +245,61 @@ class VoiceRecipe:
             }
         )
 
-    def _spoken(self, model: VoiceModel, device: torch.device) -> list[Spoken]:
-        """Speak the first validation texts, the same way at each evaluation."""
+    def _spoken(self, model: VoiceModel, device: torch.device) -> dict[int, Spoken]:
+        """Speak the first validation texts, and those that a judge hears, the same way at each evaluation."""
         assert self._voices is not None
-        spoken: list[Spoken] = []
-        most = min(self._config.validation.spoken, self._num_valid)
-        for first in range(0, most, self._config.validation.batch_items):
-            rows = range(first, min(most, first + self._config.validation.batch_items))
-            texts = [self._tokens("valid", row).tolist() for row in rows]
-            clips = [self._references.mel("valid", ItemDraw(0, row)) for row in rows]
+        first = range(min(self._config.validation.spoken, self._num_valid))
+        rows = sorted({*first, *self._judged_rows.values()})
+        spoken: dict[int, Spoken] = {}
+        size = self._config.validation.batch_items
+        for some in (rows[start : start + size] for start in range(0, len(rows), size)):
+            texts = [self._tokens("valid", row).tolist() for row in some]
+            clips = [self._references.mel("valid", ItemDraw(0, row)) for row in some]
             vectors_BCD = model.reference_vectors(torch.stack(clips).to(device))
             limits = limits_of(
                 texts, voices=self._voices, facts=self._codes.facts, room=model.max_codes - 2
             )
-            spoken += generate(
+            found = generate(
                 model,
                 texts,
                 vectors_BCD=vectors_BCD,
-                seeds=list(rows),
+                seeds=some,
                 limits=limits,
                 sampling=Sampling(),
             )
+            spoken.update(zip(some, found, strict=True))
         return spoken
 
-    def _clips(self, spoken: Sequence[Spoken], device: torch.device) -> Iterator[Clip]:
+    def _clips(self, spoken: Mapping[int, Spoken]) -> Iterator[Clip]:
         """Yield the first items: the recording, what the codec makes of its codes, and what was spoken."""
-        codec, items = self._codes.codec.to(device), self._dataset("valid")
-        for item, one in enumerate(spoken[: self._config.validation.clips]):
-            own_1C = torch.from_numpy(self._codes.codes("valid", item))[None].to(device)
+        items, validation = self._dataset("valid"), self._config.validation
+        for item in range(min(validation.clips, validation.spoken, self._num_valid)):
             signals = {
-                "input": items.audio(item)[None],
-                "target": codec.audio(own_1C).cpu().numpy(),
-                "estimate": codec.audio(one.codes_N[None].to(device)).cpu().numpy(),
+                "input": items.audio(item),
+                "target": self._round_trip(item),
+                "estimate": self._audio(spoken[item].codes_N),
             }
-            yield Clip(item, self._data.rate_hz, signals=signals)
-        codec.to(torch.device("cpu"))
+            audio = {kind: wave_T[None] for kind, wave_T in signals.items()}
+            yield Clip(item, self._data.rate_hz, signals=audio)
+
+    def _round_trip(self, row: int) -> np.ndarray:
+        """Return what the codec makes of the codes of a validation item, float32 (T,)."""
+        return self._audio(torch.from_numpy(self._codes.codes("valid", row)))
+
+    def _audio(self, codes_C: Tensor) -> np.ndarray:
+        codec = self._codes.codec
+        wave_1T = codec.audio(codes_C[None].to(codec.network.mean_F.device))
+        samples_T: np.ndarray = wave_1T[0].cpu().numpy()
+        return samples_T
+
+    @cached_property
+    def _judged_rows(self) -> dict[str, int]:
+        """The validation item of each recording that a judge hears, by its key; none without a judge."""
+        if not self._judge.is_there:
+            return {}
+        utterances = self._dataset("valid").utterances
+        rows = {(item.path, item.start_s): row for row, item in enumerate(utterances)}
+        return {one.key: rows[one.info.path, one.start_s] for one in self._judge.sample}
 
     def _valid_batch(self, number: int) -> Batch:
         """Return a batch of validation items; kept, since it is small: only the first evaluation reads audio."""

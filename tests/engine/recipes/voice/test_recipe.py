@@ -19,14 +19,11 @@ from engine.data.batch import Batch
 from engine.recipes.base import Opening, StepContext
 from engine.recipes.registry import open_recipe
 from engine.recipes.voice.place_sums import sequences_of
-from engine.recipes.voice.recipe import VoiceRecipe
 from engine.recipes.voice.references import _cut
 from engine.recipes.voice.voices_stage import code_entropy, histogram_loss
-from engine.training.optimizer import FusedAdamW
-from engine.training.ranks import Alone
-from engine.training.updates import Updater
 from engine.tuning.law import Probe, fit_law
-from models.voice.network import VoiceModel
+from tests.engine.recipes.voice.fakes.updates import opened, update
+from tests.updates import SPLITS, assert_equal_updates
 
 CPU = torch.device("cpu")
 
@@ -35,68 +32,20 @@ def draws(*items: int, epoch: int = 0) -> tuple[ItemDraw, ...]:
     return tuple(ItemDraw(epoch, item) for item in items)
 
 
-def opened(config: Any, folder: Path, codec: Path) -> tuple[VoiceRecipe, VoiceModel]:
-    """Open a recipe with the results of its stages, and its model, which attends."""
-    recipe = open_recipe(config, opening=Opening(folder, {"codec": codec}))
-    assert isinstance(recipe, VoiceRecipe)
-    for stage in recipe.stages():
-        state, count = stage.start(), stage.num_steps()
-        for index in range(count):
-            state = stage.step(index, state, device=CPU)
-        recipe.use(stage.name, stage.finish(state))
-    torch.manual_seed(0)
-    model = recipe.build_model()
-    with torch.no_grad():
-        for param in model.parameters():
-            param.add_(0.1 * torch.randn_like(param))
-    return recipe, model
-
-
-def updates(
-    recipe: VoiceRecipe, model: VoiceModel, config: Any, parts: list[tuple[int, ...]]
-) -> dict[str, Any]:
-    """Make an update in float64 of items packed in some way; return what it came to."""
-    model = pickle.loads(pickle.dumps(model)).double().train()
-    batches = [recipe.fetch("train", MicroBatch(draws(*items))) for items in parts]
-    batches = [
-        Batch({n: t.double() if t.is_floating_point() else t for n, t in one.tensors.items()})
-        for one in batches
-    ]
-    optimizer = FusedAdamW(model, config.optimizer)
-    updater = Updater(recipe, model, optimizer, config=config, device=CPU, ema=None, ranks=Alone())
-    result = updater.run(1, batches, lr=1e-3)
-    assert result.metrics is not None
-    sums = result.metrics.view(-1, 2)
-    return {
-        "loss": (result.loss_sum / result.weight).item(),
-        "metrics": (sums[:, 0] / sums[:, 1]).tolist(),
-        "weights": {name: tensor.clone() for name, tensor in model.state_dict().items()},
-    }
-
-
 @pytest.mark.parametrize("weights", [(0.5, 1.0), (1.0, 0.01), (0.01, 1.0), (0.0, 2.0), (1.0, 0.0)])
 def test_any_split_makes_the_update_of_one_batch(
-    make: Any, codec: Path, tmp_path: Path, weights: tuple[float, float]
+    make: Any, tmp_path: Path, weights: tuple[float, float]
 ) -> None:
-    """Adam divides what rounding leaves of a gradient near 0 by itself: a large epsilon keeps that small."""
-    config = make(
-        loss={"text_loss_weight": weights[0], "mel_loss_weight": weights[1]},
-        optimizer={"eps": 1.0, "clip_norm": 0.0},
-    )
-    recipe, model = opened(config, tmp_path, codec)
-    whole = updates(recipe, model, config, [(0, 1, 2, 3, 4, 5)])
-    for parts in ([(0, 1, 2), (3, 4, 5)], [(5,), (3, 1, 0, 2), (4,)], [(k,) for k in range(6)]):
-        found = updates(recipe, model, config, parts)
-        assert found["loss"] == pytest.approx(whole["loss"], rel=1e-6)
-        assert found["metrics"] == pytest.approx(whole["metrics"], rel=1e-6)
-        for name, tensor in found["weights"].items():
-            assert (tensor - whole["weights"][name]).abs().max() < 1e-6, name
+    config = make(loss={"text_loss_weight": weights[0], "mel_loss_weight": weights[1]})
+    whole = update(config, "one batch", tmp_path)
+    for name in SPLITS:
+        assert_equal_updates(update(config, name, tmp_path), whole)
 
 
 def test_losses_are_means_over_real_places_and_stop_is_predicted_once(
     make: Any, codec: Path, tmp_path: Path
 ) -> None:
-    recipe, model = opened(make(), tmp_path, codec)
+    recipe, model = opened(make(), tmp_path)
     items = (3, 11, 7)
     wide = recipe.fetch("train", MicroBatch(draws(*items), (1.9, 14.0)))
     assert wide.tensors["text"].shape == (3, 14)
@@ -124,7 +73,7 @@ def test_losses_are_means_over_real_places_and_stop_is_predicted_once(
 def test_clips_are_of_other_utterances_of_the_speaker_and_drawn_anew_each_epoch(
     make: Any, codec: Path, tmp_path: Path
 ) -> None:
-    recipe, _ = opened(make(), tmp_path, codec)
+    recipe, _ = opened(make(), tmp_path)
     references, items = recipe._references, recipe._dataset("train").utterances
     for split in ("train", "valid"):
         own = recipe._dataset(split).utterances  # type: ignore[arg-type]
@@ -140,7 +89,7 @@ def test_clips_are_of_other_utterances_of_the_speaker_and_drawn_anew_each_epoch(
     assert Counter(item.speaker for item in items)["loud"] > 20
 
     def clips(epoch: int, *, seed: int = 0, split: Any = "train") -> torch.Tensor:
-        other, _ = opened(make(seed=seed), tmp_path, codec)
+        other, _ = opened(make(seed=seed), tmp_path)
         return other.fetch(split, MicroBatch(draws(3, epoch=epoch))).tensors["reference"]
 
     assert clips(0).shape == (1, 2, 20, recipe._references.num_frames)
@@ -156,7 +105,7 @@ def test_clips_are_of_other_utterances_of_the_speaker_and_drawn_anew_each_epoch(
 def test_an_evaluation_is_of_all_places_and_the_same_each_time(
     make: Any, codec: Path, tmp_path: Path
 ) -> None:
-    recipe, model = opened(make(), tmp_path, codec)
+    recipe, model = opened(make(), tmp_path)
     model.eval()
     with torch.no_grad():
         found, again = recipe.evaluate(model, CPU), recipe.evaluate(model, CPU)
@@ -183,7 +132,7 @@ def test_an_evaluation_is_of_all_places_and_the_same_each_time(
     assert signals["target"].shape == (1, len(codes) * per_code)
     ratio = found.items["length_ratio"][0]
     assert signals["estimate"].shape[1] == round(ratio * len(codes)) * per_code
-    other, _ = opened(make(data={"reference_s": 0.5}), tmp_path, codec)
+    other, _ = opened(make(data={"reference_s": 0.5}), tmp_path)
     assert other._items_key != recipe._items_key
 
 
@@ -194,7 +143,7 @@ def test_what_guessing_by_frequency_costs_is_that_of_the_training_codes_and_stop
     assert histogram_loss(torch.tensor([2, 0, 1]), 1) == pytest.approx(
         -np.log(np.array([3, 1, 2, 2]) / 8)
     )
-    recipe, model = opened(make(), tmp_path, codec)
+    recipe, model = opened(make(), tmp_path)
     every = np.concatenate([recipe._codes.codes("train", k) for k in range(90)])
     share = np.append(np.bincount(every), 90.0)
     share = share[share > 0] / share.sum()
@@ -210,12 +159,12 @@ def test_what_guessing_by_frequency_costs_is_that_of_the_training_codes_and_stop
 def test_sizes_are_seconds_and_tokens_and_a_reader_process_reads_the_same(
     make: Any, codec: Path, tmp_path: Path
 ) -> None:
-    recipe, _ = opened(make(), tmp_path, codec)
+    recipe, _ = opened(make(), tmp_path)
     sizes = recipe.sizes("train")
     items = recipe._dataset("train").utterances
     assert sizes[:, 1].tolist() == [len(item.text) for item in items]
     assert sizes[:, 0].tolist() == [item.duration_s for item in items]
-    assert len(opened(make(validation={"max_items": 4}), tmp_path, codec)[0].sizes("valid")) == 4
+    assert len(opened(make(validation={"max_items": 4}), tmp_path)[0].sizes("valid")) == 4
     other = pickle.loads(pickle.dumps(recipe))
     batch = MicroBatch(draws(5, 2, epoch=3), (1.5, 10.0))
     one, two = recipe.fetch("train", batch).tensors, other.fetch("train", batch).tensors
@@ -227,7 +176,7 @@ def test_items_without_places_are_refused_and_the_text_says_what_to_set(
 ) -> None:
     config = make(model={"max_text": 8, "max_codes": 20})
     with pytest.raises(DataError) as caught:
-        opened(config, tmp_path, codec)
+        opened(config, tmp_path)
     texts = [problem.message for problem in caught.value.problems]
     assert [problem.key for problem in caught.value.problems][:2] == ["data.train"] * 2
     assert (
