@@ -113,15 +113,6 @@ def test_it_learns_to_speak(
     needs = {"codec": checkpoint, "validation.judge": tmp_path}
     fit(config, tmp_path / "voice", recorder, control=stop_after(), needs=needs)
     first, last = (event.metrics for event in recorder.of(Evaluated)[-2:])
-    for name in (
-        "val_mel_loss",
-        "val_code_entropy",
-        "judged_cer",
-        "judged_cer_bound",
-        "never_stops",
-        "length_ratio",
-    ):
-        print(name, first[name], last[name])
     assert last["judged_cer_real"] == 0.0
     assert first["judged_cer"] > 0.6
     assert last["judged_cer"] < last["judged_cer_bound"] + 0.15
