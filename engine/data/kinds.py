@@ -39,6 +39,7 @@ from engine.data.checks.item_sizes import audio_sizes, speech_sizes
 from engine.data.checks.speech_before_queue import (
     check_speech,
     speech_warnings,
+    text_notes,
     voice_warnings,
 )
 from engine.data.checks.speech_survey import survey_speech
@@ -79,6 +80,7 @@ class DataKind:
         check: raises DataError with everything that would stop a run, before it is queued.
         survey: lists every problem of every file.
         warnings: says what is allowed but hardly meant.
+        notes: says what a person should have seen before training, such as how texts are normalised.
         sizes: returns (N, 1) seconds, or (N, 2) seconds and tokens, of the training items, as
             many as `dataset` has; paths are absolute.
         dataset: `"package.module:name"`, called with (config, split); its module may import torch.
@@ -90,6 +92,7 @@ class DataKind:
     warnings: Callable[[Any], list[str]]
     sizes: Callable[[Any], np.ndarray]
     dataset: str
+    notes: Callable[[Any], list[str]] = lambda data: []
 
 
 def audio_kind(
@@ -138,6 +141,7 @@ _KINDS: Mapping[type[DataSettings], DataKind] = {
         check=check_speech,
         survey=survey_speech,
         warnings=speech_warnings,
+        notes=text_notes,
         sizes=speech_sizes,
         dataset="engine.data.speech.utterances:open_utterances",
     ),
@@ -145,6 +149,7 @@ _KINDS: Mapping[type[DataSettings], DataKind] = {
         check=check_speech,
         survey=survey_speech,
         warnings=voice_warnings,
+        notes=text_notes,
         sizes=speech_sizes,
         dataset="engine.data.speech.utterances:open_utterances",
     ),
@@ -208,6 +213,11 @@ def survey_data(
     """
     _check_answers(data)
     return kind_of(data).survey(with_absolute_paths(data), content=content, progress=progress)
+
+
+def data_notes(data: DataSettings) -> list[str]:
+    """Return what a person should have seen of the data before training, for plans."""
+    return kind_of(data).notes(with_absolute_paths(data))
 
 
 def train_sizes(data: DataSettings) -> np.ndarray:

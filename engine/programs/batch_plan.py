@@ -41,7 +41,7 @@ def _report(values: dict[str, object], world: int) -> dict[str, object]:
         from engine.batching.recipe_plan import plan_of
         from engine.batching.report import report_on
         from engine.config.loading import load_config
-        from engine.data.kinds import data_warnings
+        from engine.data.kinds import data_notes, data_warnings
         from engine.recipes.registry import open_recipe
         from engine.recipes.specs import spec_of
 
@@ -55,7 +55,7 @@ def _report(values: dict[str, object], world: int) -> dict[str, object]:
     report = report_on(plan, sizes)
     usual = spec_of(config.loss.recipe).large_update
     advice = batch_advice(report, usual) if usual else ""
-    notes = (*report.notes, *data_warnings(config.data))
+    notes = (*report.notes, *data_warnings(config.data), *data_notes(config.data))
     return asdict(replace(report, notes=notes, recommended=advice))
 
 

@@ -104,6 +104,18 @@ def described(changes: TextChanges, data: TextData) -> list[str]:
     return [*lines, f"{len(signs)} {what}: {shown}"]
 
 
+def summarised(changes: TextChanges, data: TextData) -> str:
+    """Return the same in one line, its characters escaped; empty if nothing changes."""
+    if not changes.num_changed:
+        return ""
+    first, *_ = described(changes, data)
+    before, after = changes.examples[0]
+    parts = [f"{first}, such as {before!r:.60} to {after!r:.60}"]
+    parts += [f"dropped {_signs(changes.dropped)}"] if changes.dropped else []
+    parts += [f"replaced {_signs(changes.replaced)}"] if changes.replaced else []
+    return "; ".join(parts)
+
+
 def _signs(counts: Mapping[str, int]) -> str:
     """Return characters with their counts; invisible ones by their code."""
     shown = [

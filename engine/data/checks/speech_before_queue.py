@@ -14,6 +14,7 @@ from engine.data.files.audio_files import check_ends
 from engine.data.files.rates import check_all_rates
 from engine.data.speech.kept_lengths import LeftOut, in_range
 from engine.data.speech.transcripts import Transcripts, read_transcripts
+from engine.text.changes import changes_of, summarised
 from engine.text.normalise import strangers, vocabulary_of
 
 Setting = Literal["data.train", "data.valid"]
@@ -89,6 +90,14 @@ def nothing_kept(transcripts: Transcripts, data: UtteranceData) -> str:
         return ""
     left_out = LeftOut.of(transcripts.utterances, data)
     return f"{transcripts.path}: no usable training utterances, {left_out}"
+
+
+def text_notes(data: UtteranceData) -> list[str]:
+    """Return what normalisation makes of the training texts; nothing where it changes none."""
+    train = read_transcripts(data.train, data)
+    kept = [row.get("phonemes", {}) for row in train.extras]
+    changes, _ = changes_of([item.written for item in train.utterances], data, kept=kept)
+    return [line] if (line := summarised(changes, data)) else []
 
 
 def speech_warnings(data: UtteranceData) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from engine.config.text_data import TextData
-from engine.text.changes import changes_of, described
+from engine.text.changes import changes_of, described, summarised
 
 
 def data(**settings) -> TextData:
@@ -59,3 +59,13 @@ def test_phonemes_are_not_compared_with_letters() -> None:
     assert after == ["həlˈoʊ, wˈɜːld"]
     assert changes.dropped == {"!": 1}
     assert described(changes, settings)[0].endswith("numbers keep, phonemes of en-us)")
+
+
+def test_one_line_says_the_same_with_control_characters_escaped() -> None:
+    settings = data(punctuation="plain")
+    changes, _ = changes_of(["“Hi”\x1b[2J", "plain"], settings)
+    assert summarised(changes, settings) == (
+        "texts: 1 of 2 change (case lower, punctuation plain, numbers keep, tokens char), such as "
+        "'“Hi”\\x1b[2J' to '\"hi\"[2j'; dropped U+001B 1; replaced “ 1  ” 1"
+    )
+    assert summarised(changes_of(["plain"], settings)[0], settings) == ""

@@ -58,7 +58,7 @@ def test_utterances_out_of_range_are_told(sepdash, tmp_path) -> None:
     rows = []
     for name, seconds in (("short", 1), ("long", 3)):
         soundfile.write(tmp_path / f"{name}.wav", np.zeros(8_000 * seconds), 8_000)
-        rows.append(json.dumps({"path": f"{name}.wav", "duration": seconds, "text": "one"}))
+        rows.append(json.dumps({"path": f"{name}.wav", "duration": seconds, "text": "One."}))
     (tmp_path / "train.jsonl").write_text("\n".join(rows))
     data = ["--set", f"data.train={tmp_path / 'train.jsonl'}"]
     data += ["--set", f"data.valid={tmp_path / 'train.jsonl'}", "--set", "data.max_s=2"]
@@ -69,6 +69,11 @@ def test_utterances_out_of_range_are_told(sepdash, tmp_path) -> None:
     assert "a smaller update is right" in answer.out
     assert "1 of 2 utterances (3.0 s) skipped" in answer.out
     assert "with data.train" in answer.out
+    assert (
+        "note          texts: 2 of 2 change (case lower, punctuation drop, numbers keep"
+        in answer.out
+    )
+    assert "such as 'One.' to 'one'; dropped . 2" in answer.out
 
 
 def test_what_is_wrong_with_the_data_is_said_in_one_line(sepdash, tmp_path) -> None:
