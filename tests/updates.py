@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from engine.config.schema import RunConfig
 from engine.data.batch import Batch
-from engine.recipes.base import StepContext, StepOutput
+from engine.recipes.base import StepContext
 from engine.training.optimizer import FusedAdamW
 from engine.training.ranks import Alone, Ranks
 from engine.training.updates import Updater
@@ -34,17 +34,38 @@ class KeepingAdamW(FusedAdamW):
 
 
 def limit_memory(recipe: Any, fits: int, where: str) -> None:
-    """Let a recipe run out of memory with more than `fits` items in `where`: "step" or "look"."""
-    whole = getattr(recipe, where)
+    """Let a recipe run out of memory with more than `fits` items in `where`: "look", "step", or a part of that.
 
-    def limited(
-        model: nn.Module, batch: Batch, *, context: StepContext
-    ) -> StepOutput | Mapping[str, Tensor]:
+    The parts are "begin" and "finish" (`BeginsSteps`).
+    """
+    if where == "finish":
+        recipe.begin = finishing_short(recipe.begin, fits)
+        return
+    names = ["step", "begin"] if where == "step" and hasattr(recipe, "begin") else [where]
+    for name in names:
+        setattr(recipe, name, short(getattr(recipe, name), fits))
+
+
+def short(whole: Callable[..., Any], fits: int) -> Callable[..., Any]:
+    """Return a part of a recipe that runs out of memory with more than `fits` items."""
+
+    def limited(model: nn.Module, batch: Batch, *, context: StepContext) -> Any:
         if len(next(iter(batch.tensors.values()))) > fits:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
-        return whole(model, batch, context=context)  # type: ignore[no-any-return]
+        return whole(model, batch, context=context)
 
-    setattr(recipe, where, limited)
+    return limited
+
+
+def finishing_short(begin: Callable[..., Any], fits: int) -> Callable[..., Any]:
+    """Return `begin` whose second part runs out of memory with more than `fits` items."""
+
+    def begun(model: nn.Module, batch: Batch, *, context: StepContext) -> Any:
+        found, finish = begin(model, batch, context=context)
+        rest = short(lambda model, batch, *, context: finish(context), fits)
+        return found, lambda context: rest(model, batch, context=context)
+
+    return begun
 
 
 def make_update(

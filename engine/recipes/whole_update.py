@@ -1,4 +1,4 @@
-"""Loss terms of sums over a whole update, in its micro-batches; for recipes that look ahead.
+"""Loss terms of sums over a whole update, in its micro-batches; for recipes that look ahead (`LooksAhead`).
 
 With S = sum over micro-batches b of s_b, a loss g(S) has the gradient g'(S) * sum of ds_b. So each
 micro-batch takes g at the whole S with its own gradient only (`with_own_gradient`), and counts its value
@@ -7,7 +7,34 @@ in part (`counted_in_part`): values and gradients of all of them sum to those of
 
 from __future__ import annotations
 
-from torch import Tensor
+from collections.abc import Callable, Mapping
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from engine.data.batch import Batch
+from engine.recipes.base import LooksAhead, StepContext, StepOutput
+
+Finish = Callable[[StepContext], StepOutput]
+
+
+@runtime_checkable
+class BeginsSteps(LooksAhead, Protocol):
+    """A recipe whose steps go on from their look, so that one micro-batch of each process is not computed twice.
+
+    The first one is begun after the others were looked at, and finished as soon as the sums of the update are
+    known, before any other step: what it keeps is what a step keeps, so it takes no further memory. A process
+    that has one micro-batch looks at nothing.
+    """
+
+    def begin(
+        self, model: nn.Module, batch: Batch, *, context: StepContext
+    ) -> tuple[Mapping[str, Tensor], Finish]:
+        """Return the sums of `look`, detached, and what makes the rest of the step.
+
+        Runs as `step` does, with gradients. The rest is called with the same context, `ahead` added, under
+        the same autocast, and draws on; together they draw what `step` would, in the same order.
+        """
 
 
 def with_own_gradient(total: Tensor, own: Tensor) -> Tensor:

@@ -6,7 +6,8 @@ kernel. An update with a non-finite loss or gradient leaves weights, moments and
 the flag stays on the device, so nothing here waits for a GPU.
 
 A recipe that looks ahead is shown all micro-batches, without gradients, before the first forward pass
-(`engine.training.look_ahead`), unless one micro-batch is the whole update.
+(`engine.training.look_ahead`), unless one micro-batch is the whole update; where it can (`BeginsSteps`), the
+first one is begun instead, so that its step goes on from there.
 
 When memory runs out in a forward or backward pass, the whole update is repeated in smaller pieces
 with the same seeds. After the backward pass, only the failed operation is repeated. The step itself
@@ -27,7 +28,15 @@ from engine.config.counters import Counters
 from engine.config.schema import RunConfig
 from engine.data.batch import Batch
 from engine.precision import LossScale, autocast, number_format
-from engine.recipes.base import FollowsUpdates, LooksAhead, Recipe, StepContext, UpdateMade
+from engine.recipes.base import (
+    FollowsUpdates,
+    LooksAhead,
+    Recipe,
+    StepContext,
+    StepOutput,
+    UpdateMade,
+)
+from engine.recipes.whole_update import BeginsSteps, Finish
 from engine.torch_random import seed_torch, torch_seed
 from engine.training.ema import Ema
 from engine.training.extras import Extras
@@ -104,6 +113,11 @@ class Updater:
             LookAhead(self._looker, self._ranks, device=device) if self._looker else None
         )
         self._ahead: Mapping[str, Tensor] = {}
+        self._beginner: BeginsSteps | None = None
+        if self._looker is not None and isinstance(recipe, BeginsSteps):
+            self._beginner = recipe
+        # What goes on with the first micro-batch, whose graph it holds.
+        self._begun: Finish | None = None
         self._ranks.attach(optimizer.params, num_extras=self.extras.size)
         self._has_more = bool(self.extras.size) or self._follower is not None
         self._buffers = MovingBuffers(model)
@@ -156,7 +170,7 @@ class Updater:
 
     def _attempt(self, update: int, pieces: Pieces, *, tries: dict[str, int]) -> Sums | Shortage:
         """Return the sums of this rank, or the shortage when memory ran out."""
-        self._ahead = {}
+        self._ahead, self._begun = {}, None
         if self._look_ahead is not None and not (
             self._ranks.world == 1 and len(pieces.batches) == 1
         ):
@@ -185,18 +199,28 @@ class Updater:
         # Leaving the except block drops the traceback, which holds every tensor of the failed pass.
         return new_shortage(update, self._current, error=text, tries=tries)
 
-    @torch.no_grad()
     def _look(self, update: int, pieces: Pieces) -> Tensor:
         """Return this rank's share of the sums that the recipe looks ahead for."""
         assert self._looker is not None
         assert self._look_ahead is not None
         self._optimizer.clear_gradients()
-        total = self._look_ahead.zeros()
-        for key, batch in zip(pieces.keys, pieces.batches, strict=True):
-            context = StepContext(self._counters, update, key=key)
-            total += self._look_ahead.flatten(self._call(self._looker.look, batch, context=context))
+        shares: list[Tensor] = []
+        keyed = [
+            (StepContext(self._counters, update, key=key), batch)
+            for key, batch in zip(pieces.keys, pieces.batches, strict=True)
+        ]
+        with torch.no_grad():
+            for context, batch in keyed if self._beginner is None else keyed[1:]:
+                found = self._call(self._looker.look, batch, context=context)
+                shares.append(self._look_ahead.flatten(found))
         self._buffers.restore()
-        return total
+        if self._beginner is not None and keyed:
+            # Last, so that nothing draws or takes memory before its step goes on.
+            context, batch = keyed[0]
+            found, self._begun = self._call(self._beginner.begin, batch, context=context)
+            shares.insert(0, self._look_ahead.flatten(found))
+        # In the order of the pieces, so to the same bits however they were looked at.
+        return sum(shares, start=self._look_ahead.zeros())
 
     def _gradients(self, update: int, pieces: Pieces) -> Sums:
         self._optimizer.clear_gradients()
@@ -220,7 +244,7 @@ class Updater:
     def _recover(self, own: Shortage | None) -> list[Shortage]:
         """Undo the failed attempt; return the shortages of all ranks, and apply their limits."""
         self._optimizer.clear_gradients()
-        self._current = None
+        self._current = self._begun = None
         self._buffers.restore()
         release_memory()
         rank = self._ranks.rank
@@ -234,7 +258,7 @@ class Updater:
         self, update: int, key: int, *, batch: Batch
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         context = StepContext(self._counters, update, key=key, ahead=self._ahead)
-        output = self._call(self._recipe.step, batch, context=context)
+        output = self._step(batch, context)
         loss = output.loss_sum
         if self.loss_scale is not None:
             (loss * self.loss_scale.value).backward()  # type: ignore[no-untyped-call]
@@ -244,16 +268,26 @@ class Updater:
         extras = self.extras.flatten(output) if has_extras else None
         return loss.detach(), output.weight, extras
 
+    def _step(self, batch: Batch, context: StepContext) -> StepOutput:
+        """Return what the recipe makes of a piece, from where it was begun if it was."""
+        begun, self._begun = self._begun, None
+        if begun is None:
+            return self._call(self._recipe.step, batch, context=context)
+        return self._in_precision(lambda: begun(context))
+
     def _call(self, function: Callable[..., _T], batch: Batch, *, context: StepContext) -> _T:
         """Call the recipe with a piece on the device, in the precision of the run, its draws seeded."""
         seed_torch(torch_seed(self._seed, context.update, micro_batch=context.key))
         self._current = batch
         if not self._on_cpu:
             batch = batch.to(self._device)
+        return self._in_precision(lambda: function(self._model, batch, context=context))
+
+    def _in_precision(self, work: Callable[[], _T]) -> _T:
         if self._full_precision:
-            return function(self._model, batch, context=context)
+            return work()
         with self._autocast:
-            return function(self._model, batch, context=context)
+            return work()
 
     def _finish(
         self, update: int, sums: Sums, *, lr: float, shortages: list[Shortage]

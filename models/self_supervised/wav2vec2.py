@@ -47,6 +47,23 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
+class Begun:
+    """What the convolutions and the quantiser give.
+
+    Attributes:
+        feat_BLC: the output of the convolutions.
+        norm_BLC: the same, normalised.
+        frame_lengths_B: valid frames of each item; None where all are.
+        quantised: codes and logits of the masked frames, (B, M, ...).
+    """
+
+    feat_BLC: Tensor
+    norm_BLC: Tensor
+    frame_lengths_B: Tensor | None
+    quantised: Quantised
+
+
+@dataclass(frozen=True, slots=True)
 class Wav2Vec2Output:
     """What the losses are computed of.
 
@@ -97,17 +114,35 @@ class Wav2Vec2(OnEncoder):
             sampling: how codes are drawn; None: the most likely ones.
             keep_layers: whether each layer is applied; None: all are.
         """
+        begun = self.begin(wave_BT, lengths_B, masked=masked, sampling=sampling)
+        return self.finish(begun, masked, keep_layers=keep_layers)
+
+    def begin(
+        self,
+        wave_BT: Tensor,
+        lengths_B: Tensor | None,
+        *,
+        masked: Masked,
+        sampling: Sampling | None = None,
+    ) -> Begun:
+        """Return the first part of `forward`, before the encoder behind the convolutions."""
         feat_BLC, frame_lengths_B, norm_BLC = self._features(wave_BT, lengths_B)
         quantised = self._quantise(norm_BLC, masked, sampling=sampling)
-        x_BLD = self.encoder.project(norm_BLC)
+        return Begun(feat_BLC, norm_BLC, frame_lengths_B, quantised)
+
+    def finish(
+        self, begun: Begun, masked: Masked, *, keep_layers: Sequence[bool] | None = None
+    ) -> Wav2Vec2Output:
+        """Return what `forward` would, from its first part."""
+        x_BLD = self.encoder.project(begun.norm_BLC)
         x_BLD = torch.where(masked.mask_BL[..., None], self.mask_embedding.to(x_BLD.dtype), x_BLD)
-        h_BLD = self.encoder.context(x_BLD, frame_lengths_B, keep_layers=keep_layers)
+        h_BLD = self.encoder.context(x_BLD, begun.frame_lengths_B, keep_layers=keep_layers)
         return Wav2Vec2Output(
             self.project_context(_at(h_BLD, masked.places_BM)),
-            self.project_codes(quantised.vectors_ND),
-            quantised=quantised,
-            feat_BLC=feat_BLC,
-            frame_lengths_B=frame_lengths_B,
+            self.project_codes(begun.quantised.vectors_ND),
+            quantised=begun.quantised,
+            feat_BLC=begun.feat_BLC,
+            frame_lengths_B=begun.frame_lengths_B,
         )
 
     def code_logits(self, wave_BT: Tensor, lengths_B: Tensor | None, *, masked: Masked) -> Tensor:

@@ -2,7 +2,8 @@
 
 Everything that is drawn for an item is a function of (seed, epoch, item), the noise of its codes included,
 so neither losses nor gradients depend on how an update is split, and the mean code is that of the whole
-update: `look` runs the convolutions and the quantiser once more for that. Letters: B batch, N validation
+update: `look` runs the convolutions and the quantiser once more for that, of all micro-batches but one, which
+`begin` begins. Letters: B batch, N validation
 items, L frames, M masked frames of the row that has most, G groups and V entries of the codebooks.
 """
 
@@ -32,7 +33,7 @@ from engine.recipes.self_supervised.recipe import PretrainingRecipe
 from engine.recipes.self_supervised.wav2vec2_draws import counts_of, masked_of, with_draws
 from engine.recipes.self_supervised.wav2vec2_terms import Terms, terms_of
 from engine.recipes.self_supervised.wav2vec2_watch import LASTS_UPDATES, findings
-from engine.recipes.whole_update import counted_in_part, with_own_gradient
+from engine.recipes.whole_update import Finish, counted_in_part, with_own_gradient
 from models.self_supervised.settings import EncoderSettings
 from models.self_supervised.wav2vec2 import Sampling, Wav2Vec2
 from models.self_supervised.wav2vec2_settings import Wav2Vec2Head
@@ -91,13 +92,26 @@ class Wav2Vec2Recipe(PretrainingRecipe):
         logits_BMGV = model.code_logits(
             batch.tensors["wave"], self._lengths(batch), masked=masked_of(batch)
         )
-        weight_BM = counts_of(batch).to(logits_BMGV.dtype)
-        return {
-            "soft": soft_sum(logits_BMGV, weight_BM),
-            "hard": hard_sum(logits_BMGV, weight_BM),
-            "masked": weight_BM.sum(),
-            "frames": batch.tensors["frames"].sum(),
-        }
+        return _sums_of(logits_BMGV, batch)
+
+    def begin(
+        self, model: nn.Module, batch: Batch, *, context: StepContext
+    ) -> tuple[Mapping[str, Tensor], Finish]:
+        """Return the sums of `look`, and what goes on to what `step` returns."""
+        assert isinstance(model, Wav2Vec2)
+        temperature = self._temperature(context)
+        masked = masked_of(batch)
+        begun = model.begin(
+            batch.tensors["wave"], self._lengths(batch), masked=masked,
+            sampling=self._sampling(batch, temperature),
+        )  # fmt: skip
+
+        def finish(context: StepContext) -> StepOutput:
+            output = model.finish(begun, masked, keep_layers=self._kept_layers(context))
+            terms = terms_of(output, batch, loss=self._loss)
+            return self._output(terms, context.ahead, temperature=temperature)
+
+        return _sums_of(begun.quantised.logits_NGV.detach(), batch), finish
 
     def step(self, model: nn.Module, batch: Batch, *, context: StepContext) -> StepOutput:
         """Return the loss times the masked frames of the batch, and how many these are.
@@ -106,17 +120,15 @@ class Wav2Vec2Recipe(PretrainingRecipe):
         both weigh as much as the masked frames of the update together.
         """
         assert isinstance(model, Wav2Vec2)
+        temperature = self._temperature(context)
+        terms = self._terms(model, batch, temperature=temperature, keep=self._kept_layers(context))
+        return self._output(terms, context.ahead or _as_ahead(terms), temperature=temperature)
+
+    def _output(
+        self, terms: Terms, ahead: Mapping[str, Tensor], *, temperature: float
+    ) -> StepOutput:
+        """Return what a step comes to, given the sums of the whole update."""
         loss = self._loss
-        temperature = gumbel_temperature(
-            loss, context.counters, length=self._config.schedule.length
-        )
-        terms = self._terms(
-            model,
-            batch,
-            temperature=temperature,
-            keep=kept_layers(self._config.seed, context.update, model=self._encoder),
-        )
-        ahead = context.ahead or _as_ahead(terms)
         masked, frames = terms.masked_B.sum(), terms.frames_B.sum()
         penalty = terms.penalty_B.sum()
         spread = diversity(with_own_gradient(ahead["soft"], terms.soft_GV))
@@ -213,19 +225,25 @@ class Wav2Vec2Recipe(PretrainingRecipe):
         keep: list[bool] | None = None,
     ) -> Terms:
         """Run the network; without a temperature, codes are the most likely ones."""
-        sampling = None
-        if temperature is not None:
-            head, places = self._head, batch.tensors["place"].shape[1]
-            shape = (places, head.code_groups, head.code_entries)
-            sampling = Sampling(temperature, gumbel_noise(batch.tensors["noise"], shape))
         output = model(
             batch.tensors["wave"],
             self._lengths(batch),
             masked=masked_of(batch),
-            sampling=sampling,
+            sampling=None if temperature is None else self._sampling(batch, temperature),
             keep_layers=keep,
         )
         return terms_of(output, batch, loss=self._loss)
+
+    def _temperature(self, context: StepContext) -> float:
+        return gumbel_temperature(self._loss, context.counters, length=self._config.schedule.length)
+
+    def _kept_layers(self, context: StepContext) -> list[bool] | None:
+        return kept_layers(self._config.seed, context.update, model=self._encoder)
+
+    def _sampling(self, batch: Batch, temperature: float) -> Sampling:
+        head, places = self._head, batch.tensors["place"].shape[1]
+        shape = (places, head.code_groups, head.code_entries)
+        return Sampling(temperature, gumbel_noise(batch.tensors["noise"], shape))
 
     def _perplexities(self, hard_GV: Tensor) -> dict[str, Tensor]:
         """Return the sum over the groups, and each group's own where there are several."""
@@ -249,6 +267,17 @@ class Wav2Vec2Recipe(PretrainingRecipe):
         how = [loss.mask_prob, loss.mask_length, loss.min_masks, loss.distractors]
         about = json.dumps([self.manifest("valid"), how, self._num_valid, self._data.rate_hz])
         return sha256(about.encode()).hexdigest()[:16]
+
+
+def _sums_of(logits_BMGV: Tensor, batch: Batch) -> dict[str, Tensor]:
+    """Return the sums of codes and frames."""
+    weight_BM = counts_of(batch).to(logits_BMGV.dtype)
+    return {
+        "soft": soft_sum(logits_BMGV, weight_BM),
+        "hard": hard_sum(logits_BMGV, weight_BM),
+        "masked": weight_BM.sum(),
+        "frames": batch.tensors["frames"].sum(),
+    }
 
 
 def _as_ahead(terms: Terms) -> dict[str, Tensor]:

@@ -6,6 +6,8 @@ weight; it is compared with its definition on one batch, without the trainer.
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -34,6 +36,57 @@ def test_gradients_are_those_of_one_batch(name, fits, where):
     largest = max(len(items) for items in SPLITS[name])
     looked_at = where == "step" or len(batches) > 1
     assert (found["shortages"] > 0) == (largest > fits and looked_at)
+
+
+@pytest.mark.parametrize("name", SPLITS)
+@pytest.mark.parametrize("fits", [100, 2, 1])
+@pytest.mark.parametrize("where", ["look", "step", "begin", "finish"])
+def test_steps_that_go_on_from_their_look_have_the_same_gradients(name, fits, where):
+    recipe = fake.BeginningRecipe()
+    limit_memory(recipe, fits, where)
+    found = fake.update(recipe, [fake.batch_of(*items) for items in SPLITS[name]])
+    assert_whole(found)
+    largest = max(map(len, SPLITS[name]))
+    if where == "step" and largest > fits:
+        assert found["shortages"] > 0
+
+
+def test_the_first_piece_is_begun_last_and_finished_first_and_computed_once():
+    batches = [fake.batch_of(0, 1), fake.batch_of(2, 3, 4), fake.batch_of(5)]
+    recipe, looking = fake.BeginningRecipe(), fake.LookingRecipe()
+    found, plain = fake.update(recipe, batches), fake.update(looking, batches)
+    assert [(kind, count) for kind, count, _, _ in recipe.passes] == [
+        ("look", 3), ("look", 1), ("begin", 2), ("finish", 2), ("step", 3), ("step", 1),
+    ]  # fmt: skip
+    begin, finish = recipe.passes[2:4]
+    (step, *_) = [made for made in looking.passes if made[0] == "step"]
+    assert begin[2].key == finish[2].key == step[2].key
+    assert finish[2].ahead.keys() == recipe.ahead_shapes.keys()
+    # It draws what the step draws, and goes on from there.
+    assert begin[3] == step[3] != finish[3]
+    # Summed in the same order, so to the bit.
+    assert all(map(torch.equal, found["gradients"], plain["gradients"]))
+    assert (found["loss"], found["calls"]) == (plain["loss"], plain["calls"])
+
+
+def test_what_was_begun_is_let_go_when_memory_runs_out():
+    recipe = fake.BeginningRecipe()
+    held = []
+    begin = recipe.begin
+
+    def watched(model, batch, *, context):
+        found, finish = begin(model, batch, context=context)
+        held.append(weakref.ref(finish))
+        return found, finish
+
+    recipe.begin = watched
+    limit_memory(recipe, 2, "finish")
+    found = fake.update(recipe, [fake.batch_of(0, 1, 2), fake.batch_of(3, 4, 5)])
+    assert found["shortages"] == 1
+    assert_whole(found)
+    gc.collect()
+    assert len(held) == 2
+    assert [ref() for ref in held] == [None, None]
 
 
 def test_one_batch_is_looked_at_only_once_it_has_to_be_split():
@@ -147,7 +200,7 @@ def test_two_processes_have_the_gradients_of_one_batch(tmp_path):
     """Also where one has no data, or runs out of memory while it looks or steps."""
     with start_together(fake.__name__, tmp_path) as results:
         first, second = results()
-    assert len(first) == 3 * len(SPLITS)
+    assert len(first) == 6 * len(SPLITS)
     for name, found in first.items():
         assert_whole(found)
         assert all(map(torch.equal, found["gradients"], second[name]["gradients"]))
@@ -156,3 +209,11 @@ def test_two_processes_have_the_gradients_of_one_batch(tmp_path):
     )
     assert first["even, short in look"]["pieces"] == 6
     assert first["one batch, short in look"]["shortages"] == 0
+    for where in ("begin", "finish"):
+        assert first[f"even, short in {where}"]["shortages"] == 2
+    # With one micro-batch each, nothing is looked at; one without any has nothing to begin.
+    assert first["even, begun"]["kinds"] == second["even, begun"]["kinds"] == ["begin", "finish"]
+    assert first["one each, begun"]["kinds"] == [*["look"] * 2, "begin", "finish", *["step"] * 2]
+    assert (first["one batch, begun"]["kinds"], second["one batch, begun"]["kinds"]) == (
+        ["begin", "finish"], [],
+    )  # fmt: skip

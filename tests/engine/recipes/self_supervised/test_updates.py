@@ -14,6 +14,9 @@ import torch
 from engine.batching.items import ItemDraw, MicroBatch
 from engine.config.schema import RunConfig
 from engine.recipes.base import KeepsState, LooksAhead, StepContext
+from engine.recipes.self_supervised.wav2vec2 import Wav2Vec2Recipe
+from engine.recipes.whole_update import BeginsSteps
+from models.self_supervised.wav2vec2 import Wav2Vec2
 from tests.engine.recipes.self_supervised.fakes import updates as script
 from tests.engine.recipes.self_supervised.fakes.updates import STILL, opened, update
 from tests.pretraining import pretraining
@@ -90,11 +93,40 @@ def test_parts_and_short_memory_make_the_update_of_one_batch(
     whole = update(config, "one batch")
     for name in SPLITS:
         assert_same(update(config, name), whole)
-    for where in ("look", "step") if isinstance(opened(config), LooksAhead) else ("step",):
+    recipe = opened(config)
+    looks = ("look",) if isinstance(recipe, LooksAhead) else ()
+    begins = ("begin", "finish") if isinstance(recipe, BeginsSteps) else ()
+    for where in ("step", *looks, *begins):
         for fits in (1, 2):
             found = update(config, "even", fits=fits, where=where)
             assert found["shortages"] > 0
             assert_same(found, whole)
+
+
+def test_wav2vec2_goes_on_from_what_it_looked_at_with_the_same_draws(
+    wav2vec2_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each dropout is on; without `begin`, the first micro-batch is looked at and computed again."""
+    rates = dict.fromkeys(("dropout", "attention_dropout", "projection_dropout"), 0.2)
+    config = wav2vec2_config(model={**rates, "feature_dropout": 0.3, "layer_drop": 0.3})
+    calls: list[str] = []
+    convolved = Wav2Vec2._features
+
+    def counted(model: Wav2Vec2, *args: Any) -> Any:
+        calls.append("convolutions")
+        return convolved(model, *args)
+
+    monkeypatch.setattr(Wav2Vec2, "_features", counted)
+    found = {name: update(config, name) for name in SPLITS}
+    begun = len(calls)
+    monkeypatch.delattr(Wav2Vec2Recipe, "begin")
+    for name in SPLITS:
+        looked = update(config, name)
+        assert all(map(torch.equal, found[name]["gradients"], looked["gradients"]))
+        assert found[name]["loss"] == looked["loss"]
+        np.testing.assert_array_equal(found[name]["metrics"], looked["metrics"])
+    # One micro-batch of each that is looked at is not computed twice.
+    assert len(calls) - begun == begun + sum(len(split) > 1 for split in SPLITS.values())
 
 
 @pytest.mark.slow

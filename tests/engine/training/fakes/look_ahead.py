@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from engine.config.loading import load_config
 from engine.data.batch import Batch
 from engine.recipes.base import StepContext, StepOutput
-from engine.recipes.whole_update import counted_in_part, with_own_gradient
+from engine.recipes.whole_update import Finish, counted_in_part, with_own_gradient
 from engine.training.ranks import Ranks
 from tests.ranks import take_part
 from tests.updates import SPLITS, limit_memory, make_update
@@ -93,6 +93,10 @@ class LookingRecipe:
         self._note("step", batch, context)
         own = terms(model, batch)
         ahead = context.ahead or {name: value.detach() for name, value in own.items()}
+        return self.made(own, ahead)
+
+    def made(self, own: dict[str, Tensor], ahead: Mapping[str, Tensor]) -> StepOutput:
+        """Return the loss of a micro-batch, given the sums of the update."""
         diversity = negative_entropy(
             with_own_gradient(ahead["codes"], own["codes"]), ahead["masked"]
         )
@@ -103,6 +107,24 @@ class LookingRecipe:
 
     def _note(self, kind: str, batch: Batch, context: StepContext) -> None:
         self.passes.append((kind, len(batch.tensors["x"]), context, torch.rand(()).item()))
+
+
+class BeginningRecipe(LookingRecipe):
+    """Goes on from its first look."""
+
+    def begin(
+        self, model: Net, batch: Batch, *, context: StepContext
+    ) -> tuple[Mapping[str, Tensor], Finish]:
+        assert torch.is_grad_enabled()
+        assert not context.ahead
+        self._note("begin", batch, context)
+        own = terms(model, batch)
+
+        def finish(context: StepContext) -> StepOutput:
+            self._note("finish", batch, context)
+            return self.made(own, context.ahead)
+
+        return {name: own[name].detach() for name in self.ahead_shapes}, finish
 
 
 def new_model() -> Net:
@@ -143,6 +165,14 @@ def work(ranks: Ranks, folder: Path) -> dict[str, Any]:
         found[name] = update(LookingRecipe(), batches, ranks=ranks)
         for where in ("look", "step"):
             recipe = LookingRecipe()
+            if ranks.rank == ranks.world - 1:
+                limit_memory(recipe, 1, where)
+            found[f"{name}, short in {where}"] = update(recipe, batches, ranks=ranks)
+        beginner = BeginningRecipe()
+        found[f"{name}, begun"] = update(beginner, batches, ranks=ranks)
+        found[f"{name}, begun"]["kinds"] = [kind for kind, *_ in beginner.passes]
+        for where in ("begin", "finish"):
+            recipe = BeginningRecipe()
             if ranks.rank == ranks.world - 1:
                 limit_memory(recipe, 1, where)
             found[f"{name}, short in {where}"] = update(recipe, batches, ranks=ranks)

@@ -17,6 +17,7 @@ from engine.recipes.base import KeepsState, LooksAhead
 from engine.recipes.registry import open_recipe
 from engine.recipes.self_supervised.hubert import HubertRecipe
 from engine.recipes.waveforms.recipe import Datasets
+from engine.recipes.whole_update import BeginsSteps
 from engine.training.ranks import Ranks
 from tests.pretraining import MadeUpTargets
 from tests.ranks import take_part
@@ -73,7 +74,10 @@ def work(ranks: Ranks, folder: Path, configs: str) -> dict[str, dict[str, Any]]:
     for kind, values in json.loads(configs).items():
         config = load_config(values)
         found[kind] = {name: update(config, name, ranks=ranks) for name in SPLITS}
-        where = "look" if isinstance(opened(config), LooksAhead) else "step"
+        recipe = opened(config)
+        # With one micro-batch each, what can begin with it looks at nothing.
+        looks = "begin" if isinstance(recipe, BeginsSteps) else "look"
+        where = looks if isinstance(recipe, LooksAhead) else "step"
         fits = 1 if ranks.rank == ranks.world - 1 else None
         found[kind]["short"] = update(config, "even", ranks=ranks, fits=fits, where=where)
     return found
