@@ -130,6 +130,7 @@ BUILT_IN = (
         title="voices: text to speech by a language model of text and mel codes",
         opens="engine.recipes.voice.recipe:open_voice",
         headline=headline("voice"),
+        gives_features=False,
     ),
 )
 
