@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from engine.config.errors import ConfigError, InputError, Problem
+from engine.config.errors import ConfigError, DataError, InputError, Problem
 from engine.config.iterations import iterations_of
 from engine.config.loading import load_config
 from engine.config.overrides import applied
@@ -81,6 +81,7 @@ def plan_sweep(
 
     Raises:
         ConfigError: with every problem of the file or the settings.
+        DataError: with all that is wrong with data, where lengths depend on them.
         PresetError: when the base preset can't be read.
         StoreError: when the experiment gives its runs invalid names.
     """
@@ -88,23 +89,16 @@ def plan_sweep(
     base = merge(catalogue.read(experiment.base), experiment.settings)
     if experiment.search is not None:
         experiment = for_trials(experiment, applied(base, assignments)[0])
-    known = measured or Measured({}, {})
-    variants = match_lengths(
-        _expanded(experiment, base, assignments=assignments),
-        experiment.match,
-        scale_schedules=experiment.scale_schedules,
-        speed=known.seconds_per_update,
-    )
-    runs = [
-        _planned(
-            run_name(experiment, name, variant=variant.name, seed=seed),
-            variant.name,
-            config=load_config(put(variant.values, "seed", value=seed)),
-            measured=known,
+    variants = _expanded(experiment, base, assignments=assignments)
+    try:
+        runs = _planned_all(
+            name, experiment, variants=variants, measured=measured or Measured({}, {})
         )
-        for seed in experiment.seeds
-        for variant in variants
-    ]
+    except DataError as error:
+        # Lengths were read from data: of all that is wrong it tells the first.
+        configs = [load_config(put(v.values, "seed", value=0)) for v in variants]
+        wrong = _problems(experiment, configs)
+        raise DataError(wrong or error.problems) from None
     names = [run.name for run in runs]
     for text in names:
         check_name(text)
@@ -129,15 +123,19 @@ def refusals(plan: Plan) -> list[str]:
 
     All problems of data folders, packages and labelled recordings for probes, one text each.
     """
-    chains = [iterations_of(absolute(run.config), run.name) for run in plan.runs]
-    configs = [config for chain in chains for _, config in chain]
-    errors: list[InputError] = refusals_of(configs)
-    if plan.experiment.probe is not None:
+    return list(map(str, _problems(plan.experiment, [run.config for run in plan.runs])))
+
+
+def _problems(experiment: Experiment, configs: Sequence[RunConfig]) -> list[Problem]:
+    """Return what is wrong with what runs need, and with what they are probed with."""
+    all_configs = [one for config in configs for _, one in iterations_of(absolute(config), "run")]
+    errors: list[InputError] = refusals_of(all_configs)
+    if experiment.probe is not None:
         try:
-            check_probe(plan.experiment.probe, configs)
+            check_probe(experiment.probe, all_configs)
         except InputError as error:
             errors.append(error)
-    return list(dict.fromkeys(str(p) for error in errors for p in error.problems))
+    return list(dict.fromkeys(problem for error in errors for problem in error.problems))
 
 
 def with_runs(plan: Plan, configs: Mapping[str, RunConfig], *, measured: Measured) -> Plan:
@@ -181,6 +179,28 @@ def _expanded(
     if wrong:
         raise ConfigError(wrong)
     return variants
+
+
+def _planned_all(
+    name: str, experiment: Experiment, *, variants: list[Variant], measured: Measured
+) -> list[PlannedRun]:
+    """Return the runs of all variants and seeds, with matched lengths."""
+    matched = match_lengths(
+        variants,
+        experiment.match,
+        scale_schedules=experiment.scale_schedules,
+        speed=measured.seconds_per_update,
+    )
+    return [
+        _planned(
+            run_name(experiment, name, variant=variant.name, seed=seed),
+            variant.name,
+            config=load_config(put(variant.values, "seed", value=seed)),
+            measured=measured,
+        )
+        for seed in experiment.seeds
+        for variant in matched
+    ]
 
 
 def _planned(name: str, variant: str, *, config: RunConfig, measured: Measured) -> PlannedRun:

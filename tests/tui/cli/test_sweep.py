@@ -157,6 +157,21 @@ def test_a_dry_run_says_what_is_wrong_with_the_recordings_for_probes(sepdash, tm
     assert (queueing.code, queueing.err.splitlines()[-1]) == (2, f"sepdash: {refused.strip()}")
 
 
+def test_where_lengths_are_read_from_data_all_that_is_missing_is_told_at_once(
+    sepdash, home, tmp_path
+) -> None:
+    file = tmp_path / "probed.toml"
+    file.write_text(PROBED.replace("hubert-small", "wav2vec2-small"))
+    folders = ["--set=data.train=/nowhere", "--set=data.valid=/no/valid"]
+    for more in (("--dry-run",), ()):
+        answer = sepdash("sweep", str(file), *folders, *more)
+        title, *problems = answer.err.splitlines()
+        assert (answer.code, title) == (2, "sepdash: 3 problems:")
+        keys = [line.partition(":")[0].strip() for line in problems]
+        assert keys == ["data.train", "data.valid", "probe.data"]
+    assert not home.store.exists()
+
+
 def test_runs_without_features_are_not_queued_for_a_probe(sepdash, home, file, folders) -> None:
     file.write_text(EXPERIMENT + '[probe]\ndata = "labels.jsonl"\n')
     expected = (
