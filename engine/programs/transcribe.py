@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from engine.metrics.word_errors import ErrorBreakdown
     from engine.recipes.speech.transcriber import Stretch, Transcriber
 
-_MANIFEST = ".jsonl"
+_MANIFESTS = (".jsonl", ".json", ".csv", ".tsv")
 # Models trained on short utterances recognise slightly longer ones better as a whole than in parts.
 _LONGEST_S = 20.0
 
@@ -66,7 +66,7 @@ def _items(path: Path, transcriber: Transcriber) -> Iterator[_Item]:
 
     if path.is_dir() and not has_transcripts(walk(path)):
         infos = scan_folder(path, setting="")
-    elif path.is_dir() or path.suffix == _MANIFEST:
+    elif path.is_dir() or path.suffix.lower() in _MANIFESTS:
         infos = []
     else:
         infos = [probe(path)]

@@ -82,7 +82,7 @@ def check(
 ) -> None:
     """List all problems in an audio folder or in the folders of a preset; exit code 2 if any.
 
-    Kinds: empty, unreadable, header, rows, stems, rate, channels, short, silent, clipped, settings.
+    Kinds: empty, unreadable, header, rows, repeated, stems, rate, channels, short, silent, clipped, settings.
     """
     from engine.data.checks.findings import KINDS
 

@@ -108,6 +108,14 @@ def speech_warnings(data: UtteranceData) -> list[str]:
     warnings = []
     for setting, transcripts in splits.items():
         warnings += header_warnings(transcripts.infos.values(), setting=setting)
+        if transcripts.doubles:
+            warnings.append(f"{setting}: {doubles_clause(transcripts)}")
+        if transcripts.contradictions:
+            number = counted(len(transcripts.contradictions), "row")
+            warnings.append(
+                f"{setting}: {number} with another text for a part of a file that is there before, for example "
+                f"{transcripts.contradictions[0]}; `sepdash data check` lists all"
+            )
     if left_out := str(LeftOut.of(train.utterances, data)):
         warnings.append(f"data.train: {left_out}")
     trained = {(_real(item.path), item.start_s) for item in in_range(train.utterances, data)}
@@ -145,6 +153,13 @@ def voice_warnings(data: UtteranceData) -> list[str]:
             "data.numbers = words spells them out"
         )
     return warnings
+
+
+def doubles_clause(transcripts: Transcripts) -> str:
+    """Say how many utterances are there twice; there must be some."""
+    number = len(transcripts.doubles)
+    verb = "repeats" if number == 1 else "repeat"
+    return f"{counted(number, 'row')} {verb} an utterance with its text, for example {transcripts.doubles[0]}"
 
 
 def _unusable(transcripts: Transcripts, data: UtteranceData, *, setting: Setting) -> list[str]:

@@ -10,6 +10,7 @@ from engine.config.utterances import UtteranceData
 from engine.data.checks.findings import Contents, Finding, Progress, Survey, make_survey, sounds
 from engine.data.checks.speech_before_queue import (
     Setting,
+    doubles_clause,
     lacking_in_share,
     nothing_kept,
     read_splits,
@@ -63,6 +64,7 @@ def _findings(
     transcripts: Transcripts, data: UtteranceData, *, content: bool, progress: Progress | None
 ) -> list[Finding]:
     findings = [Finding("rows", row) for row in transcripts.bad_rows]
+    findings += [Finding("repeated", row) for row in transcripts.contradictions]
     infos = list(transcripts.infos.values())
     try:
         check_all_rates(infos, data.rate_hz, setting="")
@@ -94,5 +96,7 @@ def _contents(transcripts: Transcripts, data: UtteranceData, *, setting: Setting
     )
     if changes.num_changed:
         notes += described(changes, data)[:-1]  # the characters are named above
+    if transcripts.doubles:
+        notes[0] += f"; {doubles_clause(transcripts)}"
     layout = f"{len(items)} utterance{'s' if len(items) > 1 else ''}"
     return Contents(infos, [], layout=layout, notes=tuple(notes))

@@ -21,6 +21,7 @@ from engine.data.checks.layouts import KnownDataset, recognise
 from engine.data.checks.speech_survey import survey_transcripts
 from engine.data.checks.unlabelled import has_texts, survey_manifest
 from engine.data.files.audio_files import AudioInfo, check_folder, is_audio_name, probe_each
+from engine.data.files.foreign_tables import kaldi_folder
 from engine.data.files.rates import channel_problems, rate_problems
 from engine.data.separation.speaker_folders import find_speakers, split_of, too_few
 from engine.data.separation.tracks import (
@@ -93,7 +94,7 @@ def survey_folder(
     Raises:
         DataError: when it is no folder.
     """
-    if folder.is_file():
+    if folder.is_file() or kaldi_folder(folder) is not None:
         survey_file = survey_transcripts if has_texts(folder) else survey_manifest
         return survey_file(folder, content=content, progress=progress)
     check_folder(folder, setting="")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,12 +20,14 @@ from engine.data.files.audio_files import (
     not_used,
     probe_each,
 )
+from engine.data.files.foreign_tables import kaldi_folder
 from engine.data.files.index import INDEX_NAME
-from engine.data.files.manifest_rows import ROUNDING_S, lines_of, outside
+from engine.data.files.manifest_keys import own_keys
+from engine.data.files.manifest_rows import ROUNDING_S, objects_of, outside
 from engine.data.files.rates import check_all_rates
 from engine.data.speech.labelled import read_labelled
 from engine.data.unlabelled.items import Items, items_of, left_out_clause, make_items, nothing_left
-from engine.data.unlabelled.rows import Rows, read_manifest, rows_of_files
+from engine.data.unlabelled.rows import Rows, is_file_list, read_manifest, rows_of_files
 from models.folders import walk
 
 Setting = Literal["data.train", "data.valid"]
@@ -86,6 +87,8 @@ def unlabelled_warnings(data: UnlabelledData) -> list[str]:
             warnings += [f"{setting}: {note}" for note in not_used(walk(path))]
         opened, _ = _opened(items.rows, only=_spread(list(dict.fromkeys(items.rows.paths))))
         warnings += header_warnings(opened, setting=setting)
+        if doubles := items.rows.doubles():
+            warnings.append(f"{setting}: {doubles}")
         num_files = len(set(items.rows.paths))
         if num_files > MOST_OPENED:
             warnings.append(
@@ -124,15 +127,16 @@ def survey_manifest(
 
 
 def has_texts(path: Path) -> bool:
-    """Return whether a file is a manifest with texts, or none at all: its first row has the say."""
-    if path.name == INDEX_NAME or path.suffix.lower() == ".tsv":
+    """Return whether a manifest has texts, or is none at all: its first row has the say."""
+    if path.name == INDEX_NAME or is_file_list(path):
         return False
-    _, line = next(lines_of(path, []), (0, ""))
+    bad_rows: list[str] = []
+    _, values = next(objects_of(path, bad_rows), ("", {}))
     try:
-        row = json.loads(line)
-    except json.JSONDecodeError:
+        row = own_keys(values)
+    except ValueError:
         return True
-    return not isinstance(row, dict) or "text" in row or "path" not in row
+    return bool(bad_rows) or "text" in row or "path" not in row
 
 
 def _survey(
@@ -156,12 +160,13 @@ def _survey(
         findings.append(Finding("empty", nothing))
     findings += sounds(infos, content=content, progress=progress)
     notes = _notes(items, data) if setting else ()
+    notes = (*notes, *filter(None, [rows.doubles()]))
     contents = Contents(infos, [], layout=counted(len(rows), "utterance"), notes=notes)
     return make_survey(path, setting, contents=contents, findings=findings)
 
 
 def _rows_and_findings(path: Path) -> tuple[Rows, list[Finding]]:
-    if path.is_dir():
+    if path.is_dir() and kaldi_folder(path) is None:
         found_files = walk(path)
         files = found_files.named(is_audio_name)
         infos, problems = probe_each(files)
@@ -170,7 +175,7 @@ def _rows_and_findings(path: Path) -> tuple[Rows, list[Finding]]:
             findings.append(Finding("empty", f"{path}: no audio files, at any depth"))
         return rows_of_files(infos), findings
     found = read_manifest(path)
-    kind: Literal["rows", "empty"] = "rows" if path.is_file() else "empty"
+    kind: Literal["rows", "empty"] = "rows" if path.exists() else "empty"
     return found.rows, [Finding(kind, message) for message in found.bad_rows]
 
 

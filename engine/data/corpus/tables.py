@@ -18,7 +18,8 @@ from typing import Any, Literal
 
 from engine.config.errors import DataError, Problem
 from engine.data.files.audio_files import EXTENSIONS
-from engine.data.files.manifest_rows import lines_of, text_of
+from engine.data.files.manifest_keys import own_keys, unencodable
+from engine.data.files.text_files import lines_of, text_of
 from models.folders import walk
 
 Layout = Literal["metadata", "list", "json"]
@@ -245,6 +246,9 @@ def _objects(file: Path, bad_rows: list[str]) -> Iterator[tuple[str, Any]]:
 def _row_of_values(place: str, values: Any) -> Row:
     if not isinstance(values, dict):
         raise ValueError(f"expected a JSON object like {{...}}, found {values!r:.60}")
+    values = own_keys(values)
+    if problems := "; ".join(unencodable(values)):
+        raise ValueError(problems)
     found: dict[str, Any] = {}
     for meaning, names in _NAMES.items():
         given = next((name for name in names if values.get(name) is not None), None)

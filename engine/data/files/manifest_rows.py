@@ -1,82 +1,71 @@
-"""Rows of a JSON-lines manifest of audio: the lines of the file, and what is wrong with a row.
+"""Rows of a manifest of audio, whoever wrote it, and what is wrong with a row.
 
 Shared by speech with texts and audio without; which keys a row needs is theirs to say. Free of torch.
 """
 
 from __future__ import annotations
 
-import codecs
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from engine.config.errors import nearest
-from engine.data.files.audio_files import EXTENSIONS
+from engine.data.files.foreign_tables import (
+    TABLES,
+    kaldi_folder,
+    kaldi_rows,
+    lhotse_path,
+    table_rows,
+)
+from engine.data.files.manifest_keys import own_keys, unencodable
+from engine.data.files.text_files import lines_of
 
 _LONGEST_S = 1e9  # longer than any recording; NaN, infinity and integers beyond float fail, too
 ROUNDING_S = 0.01  # manifests round to 0.01 s; an end this far past the file's end is accepted
 
 
-def lines_of(path: Path, bad_rows: list[str]) -> Iterator[tuple[int, str]]:
-    """Yield (number from 1, line) of the non-empty lines of a text file.
-
-    Args:
-        path: the file.
-        bad_rows: takes the reason why it can't be read.
-    """
-    # Not splitlines: a JSON string may contain other line separators.
-    for number, line in enumerate((text_of(path, bad_rows) or "").split("\n"), start=1):
-        if line.strip():
-            yield number, line.strip()
-
-
-def text_of(path: Path, bad_rows: list[str]) -> str | None:
-    """Return a text file, with plain line feeds: UTF-8, or UTF-16 with a byte order mark; None if it is neither.
-
-    Args:
-        path: the file.
-        bad_rows: takes the reason why it can't be read.
-    """
-    if path.suffix.lower() in EXTENSIONS:
-        bad_rows.append(
-            f"{path}: is a single audio file; expected a manifest, or the folder of the file"
-        )
-        return None
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        bad_rows.append(f"{path}: can't be read ({error.strerror})")
-        return None
-    encoding = (
-        "utf-16" if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
-    )
-    try:
-        text = content.decode(encoding)
-    except UnicodeDecodeError as error:
-        name = "UTF-16" if encoding == "utf-16" else "UTF-8"
-        bad_rows.append(f"{path}: not valid {name} (at byte {error.start}); convert it")
-        return None
-    return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
 def rows_of(
-    path: Path,
-    bad_rows: list[str],
-    *,
-    keys: Sequence[str],
-    texts: Sequence[str],
-    stand_ins: Mapping[str, str] | None = None,
+    path: Path, bad_rows: list[str], *, keys: Sequence[str], texts: Sequence[str]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield ("file:line", values) of the rows of a manifest whose keys are in order.
 
+    Whoever wrote the manifest (`engine.data.files.manifest_keys`, `engine.data.files.foreign_tables`),
+    the keys are sepdash's own.
+
     Args:
-        path: the manifest.
+        path: the manifest, or a folder of Kaldi.
         bad_rows: takes what is wrong with the others.
         keys: as in `wrong_keys`.
         texts: as there.
-        stand_ins: a key -> another one whose value it takes where it is absent.
     """
+    for place, values in objects_of(path, bad_rows):
+        try:
+            own = own_keys(values)
+        except ValueError as error:
+            bad_rows.append(f"{place}: {error}")
+            continue
+        if problems := [*wrong_keys(own, keys, texts=texts), *unencodable(own)]:
+            bad_rows.append(f"{place}: {'; '.join(problems)}")
+            continue
+        if "sources" in values or "recording" in values:
+            own["path"] = lhotse_path(own["path"], path.parent)
+        yield place, own
+
+
+def objects_of(path: Path, bad_rows: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield ("file:line", values) of the rows of a manifest, with the keys that it has.
+
+    Args:
+        path: JSON lines, a table with named columns, or a folder of Kaldi.
+        bad_rows: takes what is wrong with others.
+    """
+    if (folder := kaldi_folder(path)) is not None:
+        yield from kaldi_rows(folder, bad_rows)
+        return
+    if path.suffix.lower() in TABLES:
+        yield from table_rows(path, bad_rows)
+        return
     for number, line in lines_of(path, bad_rows):
         place = f"{path}:{number}"
         try:
@@ -84,16 +73,13 @@ def rows_of(
         except json.JSONDecodeError as error:
             bad_rows.append(f"{place}: invalid JSON ({error.msg} at column {error.colno})")
             continue
-        if not isinstance(values, dict):
-            bad_rows.append(f"{place}: expected a JSON object like {{...}}, found {values!r:.60}")
+        except (ValueError, RecursionError) as error:
+            bad_rows.append(f"{place}: invalid JSON ({error})")
             continue
-        for key, other in (stand_ins or {}).items():
-            if key not in values and other in values:
-                values[key] = values[other]
-        if problems := list(wrong_keys(values, keys, texts=texts)):
-            bad_rows.append(f"{place}: {'; '.join(problems)}")
-        else:
+        if isinstance(values, dict):
             yield place, values
+        else:
+            bad_rows.append(f"{place}: expected a JSON object like {{...}}, found {values!r:.60}")
 
 
 def wrong_keys(

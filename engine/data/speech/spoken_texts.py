@@ -102,8 +102,7 @@ def spoken_texts(
 
 
 def _rows(path: Path, bad_rows: list[str]) -> Iterator[_Row]:
-    stand_ins = {"text": "label"}
-    for place, values in rows_of(path, bad_rows, keys=_KEYS, texts=("path",), stand_ins=stand_ins):
+    for place, values in rows_of(path, bad_rows, keys=_KEYS, texts=("path",)):
         text, duration_s = values.get("text"), values.get("duration")
         if not isinstance(text, str) or not text.strip():
             continue

@@ -1,6 +1,6 @@
-"""Utterances with transcripts on disk: JSON-lines manifests and LibriSpeech folders. Free of torch.
+"""Utterances with transcripts on disk: manifests and LibriSpeech folders. Free of torch.
 
-A manifest has one JSON object in each line: `path` (absolute, or seen from the manifest) and `text`
+A manifest is read by `engine.data.files.manifest_rows`, whoever wrote it. sepdash's own has one JSON object in each line: `path` (absolute, or seen from the manifest) and `text`
 (without it, `label` is the text), and, where the utterance is a part of the file, `start` and `duration` in seconds. `phonemes`
 holds those of the text by language, made before: {"en-us": "həlˈoʊ"}. Other keys are kept as they are for who knows them. A LibriSpeech folder has <speaker>/<chapter>/<speaker>-<chapter>.trans.txt, with
 `<id> <TEXT>` in each line, beside <id>.flac. Owns both formats, and the messages about invalid rows.
@@ -18,13 +18,15 @@ from typing import Any
 from engine.config.errors import DataError, Problem, encodable
 from engine.config.utterances import UtteranceData
 from engine.data.files.audio_files import AudioInfo, probe
-from engine.data.files.manifest_rows import lines_of, outside, rows_of
+from engine.data.files.foreign_tables import kaldi_folder
+from engine.data.files.manifest_rows import outside, rows_of
+from engine.data.files.text_files import lines_of
 from engine.text.normalise import prepared, strangers
 from models.folders import Walk, walk
 from models.user_paths import expanded
 
 TRANSCRIPT = ".trans.txt"
-_TABLES = (".csv", ".txt")
+_LISTS = (".txt",)
 _KEYS = ("path", "start", "duration", "text")
 
 
@@ -58,6 +60,25 @@ class Transcripts:
     )  # of each utterance: its other keys
     infos: dict[Path, AudioInfo] = field(default_factory=dict)
     bad_rows: list[str] = field(default_factory=list)
+    # Places of rows that repeat another one, and what is wrong with those that have another text than it.
+    doubles: list[str] = field(default_factory=list)
+    contradictions: list[str] = field(default_factory=list)
+    # Part of a file -> where it was found first, and its text.
+    _known: dict[tuple[Path, float, float], tuple[str, str]] = field(default_factory=dict)
+
+    def add(self, item: Utterance, row: _Row) -> None:
+        """Take an utterance, and note whether its part of the file was there before."""
+        key = (item.path, round(item.start_s, 3), round(item.duration_s, 3))
+        first, text = self._known.setdefault(key, (row.place, item.text))
+        if text != item.text:
+            self.contradictions.append(
+                f"{row.place}: is the same part of {item.path.name} as {first}, with another text"
+            )
+        elif first != row.place:
+            self.doubles.append(row.place)
+        self.utterances.append(item)
+        self.places.append(row.place)
+        self.extras.append(row.extra)
 
     def check_vocabulary(self, vocabulary: str, source: str) -> list[str]:
         """Describe the rows whose text has characters that are not in a vocabulary."""
@@ -181,18 +202,15 @@ def _take(
             end_s = length_s if row.duration_s is None else row.start_s + row.duration_s
             duration_s = min(end_s, length_s) - row.start_s
             speaker = str(row.extra.get("speaker", ""))
-            transcripts.utterances.append(
-                Utterance(
-                    row.path,
-                    row.start_s,
-                    duration_s=duration_s,
-                    text=text,
-                    speaker=speaker,
-                    written=row.text,
-                )
+            item = Utterance(
+                row.path,
+                row.start_s,
+                duration_s=duration_s,
+                text=text,
+                speaker=speaker,
+                written=row.text,
             )
-            transcripts.places.append(row.place)
-            transcripts.extras.append(row.extra)
+            transcripts.add(item, row)
     return "; ".join(problems)
 
 
@@ -201,7 +219,7 @@ def _are_phonemes(value: Any) -> bool:
 
 
 def _rows(path: Path, bad_rows: list[str]) -> Iterator[_Row]:
-    if path.is_dir():
+    if path.is_dir() and kaldi_folder(path) is None:
         found = walk(path)
         bad_rows += found.problems
         flacs = found.by_folder(lambda name: name.endswith(".flac"))
@@ -213,13 +231,12 @@ def _rows(path: Path, bad_rows: list[str]) -> Iterator[_Row]:
             yield from _librispeech_rows(text, bad_rows, there=there)
         return
     folder = path.parent
-    if path.suffix.lower() in _TABLES:
+    if path.suffix.lower() in _LISTS:
         bad_rows.append(
             f"{path}: is a table, not a manifest (.jsonl); make one of it with `sepdash data voice {path}`"
         )
         return
-    rows = rows_of(path, bad_rows, keys=_KEYS, texts=("path", "text"), stand_ins={"text": "label"})
-    for place, values in rows:
+    for place, values in rows_of(path, bad_rows, keys=_KEYS, texts=("path", "text")):
         start_s, duration_s = float(values.get("start", 0.0)), values.get("duration")
         duration_s = None if duration_s is None else float(duration_s)
         audio = folder / expanded(values["path"])
@@ -230,8 +247,9 @@ def _rows(path: Path, bad_rows: list[str]) -> Iterator[_Row]:
 
 
 def has_transcripts(found: Walk) -> bool:
-    """Return whether a folder has LibriSpeech's transcripts, at any depth."""
-    return bool(found.named(lambda name: name.endswith(TRANSCRIPT)))
+    """Return whether a folder is one of Kaldi, or has LibriSpeech's transcripts, at any depth."""
+    is_kaldi = kaldi_folder(found.root) is not None
+    return is_kaldi or bool(found.named(lambda name: name.endswith(TRANSCRIPT)))
 
 
 def _librispeech_rows(transcript: Path, bad_rows: list[str], *, there: Set[str]) -> Iterator[_Row]:

@@ -20,11 +20,14 @@ from typing import Any
 
 import numpy as np
 
-from engine.config.errors import DataError, Problem, nearest
+from engine.config.errors import DataError, Problem, counted, nearest
 from engine.data.files.audio_files import AudioInfo, probe
+from engine.data.files.foreign_tables import KALDI, TABLES, kaldi_folder
 from engine.data.files.headers import scan_indexed
 from engine.data.files.index import INDEX_NAME
-from engine.data.files.manifest_rows import ROUNDING_S, lines_of, outside, rows_of
+from engine.data.files.manifest_keys import means_place
+from engine.data.files.manifest_rows import ROUNDING_S, outside, rows_of
+from engine.data.files.text_files import lines_of
 from models.user_paths import expanded
 
 _KEYS = ("path", "start", "duration")
@@ -68,6 +71,20 @@ class Rows:
         """Return where a row was found, as "file:line", or the path of its file."""
         return f"{self.source}:{self.lines[row]}" if self.source else self.paths[row]
 
+    def doubles(self) -> str:
+        """Say how many rows repeat a part that is there already; empty for none."""
+        same = [
+            row
+            for row in range(1, len(self))
+            if self.paths[row] == self.paths[row - 1]
+            and self.start_s[row] == self.start_s[row - 1]
+            and str(self.duration_s[row]) == str(self.duration_s[row - 1])
+        ]
+        if not same:
+            return ""
+        verb = "repeats" if len(same) == 1 else "repeat"
+        return f"{counted(len(same), 'row')} {verb} a part that is there already, for example {self.place(same[0])}"
+
     @property
     def file_s(self) -> np.ndarray:
         """(N,) length of the file in seconds; NaN where that is not known."""
@@ -102,7 +119,7 @@ def read_rows(path: Path, *, setting: str) -> Rows:
     Raises:
         DataError: with everything that is wrong with it, under the key `setting`.
     """
-    if path.is_dir():
+    if path.is_dir() and kaldi_folder(path) is None:
         return rows_of_files(scan_indexed(path, setting=setting))
     found = read_manifest(path)
     if found.bad_rows:
@@ -124,14 +141,24 @@ def read_manifest(path: Path) -> Found:
     if not path.exists():
         message = f"{path} does not exist; expected a folder of audio or a manifest (.jsonl, .tsv)"
         return Found(rows_of_files([]), [message])
-    if path.suffix.lower() == ".tsv":
+    if is_file_list(path):
         found = _of_table(path)
+    elif kaldi_folder(path) is not None or path.suffix.lower() in TABLES:
+        found = _one_by_one(path)
     else:
         found = _at_once(path) or _one_by_one(path)
     _open_unknown(found)
     if not len(found.rows) and not found.bad_rows:
         found.bad_rows.append(f"{path}: contains no utterances; expected lines like {_EXAMPLE}")
     return found
+
+
+def is_file_list(path: Path) -> bool:
+    """Return whether a file is a list of fairseq's: a .tsv whose first line is the folder of the rest."""
+    if path.suffix.lower() != ".tsv":
+        return False
+    _, first = next(lines_of(path, []), (0, ""))
+    return "\t" not in first
 
 
 def _at_once(path: Path) -> Found | None:
@@ -166,8 +193,10 @@ def _block(numbered: Sequence[tuple[int, str]]) -> _Block | None:
     if len(values) != len(numbered) or set(map(type, values)) - {dict}:
         return None
     keys = set().union(*values)
+    if {"offset", "end"} & keys or any(map(means_place, keys)) or not _are_paths(names):
+        return None
     misspelt = any(nearest(name, [key]) for name in keys - {*_KEYS} for key in _KEYS)
-    if misspelt or set(map(type, names)) - {str} or not all(names):
+    if misspelt or not all(names):
         return None
     columns = _columns(values, keys)
     if {kind for column in columns for kind in map(type, column)} - {int, float}:
@@ -179,6 +208,16 @@ def _block(numbered: Sequence[tuple[int, str]]) -> _Block | None:
     if bool((np.abs(numbers[2:]) >= _MOST_FRAMES).any()):
         return None
     return _Block(names, [number for number, _ in numbered], numbers)
+
+
+def _are_paths(names: Sequence[Any]) -> bool:
+    """Return whether all names are texts that can be paths."""
+    if set(map(type, names)) - {str}:
+        return False
+    try:
+        return b"\0" not in "".join(names).encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
 
 
 def _refuse(constant: str) -> None:
@@ -212,16 +251,16 @@ def _is_inside(rows: Rows) -> bool:
 def _one_by_one(path: Path) -> Found:
     bad_rows: list[str] = []
     lines, good = [], []
+    source = path / KALDI if path.is_dir() else path
     for place, values in rows_of(path, bad_rows, keys=_KEYS, texts=("path",)):
-        if _first(path) and "format" in values:
-            continue
+        source = Path(place.rpartition(":")[0])
         if problems := list(_mistakes(values)):
             bad_rows.append(f"{place}: {'; '.join(problems)}")
         else:
             lines.append(int(place.rpartition(":")[2]))
             good.append(values)
     columns = np.array(_columns(good, set().union(*good)), np.float64)
-    rows = _sorted(path, [_Block([values["path"] for values in good], lines, columns)])
+    rows = _sorted(source, [_Block([values["path"] for values in good], lines, columns)])
     return Found(rows, bad_rows)
 
 

@@ -99,7 +99,7 @@ def test_a_faulty_folder_is_refused_in_one_line(
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        ({"audio": "a.wav", "duration": 2.0}, "'path' is missing, found 'audio', 'duration'"),
+        ({"sound": "a.wav", "duration": 2.0}, "'path' is missing, found 'sound', 'duration'"),
         ({"path": "a.wav", "duraton": 2.0}, "unknown key 'duraton', did you mean 'duration'?"),
         ({"path": "a.wav", "duration": "2"}, "duration must be a number of seconds, found '2'"),
         ({"path": "a.wav", "duration": True}, "duration must be a number of seconds, found True"),

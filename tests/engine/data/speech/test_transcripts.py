@@ -80,7 +80,7 @@ BAD: list[tuple[dict[str, Any] | str, str]] = [
     ("{not json", "invalid JSON (Expecting property name enclosed in double quotes at column 2)"),
     ("[1, 2]", "expected a JSON object like {...}, found [1, 2]"),
     ({"text": "one"}, "'path' is missing, found 'text'"),
-    ({"audio_filepath": "a.flac", "text": "one"}, "'path' is missing, found 'audio_filepath', 'text'"),
+    ({"sound": "a.flac", "text": "one"}, "'path' is missing, found 'sound', 'text'"),
     ({"path": "a.flac"}, "'text' is missing, found 'path'"),
     ({"path": 3, "text": None}, "path must be text, found 3; text must be text, found None"),
     ({"path": "", "text": "one"}, "path is empty"),
