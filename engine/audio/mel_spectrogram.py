@@ -65,16 +65,22 @@ class MelSpectrogram:
         """Return (B, L * hop) float32 audio whose log-mel frames are about those given (Griffin-Lim)."""
         from torchaudio.functional import griffinlim
 
+        frames = mel_BFL.shape[-1]
+        if not frames:
+            return mel_BFL.new_zeros(len(mel_BFL), 0, dtype=torch.float32)
         with torch.autocast(mel_BFL.device.type, enabled=False):
-            # The last half hop belongs to a frame that was not kept.
-            mel_BFL = torch.cat([mel_BFL, mel_BFL[..., -1:]], dim=-1).float()
+            # The last half hop belongs to a frame that was not kept; and a window must have something to reflect.
+            least = self.n_fft // 2 // self.hop + 1
+            more = 1 + max(0, least - frames)
+            last_BFL = mel_BFL[..., -1:].expand(-1, -1, more)
+            mel_BFL = torch.cat([mel_BFL, last_BFL], dim=-1).float()
             magnitude_BKL = (self._inverse(mel_BFL.device).T @ mel_BFL.exp()).clamp(min=0.0)
             wave_BT: Tensor = griffinlim(
                 magnitude_BKL, window=_window(self.n_fft, mel_BFL.device), n_fft=self.n_fft,
                 hop_length=self.hop, win_length=self.n_fft, power=1.0, n_iter=iterations,
                 momentum=_MOMENTUM, length=(mel_BFL.shape[-1] - 1) * self.hop, rand_init=False,
             )  # fmt: skip
-        return wave_BT
+        return wave_BT[..., : frames * self.hop]
 
     def _filters(self, device: torch.device) -> Tensor:
         """Return (K, F)."""

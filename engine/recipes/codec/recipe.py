@@ -218,8 +218,12 @@ class CodecRecipe(WaveformRecipe):
         self, model: MelCodec | None, item: SpokenText, *, device: torch.device
     ) -> np.ndarray:
         """Return what Griffin-Lim makes of the codes of a recording, or of its frames where there is no model."""
-        mel_BFL = self._frames(torch.from_numpy(self._judge.audio(item)).to(device)[None])
-        if model is not None and mel_BFL.shape[-1]:
+        wave_T = self._judge.audio(item)
+        # Not every recording of a manifest has to be an item: some may be too short for a code.
+        if self._transform.frames_of(len(wave_T)) < self._model_config.frames_per_code:
+            return np.zeros(0, np.float32)
+        mel_BFL = self._frames(torch.from_numpy(wave_T).to(device)[None])
+        if model is not None:
             mel_BFL = model.decode(model.encode(mel_BFL))
         samples_T: np.ndarray = self._transform.waveform(mel_BFL)[0].cpu().numpy()
         return samples_T

@@ -69,7 +69,7 @@ class CodecFacts:
 
 
 class TrainedCodec:
-    """A codec to apply; its network is never trained.
+    """A codec to apply; its network is never trained, and computes in float32 whatever the autocast.
 
     Args:
         config: of the network.
@@ -107,12 +107,14 @@ class TrainedCodec:
         if not self.facts.codes_of(wave_BT.shape[-1]):
             return torch.zeros(len(wave_BT), 0, dtype=torch.int64, device=wave_BT.device)
         mel_BFL = self.facts.transform.log_mel(wave_BT)
-        return self.network.encode(in_whole_codes(mel_BFL, self.facts.frames_per_code))
+        with torch.autocast(wave_BT.device.type, enabled=False):
+            return self.network.encode(in_whole_codes(mel_BFL, self.facts.frames_per_code))
 
     @torch.no_grad()
     def decode(self, index_BN: Tensor) -> Tensor:
         """Return log-mel frames (B, F, L) in nats of codes (B, N), N at least 1."""
-        return self.network.decode(index_BN)
+        with torch.autocast(index_BN.device.type, enabled=False):
+            return self.network.decode(index_BN)
 
     def audio(self, index_BN: Tensor) -> Tensor:
         """Return (B, T) float32 audio of codes (B, N); the same codes give the same audio (Griffin-Lim from phase 0)."""

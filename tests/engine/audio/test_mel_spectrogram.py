@@ -60,6 +60,22 @@ def test_audio_from_frames_has_about_these_frames(rate_hz, n_fft, hop, mels):
     assert torch.equal(transform.waveform(mel_BFL), wave_BT)
 
 
+@pytest.mark.parametrize(("n_fft", "hop"), [(512, 128), (1024, 256), (512, 96), (1024, 64)])
+def test_a_few_frames_are_a_short_sound(n_fft, hop):
+    """Fewer than a window are too short to be transformed as they are: a voice may say one code and stop."""
+    transform = MelSpectrogram(RATE, n_fft, hop, num_mels=20, f_min_hz=0.0, f_max_hz=4_000.0)
+    tone_T = 0.3 * torch.sin(2 * np.pi * 500 * torch.arange(8_000) / RATE)
+    mel_BFL = transform.log_mel(torch.stack([tone_T, 0.1 * tone_T]))[..., 10:]
+    for frames in range(12):
+        wave_BT = transform.waveform(mel_BFL[..., :frames])
+        assert wave_BT.shape == (2, frames * hop)
+        assert wave_BT.isfinite().all()
+        if frames:
+            loud, quiet = wave_BT.square().mean(dim=1).sqrt().tolist()
+            assert loud > 0.05
+            assert quiet == pytest.approx(loud / 10, rel=0.5)
+
+
 def test_silence_stays_at_the_floor():
     mel_BFL = TRANSFORM.log_mel(torch.zeros(1, 4_000))
     assert torch.equal(mel_BFL, torch.full_like(mel_BFL, np.log(1e-5)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,25 @@ def test_so_many_texts_are_heard(make: Any, spoken: Any, judge_items: int) -> No
     )
     recipe = open_recipe(config, opening=Opening())
     assert len(recipe._judge.sample) == (judge_items or len(TEXTS))  # type: ignore[attr-defined]
+
+
+def test_a_recording_too_short_for_a_code_is_heard_as_nothing(
+    make: Any, spoken: Any, judge: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(run_judge, "load_judge", lambda path, device: judge)
+    valid = spoken(["ab", "cd"])
+    rows = valid.read_text().splitlines()
+    rows.append(json.dumps({"path": "valid-00.wav", "duration": 0.02, "text": "a"}))
+    rows.append(json.dumps({"path": "valid-00.wav", "duration": 0.05, "text": "a"}))
+    valid.write_text("\n".join(rows))
+    config = make(data={"valid": str(valid), "min_s": 0.15}, validation={"judge": "ears"})
+    recipe = open_recipe(config, opening=Opening(None, {"validation.judge": Path("ears")}))
+    model = recipe.build_model().eval()
+    with torch.no_grad():
+        found = recipe.evaluate(model, CPU)
+    assert len(found.items["judged_cer"]) == 4
+    # Two of six letters are not there to be heard.
+    assert found.metrics["judged_cer_bound"] == pytest.approx(2 / 6)
 
 
 @pytest.fixture

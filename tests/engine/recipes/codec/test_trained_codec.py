@@ -56,6 +56,9 @@ def test_it_codes_and_decodes_as_the_network_of_its_run_does(run: Path, audio: P
     assert sound_BT.shape == (1, index_BN.shape[1] * facts.samples_per_code)
     torch.manual_seed(1)
     assert torch.equal(sound_BT, load_codec(run).audio(index_BN))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(codec.encode(wave_BT), index_BN)
+        assert torch.equal(codec.audio(index_BN), sound_BT)
     # The audio has the frames that it was made of, as far as Griffin-Lim finds them.
     found = (facts.transform.log_mel(sound_BT) - codec.decode(index_BN)).abs().mean()
     assert found < 0.5 * (codec.decode(index_BN) - codec.decode(index_BN).mean()).abs().mean()
