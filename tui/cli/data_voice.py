@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ _EXAMPLES = """\b
 Examples:
   sepdash data voice ~/LJSpeech-1.1 -o data/lj           metadata.csv beside wavs/
   sepdash data voice ~/anna/train.txt --speaker anna     a list: path|text or path|text|speaker
+  sepdash data voice ~/anna ~/theo -o data/voices        a voice in each folder
   sepdash data voice ~/voices --dry-run --all            only list what is wrong
   sepdash data voice ~/voices --set data.tokens=phonemes --set data.language=de
 """
@@ -28,10 +30,12 @@ _MOST_CHARACTERS = 200
 
 
 @click.command(epilog=_EXAMPLES)
-@click.argument("folder", metavar="FOLDER|TABLE", type=click.Path(path_type=Path))
+@click.argument(
+    "folders", metavar="FOLDER|TABLE...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
 @click.option(
     "-o", "--out", metavar="DIR", type=click.Path(path_type=Path),
-    help="Output folder [default: FOLDER-manifests in the current folder].",
+    help="Output folder [default: FOLDER-manifests (of the first FOLDER) in the current folder].",
 )  # fmt: skip
 @click.option(
     "--replace", is_flag=True, help="Replace what an earlier call wrote to the output folder."
@@ -86,7 +90,7 @@ _MOST_CHARACTERS = 200
 @json_option
 @with_home
 def voice(
-    folder: Path,
+    folders: tuple[Path, ...],
     *,
     out: Path | None,
     replace: bool,
@@ -98,15 +102,15 @@ def voice(
 ) -> None:
     """Make training and validation manifests of recordings with texts, and report what is wrong with them.
 
-    FOLDER holds metadata.csv (id|text, as LJSpeech), train.txt (path|text or path|text|speaker) or JSON lines.
+    A FOLDER holds metadata.csv (id|text, as LJSpeech), train.txt (path|text or path|text|speaker) or JSON lines.
     Nothing in it is changed. Clips that can't be used are left out and listed, and what training makes of the
-    texts is shown.
+    texts is shown. Several folders make one corpus, each a voice of its name.
     """
     from engine.data.corpus.manifests import check_out, figures, write_corpus
 
     preset, assignments = options.pop("preset"), options.pop("assignments")
-    folder = expanded(folder).absolute()
-    name = folder.stem if folder.is_file() else folder.name
+    targets = [expanded(folder).absolute() for folder in folders]
+    name = targets[0].stem if targets[0].is_file() else targets[0].name
     out = expanded(out).absolute() if out else Path.cwd() / f"{name}-manifests"
     if not dry_run:
         check_out(out, replace=replace)
@@ -114,7 +118,7 @@ def voice(
         home, preset, assignments=(*assignments, f"data.train={out}", f"data.valid={out}")
     )
     options["max_chars"] = options["max_chars"] or min(_MOST_CHARACTERS, room)
-    corpus = _survey(folder, data, **options)
+    corpus = _survey(targets, data, **options)
     about = {"valid": options["share"], "seed": options["seed"]}
     if as_json:
         print_json(
@@ -160,7 +164,7 @@ def _settings(home: Home, preset: str, *, assignments: tuple[str, ...]) -> tuple
 
 
 def _survey(
-    folder: Path,
+    targets: Sequence[Path],
     data: TextData,
     *,
     share: float,
@@ -180,7 +184,7 @@ def _survey(
     if limits.min_s >= limits.max_s:
         raise click.UsageError(f"--min {limits.min_s:g} must be below --max {limits.max_s:g}")
     return survey_corpus(
-        folder,
+        targets,
         data,
         limits=limits,
         drawing=Drawing(share, seed=seed, keep=keep_split),

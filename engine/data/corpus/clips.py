@@ -89,11 +89,17 @@ class Speakers:
 
 
 def clips_of(
-    table: Table, names: AudioNames, *, speakers: Speakers
+    table: Table, names: AudioNames, *, speakers: Speakers, root: Path
 ) -> tuple[list[Clip], list[Finding]]:
     """Return the clips of the rows whose audio can be opened and whose text is not empty, and what is wrong.
 
     Of several rows for one part of a file, the first is kept.
+
+    Args:
+        table: the rows.
+        names: the audio files of its folder.
+        speakers: who speaks where a row does not say it.
+        root: the folder that files are named from, in messages.
     """
     findings = [Finding("rows", row) for row in table.bad_rows]
     clips: list[Clip] = []
@@ -106,7 +112,7 @@ def clips_of(
         except ValueError as error:
             findings.append(Finding("missing", f"{row.place}: {error}"))
             continue
-        name = _short(path, table.folder)
+        name = _short(path, root)
         first = known.setdefault((path, row.start_s), (row.place, row))
         if first[1] is not row:
             same = "the same text as" if first[1].text == row.text else "another text than"

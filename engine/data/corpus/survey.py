@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from os.path import commonpath
 from pathlib import Path
 
 from engine.config.errors import counted
@@ -52,9 +53,9 @@ class Corpus:
     """What is in a folder.
 
     Attributes:
-        folder: of the table.
-        layout: what the table is.
-        num_rows: rows of the table, those that can't be understood included.
+        folder: of the tables; what their folders have in common.
+        layout: what the tables are.
+        num_rows: rows of the tables, those that can't be understood included.
         train: clips for training.
         valid: clips that are held out.
         changes: what normalisation makes of their texts.
@@ -87,7 +88,7 @@ class Corpus:
 
 
 def survey_corpus(
-    target: Path,
+    targets: Sequence[Path],
     data: TextData,
     *,
     limits: Limits,
@@ -96,24 +97,32 @@ def survey_corpus(
     by_folder: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Corpus:
-    """Read a table of recordings and texts, listen to the recordings, and say what to train on.
+    """Read tables of recordings and texts, listen to the recordings, and say what to train on.
 
     Args:
-        target: a folder, or the table itself.
+        targets: folders, or the tables themselves; at least one.
         data: how texts are normalised and divided into tokens.
         limits: which clips are used.
         drawing: which are held out.
-        speaker: of rows that name none; the folder's name if empty.
+        speaker: of rows that name none; the name of the table's folder if empty.
         by_folder: whether folders of files are speakers, where rows name none.
         progress: called with (clips heard, clips in all).
 
     Raises:
         DataError: when there is no table to read, or phonemes or numbers can't be made.
     """
-    table = read_table(target)
-    names = AudioNames(table.folder)
-    speakers = Speakers(speaker or table.folder.absolute().name, by_folder)
-    clips, findings = clips_of(table, names, speakers=speakers)
+    tables = [read_table(target) for target in targets]
+    root = Path(commonpath([table.folder.absolute() for table in tables]))
+    clips: list[Clip] = []
+    findings: list[Finding] = []
+    beside: list[str] = []
+    for table in tables:
+        names = AudioNames(table.folder)
+        speakers = Speakers(speaker or table.folder.absolute().name, by_folder)
+        found, more = clips_of(table, names, speakers=speakers, root=root)
+        clips += found
+        findings += more
+        beside += _left_beside(table, names)
     clips, texts, more = _within(clips, data, limits=limits)
     findings += more
     clips, texts, heard, more = _listened(clips, texts, progress=progress)
@@ -127,13 +136,13 @@ def survey_corpus(
     )
     kinds = list(KINDS)
     return Corpus(
-        table.folder, table.layout,
-        num_rows=len(table.rows) + len(table.bad_rows),
+        root, "; ".join(dict.fromkeys(table.layout for table in tables)),
+        num_rows=sum(len(table.rows) + len(table.bad_rows) for table in tables),
         train=tuple(clips[place] for place in train),
         valid=tuple(clips[place] for place in sorted(chosen)),
         changes=changes,
         findings=tuple(sorted(dict.fromkeys(findings), key=lambda found: kinds.index(found.kind))),
-        notes=(*notes, *_left_beside(table, names)),
+        notes=(*notes, *beside),
     )  # fmt: skip
 
 
@@ -322,7 +331,7 @@ def _left_beside(table: Table, names: AudioNames) -> Iterator[str]:
     if beside:
         yield (
             f"{counted(len(beside), 'audio file')} that no row names, for example "
-            f"{beside[0].relative_to(table.folder)}"
+            f"{beside[0].relative_to(table.folder.parent)}"
         )
     if unread := unread_clause(walk(table.folder)):
         yield unread

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from engine.config.errors import DataError, Problem
 from engine.data.files.audio_files import EXTENSIONS
+from engine.data.files.index import INDEX_NAME
 from engine.data.files.manifest_keys import own_keys, unencodable
 from engine.data.files.text_files import lines_of, text_of
 from models.folders import walk
@@ -111,17 +112,18 @@ def _tables_of(target: Path) -> tuple[tuple[Path, ...], Layout]:
         raise DataError(
             [Problem("", f"{target} does not exist; name a folder or a table of texts")]
         )
-    names = [path.name for path in walk(target, depth=1).files if path.is_file()]
-    found: dict[Layout, list[str]] = {
-        "metadata": [name for name in _METADATA if name in names],
-        "list": [name for name in (*_LISTS, *_HELD_OUT) if name in names],
-        "json": [n for n in names if n.endswith(_JSON) or n in _JSON_LISTS],
-    }
-    given = {layout: files for layout, files in found.items() if files}
+    given = _tables_in(target)
     if not given:
+        folders = walk(target, depth=2).folders
+        below = [str(path.relative_to(target)) for path in folders if _tables_in(path)]
+        hint = (
+            f"its folders {', '.join(below[:5])} have some: name them, as in {target / below[0]}"
+            if below
+            else "or name the table itself. For recordings without texts, see `sepdash data cut`"
+        )
         message = (
             f"{target} has no table of texts; expected metadata.csv (id|text), train.txt (path|text) or a .jsonl "
-            "file beside the audio, or name the table itself. For recordings without texts, see `sepdash data cut`"
+            f"file beside the audio, {hint}"
         )
         raise DataError([Problem("", message)])
     if len(given) > 1 or len(given.get("metadata", ())) > 1:
@@ -133,6 +135,21 @@ def _tables_of(target: Path) -> tuple[tuple[Path, ...], Layout]:
         raise DataError([Problem("", message)])
     ((layout, files),) = given.items()
     return tuple(target / name for name in files), layout
+
+
+def _tables_in(folder: Path) -> dict[Layout, list[str]]:
+    """Return the names of the tables that lie directly in a folder, by layout."""
+    names = [path.name for path in walk(folder, depth=1).files if path.is_file()]
+    found: dict[Layout, list[str]] = {
+        "metadata": [name for name in _METADATA if name in names],
+        "list": [name for name in (*_LISTS, *_HELD_OUT) if name in names],
+        "json": [
+            name
+            for name in names
+            if (name.endswith(_JSON) and name != INDEX_NAME) or name in _JSON_LISTS
+        ],
+    }
+    return {layout: files for layout, files in found.items() if files}
 
 
 def _layout_of(file: Path) -> Layout:

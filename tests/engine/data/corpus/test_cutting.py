@@ -78,13 +78,13 @@ def test_the_table_waits_for_texts_and_the_next_step_says_so(tmp_path, data) -> 
     lines = (out / "metadata.csv").read_text().splitlines()
     assert lines[0] == "my_talk__part_1-0001|"
     limits, drawing = Limits(0.5, 5, max_chars=50), Drawing()
-    corpus = survey_corpus(out, data, limits=limits, drawing=drawing)
+    corpus = survey_corpus([out], data, limits=limits, drawing=drawing)
     assert {finding.kind for finding in corpus.findings} == {"empty"}
     assert any("sepdash transcribe" in note for note in corpus.notes)
     (out / "metadata.csv").write_text(
         "".join(f"{line}some text {'abcdefghi'[k]}\n" for k, line in enumerate(lines))
     )
-    corpus = survey_corpus(out, data, limits=limits, drawing=drawing)
+    corpus = survey_corpus([out], data, limits=limits, drawing=drawing)
     assert len(corpus.train) + len(corpus.valid) == len(lines)
 
 

@@ -49,7 +49,7 @@ def test_every_layout_gives_the_same_corpus(recordings, data, tmp_path) -> None:
     for name, text in layouts(recordings).items():
         (root / name).write_text(text)
         corpus = survey_corpus(
-            root / name, data, limits=Limits(0.1, 5, max_chars=50), drawing=Drawing(0.1),
+            [root / name], data, limits=Limits(0.1, 5, max_chars=50), drawing=Drawing(0.1),
             by_folder=True,
         )  # fmt: skip
         (root / name).unlink()
@@ -75,7 +75,7 @@ def test_an_exchanged_text_of_real_speech_is_found(recordings, data, tmp_path) -
     lines[7] = f"{rows[7][0].stem}|one two three four five six seven"
     (root / "metadata.csv").write_text("\n".join(lines))
     corpus = survey_corpus(
-        root, data, limits=Limits(0.1, 5, max_chars=50), drawing=Drawing(), speaker="george"
+        [root], data, limits=Limits(0.1, 5, max_chars=50), drawing=Drawing(), speaker="george"
     )
     odd = [finding.message for finding in corpus.findings if finding.kind == "pace"]
     assert [message.split(":")[0] for message in odd] == [f"george/wavs/{rows[7][0].name}"]

@@ -25,7 +25,7 @@ TEXT = "one two three four"
 
 def survey(target: Path, data, **options) -> Corpus:
     options = {"limits": LIMITS, "drawing": Drawing(0.1), **options}
-    return survey_corpus(target, data, **options)
+    return survey_corpus([target] if isinstance(target, Path) else target, data, **options)
 
 
 def kinds(corpus: Corpus) -> dict[str, list[str]]:
@@ -192,6 +192,22 @@ def test_speakers_of_columns_options_and_folders(folder, data, write_clip) -> No
     assert set(survey(folder, data, speaker="tom").speakers) == {"tom", "somebody"}
 
 
+def test_several_folders_are_one_corpus_of_several_voices(folder, data, write_clip) -> None:
+    for speaker in ("theo", "max"):
+        for take in range(10):
+            write_clip(f"{speaker}/wavs/{take}.wav", sound_s=1.6)
+        rows = [f"{take}|one two {speaker} {take % 5}" for take in range(10)]
+        write(folder / speaker, [*rows, "11|nothing"])
+    corpus = survey([folder / "theo", folder / "max" / "metadata.csv"], data)
+    assert {name: counts[:2] for name, counts in corpus.speakers.items()} == {
+        "max": (9, 1), "theo": (9, 1),
+    }  # fmt: skip
+    assert (corpus.folder, corpus.num_rows) == (folder, 22)
+    assert kinds(corpus)["missing"] == [
+        "theo/metadata.csv:11: '11': no such audio file", "max/metadata.csv:11: '11': no such audio file",
+    ]  # fmt: skip
+
+
 def test_the_own_validation_part_is_drawn_anew_or_kept(folder, good, data) -> None:
     names = [line.partition("|")[::2] for line in good]
     rows = [
@@ -212,7 +228,7 @@ def test_what_no_row_names_is_counted(folder, good, data, write_clip) -> None:
     write_clip("wavs/spare.wav")
     (folder / "wavs/old.m4a").touch()
     corpus = survey(write(folder, good), data)
-    assert corpus.notes[1] == "1 audio file that no row names, for example wavs/spare.wav"
+    assert corpus.notes[1] == "1 audio file that no row names, for example anna/wavs/spare.wav"
     assert "1 audio file is not used, in a format that can't be read (1 .m4a)" in corpus.notes[2]
 
 

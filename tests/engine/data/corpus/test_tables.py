@@ -163,6 +163,15 @@ def test_no_table_and_several_are_refused_with_what_to_do(folder: Path) -> None:
         DataError, match=r"several tables of texts \(metadata.csv, train.txt\); name the one"
     ):
         read_table(folder)
+    (folder / "theo").mkdir()
+    (folder / "train.txt").rename(folder / "theo" / "train.txt")
+    (folder / "metadata.csv").unlink()
+    with pytest.raises(
+        DataError, match=r"no table of texts; .* its folders theo have some: name them, as in"
+    ):
+        read_table(folder)
+    (folder / "theo" / "sepdash-index.jsonl").write_text("{}")
+    assert len(read_table(folder / "theo").rows) == 1
     with pytest.raises(DataError, match="does not exist; name a folder or a table"):
         read_table(folder / "nothing")
     (folder / "a.wav").write_bytes(b"")

@@ -103,7 +103,7 @@ def test_a_trained_model_fills_in_the_texts_of_a_long_recording(
     assert transcribe.main([str(tmp_path / "run"), str(pieces / "wavs"), *options]) == 0
     data = TextData(kind="speech", train=texts, valid=texts)
     corpus = survey_corpus(
-        texts, data, limits=Limits(0.2, 2, max_chars=50), drawing=Drawing(0.1), speaker="anna"
+        [texts], data, limits=Limits(0.2, 2, max_chars=50), drawing=Drawing(0.1), speaker="anna"
     )
     write_corpus(corpus, tmp_path / "out", data=data, about={})
 

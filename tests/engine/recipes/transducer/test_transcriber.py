@@ -257,7 +257,11 @@ def test_a_long_recording_is_cut_transcribed_and_trained_on(checkpoint, tones, t
 
     data = load_transcriber(checkpoint, CPU).data
     corpus = survey_corpus(
-        texts_file, data, limits=Limits(0.2, 3, max_chars=200), drawing=Drawing(0.2), speaker="anna"
+        [texts_file],
+        data,
+        limits=Limits(0.2, 3, max_chars=200),
+        drawing=Drawing(0.2),
+        speaker="anna",
     )
     used = [*corpus.train, *corpus.valid]
     heard = [json.loads(line)["text"] for line in texts_file.read_text().splitlines()]
