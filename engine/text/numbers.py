@@ -43,6 +43,13 @@ def spelled_out(text: str, language: str) -> str:
     return _NUMBER.sub(words, text)
 
 
+def missing() -> str:
+    """Say what spelled-out numbers need that is not installed, and how to get it; empty if nothing."""
+    if find_spec("num2words") is None:
+        return "the package num2words, which is not installed: pip install 'sepdash[numbers]'"
+    return ""
+
+
 def _words(number: str, code: str, *, ending: str) -> str:
     base = code.partition("_")[0]
     if base == "en" and ending in _ORDINAL_ENDINGS and number.isdecimal():
@@ -79,11 +86,8 @@ def _spell(number: int | str, code: str, *, ordinal: bool = False) -> str:
 @lru_cache(maxsize=64)
 def _code_of(language: str) -> str:
     """Return what num2words calls a language of eSpeak NG."""
-    if find_spec("num2words") is None:
-        message = (
-            "'words' requires the package num2words, which is not installed: pip install "
-            "'sepdash[numbers]', or set data.numbers = keep"
-        )
+    if lacking := missing():
+        message = f"'words' requires {lacking}, or set data.numbers = keep"
         raise DataError([Problem("data.numbers", message)])
     known = import_module("num2words").CONVERTER_CLASSES
     base, _, region = language.replace("_", "-").partition("-")

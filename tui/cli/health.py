@@ -172,6 +172,7 @@ def _packages() -> Iterator[Check]:
 def _extras() -> Iterator[Check]:
     """Say what the optional dependencies would add."""
     from engine.metrics.measures import MEASURES, missing_modules
+    from engine.text import numbers, phonemes
 
     for extra in dict.fromkeys(measure.extra for measure in MEASURES.values() if measure.modules):
         names = [
@@ -183,6 +184,12 @@ def _extras() -> Iterator[Check]:
         if lacking:
             text += f"; not available: {', '.join(lacking)} (pip install 'sepdash[{extra}]')"
         yield Check("extras", extra, verdict="note" if lacking else "ok", text=text)
+    for extra, what, needed in (
+        ("phonemes", "phonemes as tokens", phonemes.missing()),
+        ("numbers", "numbers as words", numbers.missing()),
+    ):
+        text = f"{what}; not available: requires {needed}" if needed else what
+        yield Check("extras", extra, verdict="note" if needed else "ok", text=text)
 
 
 def _presets(home: Home) -> Iterator[Check]:

@@ -25,7 +25,7 @@ def test_optional_metrics_are_listed(monkeypatch, installed):
         "engine.metrics.measures.find_spec",
         lambda name: object() if installed or name == "pystoi" else None,
     )
-    (check,) = health._extras()
+    check, *_ = health._extras()
     assert (check.area, check.name) == ("extras", "speech-metrics")
     if installed:
         assert (check.verdict, check.text) == ("ok", "metrics: pesq, pesq_nb, stoi, estoi, dnsmos")
@@ -34,3 +34,17 @@ def test_optional_metrics_are_listed(monkeypatch, installed):
         assert check.text == (
             "metrics: stoi, estoi; not available: pesq, pesq_nb, dnsmos (pip install 'sepdash[speech-metrics]')"
         )
+
+
+def test_what_texts_need_is_listed(monkeypatch) -> None:
+    monkeypatch.setattr("engine.text.numbers.find_spec", lambda name: object())
+    monkeypatch.setattr("engine.text.phonemes.find_spec", lambda name: None)
+    *_, phonemes, numbers = health._extras()
+    assert (phonemes.name, phonemes.verdict, numbers.name, numbers.verdict) == (
+        "phonemes", "note", "numbers", "ok",
+    )  # fmt: skip
+    assert phonemes.text == (
+        "phonemes as tokens; not available: requires the package phonemizer, which is not installed: pip install "
+        "'sepdash[phonemes]'"
+    )
+    assert numbers.text == "numbers as words"
