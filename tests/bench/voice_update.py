@@ -77,9 +77,7 @@ class PlainLoop:
         """Train on a batch."""
         sequences = sequences_of(batch)
         self.optimizer.zero_grad()
-        text, code = self.model(
-            self.model.reference_vectors(batch.tensors["reference"]), sequences
-        )
+        text, code = self.model(self.model.reference_vectors(batch.tensors["reference"]), sequences)
         loss = self.loss.mel_loss_weight * _mean(
             code, sequences.code_BN, lengths_B=sequences.code_lengths_B, stop=self.model.code_stop
         ) + self.loss.text_loss_weight * _mean(
@@ -99,7 +97,9 @@ def _mean(logits_BSK: Tensor, token_BS: Tensor, *, lengths_B: Tensor, stop: int)
 
 
 @torch.no_grad()
-def whole_sequences(model: VoiceModel, texts: list[list[int]], *, vectors: Tensor, codes: int) -> None:
+def whole_sequences(
+    model: VoiceModel, texts: list[list[int]], *, vectors: Tensor, codes: int
+) -> None:
     """Generate by reading everything for each code, greedily."""
     text_BU = torch.tensor(texts)
     lengths_B = torch.full((len(texts),), text_BU.shape[1])
@@ -117,7 +117,10 @@ def generation(model: VoiceModel) -> None:
     # No STOP, so that all arms make as many codes.
     nn.init.constant_(model.code_head.bias[model.code_stop :], -1e4)
     for count in (1, 16):
-        texts, vectors = [[1, 2, 3, 4] * 6] * count, torch.zeros(count, 1, model.final_norm.bias.numel())
+        texts, vectors = (
+            [[1, 2, 3, 4] * 6] * count,
+            torch.zeros(count, 1, model.final_norm.bias.numel()),
+        )
         for codes in (60, 120):
             seconds = {"cached": 1e9, "whole": 1e9}
             for _ in range(3):
@@ -174,7 +177,9 @@ def main() -> None:
         arms = {"plain": lambda number: plain.update(batch), "ours": ours}
         times = timed(arms, rounds=options.rounds)
         print(milliseconds(times))
-        print(f"ours / plain: {ratio(times, 'ours', 'plain'):.3f} (median of {options.rounds} pairs)")
+        print(
+            f"ours / plain: {ratio(times, 'ours', 'plain'):.3f} (median of {options.rounds} pairs)"
+        )
         generation(recipe.build_model())
 
 

@@ -33,6 +33,12 @@ from engine.recipes.voice.evaluation import ItemSums
 from engine.recipes.voice.place_sums import MEL, TEXT, count_places, place_sums
 from engine.recipes.voice.references import References
 from engine.recipes.voice.speaking import build_network, limits_of
+from engine.recipes.voice.vocabulary import (
+    VocabularyStage,
+    tables,
+    tokenizer_in,
+    vocabulary_for,
+)
 from engine.recipes.voice.voices_stage import (
     ItemLengths,
     Voices,
@@ -40,7 +46,8 @@ from engine.recipes.voice.voices_stage import (
     code_entropy,
     histogram_loss,
 )
-from engine.text.tokens import Tokenizer, build_tokenizer
+from engine.recipes.weights import TokenTables
+from engine.text.tokens import Tokenizer
 from models.voice.generation import Sampling, Spoken, generate
 from models.voice.network import VoiceModel
 from models.voice.settings import VoiceConfig
@@ -68,6 +75,7 @@ class VoiceRecipe:
         self._open: dict[Split, SpeechDataset] = {}
         self._codes = ItemCodes(config, opening, items=self._dataset)
         self._judge = RunJudge(config, opening)
+        self._base = opening.needs.get("init_from")
         self._count_K: Tensor | None = None
         self._voices: Voices | None = None
         self._kept: dict[int, Batch] = {}
@@ -99,17 +107,19 @@ class VoiceRecipe:
         return {"places": count_places(batch).sum(dim=0)}
 
     def stages(self) -> Sequence[Stage]:
-        """Return the stages: the codec, the codes of all items, pace and voices."""
+        """Return the stages: the codec, the codes of all items, the vocabulary, pace and voices."""
         last = VoicesStage(
             self._model_config, lengths=self._lengths, references=lambda: self._references
         )
-        return [*self._codes.stages(), last]
+        return [*self._codes.stages(), VocabularyStage(self._new_tokenizer), last]
 
     def use(self, stage: str, result: RecipeState) -> None:
         """Take the result of a stage."""
         self._codes.use(stage, result)
         if stage == CodesStage.name:
             self._count_K = result.tensors["count"]
+        elif stage == VocabularyStage.name:
+            self._tokenizer = tokenizer_in(result)
         elif stage == VoicesStage.name:
             self._voices = Voices.of_result(result)
 
@@ -121,6 +131,11 @@ class VoiceRecipe:
         network = self._codes.codec.network
         model.normalise_by(network.mean_F.cpu(), network.std_F.cpu())
         return model
+
+    @property
+    def token_tables(self) -> TokenTables:
+        """Return the tensors that have a row for each token of text."""
+        return tables()
 
     def sizes(self, split: Split) -> np.ndarray:
         """Return (N, 2): seconds and tokens of each utterance; validation applies max_items."""
@@ -345,7 +360,11 @@ class VoiceRecipe:
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
-        return build_tokenizer(self._data, self._dataset("train").texts)
+        # A trial of the batch planner runs no stages.
+        return self._new_tokenizer()
+
+    def _new_tokenizer(self) -> Tokenizer:
+        return vocabulary_for(self._data, lambda: self._dataset("train").texts, base=self._base)
 
     @cached_property
     def _train_tokens(self) -> list[np.ndarray]:

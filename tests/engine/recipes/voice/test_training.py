@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +111,35 @@ def test_weights_of_a_voice_take_its_codec_along_and_refuse_another(
             mixed, tmp_path / "mixed", recorder, control=stop_after(),
             needs={"init_from": base, "codec": other_codec},
         )  # fmt: skip
+
+
+def test_a_fine_tune_reads_texts_as_its_base_does_and_keeps_its_rows(
+    make: Any, codec: Path, speech: Path, tmp_path: Path, new_recorder: Any, stop_after: Any,
+    checkpoint_tensors: Any,
+) -> None:  # fmt: skip
+    """Texts without "a" and with "e": the tokens of the base stay what they are, and one is new."""
+    fit(make(), tmp_path / "base", new_recorder(), control=stop_after(), needs={"codec": codec})
+    base = tmp_path / "base" / "checkpoints" / "last-000012"
+    rows = [json.loads(line) for line in (speech / "train.jsonl").read_text().splitlines()]
+    for row in rows:
+        row.update(path=str(speech / row["path"]), text=row["text"].replace("a", "e"))
+    (tmp_path / "new.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    config = make(
+        codec=None, init_from=str(base), optimizer={"lr": 1e-12},
+        data={split: str(tmp_path / "new.jsonl") for split in ("train", "valid")},
+    )  # fmt: skip
+    recorder = new_recorder()
+    needs = {"init_from": base}
+    fit(config, tmp_path / "tuned", recorder, control=stop_after(18), needs=needs)
+    fit(config, tmp_path / "tuned", recorder, control=stop_after(), needs={})
+    manifest = read_manifest(tmp_path / "tuned" / "checkpoints" / "last-000012")
+    voice = load_voice(config_of(manifest), manifest, device=CPU)
+    assert voice.tokenizer.names == ["<blank>", " ", "a", "b", "c", "d", "e"]
+    old, new = (
+        checkpoint_tensors(folder)["model.safetensors:text_embedding.weight"]
+        for folder in (base, manifest.folder)
+    )
+    assert (len(old), len(new)) == (7, 8)
+    torch.testing.assert_close(new[:6], old[:6], rtol=0, atol=1e-6)
+    torch.testing.assert_close(new[7], old[6], rtol=0, atol=1e-6)
+    assert (new[6] - old[6]).abs().max() > 1e-3
