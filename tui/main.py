@@ -6,10 +6,14 @@ Set SEPDASH_TRACEBACK=1 to see the traceback of a message.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from models.terminal import safe_streams
 
 if TYPE_CHECKING:
     import click
@@ -23,10 +27,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = run(arguments)
     except KeyboardInterrupt:
         code = _INTERRUPTED
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        code = _close_pipe()
     sys.exit(code)
 
 
@@ -37,7 +37,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     from tui.cli.group import sepdash
 
     try:
-        result = sepdash.main(arguments, prog_name="sepdash", standalone_mode=False)
+        with safe_streams():
+            result = sepdash.main(arguments, prog_name="sepdash", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except click.exceptions.Abort:
         return _INTERRUPTED
@@ -46,8 +47,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         return _complain(error.format_message(), error)
     except BrokenPipeError:
-        return _close_pipe()
-    except (ValueError, OSError) as error:
+        return _PIPE_CLOSED
+    except OSError as error:
+        text = _unwritten(error) if error.errno == errno.ENOSPC else str(error)
+        return _complain(text or type(error).__name__, error)
+    except ValueError as error:
         return _complain(str(error) or type(error).__name__, error)
 
 
@@ -69,14 +73,17 @@ def _complain(message: str, error: Exception) -> int:
     # Indented lines belong to the problem above them: the two that convert a pickle.
     count = sum(not line.startswith(" ") for line in lines)
     text = "\n".join(lines) if count < 2 else f"{count} problems:\n  " + "\n  ".join(lines)
-    sys.stderr.write(f"sepdash: {text}\n")
+    # A message that nobody can get does not change what happened.
+    with suppress(OSError, AttributeError):
+        sys.stderr.write(f"sepdash: {text}\n")
+        sys.stderr.flush()
     return _USER_ERROR
 
 
-def _close_pipe() -> int:
-    # The interpreter flushes stdout once more at exit, so redirect it to /dev/null.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return _PIPE_CLOSED
+def _unwritten(error: OSError) -> str:
+    """Say that a file could not be written, and which: one without a name is standard output."""
+    what = os.fsdecode(error.filename) if error.filename else "the output"
+    return f"{what} can't be written: {error.strerror}; make room and try again"
 
 
 if __name__ == "__main__":

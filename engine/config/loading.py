@@ -83,26 +83,41 @@ def load_data(values: Mapping[str, Any]) -> DataSettings:
 
 
 def _with_empty(values: dict[str, Any]) -> dict[str, Any]:
-    """Return values with each setting emptied that is `none` and may be empty; others keep the text."""
+    """Return values with each setting emptied that is `none` and may be empty; others keep the text.
+
+    A path of no characters would be the current folder: it is none, too.
+
+    Raises:
+        ConfigError: for such a path where one is needed.
+    """
     if not _holds_empty(values):
         return values
-    empty = empty_values(chosen_kinds(values))
+    kinds = chosen_kinds(values)
+    empty = empty_values(kinds)
+    paths = {item.key for item in list_settings(kinds) if item.unit == "path"}
+    problems: list[Problem] = []
 
     def emptied(value: Any, key: str) -> Any:
         if isinstance(value, Mapping):
             return {
                 name: emptied(inner, f"{key}.{name}".lstrip(".")) for name, inner in value.items()
             }
-        return empty[key] if value == EMPTY and key in empty else value
+        nothing = isinstance(value, str) and key in paths and not value.strip()
+        if nothing and key not in empty:
+            text = "the path is empty (is a variable of the shell unset?); give a folder or a file"
+            problems.append(Problem(key, text))
+        return empty[key] if (value == EMPTY or nothing) and key in empty else value
 
     result: dict[str, Any] = emptied(values, "")
+    if problems:
+        raise ConfigError(problems)
     return result
 
 
 def _holds_empty(value: Any) -> bool:
     if isinstance(value, Mapping):
         return any(map(_holds_empty, value.values()))
-    return isinstance(value, str) and value == EMPTY
+    return isinstance(value, str) and (value == EMPTY or not value.strip())
 
 
 def _to_problem(detail: ErrorDetails, values: Mapping[str, Any]) -> Problem:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.start_up import loading
+from models.terminal import safe_streams
 
 if TYPE_CHECKING:
     from engine.exchange.importing import Imported
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _MOST_NAMED = 8
 
 
+@safe_streams()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Import or export weights and say what was done; return the exit code."""
     options = _parser().parse_args(arguments)

@@ -12,10 +12,12 @@ from pathlib import Path
 from shutil import get_terminal_size
 
 from engine.start_up import loading
+from models.terminal import safe_streams
 
 _NAME_COLUMNS = 24
 
 
+@safe_streams()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Separate audio files with a checkpoint and print each output path; return the exit code."""
     options = _parser().parse_args(arguments)

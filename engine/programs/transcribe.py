@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.start_up import loading
+from models.terminal import safe_streams
 
 if TYPE_CHECKING:
     from engine.metrics.word_errors import ErrorBreakdown
@@ -36,6 +37,7 @@ class _Item:
     stretch: Stretch
 
 
+@safe_streams()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Transcribe, print each result at once, and report the error rates; return the exit code."""
     options = _parser().parse_args(arguments)

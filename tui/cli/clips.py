@@ -11,6 +11,7 @@ import click
 from jobs.home import Home
 from models.user_paths import expanded
 from tui.cli.common import json_option, print_json, print_table, run_argument, with_home
+from tui.cli.paths import UserPath
 from tui.reports import formats
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ Examples:
     "--newest", is_flag=True, help="Include only inputs, targets and the latest estimates."
 )
 @click.option(
-    "-o", "--out", metavar="DIR", type=click.Path(file_okay=False, path_type=Path),
+    "-o", "--out", metavar="DIR", type=UserPath(file_okay=False),
     help="Copy audio and spectrograms to this folder (created if missing).",
 )  # fmt: skip
 @json_option

@@ -13,6 +13,7 @@ import click
 from jobs.home import Home
 from models.user_paths import expanded
 from tui.cli.common import complete_model, json_option, print_json, set_option, with_home
+from tui.cli.paths import UserPath
 
 if TYPE_CHECKING:
     from jobs.clustering import Clustering, Progress
@@ -44,7 +45,7 @@ _INTERRUPTED = 130
 )  # fmt: skip
 @set_option
 @click.option(
-    "-o", "--output", metavar="DIR", type=click.Path(file_okay=False, path_type=Path),
+    "-o", "--output", metavar="DIR", type=UserPath(file_okay=False),
     help="Folder of the result [default: named after source, layer and clusters, in the home].",
 )  # fmt: skip
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")

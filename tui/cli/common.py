@@ -17,6 +17,7 @@ from click.shell_completion import CompletionItem
 from engine.config.old_names import current_setting
 from jobs.home import Home
 from models.user_paths import expanded
+from tui.cli.paths import UserPath
 from tui.reports.formats import aligned
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def with_home(function: Callable[..., Any]) -> Callable[..., Any]:
     @click.option(
         "--home",
         "root",
-        type=click.Path(file_okay=False, path_type=Path),
+        type=UserPath(file_okay=False),
         help="Home folder: run store, queue, presets.",
     )
     @functools.wraps(function)

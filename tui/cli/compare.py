@@ -20,6 +20,7 @@ from engine.metrics.registry import (
 from jobs.home import Home
 from tui.cli.common import complete_run, json_option, print_json, with_home, write_file
 from tui.cli.margins import read_margins
+from tui.cli.paths import UserPath
 from tui.reports import formats
 from tui.reports.comparison import of_experiment
 
@@ -35,7 +36,7 @@ Examples:
   sepdash compare --experiment lr --markdown lr.md --plot lr.svg
   sepdash compare --experiment lr --margin "0.2 dB"
 """
-_FILE = click.Path(dir_okay=False, allow_dash=True, path_type=Path)
+_FILE = UserPath(dir_okay=False, allow_dash=True)
 
 
 class _Clock(click.Choice[str]):

@@ -14,6 +14,7 @@ from models.user_paths import expanded
 from tui.cli.common import counter_of, json_option, note_new_names, plain, print_json, with_home
 from tui.cli.data_cut import cut
 from tui.cli.data_voice import voice
+from tui.cli.paths import UserPath
 
 if TYPE_CHECKING:
     from engine.data.checks.findings import Finding, Survey
@@ -182,9 +183,9 @@ def _hours(seconds: float) -> str:
 
 
 @data.command(epilog=_INDEX_EXAMPLES)
-@click.argument("folder", metavar="PATH", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("folder", metavar="PATH", type=UserPath(file_okay=False))
 @click.option(
-    "-o", "--out", "manifest", type=click.Path(dir_okay=False, path_type=Path),
+    "-o", "--out", "manifest", type=UserPath(dir_okay=False),
     help=f"Manifest file [default: PATH/{_INDEX_NAME}].",
 )  # fmt: skip
 @click.option("--hash", "hashes", is_flag=True, help="Include a hash of each file's content.")
@@ -216,9 +217,9 @@ def index(folder: Path, *, manifest: Path | None, hashes: bool, verify: bool) ->
 
 
 @data.command(epilog=_DIGITS_EXAMPLES)
-@click.argument("folder", metavar="PATH", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="PATH", type=UserPath())
 @click.option(
-    "-o", "--out", required=True, metavar="DIR", type=click.Path(path_type=Path),
+    "-o", "--out", required=True, metavar="DIR", type=UserPath(),
     help="Output folder.",
 )  # fmt: skip
 @click.option(

@@ -9,6 +9,7 @@ import click
 
 from models.user_paths import expanded
 from tui.cli.common import counter_of, json_option, plain, print_json
+from tui.cli.paths import UserPath
 from tui.reports.formats import clean, duration
 
 if TYPE_CHECKING:
@@ -24,9 +25,9 @@ _MOST_SHOWN = 20
 
 
 @click.command(epilog=_EXAMPLES)
-@click.argument("source", metavar="FOLDER|FILE", type=click.Path(path_type=Path))
+@click.argument("source", metavar="FOLDER|FILE", type=UserPath())
 @click.option(
-    "-o", "--out", required=True, metavar="DIR", type=click.Path(path_type=Path),
+    "-o", "--out", required=True, metavar="DIR", type=UserPath(),
     help="Output folder.",
 )  # fmt: skip
 @click.option(

@@ -11,6 +11,7 @@ import click
 from jobs.home import Home
 from models.user_paths import expanded
 from tui.cli.common import counter_of, json_option, plain, print_json, set_option, with_home
+from tui.cli.paths import UserPath
 
 if TYPE_CHECKING:
     from engine.config.text_data import TextData
@@ -30,11 +31,9 @@ _MOST_CHARACTERS = 200
 
 
 @click.command(epilog=_EXAMPLES)
-@click.argument(
-    "folders", metavar="FOLDER|TABLE...", nargs=-1, required=True, type=click.Path(path_type=Path)
-)
+@click.argument("folders", metavar="FOLDER|TABLE...", nargs=-1, required=True, type=UserPath())
 @click.option(
-    "-o", "--out", metavar="DIR", type=click.Path(path_type=Path),
+    "-o", "--out", metavar="DIR", type=UserPath(),
     help="Output folder [default: FOLDER-manifests (of the first FOLDER) in the current folder].",
 )  # fmt: skip
 @click.option(

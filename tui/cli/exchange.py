@@ -14,6 +14,7 @@ from jobs.home import Home
 from models.user_paths import expanded
 from tui.cli.checkpoints import locate_checkpoint
 from tui.cli.common import complete_model, with_home
+from tui.cli.paths import UserPath
 
 _IMPORT_EXAMPLES = """\b
 Examples:
@@ -30,9 +31,9 @@ _STRIDES = re.compile(r"[1-9]\d*(,[1-9]\d*)*")
 
 
 @click.command("import", epilog=_IMPORT_EXAMPLES)
-@click.argument("file", type=click.Path(exists=True, path_type=Path))
+@click.argument("file", type=UserPath(exists=True))
 @click.option(
-    "-o", "--out", metavar="DIR", required=True, type=click.Path(path_type=Path),
+    "-o", "--out", metavar="DIR", required=True, type=UserPath(),
     help="Folder of the new checkpoint.",
 )  # fmt: skip
 @click.option(
@@ -40,7 +41,7 @@ _STRIDES = re.compile(r"[1-9]\d*(,[1-9]\d*)*")
     help="Model [default: read from the file].",
 )  # fmt: skip
 @click.option(
-    "--kmeans", metavar="FILE.npy", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    "--kmeans", metavar="FILE.npy", type=UserPath(exists=True, dir_okay=False),
     help="Centroids of the k-means model that gave its labels (clusters x numbers of a frame).",
 )  # fmt: skip
 @click.option(
@@ -86,7 +87,7 @@ def import_(
     help="Library that will load the weights.",
 )  # fmt: skip
 @click.option(
-    "-o", "--out", metavar="DIR", required=True, type=click.Path(path_type=Path),
+    "-o", "--out", metavar="DIR", required=True, type=UserPath(),
     help="New or empty folder for weights and config.",
 )  # fmt: skip
 @click.option("--checkpoint", "kind", help="Checkpoint of the run [default: the best].")

@@ -11,6 +11,7 @@ from jobs.home import Home
 from models.user_paths import expanded
 from tui.cli.checkpoints import locate_checkpoint
 from tui.cli.common import complete_model, with_home
+from tui.cli.paths import UserPath
 from tui.reports.formats import clean
 
 _EXAMPLES = """\b
@@ -24,10 +25,10 @@ Examples:
 @click.argument("model", metavar="RUN|CHECKPOINT", shell_complete=complete_model)
 @click.argument(
     "files", metavar="FILE...", nargs=-1, required=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=UserPath(exists=True, dir_okay=False),
 )  # fmt: skip
 @click.option(
-    "-o", "--out", required=True, metavar="DIR", type=click.Path(file_okay=False, path_type=Path),
+    "-o", "--out", required=True, metavar="DIR", type=UserPath(file_okay=False),
     help="Folder for the .npy files; created if missing.",
 )  # fmt: skip
 @click.option(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import os
 from keyword import iskeyword
 from pathlib import Path
 
 import click
+
+from tui.cli.paths import UserPath
 
 # Name of the verb -> (module, what it does). The module holds the command under the name of the verb, `_` for `-`.
 VERBS: dict[str, tuple[str, str]] = {
@@ -114,7 +117,7 @@ class LazyGroup(click.Group):
 )
 @click.option(
     "--home",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=UserPath(file_okay=False),
     help="Home folder: run store, queue, presets [default: SEPDASH_HOME or ~/.local/share/sepdash].",
 )
 @click.option("--version", is_flag=True, help="Print the version.")
@@ -145,6 +148,11 @@ def open_dashboard(home: Path | None) -> None:
     if not has_terminal():
         raise click.UsageError(
             "the dashboard requires a terminal; `sepdash runs` lists runs without one"
+        )
+    if os.environ.get("TERM") in ("dumb", "unknown"):
+        raise click.UsageError(
+            f"the dashboard requires a terminal that can move its cursor, but TERM is {os.environ['TERM']}; "
+            "`sepdash runs` lists runs without one, or set TERM, for example to xterm-256color"
         )
     located = Home.locate(home)
     with StoreReader(located.store) as reader:

@@ -244,7 +244,7 @@ def _store(home: Home) -> Iterator[Check]:
 
 
 def _integrity(home: Home) -> Check:
-    connection = sqlite3.connect(f"file:{home.store}?mode=ro", uri=True)
+    connection = sqlite3.connect(f"{home.store.as_uri()}?mode=ro", uri=True)
     try:
         answers = [row[0] for row in connection.execute("PRAGMA quick_check(3)")]
     finally:

@@ -15,6 +15,7 @@ from engine.config.errors import counted
 from jobs.home import Home
 from models.user_paths import expanded
 from tui.cli.common import complete_model, has_terminal, json_option, print_json, with_home
+from tui.cli.paths import UserPath
 from tui.reports import formats
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ Examples:
     help="Evaluation whose clips are compared: best, final, or its number of updates.",
 )  # fmt: skip
 @click.option(
-    "--audio", metavar="PATH", type=click.Path(exists=True, path_type=Path),
+    "--audio", metavar="PATH", type=UserPath(exists=True),
     help="Apply both models to this file or folder instead of comparing clips.",
 )  # fmt: skip
 @click.option("--checkpoint", "kind", help="With --audio: checkpoint of the runs [default: best].")

@@ -11,6 +11,7 @@ import click
 
 from jobs.home import Home
 from tui.cli.common import json_option, preset_argument, print_json, set_option, with_home
+from tui.cli.paths import UserPath
 
 if TYPE_CHECKING:
     from jobs.lr_range import LrResult, Progress
@@ -40,7 +41,7 @@ _LR = click.FloatRange(0, 100, min_open=True)
 )  # fmt: skip
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option(
-    "--plot", "plot_file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path),
+    "--plot", "plot_file", metavar="FILE", type=UserPath(dir_okay=False),
     help="Draw the curve to FILE (.svg, .png or .pdf; needs matplotlib).",
 )  # fmt: skip
 @json_option

@@ -15,6 +15,7 @@ from jobs.home import Home
 from models.user_paths import expanded
 from tui.cli.checkpoints import locate_checkpoint
 from tui.cli.common import complete_model, json_option, print_json, with_home, write_file
+from tui.cli.paths import UserPath
 from tui.reports import probing as words
 from tui.reports.formats import aligned, clean
 
@@ -39,13 +40,13 @@ Examples:
     shell_complete=complete_model,
 )
 @click.option(
-    "--data", metavar="PATH", type=click.Path(path_type=Path),
+    "--data", metavar="PATH", type=UserPath(),
     help="Labelled recordings; without it, the result that [probe] of EXPERIMENT asked for is shown. A "
     "manifest (.jsonl) with path, speaker and text (one word) or words; a "
     "folder that `sepdash data digits` wrote; or a folder of <speaker>/<label>_<take>.<extension>.",
 )  # fmt: skip
 @click.option(
-    "--test", metavar="PATH", type=click.Path(path_type=Path),
+    "--test", metavar="PATH", type=UserPath(),
     help="Manifest of test recordings; all of --data trains the probes [default: some takes of --data].",
 )  # fmt: skip
 @click.option("--checkpoint", "kind", help="Checkpoint of each run [default: the best one].")
@@ -71,7 +72,7 @@ Examples:
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
 @click.option(
-    "--csv", "csv_file", type=click.Path(dir_okay=False, path_type=Path),
+    "--csv", "csv_file", type=UserPath(dir_okay=False),
     help="Also write all values and comparisons to a CSV file; - writes them to standard output instead.",
 )  # fmt: skip
 @json_option

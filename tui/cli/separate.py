@@ -11,6 +11,7 @@ import click
 from jobs.home import Home
 from tui.cli.checkpoints import locate_checkpoint
 from tui.cli.common import complete_model, with_home
+from tui.cli.paths import UserPath
 
 _EXAMPLES = """\b
 Examples:
@@ -24,10 +25,10 @@ Examples:
 @click.argument("model", metavar="RUN|CHECKPOINT", shell_complete=complete_model)
 @click.argument(
     "inputs", metavar="INPUT...", nargs=-1, required=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=UserPath(exists=True, dir_okay=False),
 )  # fmt: skip
 @click.option(
-    "-o", "--out", metavar="DIR", required=True, type=click.Path(file_okay=False, path_type=Path),
+    "-o", "--out", metavar="DIR", required=True, type=UserPath(file_okay=False),
     help="Output folder for <input>.<source>.wav (created if missing).",
 )  # fmt: skip
 @click.option("--checkpoint", "kind", help="Checkpoint of the run [default: best SI-SDR].")

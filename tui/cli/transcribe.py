@@ -12,6 +12,7 @@ from jobs.home import Home
 from models.user_paths import expanded
 from tui.cli.checkpoints import locate_checkpoint
 from tui.cli.common import complete_model, json_option, with_home
+from tui.cli.paths import UserPath
 
 _EXAMPLES = """\b
 Examples:
@@ -26,7 +27,7 @@ Examples:
 @click.argument("model", metavar="RUN|CHECKPOINT", shell_complete=complete_model)
 @click.argument(
     "inputs", metavar="FILE...", nargs=-1, required=True,
-    type=click.Path(exists=True, path_type=Path),
+    type=UserPath(exists=True),
 )  # fmt: skip
 @click.option("--checkpoint", "kind", help="Checkpoint of the run [default: best WER].")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
@@ -48,7 +49,7 @@ Examples:
     help="Print partial results while decoding; Emformer models and greedy decoding only.",
 )  # fmt: skip
 @click.option(
-    "-o", "--out", metavar="FILE", type=click.Path(path_type=Path),
+    "-o", "--out", metavar="FILE", type=UserPath(),
     help="Also write the transcriptions as a manifest (.jsonl), for example for `sepdash data voice`.",
 )  # fmt: skip
 @json_option

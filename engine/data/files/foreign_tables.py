@@ -127,7 +127,8 @@ def _pairs(file: Path, bad_rows: list[str]) -> dict[str, tuple[str, str]]:
 
 def _there(name: str, folder: Path) -> Path:
     """Return a path that may be seen from the folder, or, as in Kaldi's recipes, from one above it."""
-    path, folder = expanded(name), folder.absolute()
+    folder = folder.absolute()
+    path = expanded(name, beside=folder)
     if path.is_absolute():
         return path
     return next(
@@ -184,8 +185,10 @@ def _values(row: dict[str, str], folder: Path) -> dict[str, Any]:
             f"{name:.60} stands for a folder that the recipe fills in; replace it in the file, for example with "
             "`sed 's|$data_root|/the/folder|'`"
         )
-    beside = (folder / place / expanded(name) for place in _BESIDE)
-    values["path"] = str(next((path for path in beside if path.exists()), folder / expanded(name)))
+    beside = (folder / place / expanded(name, beside=folder) for place in _BESIDE)
+    values["path"] = str(
+        next((path for path in beside if path.exists()), folder / expanded(name, beside=folder))
+    )
     for column in ("start", "stop", "end", "offset", "duration"):
         if column in values:
             try:

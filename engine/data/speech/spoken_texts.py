@@ -107,7 +107,7 @@ def _rows(path: Path, bad_rows: list[str]) -> Iterator[_Row]:
         if not isinstance(text, str) or not text.strip():
             continue
         yield _Row(
-            place, path.parent / expanded(values["path"]), text=" ".join(text.split()),
+            place, path.parent / expanded(values["path"], beside=path.parent), text=" ".join(text.split()),
             start_s=float(values.get("start", 0.0)),
             duration_s=None if duration_s is None else float(duration_s),
         )  # fmt: skip

@@ -239,7 +239,7 @@ def _rows(path: Path, bad_rows: list[str]) -> Iterator[_Row]:
     for place, values in rows_of(path, bad_rows, keys=_KEYS, texts=("path", "text")):
         start_s, duration_s = float(values.get("start", 0.0)), values.get("duration")
         duration_s = None if duration_s is None else float(duration_s)
-        audio = folder / expanded(values["path"])
+        audio = folder / expanded(values["path"], beside=folder)
         extra = {key: value for key, value in values.items() if key not in _KEYS}
         yield _Row(
             place, audio, text=values["text"], start_s=start_s, duration_s=duration_s, extra=extra

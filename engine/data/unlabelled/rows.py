@@ -306,7 +306,9 @@ def _sorted(manifest: Path, blocks: Sequence[_Block]) -> Rows:
     folder = f"{manifest.parent}{os.sep}"
     # A million objects of pathlib would take seconds.
     paths = [
-        folder + name if name[0] not in "~/" else str(manifest.parent / expanded(name))
+        folder + name
+        if name[0] not in "~/"
+        else str(manifest.parent / expanded(name, beside=manifest.parent))
         for block in blocks
         for name in block.names
     ]
