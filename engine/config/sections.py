@@ -253,6 +253,19 @@ class ValidationConfig(Section):
     judge_items: int = setting(
         32, "Number of validation texts that the judge hears, a fixed sample; 0: all.", unit="items", ge=0, le=100_000,
     )  # fmt: skip
+    training_items: int = setting(
+        32,
+        "Maximum number of training items that each evaluation scores as well, without augmentation, so that "
+        "over-fitting shows as a gap (val_loss_train beside val_loss); at most a quarter of the validation "
+        "items, or 8; 0: none.",
+        unit="items", ge=0, le=100_000,
+    )  # fmt: skip
+    overfit_after: int = setting(
+        8,
+        "Number of evaluations over which validation has to rise while training items still improve, for "
+        "over-fitting to be reported.",
+        unit="evaluations", ge=4, le=1_000,
+    )  # fmt: skip
     clips: int = setting(
         0, "Number of excerpts saved as audio clips and spectrograms at each evaluation; 0: none.",
         unit="items", ge=0, le=1_000,

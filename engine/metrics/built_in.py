@@ -82,6 +82,8 @@ BUILT_IN = (
     Metric("val_loss", "val_loss", rises=False, family="loss", whole_files=True, is_main=True,
            is_target=True, relative_margin=0.01,
            same=("loss", "data.tokens", "data.vocabulary", "data.vocab_size", *_CODEBOOK)),
+    Metric("overfit_gap", "gap of validation to training items", rises=False, family="loss"),
+    Metric("overfit_trend", "growth of that gap per evaluation", rises=False, family="loss"),
     Metric("unalignable", "unalignable", unit="%", scale=100, rises=False, of_training=True,
            measured_by=("ctc",)),
     Metric("si_sdri", "SI-SDRi", unit="dB", whole_files=True, measured_by=_AUDIO, worst=-100.0,

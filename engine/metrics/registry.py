@@ -1,7 +1,8 @@
 """Every metric a run is measured by: the built-in ones and those of installed packages, and their names.
 
 A value is stored under the name of its metric and, in this order, `_full` where whole files were
-evaluated rather than excerpts of them, and `_ema` where the averaged weights were: `si_sdr_full_ema`.
+evaluated rather than excerpts of them, `_train` where training items were, and `_ema` where the averaged
+weights were: `si_sdr_full_ema`, `val_loss_train_ema`.
 Only this module builds and parses such names.
 
 Installed packages declare theirs as `metrics` of a recipe (entry point `sepdash.recipes`); they are
@@ -23,13 +24,15 @@ from engine.metrics.metric import Metric as Metric
 from engine.metrics.self_supervised import settings_of_labels
 from models.entry_points import find_plugins
 
-_FULL, _EMA = "_full", "_ema"
+_FULL, _TRAIN, _EMA = "_full", "_train", "_ema"
 _VAL = "val_"
 
 T = TypeVar("T")
 
 LOSS = "val_loss"
 PROBE = "probe_accuracy"
+# Validation loss minus that of training items, and how fast it grows.
+GAP, GAP_TREND = "overfit_gap", "overfit_trend"
 
 # Number of updates of a run that changed nothing, since their loss or gradient was not finite.
 SKIPPED = "skipped"
@@ -51,32 +54,39 @@ class MetricVariant:
 
     metric: Metric
     full: bool = False
+    train: bool = False
     ema: bool = False
 
     @property
     def name(self) -> str:
         """The stored name."""
-        return stored_name(self.metric.name, full=self.full, ema=self.ema)
+        return stored_name(self.metric.name, full=self.full, train=self.train, ema=self.ema)
 
     @property
     def of(self) -> str:
         """What it was measured on where that is not excerpts and the weights themselves."""
-        parts = ("whole files" if self.full else "", "averaged weights" if self.ema else "")
+        parts = (
+            "whole files" if self.full else "",
+            "training items" if self.train else "",
+            "averaged weights" if self.ema else "",
+        )
         return ", ".join(part for part in parts if part)
 
 
-def stored_name(name: str, *, full: bool = False, ema: bool = False) -> str:
+def stored_name(name: str, *, full: bool = False, train: bool = False, ema: bool = False) -> str:
     """Return the name under which a metric is stored."""
-    return f"{name}{_FULL if full else ''}{_EMA if ema else ''}"
+    return f"{name}{_FULL if full else ''}{_TRAIN if train else ''}{_EMA if ema else ''}"
 
 
 def variant_of(name: str) -> MetricVariant:
     """Take a stored name apart; an unknown metric keeps its name as its title."""
     ema = name.endswith(_EMA)
     base = name.removesuffix(_EMA)
+    train = base.endswith(_TRAIN)
+    base = base.removesuffix(_TRAIN)
     full = base.endswith(_FULL)
     base = base.removesuffix(_FULL)
-    return MetricVariant(_known(base) or Metric(base, base), full, ema=ema)
+    return MetricVariant(_known(base) or Metric(base, base), full, train=train, ema=ema)
 
 
 def metric_of(name: str) -> Metric:
@@ -180,6 +190,15 @@ def evaluated_name(name: str) -> str:
 def of_whole_files(values: Mapping[str, T]) -> dict[str, T]:
     """Name measurements of whole files."""
     return {f"{name}{_FULL}": value for name, value in values.items()}
+
+
+def of_training_items(values: Mapping[str, float]) -> dict[str, float]:
+    """Name what of an evaluation is worth knowing of training items: losses, and the main metrics of the task."""
+    return {
+        stored_name(name, train=True): value
+        for name, value in values.items()
+        if (metric := metric_of(name)).family == "loss" or metric.is_main or metric.headline_of
+    }
 
 
 def of_average(values: Mapping[str, T]) -> dict[str, T]:

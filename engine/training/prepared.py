@@ -37,6 +37,7 @@ from engine.training.curves import SilentTelemetry, Telemetry
 from engine.training.ema import Ema
 from engine.training.initial_weights import load_initial_weights
 from engine.training.optimizer import FusedAdamW
+from engine.training.overfitting import OverfitWatch
 from engine.training.parameter_groups import decay_text, groups_of, rates_text
 from engine.training.ranks import Ranks, require_no_batch_norm, state_hash
 from engine.training.recipe_parts import OwnParts
@@ -269,7 +270,7 @@ def _build_state(
     state = TrainingState(
         model, optimizer, ema=ema, loss_scale=updater.loss_scale, telemetry=telemetry,
         best=BestMetrics(config.checkpoint.best), limits=updater.limits, own=OwnParts(recipe, results),
-        stop_rules=stop_rules, watch=watch, number_format=_format_if_auto(setup),
+        stop_rules=stop_rules, overfit=OverfitWatch(config), watch=watch, number_format=_format_if_auto(setup),
     )  # fmt: skip
     return updater, state
 

@@ -23,6 +23,7 @@ from engine.training.curves import Telemetry
 from engine.training.ema import Ema
 from engine.training.optimizer import FusedAdamW
 from engine.training.out_of_memory import MemoryLimits
+from engine.training.overfitting import OverfitWatch
 from engine.training.recipe_parts import OwnParts
 from engine.training.stopping import StopRules
 from engine.training.watching import CurveWatch
@@ -44,6 +45,7 @@ class TrainingState:
     limits: MemoryLimits
     own: OwnParts
     stop_rules: StopRules
+    overfit: OverfitWatch
     watch: CurveWatch | None = None
     number_format: str = ""
 
@@ -73,6 +75,7 @@ class TrainingState:
             "rng": rng_state().values,
             "memory_limits": self.limits.state_dict(),
             "stop_rules": self.stop_rules.state_dict(),
+            "overfit": self.overfit.state_dict(),
             **({} if self.watch is None else {"watch": self.watch.values()}),
             **({"number_format": self.number_format} if self.number_format else {}),
         }
@@ -100,6 +103,7 @@ class TrainingState:
             # Checkpoints of earlier versions have no limits and no evaluations.
             self.limits.load_state_dict(state.get("memory_limits", {}))
             note = self.stop_rules.load_state_dict(state.get("stop_rules", {}))
+            self.overfit.load_state_dict(state.get("overfit", {}))
             self.own.restore(manifest)
             set_rng_state(RngState(_pop_group(tensors, "rng"), state["rng"]))
         except (KeyError, RuntimeError, ValueError) as error:

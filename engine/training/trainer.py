@@ -220,6 +220,8 @@ class _Loop:
         self._take_slow_metrics()
         started = perf_counter()
         evaluation = self._evaluated(whole, slow)
+        overfit = parts.state.overfit
+        evaluation.metrics.update(overfit.add(self._counters, evaluation.metrics))
         parts.updater.extras.require_other_names(evaluation.metrics)
         self._metrics = evaluation.metrics
         # Of two evaluations of one update the second one repeats the first.
@@ -236,6 +238,8 @@ class _Loop:
         )  # fmt: skip
         if text := bad_items_notice(evaluation):
             self._notice("non-finite-items", text)
+        if text := overfit.report():
+            self._notice("over-fitting", text)
         self._write_clips(evaluation.clips)
         self._telemetry.restart_clock()
 

@@ -1,7 +1,7 @@
 """Evaluating the model without changing training state: raw weights and their average.
 
 Owns the context of a recipe's `evaluate`: dropout and gradients off, every generator restored, the
-average swapped in and out, and the names of the metrics.
+average swapped in and out, the score of some training items, and the names of the metrics.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from torch import nn
 from engine.config.schema import RunConfig
 from engine.evaluation.result import Evaluation
 from engine.measuring.jobs import JobWriter
-from engine.metrics.registry import metric_of, of_average, of_whole_files
+from engine.metrics.registry import metric_of, of_average, of_training_items, of_whole_files
 from engine.precision import autocast, eagerly, without_benchmark
 from engine.recipes.base import GivesEstimates, JudgesWholeFiles, Recipe
+from engine.recipes.training_items import Evaluate, ScoresTrainingItems, num_scored
 from engine.torch_random import rng_state, seed_torch, set_rng_state
 from engine.training.ema import Ema
 
@@ -33,6 +34,7 @@ class Validator:
         self._config = config
         self._device = device
         self._ema = ema
+        self._scored: Evaluate | None = None
 
     def run(
         self, model: nn.Module, *, whole: bool = False, taker: JobWriter | None = None
@@ -60,7 +62,9 @@ class Validator:
     ) -> Evaluation:
         precision = self._config.precision
         with autocast(precision, self._device), eagerly(precision):
-            evaluation = self._recipe.evaluate(model, self._device)
+            evaluation = self._with_training_items(
+                self._recipe.evaluate(model, self._device), model
+            )
             if not (whole and isinstance(self._recipe, JudgesWholeFiles)):
                 return evaluation
             if taker is not None and isinstance(self._recipe, GivesEstimates):
@@ -73,6 +77,18 @@ class Validator:
             metrics=evaluation.metrics | of_whole_files(full.metrics),
             items=evaluation.items | of_whole_files(full.items),
         )
+
+    def _with_training_items(self, evaluation: Evaluation, model: nn.Module) -> Evaluation:
+        """Return the evaluation with the losses and scores of some training items, by the same weights."""
+        wanted, recipe = self._config.validation.training_items, self._recipe
+        if not wanted or not isinstance(recipe, ScoresTrainingItems):
+            return evaluation
+        if self._scored is None:
+            # Not before the first evaluation: until then a recipe may still be given its state.
+            count = num_scored(wanted, num_valid=evaluation.num_items)
+            self._scored = recipe.on_training_items(count)
+        scored = self._scored(model, self._device)
+        return replace(evaluation, metrics=evaluation.metrics | of_training_items(scored.metrics))
 
 
 @contextmanager

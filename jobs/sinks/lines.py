@@ -18,7 +18,7 @@ from engine.events import (
     RunStarted,
     StageProgressed,
 )
-from engine.metrics.registry import metric_of
+from engine.metrics.registry import LOSS, metric_of, stored_name, variant_of
 
 _EVERY_S = 5.0
 _BEST = "best-"
@@ -113,8 +113,15 @@ def _describe_start(event: RunStarted) -> str:
 
 def _main(metrics: Mapping[str, float]) -> dict[str, float]:
     """Return the metrics to print; the store contains all of them."""
-    shown = {name: value for name, value in metrics.items() if metric_of(name).is_main}
+    shown = {name: value for name, value in metrics.items() if _is_main(name)}
     return shown or dict(metrics)
+
+
+def _is_main(name: str) -> bool:
+    """Return whether a line has room for a metric; of training items that is the loss of the weights alone."""
+    return metric_of(name).is_main and (
+        not variant_of(name).train or name == stored_name(LOSS, train=True)
+    )
 
 
 def _list(values: Mapping[str, float], units: Mapping[str, str]) -> str:

@@ -48,6 +48,8 @@ NOTES = (
     "in speech recognition (lower is better). EMA: exponential moving average of the weights. Gain: the "
     "better of raw and EMA, minus the unprocessed input (dotted line). The shaded band spans minimum to "
     "maximum of the updates in a column; the line is a centred mean, and the numbers are the values themselves. "
+    "Dotted in the colour of training: training items, evaluated as validation items are. A gap between the two that "
+    "grows is over-fitting. "
     "Runs whose values don't mean the same (another loss, other labels or masks) share no axis: they get panels "
     "of their own, or are named in a note."
 )

@@ -18,7 +18,14 @@ from typing import Any, Protocol
 
 from textual.message import Message
 
-from engine.metrics.registry import LOSS, SKIPPED, evaluated_name, training_names, variants
+from engine.metrics.registry import (
+    LOSS,
+    SKIPPED,
+    evaluated_name,
+    stored_name,
+    training_names,
+    variants,
+)
 from jobs.home import Home
 from jobs.store.records import Curve, RunRecord, SystemRecord, WorkerRecord
 from tui.live.messages import (
@@ -221,6 +228,8 @@ class Feed:
             return kept
         latest = reader.latest(run.id)
         names = {*SERIES, *variants(run.metric), *training_names(latest)}
+        asked = (LOSS, run.metric, *((metric, evaluated_name(metric)) if metric else ()))
+        names |= {stored_name(name, train=True) for name in asked} & latest.keys()
         if metric:
             names |= {*variants(metric), *variants(evaluated_name(metric))} & latest.keys()
         curves = reader.curves(run.id, tuple(names), max_points=MAX_POINTS)

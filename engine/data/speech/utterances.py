@@ -5,6 +5,8 @@ Letters: N utterances, T samples.
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from functools import cached_property
 from hashlib import sha256
 from os.path import relpath
@@ -71,6 +73,13 @@ class SpeechDataset:
     def __len__(self) -> int:
         """Return N."""
         return len(self.utterances)
+
+    def subset(self, indices: Sequence[int]) -> SpeechDataset:
+        """Return a dataset of some of the utterances, in the order given."""
+        some = copy.copy(self)
+        some.__dict__.pop("manifest", None)
+        some.utterances = [self.utterances[index] for index in indices]
+        return some
 
     @property
     def texts(self) -> list[str]:

@@ -5,6 +5,8 @@ Letters: N items, T samples.
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from hashlib import sha256
 from os import sep
@@ -70,6 +72,13 @@ class UnlabelledDataset:
     def __len__(self) -> int:
         """Return N."""
         return len(self.items)
+
+    def subset(self, indices: Sequence[int]) -> UnlabelledDataset:
+        """Return a dataset of some of the items, in the order given."""
+        some = copy.copy(self)
+        some.__dict__.pop("manifest", None)
+        some.items = self.items.taken(indices)
+        return some
 
     def durations_s(self) -> np.ndarray:
         """Return (N,) float64, the length of each item in seconds."""

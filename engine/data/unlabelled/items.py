@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import blake2b
 from os.path import dirname
@@ -60,6 +60,16 @@ class Items:
         if not len(self):
             return np.zeros(0, np.int64)
         return np.asarray(np.add.reduceat(self.length, self.first[:-1]))
+
+    def taken(self, indices: Sequence[int]) -> Items:
+        """Return some of the items, in the order given."""
+        pieces = [np.arange(self.first[index], self.first[index + 1]) for index in indices]
+        counts = [len(some) for some in pieces]
+        picked = np.concatenate(pieces) if pieces else np.zeros(0, np.int64)
+        return replace(
+            self, row=self.row[picked], start=self.start[picked], length=self.length[picked],
+            first=np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]),
+        )  # fmt: skip
 
 
 def items_of(data: UnlabelledData, path: Path, *, setting: str) -> Items:

@@ -46,6 +46,7 @@ from engine.recipes.codec.evaluation import ItemSums
 from engine.recipes.codec.mel_statistics import MelStatistics, in_whole_codes, normalisation_of
 from engine.recipes.codec.transform import transform_of
 from engine.recipes.judge.run_judge import RunJudge
+from engine.recipes.training_items import Evaluate
 from engine.recipes.waveforms.recipe import WaveformRecipe
 from models.codec.codebook import Codebook
 from models.codec.mel_codec import CodecOutput, MelCodec
@@ -199,6 +200,10 @@ class CodecRecipe(WaveformRecipe):
             could_say=lambda item: self._round_trip(None, item, device=device),
             device=device,
         )
+
+    def on_training_items(self, count: int) -> Evaluate:
+        """Return what evaluates a sample of training items, without a judge."""
+        return self.with_training_items(count, _judge=RunJudge(self._config, Opening())).evaluate
 
     def _clips(self, model: MelCodec, device: torch.device) -> Iterator[Clip]:
         """Yield the first items: the recording, what Griffin-Lim makes of its frames, and of their codes."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from hashlib import sha256
 from math import log
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -43,6 +43,7 @@ from engine.recipes.self_supervised.masked_prediction import (
 from engine.recipes.self_supervised.recipe import PretrainingRecipe
 from engine.recipes.self_supervised.span_masks import mean_run, span_masks
 from engine.recipes.self_supervised.targets import Targets
+from engine.recipes.training_items import LabelsOfSample
 from engine.recipes.waveforms.recipe import Datasets
 from models.self_supervised.hubert import PredictsClusters, build_hubert
 from models.self_supervised.settings import EncoderSettings, HubertHead
@@ -164,6 +165,10 @@ class HubertRecipe(PretrainingRecipe):
                 **self._reference(every),
             },
         )
+
+    def of_sample(self, indices: Sequence[int]) -> dict[str, Any]:
+        """Return the labels of a sample of training items."""
+        return {"_targets": LabelsOfSample(self._targets, indices)}
 
     def evaluate_loss(self, model: torch.nn.Module, device: torch.device) -> Evaluation:
         """Evaluate the loss, its terms and the accuracies on whole items, masked as in every run.

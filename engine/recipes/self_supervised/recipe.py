@@ -13,6 +13,7 @@ from torch import nn
 from engine.config.schema import RunConfig
 from engine.evaluation.result import Evaluation
 from engine.recipes.self_supervised.probing import ProbeScore
+from engine.recipes.training_items import Evaluate
 from engine.recipes.waveforms.recipe import Datasets, WaveformRecipe
 
 
@@ -35,3 +36,7 @@ class PretrainingRecipe(WaveformRecipe, ABC):
     def evaluate(self, model: nn.Module, device: torch.device) -> Evaluation:
         """Evaluate the objective on whole validation items, and with `data.probe` the features, too."""
         return self._probe.added(self.evaluate_loss(model, device), model, device=device)
+
+    def on_training_items(self, count: int) -> Evaluate:
+        """Return what evaluates the objective on a sample of training items."""
+        return self.with_training_items(count).evaluate_loss

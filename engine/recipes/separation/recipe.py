@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.batching.items import MicroBatch
+from engine.config.data import DenoiseData
 from engine.config.losses import SpectralLoss
 from engine.config.schema import RunConfig
 from engine.data.batch import Batch, Split
@@ -41,6 +42,7 @@ from engine.recipes.separation.item_scores import ItemScores
 from engine.recipes.separation.losses import Loss, build_loss
 from engine.recipes.separation.overlap import Chunking, overlap_add
 from engine.recipes.separation.permutations import best_order, in_order, permutation_invariant
+from engine.recipes.training_items import Evaluate, judging, without_extras
 from models.registry import build_model
 
 # The chunks of a whole file overlap by a quarter of their length.
@@ -161,6 +163,16 @@ class SeparationRecipe:
                 if len(clips) < self._config.validation.clips:
                     clips.append(self._clip(len(clips), item, est_SCT=est_SCT))
         return replace(scores.evaluation(self._items_key), clips=tuple(clips))
+
+    def on_training_items(self, count: int) -> Evaluate:
+        """Return what evaluates the middles of training files, spread evenly over them, with training noise."""
+        data = self._config.audio_data
+        values: dict[str, object] = {"valid": data.train}
+        if isinstance(data, DenoiseData):
+            values["noise_valid"] = None
+        config = without_extras(self._config, max_items=count)
+        config = config.model_copy(update={"data": data.model_copy(update=values)})
+        return judging(self, _config=config, _open={}).evaluate
 
     def evaluate_whole(self, model: nn.Module, device: torch.device) -> Evaluation:
         """Evaluate whole files by the same metrics; only one chunk of a file is in memory."""

@@ -5,7 +5,9 @@ Owns no network, no loss and no evaluation. Letters: N items.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
+from typing import Any, Self
 
 import numpy as np
 
@@ -15,6 +17,7 @@ from engine.config.unlabelled import UnlabelledData
 from engine.data.batch import Batch, Split
 from engine.data.kinds import open_dataset
 from engine.data.unlabelled.dataset import UnlabelledDataset
+from engine.recipes.training_items import judging, sampled, without_extras
 from engine.recipes.waveforms.batches import noise_batch, read_waveforms, whole_batches
 
 
@@ -66,6 +69,28 @@ class WaveformRecipe:
     def manifest(self, split: Split) -> str:
         """Return the hash over names, places and lengths of the items."""
         return self._dataset(split).manifest
+
+    def with_training_items(self, count: int, **replaced: Any) -> Self:
+        """Return a copy that validates on a sample of training items (`engine.recipes.training_items`).
+
+        Args:
+            count: of how many.
+            replaced: attributes that it has in place of those of this recipe.
+        """
+        train = self._dataset("train")
+        indices = sampled(len(train), count)
+        sample = train.subset(indices)
+        return judging(
+            self,
+            _config=without_extras(self._config),
+            _dataset=lambda split: train if split == "train" else sample,
+            **self.of_sample(indices),
+            **replaced,
+        )
+
+    def of_sample(self, indices: Sequence[int]) -> dict[str, Any]:
+        """Return the attributes that say more of validation items, for a sample of training items."""
+        return {}
 
     def _read(self, split: Split, micro_batch: MicroBatch) -> Batch:
         """Read waveforms, as `read_waveforms`."""

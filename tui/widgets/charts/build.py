@@ -103,6 +103,7 @@ def _of_one(item: RunData, view: View) -> dict[str, Plot]:
         "loss": [
             line_of(item, "loss", label="train", colour=0, view=view, band=True, noisy=True),
             line_of(item, LOSS, label="valid", colour=1, view=view),
+            *_of_training_items(item, LOSS, view=view),
         ],
         "score": [
             *_evaluations(item, view),
@@ -263,7 +264,16 @@ def _evaluations(item: RunData, view: View) -> list[Line]:
     ]
     if (of_files := whole(item, name)) is not None:
         lines.append(line_of(item, of_files, label="whole", colour=2, view=view))
-    return lines
+    return lines + _of_training_items(item, name, view=view)
+
+
+def _of_training_items(item: RunData, name: str, *, view: View) -> list[Line]:
+    """Return the curve of training items that were scored as validation items are, dotted, where there is one."""
+    series = stored_name(name, train=True)
+    if (curve := item.curves.get(series)) is None or not curve.updates:
+        return []
+    line = line_of(item, series, label="train, evaluated", colour=0, view=view)
+    return [replace(line, dotted=True)]
 
 
 def _inputs(data: Sequence[RunData], view: View) -> list[Line]:

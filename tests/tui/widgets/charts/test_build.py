@@ -260,3 +260,17 @@ def test_memory_of_a_run_has_a_gap_where_it_was_stopped_and_is_never_that_of_the
     old = tuple(dataclasses.replace(one, process_ram_bytes=None) for one in system)
     unknown = charts.build([dataclasses.replace(item, system=old)], {})["memory"].lines[0]
     assert (unknown.label, unknown.mean[0]) == ("machine's RAM", 12.0)
+
+
+def test_training_items_are_drawn_beside_validation_dotted(data):
+    more = {
+        name: Curve(name, "", bucket=1, updates=[1, 2], low=[1.0, 0.5], high=[1.0, 0.5], mean=[1.0, 0.5], last=[1.0, 0.5])
+        for name in ("val_loss_train", "si_sdr_train", "val_loss_train_ema", "si_sdr_train_ema")
+    }  # fmt: skip
+    item = dataclasses.replace(data[0], curves={**data[0].curves, **more})
+    plots = charts.build([item], {})
+    for name in ("loss", "score"):
+        (line,) = (line for line in plots[name].lines if line.label == "train, evaluated")
+        assert line.dotted
+        assert line.mean.tolist() == [1.0, 0.5]
+    assert labels(plots["loss"]) == ["train", "valid", "train, evaluated"]

@@ -1,0 +1,94 @@
+"""Scoring training items as validation items are: what a recipe gives, so that over-fitting can be seen.
+
+A recipe returns a copy of itself, which shares everything that it has learnt or made (tokens, labels, a teacher) and
+takes a fixed sample of training items for its validation items: whole, without augmentation, reduced alike.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from torch import device, nn
+
+from engine.config.schema import RunConfig
+from engine.data.batch import Split
+from engine.evaluation.result import Evaluation
+from engine.item_random import item_generator
+
+T = TypeVar("T")
+Evaluate = Callable[[nn.Module, device], Evaluation]
+
+# Of every run, whatever its seed: runs are compared on the same items.
+_SEED = 0
+# An evaluation should not take much longer for it.
+_SHARE, _LEAST = 4, 8
+
+
+@runtime_checkable
+class ScoresTrainingItems(Protocol):
+    """A recipe that can evaluate training items as it does validation items."""
+
+    def on_training_items(self, count: int) -> Evaluate:
+        """Return what `evaluate` would be if validation had a fixed sample of `count` training items.
+
+        Asked once, after the state of the run is there; what moves later (a teacher) is shared. Clips and
+        measurements of anything but the objective are left out.
+        """
+
+
+def num_scored(wanted: int, *, num_valid: int) -> int:
+    """Return how many training items are scored: at most a quarter of the validation items, or 8."""
+    return min(wanted, max(_LEAST, num_valid // _SHARE))
+
+
+def sampled(num_items: int, count: int) -> list[int]:
+    """Return which training items are scored, in order: the same in every run on these data."""
+    order = item_generator(_SEED, 0, 0, "scored-training-items").permutation(num_items)
+    return sorted(order[:count].tolist())
+
+
+def without_extras(config: RunConfig, *, max_items: int = 0) -> RunConfig:
+    """Return a config that evaluates `max_items` items (0: all), and keeps no audio of them."""
+    validation = config.validation.model_copy(update={"max_items": max_items, "clips": 0})
+    return config.model_copy(update={"validation": validation})
+
+
+def judging(recipe: T, **replaced: Any) -> T:
+    """Return a shallow copy of a recipe with other attributes; what is cached of validation items is dropped.
+
+    Those are its cached properties whose name begins with `_valid`, and `_items_key`.
+    """
+    twin = copy.copy(recipe)
+    kind = type(recipe)
+    for name in list(vars(twin)):
+        is_cached = isinstance(getattr(kind, name, None), cached_property)
+        if is_cached and (name.startswith("_valid") or name == "_items_key"):
+            delattr(twin, name)
+    for name, value in replaced.items():
+        setattr(twin, name, value)
+    return twin
+
+
+class LabelsOfSample:
+    """Labels of a sample of training items in place of those of validation items; else as they were.
+
+    Args:
+        labels: of the run; `labels(split, index, ...)` is asked.
+        indices: the training items of the sample.
+    """
+
+    def __init__(self, labels: Any, indices: Sequence[int]) -> None:
+        self._labels = labels
+        self._indices = indices
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._labels, name)
+
+    def labels(self, split: Split, index: int, **where: int) -> Any:
+        """Return the labels of an item."""
+        if split == "valid":
+            return self._labels.labels("train", self._indices[index], **where)
+        return self._labels.labels(split, index, **where)
