@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
+from engine.checkpoints.choosing import choose_state, go_on_from
 from engine.config.iterations import iterations_of
 from engine.config.loading import load_config
 from engine.config.references import with_absolute_folders
@@ -164,7 +165,12 @@ def stop(home: Home, run_id: int, *, pruned: str = "") -> None:
 
 
 def resume(
-    home: Home, run_id: int, *, devices: int | None = None, assignments: Sequence[str] = ()
+    home: Home,
+    run_id: int,
+    *,
+    devices: int | None = None,
+    assignments: Sequence[str] = (),
+    checkpoint: str = "",
 ) -> None:
     """Add a stopped or failed run to the end of the queue; it resumes from its last checkpoint.
 
@@ -175,8 +181,11 @@ def resume(
         run_id: the run.
         devices: new number of processes; None leaves `precision.devices` unchanged.
         assignments: `key=value` for settings of `stop_when`, the only ones that may change.
+        checkpoint: name of an older resume state, or its update; newer ones are set aside, and curves after it
+            are deleted once the run starts.
 
     Raises:
+        ValueError: when there is no such resume state.
         ConfigError: when an assignment is invalid, or its reference can't be had.
         StateError: when the run has completed its length, is queued or running, or `devices` or an
             assignment would change what it learns.
@@ -199,6 +208,10 @@ def resume(
             run_id, "queued", (state,),
             stopping=0, attempts=0, pid=None, ended_at=None, message="", position=store.last_position() + 1.0,
         )  # fmt: skip
+        if checkpoint:
+            # Last, so that a refusal above leaves the files as they are.
+            folder = home.run_folder(run_id)
+            go_on_from(folder, choose_state(folder, checkpoint))
     _push(home, run_id)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from math import isfinite
 
 import numpy as np
@@ -11,6 +12,7 @@ from engine.batching.buckets import dense_outliers
 from engine.batching.capped_plan import CappedPlan
 from engine.batching.exact import ExactPlan
 from engine.batching.plan import FixedPlan, Plan
+from engine.config.errors import counted
 
 _LOOKED_AT = 256
 _BARS = 12
@@ -57,6 +59,10 @@ class PlanReport:
         notes: warnings and hints.
         recommended: what is recommended for the size of an update, and where this one stands; may be
             empty.
+        partial: what becomes of batches that the end of an epoch leaves incomplete.
+        length: how long the run is in all counters; empty where it is not asked for.
+        size: what an update adds to the counters on average, by their names.
+        warnings: about the length, the learning rate and the like.
     """
 
     mode: str
@@ -82,6 +88,10 @@ class PlanReport:
     notes: tuple[str, ...]
     recommended: str = ""
     cropped_share: float = 0.0
+    partial: str = ""
+    length: str = ""
+    size: Mapping[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,6 +149,8 @@ def report_on(plan: Plan, sizes: np.ndarray) -> PlanReport:
         left_out=_left_out(plan),
         notes=(*_notes(table, sizes), *_crops(cropped_share, plan)),
         cropped_share=cropped_share,
+        partial=_partial(plan),
+        size=asdict(plan.mean_size),
     )
 
 
@@ -258,6 +270,15 @@ def plan_warnings(plan: Plan, sizes: np.ndarray) -> list[str]:
         *(_crops(report_on(plan, sizes).cropped_share, plan) if _is_cropped(plan) else []),
     ]
     return [*warnings, *(f"batch plan: {note}" for note in notes)]
+
+
+def _partial(plan: Plan) -> str:
+    if not isinstance(plan, CappedPlan):
+        return "none: updates run on from one epoch into the next, and every item is used once an epoch"
+    if plan.epochs.drop_tail:
+        dropped = len(plan.epochs.epoch(0).dropped)
+        return f"{counted(dropped, 'item')} dropped at the end of an epoch (batch.tail = drop)"
+    return "left-over items of an epoch form smaller batches (batch.tail = split); none is dropped"
 
 
 def _left_out(plan: Plan) -> tuple[LeftOut, ...]:

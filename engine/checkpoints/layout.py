@@ -76,7 +76,7 @@ def choose_kmeans(path: Path) -> Path | None:
 
 def trained_config(checkpoint: Path) -> dict[str, Any]:
     """Return the config that a checkpoint says it was trained with; empty where it can't be read."""
-    config = _values(checkpoint).get("config")
+    config = manifest_values(checkpoint).get("config")
     return config if isinstance(config, dict) else {}
 
 
@@ -88,7 +88,7 @@ def content_of(checkpoint: Path) -> str:
     """
     if checkpoint.is_file():
         return hashlib.sha256(checkpoint.read_bytes()).hexdigest()[:16]
-    values = _values(checkpoint)
+    values = manifest_values(checkpoint)
     return content_name(values) if "files" in values else ""
 
 
@@ -99,11 +99,12 @@ def content_name(manifest: Mapping[str, Any]) -> str:
 
 
 def _metrics(checkpoint: Path) -> dict[str, float]:
-    metrics = _values(checkpoint).get("metrics")
+    metrics = manifest_values(checkpoint).get("metrics")
     return metrics if isinstance(metrics, dict) else {}
 
 
-def _values(checkpoint: Path) -> dict[str, Any]:
+def manifest_values(checkpoint: Path) -> dict[str, Any]:
+    """Return what the manifest of a checkpoint says, unverified; empty where it can't be read."""
     try:
         values = json.loads((checkpoint / MANIFEST).read_text())
     except (OSError, ValueError):

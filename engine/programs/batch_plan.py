@@ -44,6 +44,8 @@ def _report(values: dict[str, object], world: int) -> dict[str, object]:
         from engine.data.kinds import data_notes, data_warnings
         from engine.recipes.registry import open_recipe
         from engine.recipes.specs import spec_of
+        from engine.training.run_length import run_length
+        from engine.training.run_warnings import run_warnings
 
     config = load_config(values)
     if "cache" in type(config.data).model_fields:
@@ -56,7 +58,16 @@ def _report(values: dict[str, object], world: int) -> dict[str, object]:
     usual = spec_of(config.loss.recipe).large_update
     advice = batch_advice(report, usual) if usual else ""
     notes = (*report.notes, *data_warnings(config.data), *data_notes(config.data))
-    return asdict(replace(report, notes=notes, recommended=advice))
+    size = plan.mean_size
+    return asdict(
+        replace(
+            report,
+            notes=notes,
+            recommended=advice,
+            length=run_length(config, size).text,
+            warnings=tuple(run_warnings(config, size=size)),
+        )
+    )
 
 
 if __name__ == "__main__":

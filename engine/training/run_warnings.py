@@ -7,6 +7,7 @@ from engine.config.errors import ConfigError
 from engine.config.schema import RunConfig
 from engine.metrics.registry import PROBE
 from engine.recipes.specs import spec_of
+from engine.training.run_length import length_warnings
 from engine.training.schedule_preview import schedule_curve, schedule_warnings
 
 HIGH_LR = 1e-4
@@ -28,6 +29,7 @@ def run_warnings(config: RunConfig, *, size: UpdateSize | None = None) -> list[s
     """
     return [
         *schedule_warnings(config, size=size),
+        *length_warnings(config, size or config.update_size),
         *_fine_tuning_warnings(config, size=size),
         *_precision_warnings(config),
         *_probe_warnings(config),

@@ -14,11 +14,14 @@ from engine.config.span import Span
 
 # Clocks are real numbers of updates; a boundary missed by rounding alone still counts as reached.
 _TOLERANCE = 1e-9
+# Of a quotient of quotients, relative to it: 58 million updates would be one too many.
+_ROUNDING = 1e-14
 
 
 def total_updates(length: Span, size: UpdateSize) -> int:
     """Return the number of updates that first reaches `length`, at least 1."""
-    return max(1, ceil(size.updates_in(length) - _TOLERANCE))
+    updates = size.updates_in(length)
+    return max(1, ceil(updates - max(_TOLERANCE, _ROUNDING * updates)))
 
 
 def is_due(every: Span, update: int, *, size: UpdateSize) -> bool:

@@ -21,6 +21,7 @@ Example:
 _RESUME = """\b
 Examples:
   sepdash resume baseline-1
+  sepdash resume baseline-1 --from last-000400     go back to an older state
   sepdash resume baseline-1 --devices 2     continue with two processes
   sepdash resume baseline-1 --set stop_when.patience=none     go on with a run that stopped early
 """
@@ -66,10 +67,20 @@ def stop(*, runs: tuple[str, ...], home: Home) -> None:
     help="Continue with N processes. Requires batch.mode = exact (other modes assign data by process "
     "count).",
 )  # fmt: skip
+@click.option(
+    "--from", "checkpoint", metavar="CHECKPOINT", default="",
+    help="Continue from an older resume state, by its name or its update (`sepdash checkpoints RUN` lists "
+    "them); newer ones are set aside.",
+)  # fmt: skip
 @set_option
 @with_home
 def resume(
-    *, runs: tuple[str, ...], devices: int | None, assignments: tuple[str, ...], home: Home
+    *,
+    runs: tuple[str, ...],
+    devices: int | None,
+    checkpoint: str,
+    assignments: tuple[str, ...],
+    home: Home,
 ) -> None:
     """Queue stopped or failed runs again; they continue from their last checkpoint.
 
@@ -78,13 +89,14 @@ def resume(
     """
     from jobs import submit
 
+    if checkpoint and len(runs) > 1:
+        raise click.UsageError("--from is a checkpoint of one run; resume the others by themselves")
     for run in _find(home, runs):
-        submit.resume(home, run.id, devices=devices, assignments=assignments)
+        submit.resume(home, run.id, devices=devices, assignments=assignments, checkpoint=checkpoint)
         (queued,) = _find(home, (str(run.id),))
         waiting = f", {queued.waiting}" if queued.waiting else ""
-        click.echo(
-            f"run {run.id} {run.name} is queued again and continues from update {run.updates}{waiting}"
-        )
+        where = f"{checkpoint}" if checkpoint else f"update {run.updates}"
+        click.echo(f"run {run.id} {run.name} is queued again and continues from {where}{waiting}")
 
 
 @click.command(epilog=_MOVE)

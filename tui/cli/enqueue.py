@@ -25,11 +25,13 @@ def enqueue(preset: str, *, assignments: tuple[str, ...], name: str | None, home
     """Queue a run of a preset."""
     from engine.config.overrides import config_with
     from engine.data.kinds import data_warnings
-    from engine.data.update_size import schedule_size
+    from engine.data.update_size import planned_size
+    from engine.training.run_length import run_length
     from engine.training.run_warnings import run_warnings
     from jobs.store.reader import StoreReader
     from jobs.submit import enqueue as submit
     from presets.catalogue import Catalogue
+    from tui.reports.run_time import time_text
 
     config = config_with(Catalogue(home.presets).read(preset), assignments)
     run_id = submit(home, config, name=name, preset=preset)
@@ -38,7 +40,9 @@ def enqueue(preset: str, *, assignments: tuple[str, ...], name: str | None, home
         idle = not any(worker.alive for worker in reader.workers())
     waiting = f", {record.waiting}" if record.waiting else ""
     click.echo(f"run {record.id} {record.name} is queued{waiting}")
-    size = schedule_size(config)
+    size = planned_size(config)
+    click.echo(f"length: {run_length(config, size).text}")
+    click.echo(f"time: {time_text(home, config, size=size)}")
     for warning in [*run_warnings(config, size=size), *data_warnings(config.data)]:
         click.echo(f"warning: {warning}", err=True)
     if idle:

@@ -29,6 +29,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "worker": ("tui.cli.worker", "Train the queued runs one after another."),
     "runs": ("tui.cli.runs", "List runs: queued, running and ended."),
     "show": ("tui.cli.show", "Show one run: state, metrics, checkpoints, config."),
+    "checkpoints": (
+        "tui.cli.checkpoint_list",
+        "List the checkpoints of a run, and what each can be used for.",
+    ),
     "compare": (
         "tui.cli.compare",
         "Compare runs: which is better, by how much, and is that reliable?",

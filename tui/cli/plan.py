@@ -27,15 +27,22 @@ Examples:
 def plan(
     preset: str, *, assignments: tuple[str, ...], world: int | None, as_json: bool, home: Home
 ) -> None:
-    """Show how a preset is batched: global batch size, padding, skipped items."""
+    """Show how a preset is batched, and how long it trains.
+
+    Global batch size, padding and skipped items; then updates, items, hours of audio, epochs and the
+    expected time of the run, with warnings about spans that make no sense with so much data.
+    """
+    from engine.config.counters import UpdateSize
     from engine.config.overrides import config_with
     from presets.catalogue import Catalogue
     from tui.reports.batch_plan import plan_report, report_lines
+    from tui.reports.run_time import time_text
 
     config = config_with(Catalogue(home.presets).read(preset), assignments)
     report = plan_report(config, world=world)
     if as_json:
         print_json(report)
         return
-    for line in report_lines(report):
+    time = time_text(home, config, size=UpdateSize(**report.size))
+    for line in report_lines(report, time=time):
         click.echo(line)

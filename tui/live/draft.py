@@ -73,6 +73,13 @@ class Draft:
         infos.sort(key=lambda info: (order[_section(info)], not info.key.endswith(".kind")))
         return [self._state(info) for info in infos]
 
+    def sections(self) -> dict[str, list[FieldState]]:
+        """Return the settings by section, in the order of `fields`."""
+        found: dict[str, list[FieldState]] = {}
+        for state in self.fields():
+            found.setdefault(_section(state.info) or "run", []).append(state)
+        return found
+
     def edit(self, info: SettingInfo, text: str) -> None:
         """Set one setting from text; empty text removes it from the preset.
 

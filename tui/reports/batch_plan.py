@@ -46,12 +46,19 @@ def plan_report(config: RunConfig, *, world: int | None = None) -> PlanReport:
         for item in values.pop("left_out")
     )
     histogram = tuple(tuple(bar) for bar in values.pop("histogram"))
-    notes = tuple(values.pop("notes"))
-    return PlanReport(**values, left_out=left_out, histogram=histogram, notes=notes)
+    notes, warnings = (tuple(values.pop(name)) for name in ("notes", "warnings"))
+    return PlanReport(
+        **values, left_out=left_out, histogram=histogram, notes=notes, warnings=warnings
+    )
 
 
-def report_lines(report: PlanReport) -> list[str]:
-    """Return the report as lines of text, the histogram below the figures."""
+def report_lines(report: PlanReport, *, time: str = "") -> list[str]:
+    """Return the report as lines of text, the histogram below the figures.
+
+    Args:
+        report: the report.
+        time: how long the run is expected to take, in words.
+    """
     tokens = "" if report.mean_tokens is None else f", {report.mean_tokens:,.0f} tokens"
     joint = ""
     if report.joint_padding_share is not None:
@@ -64,6 +71,9 @@ def report_lines(report: PlanReport) -> list[str]:
         ("global batch", f"{report.mean_items:,.1f} items, {_time(report.mean_s)}{tokens}"),
         *([("recommended", report.recommended)] if report.recommended else []),
         ("epoch", f"{report.updates_per_epoch:,.1f} updates"),
+        *([("partial", report.partial)] if report.partial else []),
+        *([("run", report.length)] if report.length else []),
+        *([("time", time)] if time else []),
         ("update", f"{each:,.1f} micro-batches per device"),
         ("padding", f"{report.padding_share:.2%}{joint}, {counted(report.shapes, 'shape')}"),
         *(
@@ -80,6 +90,7 @@ def report_lines(report: PlanReport) -> list[str]:
         first = ", ".join(map(str, out.examples))
         facts.append(("skipped", f"{out.count:,} items: {out.reason} (item {first})"))
     facts.extend(("note", note) for note in report.notes)
+    facts.extend(("warning", text) for text in report.warnings)
     facts.append(
         (
             "based on",

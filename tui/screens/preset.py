@@ -18,6 +18,7 @@ from textual.screen import Screen
 from textual.widgets import Button, Input, Label, OptionList, Static
 from textual.widgets.option_list import Option
 
+from engine.config.counters import UpdateSize
 from engine.config.errors import counted
 from engine.config.fields import SettingInfo
 from engine.config.schema import RunConfig
@@ -28,17 +29,18 @@ from tui.dialogs.batch_plan import BatchPlanScreen
 from tui.dialogs.save_preset import PresetName, SavePreset
 from tui.dialogs.tune import TuneScreen
 from tui.live.actions import Failed, attempt
-from tui.live.draft import Draft, FieldState, Verdict
+from tui.live.draft import Draft, Verdict
 from tui.widgets.charts.chart import Chart
 from tui.widgets.charts.figure import Plot
 from tui.widgets.charts.schedule import schedule_plot
+from tui.widgets.preset_line import preset_line
+from tui.widgets.run_length import RunLengthLine
 from tui.widgets.setting_field import FormSection, SettingField, field_id, help_of
 
 _KEYS = "^r enqueue  ^g batches  ^t tune  ^s save  ^z undo  ^f find  ^n next  esc back"
 _ROWS_FOR_CURVE = 30
 _COLUMNS_FOR_NAMES = 100
 _PICKER, _WIDE_PICKER = 28, 37
-_MARGIN = 5  # of a name in the list: its mark, the padding and the scroll bar
 
 
 class PresetScreen(Screen[int | None]):
@@ -73,6 +75,7 @@ class PresetScreen(Screen[int | None]):
         self._focused: SettingInfo | None = None
         self._warned = self._queueing = False
         self._room = _PICKER
+        self._update_size: UpdateSize | None = None
         self._curve = Chart(Plot("learning rate"), id="curve")
         self._curve.can_focus = False
 
@@ -87,6 +90,7 @@ class PresetScreen(Screen[int | None]):
                 yield VerticalScroll(id="form")
                 yield self._curve
                 yield Static(id="help", markup=False)
+                yield RunLengthLine(self._home, id="length")
                 yield Static(id="problems", markup=False)
                 with Horizontal(id="actions"):
                     yield Label("run name")
@@ -125,7 +129,9 @@ class PresetScreen(Screen[int | None]):
         ]
         options = self.query_one("#presets", OptionList)
         options.clear_options()
-        options.add_options(Option(_line(info, self._room), id=info.name) for info in self._presets)
+        options.add_options(
+            Option(preset_line(info, width=self._room), id=info.name) for info in self._presets
+        )
         names = [info.name for info in self._presets]
         if names:
             options.highlighted = names.index(chosen) if chosen in names else 0
@@ -175,7 +181,7 @@ class PresetScreen(Screen[int | None]):
 
     async def _show_fields(self) -> None:
         """Show the draft: update existing rows, and mount new rows where the kind has changed."""
-        sections = _by_section(self._draft.fields())
+        sections = self._draft.sections()
         form = self.query_one("#form", VerticalScroll)
         if list(self._sections) != list(sections):
             await form.remove_children()
@@ -203,6 +209,17 @@ class PresetScreen(Screen[int | None]):
     def _setting_entered(self, event: SettingField.Entered) -> None:
         self._focused = event.info
         self._show_help()
+        self._show_length()
+
+    def _show_length(self) -> None:
+        typing = self._focused is not None and self._focused.type_name == "path"
+        self.query_one(RunLengthLine).show(self._verdict.config, typing_path=typing)
+
+    @on(RunLengthLine.Measured)
+    def _length_measured(self, event: RunLengthLine.Measured) -> None:
+        self._update_size = event.size
+        self._show_problems()
+        self._draw_curve()
 
     def _show_help(self) -> None:
         text = help_of(self._focused) if self._focused else ""
@@ -214,20 +231,26 @@ class PresetScreen(Screen[int | None]):
         for field in self.query(SettingField):
             problem = self._verdict.problems.get(field.info.key, "")
             field.mark(changed=states[field.info.key].changed, problem=problem)
+        self._update_size = None
+        self._show_length()
         self._show_problems()
         self._draw_curve()
 
     def _draw_curve(self) -> None:
         """Draw the learning rate over the run, if the terminal is large enough."""
         if self._curve.display and self._verdict.config is not None:
-            self._curve.plot = schedule_plot(self._verdict.config)
+            self._curve.plot = schedule_plot(self._verdict.config, size=self._update_size)
 
     def _show_problems(self) -> None:
         verdict = self._verdict
         draft = self._drafts.get(self._shown)
         changes = len(draft.changes) if draft else 0
         first = "; ".join([*verdict.general, *(f"{k}: {v}" for k, v in verdict.problems.items())])
-        odd = run_warnings(verdict.config) if verdict.config is not None else []
+        odd = (
+            run_warnings(verdict.config, size=self._update_size)
+            if verdict.config is not None
+            else []
+        )
         ready = "; ".join([f"ready, {changes} changed", *odd])
         text = f"{counted(verdict.count, 'problem')}: {first}" if verdict.count else ready
         text = "checking the data, then queueing ..." if self._queueing else text
@@ -374,20 +397,3 @@ class PresetScreen(Screen[int | None]):
         if name != info.name and name in self._catalogue.bases(info.name):
             return self._draft.values, None
         return self._draft.to_save()
-
-
-def _line(info: PresetInfo, width: int) -> str:
-    mark = "! " if info.problem else "* " if info.origin == "user" else "  "
-    name, most = info.name, width - _MARGIN
-    if len(name) > most:
-        name = f"…/{name.rpartition('/')[2]}"
-    if len(name) > most:
-        name = f"…{name[1 - most :]}"
-    return f"{mark}{name}"
-
-
-def _by_section(states: list[FieldState]) -> dict[str, list[FieldState]]:
-    sections: dict[str, list[FieldState]] = {}
-    for state in states:
-        sections.setdefault(state.info.key.rpartition(".")[0] or "run", []).append(state)
-    return sections
