@@ -7,7 +7,7 @@ takes a fixed sample of training items for its validation items: whole, without 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -52,20 +52,24 @@ def sampled(num_items: int, count: int) -> list[int]:
 
 def without_extras(config: RunConfig, *, max_items: int = 0) -> RunConfig:
     """Return a config that evaluates `max_items` items (0: all), and keeps no audio of them."""
-    validation = config.validation.model_copy(update={"max_items": max_items, "clips": 0})
+    values = {"max_items": max_items, "clips": 0, "spoken": 0}
+    validation = config.validation.model_copy(update=values)
     return config.model_copy(update={"validation": validation})
 
 
-def judging(recipe: T, **replaced: Any) -> T:
+def judging(recipe: T, *, forgets: Collection[str] = ("_items_key",), **replaced: Any) -> T:
     """Return a shallow copy of a recipe with other attributes; what is cached of validation items is dropped.
 
-    Those are its cached properties whose name begins with `_valid`, and `_items_key`.
+    Args:
+        recipe: of a run.
+        forgets: its cached properties that depend on them, beside those whose name begins with `_valid`.
+        replaced: the attributes.
     """
     twin = copy.copy(recipe)
     kind = type(recipe)
     for name in list(vars(twin)):
         is_cached = isinstance(getattr(kind, name, None), cached_property)
-        if is_cached and (name.startswith("_valid") or name == "_items_key"):
+        if is_cached and (name.startswith("_valid") or name in forgets):
             delattr(twin, name)
     for name, value in replaced.items():
         setattr(twin, name, value)
@@ -73,10 +77,10 @@ def judging(recipe: T, **replaced: Any) -> T:
 
 
 class LabelsOfSample:
-    """Labels of a sample of training items in place of those of validation items; else as they were.
+    """Labels, or codes, of a sample of training items in place of those of validation items; else as they were.
 
     Args:
-        labels: of the run; `labels(split, index, ...)` is asked.
+        labels: of the run; `labels(split, index, ...)` or `codes(split, index)` is asked.
         indices: the training items of the sample.
     """
 
@@ -89,6 +93,11 @@ class LabelsOfSample:
 
     def labels(self, split: Split, index: int, **where: int) -> Any:
         """Return the labels of an item."""
-        if split == "valid":
-            return self._labels.labels("train", self._indices[index], **where)
-        return self._labels.labels(split, index, **where)
+        return self._labels.labels(*self._place(split, index), **where)
+
+    def codes(self, split: Split, index: int, **where: int) -> Any:
+        """Return the codes of an item."""
+        return self._labels.codes(*self._place(split, index), **where)
+
+    def _place(self, split: Split, index: int) -> tuple[Split, int]:
+        return ("train", self._indices[index]) if split == "valid" else (split, index)

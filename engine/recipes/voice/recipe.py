@@ -29,6 +29,13 @@ from engine.evaluation.result import Clip, Evaluation
 from engine.recipes.base import Opening, Stage, StepContext, StepOutput
 from engine.recipes.codec.item_codes import CodesStage, ItemCodes
 from engine.recipes.judge.run_judge import RunJudge
+from engine.recipes.training_items import (
+    Evaluate,
+    LabelsOfSample,
+    judging,
+    sampled,
+    without_extras,
+)
 from engine.recipes.voice.evaluation import ItemSums
 from engine.recipes.voice.place_sums import MEL, TEXT, count_places, place_sums
 from engine.recipes.voice.references import References
@@ -217,6 +224,19 @@ class VoiceRecipe:
         )
         codec.to(torch.device("cpu"))
         return evaluation
+
+    def on_training_items(self, count: int) -> Evaluate:
+        """Return what evaluates a sample of training utterances by teacher forcing, and speaks nothing."""
+        train = self._dataset("train")
+        indices = sampled(len(train), count)
+        return judging(
+            self,
+            forgets=("_items_key", "_references", "_judged_rows"),
+            _config=without_extras(self._config),
+            _open={"train": train, "valid": train.subset(indices)},
+            _codes=LabelsOfSample(self._codes, indices),
+            _judge=RunJudge(self._config, Opening()),
+        ).evaluate
 
     def worst_batch(self, count: int, shape: tuple[float, ...] = ()) -> Batch:
         """Return `count` items of any codes and tokens of `shape` (seconds, tokens), or of both maxima."""
