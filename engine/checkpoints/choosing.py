@@ -65,12 +65,9 @@ def checkpoints_of(folder: Path, *, metric: str = "") -> list[CheckpointInfo]:
         folder: of the run.
         metric: the stored name of the metric by which the run is listed.
     """
-    damaged = sorted((folder / CHECKPOINTS).glob("*.broken"))
-    places = [
-        path
-        for path in list_checkpoints(folder)
-        if path.parent.name == CHECKPOINTS and path not in damaged
-    ]
+    below = [path for path in list_checkpoints(folder) if path.parent.name == CHECKPOINTS]
+    damaged = [path for path in below if path.suffix == ".broken"]
+    places = [path for path in below if path not in damaged]
     values = {path: manifest_values(path) for path in places}
     states = sorted(_number(path) for path in places if _is_current(path))
     newest = states[-1] if states else -1
