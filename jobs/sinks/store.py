@@ -134,7 +134,7 @@ class StoreSink:
                 self._add_block(_to_block(event))
                 self._note_best(event.metrics)
                 if not event.late:
-                    self._progress.advance(stamp, event.counters)
+                    self._progress.advance(stamp, event.counters, apart_s=event.duration_s)
                 self._add_items(event)
             case ClipsWritten():
                 store.add_clips(
@@ -195,12 +195,19 @@ class StoreSink:
 
 
 class Progress:
-    """Progress and speed of the run, as columns of `runs`."""
+    """Progress and speed of the run, as columns of `runs`.
+
+    The speed, and so the time left, is that of training alone: evaluations take time of their own. The time of
+    training is all of it since the start.
+    """
 
     def __init__(self) -> None:
         self.earlier_s = 0.0
         self._started: float | None = None
+        # Clock without evaluations, and updates.
         self._marks: deque[tuple[float, int]] = deque()
+        self._apart_s = 0.0
+        self._now = 0.0
         self._counters: Counters | None = None
 
     def start(self, stamp: float, counters: Counters) -> None:
@@ -209,11 +216,15 @@ class Progress:
         self._marks.clear()
         self.advance(stamp, counters)
 
-    def advance(self, stamp: float, counters: Counters) -> None:
-        """Record the counters at a Unix time."""
-        self._counters = counters
-        self._marks.append((stamp, counters.updates))
-        while len(self._marks) > 2 and stamp - self._marks[0][0] > _SPEED_WINDOW_S:
+    def advance(self, stamp: float, counters: Counters, *, apart_s: float = 0.0) -> None:
+        """Record the counters at a Unix time; `apart_s` seconds before it were no training."""
+        self._counters, self._now = counters, stamp
+        self._apart_s += apart_s
+        trained = stamp - self._apart_s
+        # An evaluation can't have taken longer than the time since the last mark.
+        trained = max(trained, self._marks[-1][0] if self._marks else trained)
+        self._marks.append((trained, counters.updates))
+        while len(self._marks) > 2 and trained - self._marks[0][0] > _SPEED_WINDOW_S:
             self._marks.popleft()
 
     def columns(self) -> dict[str, float | None]:
@@ -227,7 +238,7 @@ class Progress:
             "items": self._counters.items,
             "audio_seconds": self._counters.audio_seconds,
             "epochs": self._counters.epochs,
-            "train_seconds": self.earlier_s + now - self._started,
+            "train_seconds": self.earlier_s + self._now - self._started,
             "speed": (updates - before) / (now - since) if now > since else None,
         }
 

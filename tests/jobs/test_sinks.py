@@ -390,3 +390,21 @@ def test_bad_items_are_told_from_absent_ones(open_sink, reader, run_id):
     assert found == {
         "si_sdr": [2.0, -100.0, None], "val_loss": [0.5, None, 0.5], "non_finite": [0.0, 1.0, 0.0],
     }  # fmt: skip
+
+
+def test_speed_and_time_left_count_training_alone():
+    """Ten updates a second, an evaluation of half a minute after each hundred: the speed stays that of updates."""
+    from jobs.sinks.store import Progress
+
+    progress = Progress()
+    progress.start(1_000.0, Counters())
+    now, seen = 1_000.0, []
+    for hundred in range(1, 6):
+        now += 10.0
+        progress.advance(now, Counters(100 * hundred))
+        seen.append(progress.columns()["speed"])
+        now += 30.0
+        progress.advance(now, Counters(100 * hundred), apart_s=30.0)
+        seen.append(progress.columns()["speed"])
+    assert seen == [pytest.approx(10.0)] * 10
+    assert progress.columns()["train_seconds"] == pytest.approx(200.0)

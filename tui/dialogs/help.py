@@ -20,6 +20,7 @@ KEYS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         ("e", "experiments: review the plan of a sweep, queue its runs"),
         ("s", "stop the run; it saves a checkpoint, from which r resumes"),
         ("r", "resume a stopped or failed run"),
+        ("R", "resume it from an older checkpoint, chosen from a list"),
         ("d", "remove the run and its files, after confirmation"),
         ("K J", "move a queued run up or down the queue"),
         ("f", "follow: always select the active run"),

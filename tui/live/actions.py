@@ -64,12 +64,12 @@ def stop(home: Home, run: RunRecord) -> str:
     )
 
 
-def resume(home: Home, run: RunRecord) -> str:
-    """Queue a stopped or failed run again."""
+def resume(home: Home, run: RunRecord, *, checkpoint: str = "") -> str:
+    """Queue a stopped or failed run again, to go on from its last checkpoint or from an older one."""
     from jobs import submit
 
-    submit.resume(home, run.id)
-    return f"queued {run.name}; it continues from update {run.updates}"
+    submit.resume(home, run.id, checkpoint=checkpoint)
+    return f"queued {run.name}; it continues from {checkpoint or f'update {run.updates}'}"
 
 
 def remove(home: Home, run: RunRecord) -> str:

@@ -56,15 +56,12 @@ class Dashboard(Screen[None]):
     Dashboard #body { height: 1fr; layout: vertical; background: $background; }
     Dashboard RunsTable { height: 6; }
     Dashboard ChartsGrid { height: 1fr; }
-    Dashboard LogTail { height: 3; }
-    Dashboard Footer { padding: 0 1; }
+    Dashboard LogTail { height: 3; } Dashboard Footer { padding: 0 1; }
     Dashboard.-tall RunsTable { height: auto; min-height: 6; max-height: 30%; }
     Dashboard.-tall LogTail { height: 20%; }
     Dashboard.-tall ChartsGrid { grid-gutter: 1 1; margin: 1 0; }
     Dashboard.-wide #body {
-        layout: grid; grid-size: 2 3; grid-columns: 88 1fr; grid-rows: auto 1 1fr;
-        grid-gutter: 0 1;
-    }
+        layout: grid; grid-size: 2 3; grid-columns: 88 1fr; grid-rows: auto 1 1fr; grid-gutter: 0 1; }
     Dashboard.-wide RunsTable { height: auto; min-height: 10; max-height: 26; }
     Dashboard.-wide LogTail { height: 1fr; }
     Dashboard.-wide ChartsGrid { row-span: 3; height: 1fr; margin: 0; }
@@ -76,9 +73,8 @@ class Dashboard(Screen[None]):
         Binding("n", "new", "new", tooltip="Choose a preset, edit it and queue it"),
         Binding("e", "sweep", "sweep", show=False),
         Binding("s", "stop", "stop", tooltip="Save a checkpoint and stop the run"),
-        Binding(
-            "r", "resume", "resume", tooltip="Queue the run again, continuing from its checkpoint"
-        ),
+        Binding("r", "resume", "resume", tooltip="Queue the run again from its last checkpoint"),
+        Binding("R", "resume_from", "resume from", show=False),
         Binding("d,delete", "remove", "remove", key_display="d"),
         Binding("K,shift+up", "move('up')", "move up", show=False),
         Binding("J,shift+down", "move('down')", "move down", show=False),
@@ -268,6 +264,12 @@ class Dashboard(Screen[None]):
     def action_resume(self) -> None:
         """Resume the selected run."""
         self._with_run(actions.resume)
+
+    def action_resume_from(self) -> None:
+        """Resume the selected run from a checkpoint that is chosen from a list."""
+        from tui.dialogs.checkpoints import resume_from
+
+        resume_from(self.app, self._home, run=self.chosen, perform=self._perform)
 
     def action_remove(self) -> None:
         """Remove the selected run, after confirmation."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -435,3 +436,26 @@ SepdashApp(Home.locate({str(home.root)!r})).run(headless=True, auto_pilot=fail)
         [sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode != 0
+
+
+async def test_a_run_is_resumed_from_a_checkpoint_that_is_chosen_from_a_list(opened, lab):
+    """Only resume states can be chosen; the newer one is set aside, and the run is queued."""
+    ids = lab.night()
+    lab.writer.move(ids[4], "stopped", ["running"], ended_at=1.0)
+    below = lab.home.run_folder(ids[4]) / "checkpoints"
+    for name, updates in (("last-009000", 9000), ("last-008000", 8000), ("best-si_sdr", 7000)):
+        (below / name).mkdir(parents=True)
+        values = {
+            "counters": {"updates": updates, "epochs": updates / 1000}, "created_at": 1.7e9,
+            "metrics": {"si_sdr": 12.5}, "files": {"model.safetensors": {"size_bytes": 5, "sha256": ""}},
+        }  # fmt: skip
+        (below / name / "manifest.json").write_text(json.dumps(values))
+    async with opened(size=(120, 40), select=[ids[4]]) as (app, pilot):
+        await pilot.press("R")
+        await until(pilot, lambda: "8,000 updates" in text_of(app))
+        assert "best-si_sdr" in text_of(app)
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: state_of(lab, ids[4]) == "queued")
+    assert sorted(path.name for path in below.iterdir()) == [
+        "best-si_sdr", "last-008000", "last-009000.newer",
+    ]  # fmt: skip

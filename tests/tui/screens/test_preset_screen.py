@@ -148,7 +148,7 @@ async def test_help_is_that_of_the_preset_shown(home: Home) -> None:
         before = it.text("help")
         it.screen.query_one("#presets", OptionList).focus()
         await pilot.press("end")
-        await until(pilot, lambda: "transducer/" in it.text("about"))
+        await until(pilot, lambda: it.presets()[-1] in it.text("about"))
         await until(pilot, lambda: "data.kind" in it.text("help") and it.text("help") != before)
 
 
@@ -455,3 +455,25 @@ async def test_up_and_down_move_between_fields(home: Home) -> None:
         assert it.screen.focused is it.row("data.valid").editor
         await pilot.press("up")
         assert it.screen.focused is it.row("data.train").editor
+
+
+async def test_the_length_is_told_in_every_counter_once_the_data_are_known(
+    home: Home, folders: dict[str, Path]
+) -> None:
+    """One short file, in updates of six: every update is several passes over it."""
+    async with opened(home, size=(140, 40)) as (it, pilot):
+        for key, path in folders.items():
+            it.focus(key)
+            await pilot.pause()
+            await pilot.press("home", *["delete"] * 60, *str(path))
+        it.focus("batch.items")
+        await pilot.pause()
+        await pilot.press("home", *["delete"] * 10, "6")
+        it.focus("schedule.length")
+        await pilot.pause()
+        await pilot.press("home", *["delete"] * 40, *"4 epochs")
+        await until(pilot, lambda: "4 epochs = " in it.text("length"))
+        assert "update" in it.text("length") and "of audio" in it.text("length")
+        await until(pilot, lambda: "passes over them" in it.text("problems"))
+        # The learning rate is drawn over updates that are known now.
+        await until(pilot, lambda: it.screen.query_one(Chart).plot.lines)
