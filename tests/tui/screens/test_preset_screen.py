@@ -473,7 +473,8 @@ async def test_the_length_is_told_in_every_counter_once_the_data_are_known(
         await pilot.pause()
         await pilot.press("home", *["delete"] * 40, *"4 epochs")
         await until(pilot, lambda: "4 epochs = " in it.text("length"))
-        assert "update" in it.text("length") and "of audio" in it.text("length")
+        assert "update" in it.text("length")
+        assert "of audio" in it.text("length")
         await until(pilot, lambda: "passes over them" in it.text("problems"))
         # The learning rate is drawn over updates that are known now.
         await until(pilot, lambda: it.screen.query_one(Chart).plot.lines)
