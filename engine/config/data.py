@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from pydantic import model_validator
 
@@ -70,6 +70,10 @@ class AudioData(DataSettings):
     def mixes_on_device(self, *, gpu: bool) -> bool:
         """Return whether training items are mixed where the model is, `gpu` saying that it is on one."""
         return False
+
+    def validated_on_training(self) -> Self:
+        """Return these data with those of training in place of those of validation."""
+        return self.model_copy(update={"valid": self.train})
 
     @property
     def source_names(self) -> tuple[str, ...]:
@@ -141,6 +145,10 @@ class DenoiseData(AudioData):
         if split == "valid" and self.noise_valid is not None:
             return self.noise_valid, "data.noise_valid"
         return self.noise, "data.noise"
+
+    def validated_on_training(self) -> Self:
+        """Return these data with those of training, and their noise, in place of those of validation."""
+        return self.model_copy(update={"valid": self.train, "noise_valid": None})
 
     @model_validator(mode="after")
     def _range_is_ordered(self) -> DenoiseData:

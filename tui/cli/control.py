@@ -95,7 +95,7 @@ def resume(
         submit.resume(home, run.id, devices=devices, assignments=assignments, checkpoint=checkpoint)
         (queued,) = _find(home, (str(run.id),))
         waiting = f", {queued.waiting}" if queued.waiting else ""
-        where = f"{checkpoint}" if checkpoint else f"update {run.updates}"
+        where = f"checkpoint {checkpoint}" if checkpoint else f"update {run.updates}"
         click.echo(f"run {run.id} {run.name} is queued again and continues from {where}{waiting}")
 
 

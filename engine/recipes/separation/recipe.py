@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from engine.batching.items import MicroBatch
-from engine.config.data import DenoiseData
 from engine.config.losses import SpectralLoss
 from engine.config.schema import RunConfig
 from engine.data.batch import Batch, Split
@@ -166,12 +165,9 @@ class SeparationRecipe:
 
     def on_training_items(self, count: int) -> Evaluate:
         """Return what evaluates the middles of training files, spread evenly over them, with training noise."""
-        data = self._config.audio_data
-        values: dict[str, object] = {"valid": data.train}
-        if isinstance(data, DenoiseData):
-            values["noise_valid"] = None
+        data = self._config.audio_data.validated_on_training()
         config = without_extras(self._config, max_items=count)
-        config = config.model_copy(update={"data": data.model_copy(update=values)})
+        config = config.model_copy(update={"data": data})
         return judging(self, _config=config, _open={}).evaluate
 
     def evaluate_whole(self, model: nn.Module, device: torch.device) -> Evaluation:
