@@ -76,6 +76,33 @@ def judging(recipe: T, *, forgets: Collection[str] = ("_items_key",), **replaced
     return twin
 
 
+class Utterances(Protocol):
+    """Training items that a part can be taken of."""
+
+    def __len__(self) -> int:
+        """Return their number."""
+
+    def subset(self, indices: Sequence[int]) -> Any:
+        """Return some of them."""
+
+
+def on_utterances(recipe: T, train: Utterances, *, count: int, **replaced: Any) -> T:
+    """Return a copy of a recipe that keeps its items in `_open` by split, and validates on a sample of `train`.
+
+    Args:
+        recipe: the recipe.
+        train: its training items.
+        count: of how many.
+        replaced: other attributes, and what `judging` takes; `_codes` become those of the sample.
+    """
+    indices = sampled(len(train), count)
+    if "_codes" in replaced:
+        replaced["_codes"] = LabelsOfSample(replaced["_codes"], indices)
+    config = without_extras(vars(recipe)["_config"])
+    items = {"train": train, "valid": train.subset(indices)}
+    return judging(recipe, _config=config, _open=items, **replaced)
+
+
 class LabelsOfSample:
     """Labels, or codes, of a sample of training items in place of those of validation items; else as they were.
 

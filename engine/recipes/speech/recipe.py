@@ -34,7 +34,7 @@ from engine.recipes.base import StepContext, StepOutput
 from engine.recipes.speech.fine_tuning import FineTuning
 from engine.recipes.speech.front_end import front_end_of
 from engine.recipes.speech.specaugment import spec_augment
-from engine.recipes.training_items import Evaluate, judging, sampled, without_extras
+from engine.recipes.training_items import Evaluate, on_utterances
 from engine.recipes.weights import ParameterGroup, TokenTables
 from engine.text.tokens import Tokenizer, build_tokenizer, from_bytes
 from models.speech import SpeechModel, Tuning
@@ -187,11 +187,7 @@ class SpeechRecipe(ABC):
 
     def on_training_items(self, count: int) -> Evaluate:
         """Return what evaluates a sample of training utterances, without masks."""
-        train = self._dataset("train")
-        sample = train.subset(sampled(len(train), count))
-        return judging(
-            self, _config=without_extras(self._config), _open={"train": train, "valid": sample}
-        ).evaluate
+        return on_utterances(self, self._dataset("train"), count=count).evaluate
 
     def parameter_groups(self, model: nn.Module) -> Sequence[ParameterGroup]:
         """Return the groups of a pre-trained encoder and of what stands behind it; none of other models."""

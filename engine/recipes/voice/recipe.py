@@ -29,13 +29,7 @@ from engine.evaluation.result import Clip, Evaluation
 from engine.recipes.base import Opening, Stage, StepContext, StepOutput
 from engine.recipes.codec.item_codes import CodesStage, ItemCodes
 from engine.recipes.judge.run_judge import RunJudge
-from engine.recipes.training_items import (
-    Evaluate,
-    LabelsOfSample,
-    judging,
-    sampled,
-    without_extras,
-)
+from engine.recipes.training_items import Evaluate, on_utterances
 from engine.recipes.voice.evaluation import ItemSums
 from engine.recipes.voice.place_sums import MEL, TEXT, count_places, place_sums
 from engine.recipes.voice.references import References
@@ -227,16 +221,10 @@ class VoiceRecipe:
 
     def on_training_items(self, count: int) -> Evaluate:
         """Return what evaluates a sample of training utterances by teacher forcing, and speaks nothing."""
+        own = {"_codes": self._codes, "_judge": RunJudge(self._config, Opening())}
+        cached = ("_items_key", "_references", "_judged_rows")
         train = self._dataset("train")
-        indices = sampled(len(train), count)
-        return judging(
-            self,
-            forgets=("_items_key", "_references", "_judged_rows"),
-            _config=without_extras(self._config),
-            _open={"train": train, "valid": train.subset(indices)},
-            _codes=LabelsOfSample(self._codes, indices),
-            _judge=RunJudge(self._config, Opening()),
-        ).evaluate
+        return on_utterances(self, train, count=count, forgets=cached, **own).evaluate
 
     def worst_batch(self, count: int, shape: tuple[float, ...] = ()) -> Batch:
         """Return `count` items of any codes and tokens of `shape` (seconds, tokens), or of both maxima."""
