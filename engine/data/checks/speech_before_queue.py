@@ -20,6 +20,8 @@ from engine.text.normalise import strangers, vocabulary_of
 Setting = Literal["data.train", "data.valid"]
 # Characters of a vocabulary that a message lists.
 _MOST_TOLD = 60
+# Rows with characters of no training text that are listed one by one.
+_MOST_ROWS = 3
 
 
 def check_speech(data: UtteranceData) -> None:
@@ -34,7 +36,7 @@ def check_speech(data: UtteranceData) -> None:
         for setting, transcripts in splits.items()
         for message in (*transcripts.bad_rows, *_unusable(transcripts, data, setting=setting))
     ]
-    problems += [Problem("data.valid", row) for row in unknown_characters(splits, data)]
+    problems += [Problem("data.valid", row) for row in _first(unknown_characters(splits, data))]
     if lacking := lacking_in_share(splits, data):
         problems.append(Problem("data.share", lacking))
     if problems:
@@ -160,6 +162,14 @@ def doubles_clause(transcripts: Transcripts) -> str:
     number = len(transcripts.doubles)
     verb = "repeats" if number == 1 else "repeat"
     return f"{counted(number, 'row')} {verb} an utterance with its text, for example {transcripts.doubles[0]}"
+
+
+def _first(rows: list[str]) -> list[str]:
+    """Return a few rows; of more, which are one mistake, the first one and how many there are."""
+    if len(rows) <= _MOST_ROWS:
+        return rows
+    more = f"and so {len(rows) - 1:,} more rows, which `sepdash data check` lists"
+    return [f"{rows[0]}, {more}"]
 
 
 def _unusable(transcripts: Transcripts, data: UtteranceData, *, setting: Setting) -> list[str]:

@@ -250,6 +250,15 @@ def test_validation_text_must_be_of_the_training_texts_characters(manifest: Path
     assert problems(speech(manifest, valid, vocabulary="efhinorstuvwx")) == []
 
 
+def test_many_rows_with_characters_of_no_training_text_are_one_problem(manifest: Path) -> None:
+    rows = [{"path": "audio/a.flac", "text": text} for text in ["two", "six"] * 5]
+    valid = write_rows(manifest.with_name("v.jsonl"), rows)
+    assert problems(speech(manifest, valid)) == [
+        f"data.valid: {valid}:2: text contains 'i', 's', 'x', not in any training text, and so 4 more rows, "
+        "which `sepdash data check` lists"
+    ]
+
+
 def test_what_a_share_lacks_is_one_problem_whose_way_out_works(manifest: Path) -> None:
     rows = [
         {"path": "audio/a.flac", "text": text} for text in ("one two", "six", "five", "nine six")
