@@ -11,4 +11,5 @@ RECIPE = RecipeSpec(
     opens="masked_frames.recipe:MaskedFrames",
     metrics=(Metric("visible_error", "error of visible frames", rises=False, of_training=True),),
     headline="val_loss",
+    gives_features=False,
 )
