@@ -1,8 +1,8 @@
 """The memory law: the peak memory of a forward and backward pass, predicted from a few probes.
 
 At a fixed item size the peak is affine in the number of items B; over the length T of the items both
-parts are quadratic: peak(B, T) = a(T) + B b(T). The joint network of a transducer adds
-ceil(B / S) c T U for S slices and U tokens. The optimizer phase is separate: it doesn't depend on B.
+parts are quadratic: peak(B, T) = a(T) + B b(T). U tokens of an item add B d U, as in one sequence with its
+frames, and the joint network of a transducer ceil(B / S) c T U for S slices. The optimizer phase is separate: it doesn't depend on B.
 Pure functions; bytes, seconds and tokens throughout. Lengths outside the probed range are refused.
 """
 
@@ -16,6 +16,7 @@ _MIB = 2**20
 _RESERVE_BYTES, _RESERVE_SHARE = 512 * _MIB, 0.03
 # Relative tolerance for rounding at the ends of the probed range.
 _SLACK = 1e-6
+_SMALL_PART = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class MemoryLaw:
         fixed: a(T), bytes that don't depend on the number of items.
         per_item: b(T), bytes per item, without its part of the joint network.
         joint: c, bytes of the joint network for each item of a slice, second and token.
+        per_token: d, bytes for each item and token, whatever its length.
         shortest_s: shortest probed length.
         longest_s: longest probed length.
     """
@@ -59,6 +61,7 @@ class MemoryLaw:
     joint: float
     shortest_s: float
     longest_s: float
+    per_token: float = 0.0
 
     def peak(self, count: int, length_s: float, *, tokens: float = 0.0, slices: int = 1) -> float:
         """Return the peak memory of `count` items in bytes.
@@ -69,14 +72,15 @@ class MemoryLaw:
         self._check(length_s)
         in_slice = -(-count // slices)
         joint = in_slice * self.joint * length_s * tokens
-        return self.fixed(length_s) + count * self.per_item(length_s) + joint
+        each = self.per_item(length_s) + self.per_token * tokens
+        return self.fixed(length_s) + count * each + joint
 
     def most_items(
         self, budget_bytes: float, length_s: float, *, tokens: float = 0.0, slices: int = 1
     ) -> int:
         """Return how many items fit in a budget; 0 when not even one does."""
         room = budget_bytes - self.peak(0, length_s)
-        each = self.per_item(length_s)
+        each = self.per_item(length_s) + self.per_token * tokens
         joint = self.joint * length_s * tokens
         if each + joint / slices <= 0:
             return 65_536
@@ -98,35 +102,79 @@ class MemoryLaw:
 def fit_law(probes: Sequence[Probe]) -> MemoryLaw:
     """Fit the law to pairs of probes (for example B and 2 B) at one length or at three.
 
-    Another probe that differs from one of them only in tokens determines the joint network's part.
+    A probe that differs from one of them only in tokens determines what tokens take: the joint network's part,
+    or with another such probe at another length how much is of either kind.
 
     Raises:
         ValueError: when the probes don't determine the law.
     """
-    joint = _joint(probes)
+    tokens = _token_parts(probes)
     lengths = sorted({probe.length_s for probe in probes})
     if len(lengths) not in (1, 3):
         raise ValueError(f"the memory law needs probes at 1 or 3 lengths, got {len(lengths)}")
     lines = [
-        _line([probe for probe in probes if probe.length_s == length], joint) for length in lengths
+        _line([probe for probe in probes if probe.length_s == length], tokens) for length in lengths
     ]
     fixed = _through(lengths, [line[0] for line in lines])
     per_item = _through(lengths, [line[1] for line in lines])
-    return MemoryLaw(fixed, per_item, joint=joint, shortest_s=lengths[0], longest_s=lengths[-1])
+    return MemoryLaw(
+        fixed, per_item, joint=tokens.joint, shortest_s=lengths[0], longest_s=lengths[-1],
+        per_token=tokens.each,
+    )  # fmt: skip
 
 
-def _joint(probes: Sequence[Probe]) -> float:
+@dataclass(frozen=True, slots=True)
+class _TokenParts:
+    """Bytes of the joint network for each item of a slice, second and token; bytes for each item and token."""
+
+    joint: float = 0.0
+    each: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Growth:
+    """Bytes that a token adds to `count` items of a length, of which a slice has `in_slice`."""
+
+    length_s: float
+    count: int
+    in_slice: int
+    per_token: float
+
+
+def _token_parts(probes: Sequence[Probe]) -> _TokenParts:
+    found: dict[float, _Growth] = {}
     for one in probes:
         for other in probes:
             same = (one.count, one.length_s, one.slices)
             if same == (other.count, other.length_s, other.slices) and one.tokens > other.tokens:
-                grown = one.peak_bytes - other.peak_bytes
+                grown = (one.peak_bytes - other.peak_bytes) / (one.tokens - other.tokens)
                 items = -(-one.count // one.slices)
-                return max(0.0, grown / (items * one.length_s * (one.tokens - other.tokens)))
-    return 0.0
+                found.setdefault(
+                    one.length_s, _Growth(one.length_s, one.count, items, max(0.0, grown))
+                )
+    if not found:
+        return _TokenParts()
+    long, short = found[max(found)], found[min(found)]
+    whole = _TokenParts(joint=long.per_token / (long.in_slice * long.length_s))
+    if long is short:
+        return whole
+    # per_token = in_slice * length * joint + count * each, at two lengths.
+    rise = (
+        long.in_slice * long.length_s * short.count - short.in_slice * short.length_s * long.count
+    )
+    if rise <= 0:
+        return whole
+    joint = (long.per_token * short.count - short.per_token * long.count) / rise
+    each = (long.per_token - joint * long.in_slice * long.length_s) / long.count
+    if each <= 0:
+        return whole
+    # What measuring leaves of a joint network that is not there.
+    if joint * long.length_s < _SMALL_PART * each:
+        return _TokenParts(each=long.per_token / long.count)
+    return _TokenParts(joint, each)
 
 
-def _line(probes: Sequence[Probe], joint: float) -> tuple[float, float]:
+def _line(probes: Sequence[Probe], tokens: _TokenParts) -> tuple[float, float]:
     """Return a and b at one length, from the probes with the fewest and the most items."""
     few = min(probes, key=lambda probe: probe.count)
     many = max(probes, key=lambda probe: probe.count)
@@ -134,14 +182,15 @@ def _line(probes: Sequence[Probe], joint: float) -> tuple[float, float]:
         raise ValueError(
             f"the memory law needs two item counts at {few.length_s:g} s, got only {few.count}"
         )
-    low, high = (_without_joint(probe, joint) for probe in (few, many))
+    low, high = (_without_tokens(probe, tokens) for probe in (few, many))
     each = (high - low) / (many.count - few.count)
     return low - few.count * each, each
 
 
-def _without_joint(probe: Probe, joint: float) -> float:
+def _without_tokens(probe: Probe, tokens: _TokenParts) -> float:
     in_slice = -(-probe.count // probe.slices)
-    return probe.peak_bytes - in_slice * joint * probe.length_s * probe.tokens
+    each = in_slice * tokens.joint * probe.length_s + probe.count * tokens.each
+    return probe.peak_bytes - each * probe.tokens
 
 
 def _through(xs: Sequence[float], ys: Sequence[float]) -> Quadratic:

@@ -198,14 +198,15 @@ class LengthSearch:
         return {"batch.items": round(goal), "batch.seconds": None}
 
     def _probes(self, preset: Setup) -> list[Setup]:
-        """Return B = 1 and 2 at each length, and one probe with half the tokens."""
+        """Return B = 1 and 2 at each length, and half the tokens at the longest and the shortest."""
         shapes = [self._shape(length) for length in self._lengths]
         probes = [
             replace(preset, label="", count=count).at(shape) for shape in shapes for count in (1, 2)
         ]
-        if len(shapes[-1]) > 1 and shapes[-1][1] >= 2:
-            fewer = (shapes[-1][0], float(int(shapes[-1][1] / 2)))
-            probes.append(replace(preset, label="", count=2).at(fewer))
+        for shape in dict.fromkeys((shapes[-1], shapes[0])):
+            if len(shape) > 1 and shape[1] >= 2:
+                fewer = (shape[0], float(int(shape[1] / 2)))
+                probes.append(replace(preset, label="", count=2).at(fewer))
         return probes
 
     def _shape(self, length_s: float) -> tuple[float, ...]:

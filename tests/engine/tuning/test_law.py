@@ -102,3 +102,27 @@ def test_the_quadratic_length_is_where_both_parts_are_equal() -> None:
     assert quadratic_length(Quadratic(7, 60, c2=3), 10) == 20
     assert quadratic_length(Quadratic(7, 60, c2=0.1), 10) is None
     assert quadratic_length(Quadratic(7, 0, c2=3), 10) is None
+
+
+def test_tokens_in_one_sequence_are_told_from_a_joint_network() -> None:
+    """Exact where memory is exactly so; a trace of a joint network is noise, and none is then tried in slices."""
+
+    def probes(joint: float, each: float) -> list[Probe]:
+        return [
+            Probe(
+                count, length, tokens=tokens, slices=1,
+                peak_bytes=round(1_000 + count * (100 * length + each * tokens) + count * joint * length * tokens),
+            )
+            for length in (1.0, 4.0, 10.0)
+            for count, tokens in ((1, 8 * length), (2, 8 * length), (2, 4 * length))
+            if tokens == 8 * length or length != 4.0
+        ]  # fmt: skip
+
+    both = fit_law(probes(30.0, 50.0))
+    assert (both.joint, both.per_token) == (pytest.approx(30.0), pytest.approx(50.0))
+    assert both.peak(5, 6.0, tokens=11) == pytest.approx(1_000 + 5 * (600 + 550) + 5 * 30 * 66)
+    assert both.most_items(1_000 + 7 * (600 + 550 + 30 * 66), 6.0, tokens=11) == 7
+    sequence = fit_law(probes(0.1, 50.0))
+    assert (sequence.joint, sequence.per_token) == (0.0, pytest.approx(51.0))
+    alone = fit_law(probes(30.0, 0.0))
+    assert (alone.joint, alone.per_token) == (pytest.approx(30.0), pytest.approx(0.0, abs=1e-9))
