@@ -11,15 +11,18 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from threading import Event
 from typing import Any
 
 import psutil
 
+from engine.checkpoints.layout import choose_checkpoint
 from engine.config.fields import list_settings
 from engine.config.kinds import has_segments
 from engine.config.loading import load_config
 from engine.config.overrides import applied, config_with
+from engine.config.references import BEST, LAST
 from engine.config.schema import RunConfig
 from engine.data.kinds import train_sizes
 from engine.tuning.bench import Emit
@@ -41,6 +44,7 @@ from jobs.machine.devices import (
     resolve_device,
 )
 from jobs.machine.lease import DeviceUse
+from jobs.needs import folders_needed
 
 # Time for several devices beside the search, as a share of its budget; and for the start of their processes.
 _SCALING, _START_S = 0.2, 120.0
@@ -102,6 +106,7 @@ def tune(
         DeviceError: when there are fewer devices than `precision.devices`, or others are in use.
         OSError: when the result can't be saved.
     """
+    config = _with_codec(home, config)
     device = resolve_device(options.device if options.device != "auto" else config.precision.device)
     count = config.precision.devices
     folder = home.root / "tuning"
@@ -134,6 +139,24 @@ def tune(
     result = replace(result, notes=(*result.notes, *_unequal(names)))
     keep_result(folder, key, result=result)
     return Found(result, kept=False)
+
+
+def _with_codec(home: Home, config: RunConfig) -> RunConfig:
+    """Return the config of a voice with its codec as a folder: the network depends on it, and trials know no runs.
+
+    Raises:
+        ConfigError: when it names no run.
+    """
+    if not config.loss.uses_codec:
+        return config
+    lines = []
+    for key, need in folders_needed(home, config).items():
+        if key in ("codec", "init_from"):
+            folder, which = Path(need["folder"]), need["which"]
+            kind = which if which == LAST else f"best-{which}"
+            named = None if which in ("", BEST) else choose_checkpoint(folder, kind=kind)
+            lines.append(f"{key}={named or folder}")
+    return config_with(config.to_dict(), lines)
 
 
 def _with_scaling(

@@ -71,6 +71,11 @@ def references_of(config: RunConfig) -> list[Reference]:
     return list(_walk(config, ""))
 
 
+def folder_named(config: RunConfig, key: str) -> Path | None:
+    """Return the folder that the reference of a setting names; None where it names a run, or nothing."""
+    return next((one.folder for one in references_of(config) if one.key == key), None)
+
+
 def with_absolute_folders(config: RunConfig) -> RunConfig:
     """Return the config with every folder that it refers to written in full."""
     values = config.to_dict()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from engine.config.errors import ConfigError
+from engine.config.loading import load_config
 from engine.tuning.race import Ratio
 from engine.tuning.setups import Options, Tuning
 from jobs import submit, tuning
@@ -177,3 +180,21 @@ def test_the_place_is_this_machine(make_config) -> None:
     assert place.threads == 3
     assert place_of(["cpu"], make_config()).threads >= 1
     assert place.devices[0]
+
+
+def test_a_voice_is_tuned_with_the_folder_of_its_codec(home, write_speech, searches) -> None:
+    """Its network has as many codes as the codec, and a trial knows no runs."""
+    manifest = str(write_speech[0].data.train)
+    home.create()
+    values = {
+        "data": {"kind": "voice", "train": manifest, "valid": manifest, "rate_hz": 8_000},
+        "model": {"kind": "voice_gpt", "layers": 1, "dim": 16, "heads": 2},
+        "precision": {"device": "cpu"},
+    }
+    with pytest.raises(ConfigError, match="codec: no run 'ghost'"):
+        tuning.tune(
+            home, load_config({**values, "codec": "ghost"}), options=Options(), emit=lambda row: None
+        )
+    config = load_config({**values, "codec": "./codec"})
+    tuning.tune(home, config, options=Options(), emit=lambda row: None)
+    assert searches[-1].codec == str(Path.cwd() / "codec")

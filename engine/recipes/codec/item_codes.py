@@ -19,6 +19,7 @@ from engine.checkpoints.recipe_files import RecipeState
 from engine.clustering.report import ClusterReport
 from engine.config.codec_fit import CODEC
 from engine.config.errors import ConfigError, Problem, counted
+from engine.config.references import folder_named
 from engine.config.schema import RunConfig
 from engine.data.batch import Split
 from engine.data.kinds import open_dataset
@@ -138,7 +139,8 @@ class ItemCodes:
         """
         config, needs = self._config, self._opening.needs
         setting = CODEC if config.codec is not None else _INIT_FROM
-        checkpoint = needs.get(setting)
+        # A trial of the batch planner knows no runs, but may be given a folder.
+        checkpoint = needs.get(setting) or folder_named(config, setting)
         if checkpoint is None:
             named = getattr(config, setting)
             message = (

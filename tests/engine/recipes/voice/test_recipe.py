@@ -22,6 +22,7 @@ from engine.recipes.voice.place_sums import sequences_of
 from engine.recipes.voice.references import _cut
 from engine.recipes.voice.voices_stage import code_entropy, histogram_loss
 from engine.tuning.law import Probe, fit_law
+from engine.tuning.measuring import Subject
 from tests.engine.recipes.voice.fakes.updates import opened, update
 from tests.updates import SPLITS, assert_equal_updates
 
@@ -247,3 +248,14 @@ def test_the_memory_law_predicts_other_batches_in_both_dimensions(
     for count, seconds, tokens in ((4, 6.0, 36.0), (4, 4.0, 96.0), (6, 2.0, 48.0)):
         peak = law.peak(count, seconds, tokens=tokens)
         assert peak == pytest.approx(kept(count, seconds, tokens), rel=0.05)
+
+
+def test_a_trial_of_the_planner_opens_the_codec_that_a_folder_names(make: Any) -> None:
+    """It runs no stages and knows no runs; `sepdash tune` writes the folder of the codec into its config."""
+    subject = Subject(make(), CPU)
+    assert subject.model.code_start == 75
+    assert subject.model.text_start == 6
+    with pytest.raises(
+        ConfigError, match="the checkpoint of a-run is gone, and codes have to be made"
+    ):
+        Subject(make(codec="a-run"), CPU)
