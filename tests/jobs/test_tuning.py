@@ -193,7 +193,10 @@ def test_a_voice_is_tuned_with_the_folder_of_its_codec(home, write_speech, searc
     }
     with pytest.raises(ConfigError, match="codec: no run 'ghost'"):
         tuning.tune(
-            home, load_config({**values, "codec": "ghost"}), options=Options(), emit=lambda row: None
+            home,
+            load_config({**values, "codec": "ghost"}),
+            options=Options(),
+            emit=lambda row: None,
         )
     config = load_config({**values, "codec": "./codec"})
     tuning.tune(home, config, options=Options(), emit=lambda row: None)
