@@ -28,6 +28,20 @@ class Home:
             root = Path(base) / "sepdash"
         return cls(expanded(root).absolute())
 
+    def file_of_run(self, run_id: int, path: str) -> Path:
+        """Return a file of a run that the store names.
+
+        Raises:
+            ValueError: for a path that leads out of the folder of the run.
+        """
+        folder = self.run_folder(run_id)
+        file = folder / path
+        if "\0" in path or not file.resolve().is_relative_to(folder.resolve()):
+            raise ValueError(
+                f"run {run_id}: the store names {path!r:.80}, which is outside its folder"
+            )
+        return file
+
     @property
     def store(self) -> Path:
         """The run store (SQLite, WAL)."""

@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import shutil
+import stat
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -30,6 +32,7 @@ STATE = "state.json"
 MODEL = "model.safetensors"
 TRAINING = "training.safetensors"
 
+_MOST_BYTES = 256_000_000  # of state.json or manifest.json
 _LIBRARIES = ("torch", "numpy", "safetensors")
 
 
@@ -60,12 +63,30 @@ class Manifest:
         return content_name(self.values)
 
     def tensors(self, name: str) -> dict[str, Tensor]:
-        """Read one of its safetensors files, on the CPU."""
-        return load_file(self.folder / name)
+        """Read one of its safetensors files, on the CPU.
+
+        Raises:
+            CheckpointError: when it is not listed, or no such file.
+        """
+        if name not in self.values["files"]:
+            raise CheckpointError(f"{self.folder} has no {name}")
+        try:
+            return load_file(self.folder / name)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise CheckpointError(f"{self.folder / name} is damaged: {error}") from None
 
     def state(self) -> dict[str, Any]:
-        """Read `state.json`."""
-        values: dict[str, Any] = json.loads((self.folder / STATE).read_text())
+        """Read `state.json`.
+
+        Raises:
+            CheckpointError: when it is no JSON object.
+        """
+        try:
+            values = json.loads(_text_of(self.folder / STATE))
+        except (ValueError, OSError, RecursionError) as error:
+            raise CheckpointError(f"{self.folder / STATE} is damaged: {error}") from None
+        if not isinstance(values, dict):
+            raise CheckpointError(f"{self.folder / STATE} is damaged: expected a JSON object")
         return values
 
 
@@ -118,15 +139,17 @@ def read_manifest(folder: Path, *, verify: bool = True) -> Manifest:
         CheckpointError: describing the damage.
     """
     try:
-        values = json.loads((folder / MANIFEST).read_text())
+        values = json.loads(_text_of(folder / MANIFEST))
         signature = values.pop("signature")
         intact = signature == _signed(values)["signature"]
     except FileNotFoundError:
         raise CheckpointError(f"{folder} is not a checkpoint: {MANIFEST} is missing") from None
-    except (ValueError, KeyError, AttributeError, TypeError, OSError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, OSError, RecursionError) as error:
         raise CheckpointError(f"{folder / MANIFEST} is damaged: {error!r}") from None
     if not intact:
         raise CheckpointError(f"{folder / MANIFEST} is damaged: its signature does not match")
+    if problem := _malformed(values):
+        raise CheckpointError(f"{folder / MANIFEST} is damaged: {problem}")
     if values["format"] != FORMAT:
         raise CheckpointError(
             f"{folder} has checkpoint format {values['format']}, but this version reads {FORMAT}; "
@@ -135,6 +158,37 @@ def read_manifest(folder: Path, *, verify: bool = True) -> Manifest:
     for name, entry in values["files"].items():
         _check_file(folder / name, entry, verify=verify)
     return Manifest(folder, values)
+
+
+def _text_of(path: Path) -> str:
+    """Return the text of a file of values; a link to a device has no end."""
+    state = path.stat()
+    if not stat.S_ISREG(state.st_mode) or state.st_size > _MOST_BYTES:
+        raise ValueError(f"not a file, or larger than {_MOST_BYTES:,} bytes")
+    return path.read_text(encoding="utf-8")
+
+
+def _malformed(values: Mapping[str, Any]) -> str:
+    """Say what of a manifest is not as it is written: everybody can sign one."""
+    files = values.get("files")
+    if not isinstance(values.get("format"), int) or not isinstance(files, dict):
+        return "format or files are missing"
+    for name, entry in files.items():
+        if Path(name).name != name or name in ("", ".", ".."):
+            return f"{name!r:.60} is no name of a file"
+        if not isinstance(entry, dict) or type(entry.get("size_bytes")) is not int:
+            return f"the size of {name!r:.60} is missing"
+        if not isinstance(entry.get("sha256"), str):
+            return f"the hash of {name!r:.60} is missing"
+    for key in ("config", "packages", "metrics"):
+        if not isinstance(values.get(key, {}), dict):
+            return f"{key} must be an object"
+    counters = values.get("counters", {})
+    if not isinstance(counters, dict) or not all(
+        isinstance(count, int | float) and 0 <= count < 2**63 for count in counters.values()
+    ):
+        return "counters must be numbers"
+    return ""
 
 
 def tidy(parent: Path) -> None:
@@ -175,7 +229,10 @@ def _to_json(values: Mapping[str, Any]) -> bytes:
 
 def _check_file(path: Path, entry: Mapping[str, Any], *, verify: bool) -> None:
     try:
-        size = path.stat().st_size
+        state = path.stat()
+        size = state.st_size
+        if not stat.S_ISREG(state.st_mode):
+            raise CheckpointError(f"{path} is damaged: it is not a file")
         if size != entry["size_bytes"]:
             raise CheckpointError(
                 f"{path} is damaged: {size} bytes, expected {entry['size_bytes']}"

@@ -74,9 +74,10 @@ def config_of(manifest: Manifest) -> RunConfig:
         CheckpointError: when this version can't read it.
     """
     try:
-        return load_config(manifest.values["config"])
-    except ConfigError as error:
-        packages = ", ".join(dict.fromkeys(manifest.values.get("packages", {}).values()))
+        return load_config(manifest.values.get("config", {}))
+    except (ConfigError, TypeError, AttributeError, KeyError, RecursionError) as error:
+        # A file that others wrote may hold anything where a section should be.
+        packages = ", ".join(map(str, dict.fromkeys(manifest.values.get("packages", {}).values())))
         raise CheckpointError(
             f"{manifest.folder}: its config is not valid in this version of sepdash"
             f"{f' (it was saved with {packages})' if packages else ''}: {error}"
@@ -111,6 +112,11 @@ def fill(model: nn.Module, manifest: Manifest) -> None:
         odd = sorted(set(weights) ^ set(wanted))
         raise CheckpointError(
             f"{manifest.folder}: weights do not match the model; they differ in {', '.join(odd[:4])}"
+        )
+    if odd := [name for name in wanted if weights[name].shape != wanted[name].shape]:
+        raise CheckpointError(
+            f"{manifest.folder}: weights do not match the model; {odd[0]} has the shape "
+            f"{tuple(weights[odd[0]].shape)}, expected {tuple(wanted[odd[0]].shape)}"
         )
     model.load_state_dict(weights)
 

@@ -13,6 +13,8 @@ from engine.config.span import PositiveSpan, Span
 from engine.metrics.registry import default_targets, measures, target_names
 from models.settings import Section, run_reference, setting
 
+MOST_DEVICES = 64
+
 
 def _one_of(names: Callable[[], Sequence[str]]) -> AfterValidator:
     """Check that a name is in a table, which is asked at each check."""
@@ -175,7 +177,7 @@ class PrecisionConfig(Section):
         1,
         "Number of training processes (data parallel): one per GPU, or all on the CPU.",
         ge=1,
-        le=64,
+        le=MOST_DEVICES,
     )
     dtype: Literal["auto", "fp32", "bf16", "fp16"] = setting(
         "fp32",

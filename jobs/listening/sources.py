@@ -85,13 +85,12 @@ class _Kept:
         self.run = run
         self.updates = _chosen(reader, run, updates=updates, when=when)
         self.title = f"{run.name} at {counted(self.updates, 'update')}"
-        folder = home.run_folder(run.id)
         self._signals: dict[str, dict[str, Path]] = {}
         for clip in clips:
             if clip.updates in (0, self.updates):
                 kind, _, source = clip.kind.partition(".")
                 key = f"item {clip.item}, {source}" if source else f"item {clip.item}"
-                self._signals.setdefault(kind, {})[key] = folder / clip.path
+                self._signals.setdefault(kind, {})[key] = home.file_of_run(run.id, clip.path)
 
     @property
     def estimates(self) -> Mapping[str, Path]:

@@ -20,12 +20,15 @@ def process_token(pid: int) -> str:
     return "" if state in "ZX" else f"{fields[18]}.{_boot_id()}"
 
 
-def is_alive(pid: int | None, token: str) -> bool:
-    """Return whether the process recorded as (pid, token) is still running; a zombie is not."""
-    if not pid:
+def is_alive(pid: object, token: object) -> bool:
+    """Return whether the process recorded as (pid, token) is still running; a zombie is not.
+
+    A number without its token is nobody: the process that has it now may be anybody's. Both may come
+    from a store that others wrote.
+    """
+    if not isinstance(pid, int) or isinstance(pid, bool) or pid <= 1 or not token:
         return False
-    now = process_token(pid)
-    return bool(now) and (not token or now == token)
+    return process_token(pid) == token
 
 
 def _boot_id() -> str:

@@ -22,7 +22,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from engine.config.sections import MOST_DEVICES
 from jobs.child.command import RUNNER
 from jobs.home import Home
 from jobs.machine.devices import (
@@ -75,8 +77,8 @@ class Supervisor:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with StoreReader(self._home.store) as reader:
             config = reader.config(run_id)
-        count = int(config["precision"].get("devices", 1))
         try:
+            count = _num_processes(config)
             with devices_taken(self._device, count, locks=self._home.locks) as devices:
                 return self._run(store, run_id, devices=devices, count=count)
         except DeviceError as error:
@@ -204,6 +206,22 @@ def _look(reader: StoreReader, run_id: int) -> RunRecord | None:
     except StoreError:
         logger.exception("the store can't be read; the run continues")
         return None
+
+
+def _num_processes(config: Any) -> int:
+    """Return on how many devices a run trains.
+
+    Raises:
+        DeviceError: for a number that no setting allows: a store may have been written by others.
+    """
+    precision = config.get("precision", {}) if isinstance(config, dict) else {}
+    count = precision.get("devices", 1) if isinstance(precision, dict) else None
+    if type(count) is not int or not 1 <= count <= MOST_DEVICES:
+        raise DeviceError(
+            f"precision.devices = {count!r:.40} in the store, expected 1 to {MOST_DEVICES}; remove the run and "
+            "queue it again"
+        )
+    return count
 
 
 def last_line(log: Path) -> str:

@@ -88,11 +88,18 @@ class SystemSampler:
         self._thread.join()
 
     def _run(self) -> None:
-        try:
-            with StoreWriter(self._path) as store:
-                while True:
-                    store.add_system(self._probe.sample())
-                    if self._ended.wait(self._every_s):
-                        return
-        except (StoreError, OSError):
-            logger.exception("system samples can't be stored; the run continues without them")
+        told = False
+        while not self._ended.is_set():
+            try:
+                with StoreWriter(self._path) as store:
+                    while True:
+                        store.add_system(self._probe.sample())
+                        told = False
+                        if self._ended.wait(self._every_s):
+                            return
+            except (StoreError, OSError):
+                # A store that is locked or a disk that is full may be well again at the next sample.
+                if not told:
+                    logger.exception("a system sample can't be stored; trying again")
+                told = True
+                self._ended.wait(self._every_s)

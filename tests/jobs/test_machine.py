@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from types import SimpleNamespace
 
 import pynvml
@@ -13,8 +15,15 @@ import pytest
 from jobs.machine.devices import DeviceError, child_environment, open_gpu, resolve_device
 from jobs.machine.lease import DeviceLease, FileLock, LeaseError
 from jobs.machine.processes import is_alive, own_token, process_token
-from jobs.worker.system_sampler import SystemProbe
+from jobs.store.errors import StoreError
+from jobs.store.reader import StoreReader
+from jobs.store.records import SystemRecord
+from jobs.store.writer import StoreWriter
+from jobs.worker.recovery import recover
+from jobs.worker.supervisor import _num_processes
+from jobs.worker.system_sampler import SystemProbe, SystemSampler
 from models.private_files import ensure_private
+from tests.waiting import until
 
 IMPORTS = """
 import sys
@@ -132,12 +141,75 @@ def test_a_zombie_is_not_alive():
     child = subprocess.Popen([sys.executable, "-c", ""])
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
 
-    assert not is_alive(child.pid, "")
+    assert process_token(child.pid) == ""
     child.wait()
     assert process_token(child.pid) == ""
     assert is_alive(os.getpid(), own_token())
     assert not is_alive(os.getpid(), "of another time")
     assert not is_alive(None, "")
+
+
+@pytest.mark.parametrize("pid", [0, 1, -1, 2**40, "1", "self", "../../etc", 1.0, True, b"1"])
+def test_what_is_no_number_of_a_process_is_nobody(pid):
+    assert not is_alive(pid, own_token())
+    assert not is_alive(pid, "")
+
+
+@pytest.mark.parametrize("token", ["", None, 3, "of another time"])
+def test_a_number_without_its_token_gets_no_signal(token, home):
+    """A row that others wrote, or a number that was given to another process since."""
+    stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        assert not is_alive(stranger.pid, token)
+        with StoreWriter(home.store) as store:
+            store.insert_run({"name": "a", "config": "{}", "fingerprint": "", "seed": 0})
+        with closing(sqlite3.connect(home.store)) as connection, connection:
+            row = (stranger.pid, "" if token is None else token)
+            connection.execute("UPDATE runs SET state = 'running', pid = ?, pid_token = ?", row)
+        with StoreWriter(home.store) as store:
+            recover(store, worker=1, grace_s=0.1, echo=lambda text: None)
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+class Failing:
+    """A probe whose samples are counted."""
+
+    def __init__(self):
+        self.number = 0
+
+    def sample(self):
+        self.number += 1
+        return SystemRecord(
+            time=float(self.number), run=None, cpu_percent=0.0, ram_bytes=1, ram_total_bytes=2, process_ram_bytes=None,
+            gpu_percent=None, vram_bytes=None, vram_total_bytes=None, gpu_name=None,
+        )  # fmt: skip
+
+
+def test_samples_go_on_after_a_store_that_failed_for_a_moment(home, monkeypatch, caplog):
+    real = StoreWriter.add_system
+    failures = iter([StoreError("the disk is full")] * 3)
+
+    def add(store, record):
+        for error in failures:
+            raise error
+        real(store, record)
+
+    monkeypatch.setattr(StoreWriter, "add_system", add)
+    StoreWriter(home.store).close()
+    with SystemSampler(home.store, Failing(), every_s=0.01), StoreReader(home.store) as reader:
+        until(lambda: reader._rows("SELECT count(*) FROM system")[0][0] >= 2, "samples are stored")
+    assert caplog.text.count("can't be stored") == 1
+
+
+@pytest.mark.parametrize("count", [0, -1, 10**9, "2", None, 1.5, True, []])
+def test_a_number_of_devices_that_no_setting_allows_is_a_message(count):
+    with pytest.raises(DeviceError, match="expected 1 to 64"):
+        _num_processes({"precision": {"devices": count}})
+    assert _num_processes({}) == 1
+    assert _num_processes({"precision": {"devices": 64}}) == 64
 
 
 def test_a_private_file_is_made_once(tmp_path):

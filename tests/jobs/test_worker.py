@@ -16,7 +16,7 @@ import pytest
 from jobs import submit
 from jobs.home import Home
 from jobs.machine.lease import LeaseError
-from jobs.machine.processes import is_alive
+from jobs.machine.processes import process_token
 from jobs.queue import RunQueue
 from jobs.store.errors import StoreError
 from jobs.store.reader import StoreReader
@@ -269,7 +269,7 @@ def test_kill_9_of_worker_and_child_together_loses_nothing(home, enqueue):
         process.kill()
         os.killpg(child, signal.SIGKILL)
         process.wait()
-        until(lambda: not is_alive(child, ""), "the child is gone")
+        until(lambda: not process_token(child), "the child is gone")
         drain(home)
     assert_whole(home, run_id, 300)
 

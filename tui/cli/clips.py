@@ -47,6 +47,8 @@ def clips(run: str, *, newest: bool, out: Path | None, as_json: bool, home: Home
         last = max(clip.updates for clip in clips)
         clips = [clip for clip in clips if clip.updates in (0, last)]
     folder = home.run_folder(record.id)
+    for path in (path for clip in clips for path in (clip.path, clip.spectrogram) if path):
+        home.file_of_run(record.id, path)
     if out is not None and clips:
         _export(record, clips, folder=folder, out=expanded(out))
     if as_json:

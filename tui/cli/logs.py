@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from codecs import getincrementaldecoder
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
@@ -47,7 +48,7 @@ def logs(run: str, *, follow: bool, lines: int | None, home: Home) -> None:
                 click.echo(f"run {record.name} is {_state(record)}", err=True)
             _follow(reader, record.id, path=path, lines=lines)
         elif path.is_file():
-            with path.open(errors="replace") as file:
+            with path.open("rb") as file:
                 _print_tail(file, lines)
         else:
             click.echo(f"run {record.name} has no log yet (state: {_state(record)})", err=True)
@@ -57,9 +58,9 @@ def _state(record: RunRecord) -> str:
     return f"{record.state}, {record.waiting}" if record.waiting else record.state
 
 
-def _print_tail(file: TextIO, lines: int | None) -> None:
+def _print_tail(file: BinaryIO, lines: int | None) -> None:
     for line in file if lines is None else deque(file, maxlen=lines):
-        click.echo(line, nl=False)
+        click.echo(line.decode(errors="replace"), nl=False)
 
 
 def _follow(reader: StoreReader, run_id: int, *, path: Path, lines: int | None) -> None:
@@ -67,13 +68,15 @@ def _follow(reader: StoreReader, run_id: int, *, path: Path, lines: int | None) 
         if reader.run(run_id).state not in ("queued", "running"):
             return
         time.sleep(_POLL_S)
-    with path.open(errors="replace") as file:
+    with path.open("rb") as file:
         _print_tail(file, lines)
+        # The bytes of a character that is half written wait for the rest.
+        decoder = getincrementaldecoder("utf-8")("replace")
         while True:
             # Read the state before the file, so that the last lines of an ended run are still printed.
             going = reader.run(run_id).state in ("queued", "running")
-            for line in file:
-                click.echo(line, nl=False)
+            if text := decoder.decode(file.read(), final=not going):
+                click.echo(text, nl=False)
             if not going:
                 return
             time.sleep(_POLL_S)

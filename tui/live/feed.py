@@ -101,7 +101,7 @@ class LogTail:
         self.path = path
         self.lines: list[str] = []
         self._position = 0
-        self._rest = ""
+        self._rest = b""
 
     def poll(self) -> bool:
         """Read new text; return True if the lines changed."""
@@ -112,17 +112,19 @@ class LogTail:
         if size == self._position:
             return False
         if size < self._position:
-            self._position, self._rest, self.lines = 0, "", []
+            self._position, self._rest, self.lines = 0, b"", []
         start = max(self._position, size - LOG_BYTES)
         with self.path.open("rb") as file:
             file.seek(start)
-            text = file.read(size - start).decode("utf-8", "replace")
+            data = file.read(size - start)
         if start > self._position:
-            self._rest = ""
-            text = text.partition("\n")[2]
+            self._rest = b""
+            data = data.partition(b"\n")[2]
         self._position = size
-        *whole, self._rest = (self._rest + text).split("\n")
-        fresh = [clean(line.rpartition("\r")[2] or line) for line in whole]
+        # Lines are decoded whole: a character may be half written.
+        *whole, self._rest = (self._rest + data).split(b"\n")
+        texts = [line.decode("utf-8", "replace") for line in whole]
+        fresh = [clean(text.rpartition("\r")[2] or text) for text in texts]
         self.lines = (self.lines + fresh)[-LOG_LINES:]
         return True
 

@@ -120,6 +120,18 @@ def check_folder(path: Path, *, setting: str) -> None:
         raise DataError([Problem(setting, f"folder {path} {problem}{hint}")])
 
 
+def check_answers(path: Path) -> None:
+    """Raise an error for a path whose file system does not answer.
+
+    Raises:
+        DataError: with that.
+    """
+    try:
+        kind_of(path)
+    except NoAnswer as error:
+        raise DataError([Problem("", str(error))]) from None
+
+
 def probe_all(
     paths: Iterable[Path],
     *,
@@ -214,11 +226,14 @@ def read_segment(info: AudioInfo, start: int, *, frames: int) -> np.ndarray:
 
 
 def find_audio(root: Path) -> list[Path]:
-    """Return the audio files below a folder, in the order of their paths.
+    """Return the audio files below a folder, in the order of their paths; none for what is no folder.
 
     Raises:
         DataError: when a folder in it can't be read.
     """
+    check_answers(root)
+    if not root.is_dir():
+        return []
     found = walk(root)
     if found.problems:
         raise DataError(Problem("", message) for message in found.problems)

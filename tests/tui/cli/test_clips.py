@@ -35,6 +35,21 @@ def folder() -> Path:
     return home.run_folder(1)
 
 
+@pytest.mark.parametrize(
+    "path", ["../../../secret.wav", "/etc/hostname", "clips/../../../secret.wav", "link/x", "a\0b"]
+)
+def test_files_outside_the_run_are_not_copied(sepdash, folder, tmp_path, path):
+    (folder.parent.parent / "secret.wav").write_text("secret")
+    (folder / "link").symlink_to(folder.parent.parent)
+    (folder.parent.parent / "x").write_text("secret")
+    with StoreWriter(Home.locate(None).store) as store:
+        store.add_clips([ClipRecord(1, 30, item="9", kind="estimate", path=path, spectrogram="")])
+    answer = sepdash("clips", "tasks/one", "-o", str(tmp_path / "out"))
+    assert answer.code == 2
+    assert "which is outside its folder" in answer.err
+    assert not (tmp_path / "out").exists()
+
+
 def test_clips_are_listed_with_their_files(sepdash, folder):
     lines = sepdash("clips", "tasks/one").out.splitlines()
 

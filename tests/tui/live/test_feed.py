@@ -177,3 +177,13 @@ def test_a_long_log_is_read_from_its_end(tmp_path):
 def test_only_the_newest_message_of_a_kind_waits():
     assert RunsChanged((), ()).can_replace(RunsChanged((), ()))
     assert not RunsChanged((), ()).can_replace(MachineSampled(None))
+
+
+def test_a_character_written_in_two_parts_is_one(tmp_path):
+    path = tmp_path / "log.txt"
+    data = "größer 日\n".encode()
+    tail = LogTail(path)
+    for k in range(len(data)):
+        path.write_bytes(data[: k + 1])
+        tail.poll()
+    assert tail.lines == ["größer 日"]
