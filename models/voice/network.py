@@ -145,8 +145,9 @@ class VoiceModel(nn.Module):
         text_BSD = self._text(text_BU, lengths_B)
         x_BSD = torch.cat([vectors_BCD.to(text_BSD.dtype), text_BSD], dim=1)
         places = x_BSD.shape[1]
-        cache = self.stack.new_cache(len(x_BSD), places + room, like=x_BSD)
-        self.stack(x_BSD, cache=cache)
+        cache = self.stack.new_cache(places + room)
+        # Not as it may be compiled: it would be so again for every length of the cache.
+        self.stack.forward(x_BSD, cache=cache)
         if len(set(lengths)) > 1:
             place_S = torch.arange(places + room, device=x_BSD.device)
             behind_BS = place_S >= vectors_BCD.shape[1] + lengths_B[:, None] + 2
@@ -156,7 +157,7 @@ class VoiceModel(nn.Module):
     def next_logits(self, cache: Cache, code_B: Tensor, *, place: int) -> Tensor:
         """Read the code at a place (START is at 0); return (B, K) logits of the one behind it, float32."""
         x_BD = self.code_embedding(code_B) + self.code_positions.weight[place]
-        out_BSD = self.final_norm(self.stack(x_BD[:, None], cache=cache))
+        out_BSD = self.final_norm(self.stack.forward(x_BD[:, None], cache=cache))
         logits_BK: Tensor = self.code_head(out_BSD[:, 0])
         return logits_BK.to(torch.promote_types(logits_BK.dtype, torch.float32))
 

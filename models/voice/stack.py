@@ -19,26 +19,31 @@ class Cache:
 
     Args:
         layers: of the stack.
-        shape: (B, H, S, E); S is the number of places there is room for.
-        like: of the dtype and on the device of the weights.
+        places: how many there is room for.
 
     Attributes:
         length: places that were read.
         hidden_BS: bool, the places that later ones must not attend to: padding. None: there is none.
     """
 
-    def __init__(self, layers: int, shape: tuple[int, int, int, int], *, like: Tensor) -> None:
+    def __init__(self, layers: int, places: int) -> None:
         self.length = 0
         self.hidden_BS: Tensor | None = None
-        self._keys = [like.new_empty(shape) for _ in range(layers)]
-        self._values = [like.new_empty(shape) for _ in range(layers)]
+        self._places = places
+        # As the layers compute them, whatever an autocast makes of that.
+        self._kept: list[tuple[Tensor, Tensor] | None] = [None] * layers
 
     def extend(
         self, layer: int, key_BHSE: Tensor, *, value_BHSE: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Add the new places of a layer; return all keys and values, and the mask (B, 1, 1, S), if any."""
         end = self.length + key_BHSE.shape[2]
-        keys, values = self._keys[layer], self._values[layer]
+        kept = self._kept[layer]
+        if kept is None:
+            batch, heads, _, each = key_BHSE.shape
+            shape = (batch, heads, self._places, each)
+            kept = self._kept[layer] = (key_BHSE.new_empty(shape), value_BHSE.new_empty(shape))
+        keys, values = kept
         keys[:, :, self.length : end] = key_BHSE
         values[:, :, self.length : end] = value_BHSE
         hidden_BS = self.hidden_BS
@@ -125,10 +130,9 @@ class CausalStack(nn.Module):
             cache.length += x_BSD.shape[1]
         return self.norm(x_BSD)  # type: ignore[no-any-return]
 
-    def new_cache(self, batch: int, places: int, *, like: Tensor) -> Cache:
-        """Return an empty cache with room for `places`; `like` (B, S, D) gives dtype and device."""
-        each = like.shape[-1] // self._heads
-        return Cache(len(self.layers), (batch, self._heads, places, each), like=like)
+    def new_cache(self, places: int) -> Cache:
+        """Return an empty cache with room for `places`."""
+        return Cache(len(self.layers), places)
 
 
 def init_normal(module: nn.Linear | nn.Embedding, *, std: float = _INIT_STD) -> None:

@@ -144,3 +144,17 @@ def test_a_text_that_is_too_long_is_refused_and_limits_follow_the_training_texts
         )
     assert code_limit(10, codes_per_character=4.0, room=600) == 70
     assert code_limit(10, codes_per_character=4.0, room=50) == 50
+
+
+def test_it_speaks_under_an_autocast_and_where_its_stack_is_compiled():
+    """Keys and values are kept as they are computed; the compiled stack of training is not asked."""
+    model = small()
+    model.stack.compile(backend=lambda graph, inputs: pytest.fail("compiled"))
+    vectors = torch.randn(2, 1, 32)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = generate(
+            model, [[1, 2], [3]], vectors_BCD=vectors, seeds=[0, 1], limits=Limits([9, 9]),
+            sampling=Sampling(temperature=0.0),
+        )  # fmt: skip
+    assert all(torch.isfinite(torch.tensor(one.log_prob)) for one in found)
+    assert {len(one.codes_N) for one in found} <= set(range(10))
