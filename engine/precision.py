@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
@@ -158,3 +158,22 @@ class LossScale:
         """Load both from `state`."""
         self.value.copy_(state["value"])
         self._good.copy_(state["good"])
+
+
+def card_name(device: torch.device) -> str:
+    """Return the model and the memory of a GPU; empty for the CPU."""
+    if device.type != "cuda":
+        return ""
+    memory = torch.cuda.get_device_properties(device).total_memory
+    return f"{torch.cuda.get_device_name(device)}, {memory / 2**30:.0f} GiB"
+
+
+def unequal_cards(cards: Sequence[str]) -> str:
+    """Return a warning about devices of one run that are of several models; empty where all are alike."""
+    if len(set(cards)) < 2:
+        return ""
+    named = "; ".join(f"process {rank}: {card or 'CPU'}" for rank, card in enumerate(cards))
+    return (
+        f"the devices of this run are unequal ({named}): every update waits for the slowest, and the smallest memory "
+        "limits all; use equal ones (CUDA_VISIBLE_DEVICES), or measure with `sepdash tune` whether several pay off"
+    )

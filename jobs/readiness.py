@@ -12,7 +12,7 @@ from engine.config.errors import ConfigError, InputError, Problem
 from engine.config.schema import RunConfig
 from engine.data.checks.judged import require_texts
 from engine.data.kinds import check_data
-from engine.measuring.required import require_packages
+from engine.measuring.required import require_optimizer, require_packages
 from engine.recipes.specs import spec_of
 
 
@@ -35,6 +35,9 @@ def refusals(configs: Sequence[RunConfig]) -> list[InputError]:
     checks: dict[str, list[Callable[[], object]]] = {
         "recipe": [partial(spec_of, name) for name in dict.fromkeys(c.recipe for c in configs)],
         "data": [partial(check_data, data) for data in dict.fromkeys(c.data for c in configs)],
+        "optimizer": [
+            partial(require_optimizer, some) for some in dict.fromkeys(c.optimizer for c in configs)
+        ],
         "validation": [
             *(
                 partial(require_packages, names)

@@ -64,6 +64,11 @@ class OptimizerConfig(Section):
         "so a parameter that only one loss reaches learns as fast whatever the weight of that loss.",
         max_length=32,
     )
+    eight_bit: bool = setting(
+        False,
+        "Keep the moments of large tensors in 8 bits, a quarter of their memory, by the kernels of bitsandbytes, "
+        "an optional package (pip install 'sepdash[eight-bit]'). Made for CUDA; slow on a CPU.",
+    )
     clip_norm: float = setting(
         1.0, "Gradient clipping threshold (L2 norm); 0 disables clipping.", ge=0
     )

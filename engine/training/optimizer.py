@@ -26,26 +26,28 @@ class FusedAdamW:
         model: the network.
         config: rates of decay.
         groups: parameters that are trained alike; empty: all of them are.
+        left_out: names of parameters that a subclass updates itself.
     """
 
     def __init__(
-        self, model: nn.Module, config: OptimizerConfig, *, groups: Sequence[ParameterGroup] = ()
+        self,
+        model: nn.Module,
+        config: OptimizerConfig,
+        *,
+        groups: Sequence[ParameterGroup] = (),
+        left_out: Collection[str] = (),
     ) -> None:
         named = {name: param for name, param in model.named_parameters() if param.requires_grad}
         self.params = list(named.values())
         _require_all(groups, named)
+        named = {name: param for name, param in named.items() if name not in left_out}
         spared = without_decay(model, config)
         # A single group has no name, as in checkpoints from before there were any.
         parts = {group.name: (group.parameters, group.lr_ratio) for group in groups}
         self._groups = [
-            _Group(
-                name,
-                {key: named[key] for key in keys},
-                lr_ratio=ratio,
-                config=config,
-                spared=spared,
-            )
+            _Group(name, members, lr_ratio=ratio, config=config, spared=spared)
             for name, (keys, ratio) in (parts or {"": (list(named), 1.0)}).items()
+            if (members := {key: named[key] for key in keys if key in named})
         ]
         self._config = config
 

@@ -6,7 +6,7 @@ readers and writer. `engine.training.trainer` owns what happens between them and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,14 +29,14 @@ from engine.config.schema import RunConfig
 from engine.data.reading.loader import Loader
 from engine.events import Control, Event, Noticed, RunStarted
 from engine.metrics.best import BestMetrics
-from engine.precision import number_format, place
+from engine.precision import card_name, number_format, place, unequal_cards
 from engine.recipes.base import KeepsState, Recipe, WatchesCurves
 from engine.recipes.weights import BorrowsWeights, HasTokenTables
 from engine.torch_random import seed_everything
 from engine.training.curves import SilentTelemetry, Telemetry
+from engine.training.eight_bit import new_optimizer
 from engine.training.ema import Ema
 from engine.training.initial_weights import load_initial_weights
-from engine.training.optimizer import FusedAdamW
 from engine.training.overfitting import OverfitWatch
 from engine.training.parameter_groups import decay_text, groups_of, rates_text
 from engine.training.ranks import Ranks, require_no_batch_norm, state_hash
@@ -205,6 +205,7 @@ def prepared(
         start = _resume(setup, newest, plan=plan, size=size, state=state)
     ranks.require_equal("their weights", partial(state_hash, state.model.state_dict()))
     ranks.require_equal("the recipe's state", partial(state_hash, state.own.tensors()))
+    cards = ranks.gather(card_name(setup.device))
     parameters = count_parameters(state.model)
     first = start.counters.updates
     slow = _open_slow_metrics(setup, saver=_new_saver(setup, plan, state=state))
@@ -215,7 +216,7 @@ def prepared(
                 num_train_items=len(sizes), num_valid_items=num_valid,
             )
         )  # fmt: skip
-        notices = _notices(setup, plan_warnings(plan, sizes), state=state)
+        notices = _notices(setup, plan_warnings(plan, sizes), state=state, cards=cards)
         for level, kind, text in notices:
             setup.emit(Noticed(level, kind, message=text, counters=start.counters))
         if setup.leads:
@@ -256,7 +257,9 @@ def _build_state(
     """Return the updater of the model, and the state of a run that has just begun."""
     config, recipe, device = setup.config, setup.recipe, setup.device
     ema = Ema(model, config.ema, size) if config.ema.enabled else None
-    optimizer = FusedAdamW(model, config.optimizer, groups=groups_of(recipe, model, config=config))
+    optimizer = new_optimizer(
+        model, config.optimizer, groups=groups_of(recipe, model, config=config)
+    )
     updater = Updater(
         recipe, model, optimizer, config=config, device=device, ema=ema, ranks=setup.ranks
     )
@@ -276,7 +279,7 @@ def _build_state(
 
 
 def _notices(
-    setup: Setup, odd: list[str], *, state: TrainingState
+    setup: Setup, odd: list[str], *, state: TrainingState, cards: Sequence[str]
 ) -> list[tuple[Literal["info", "warning"], str, str]]:
     """Return level, kind and text of the notices at the start."""
     notices: list[tuple[Literal["info", "warning"], str, str]] = []
@@ -286,6 +289,8 @@ def _notices(
         notices.append(("info", "precision", text))
     if text := config.loss.effect_on(config.model):
         notices.append(("info", "loss", text))
+    if text := unequal_cards(cards):
+        notices.append(("warning", "unequal-devices", text))
     if not config.optimizer.decay_embeddings:
         notices.append(("info", "weight-decay", decay_text(model, config.optimizer)))
     if config.optimizer.lr_scale:

@@ -17,18 +17,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.profiler import profile, record_function
 
 from engine.config.counters import UpdateSize
 from engine.config.schema import RunConfig, thawed
-from engine.config.sections import OptimizerConfig
 from engine.data.batch import Batch
 from engine.precision import backend_settings, place
 from engine.recipes.base import KeepsState
 from engine.recipes.registry import open_recipe
-from engine.recipes.weights import ParameterGroup
 from engine.torch_random import seed_everything
+from engine.training.eight_bit import EightBitAdamW
 from engine.training.ema import Ema
 from engine.training.optimizer import FusedAdamW
 from engine.training.out_of_memory import (
@@ -68,17 +67,17 @@ _NEAR = 0.1
 class _WatchedAdamW(FusedAdamW):
     """Notifies a watcher when an update reads its gradients, which marks the end of the backward pass."""
 
-    def __init__(
-        self, model: nn.Module, config: OptimizerConfig, *, groups: Sequence[ParameterGroup]
-    ) -> None:
-        super().__init__(model, config, groups=groups)
-        self.watcher: Watcher | None = None
+    watcher: Watcher | None = None
 
     def gradients(self) -> list[Tensor]:
         if self.watcher is not None:
             self.watcher.optimizer_begins()
             self.watcher = None
         return super().gradients()
+
+
+class _WatchedEightBit(_WatchedAdamW, EightBitAdamW):
+    """The same with moments in 8 bits."""
 
 
 class Watcher:
@@ -118,7 +117,8 @@ class Subject:
             self._recipe.start_state(self.model, device)
         size = UpdateSize(1, 1, audio_seconds=1.0, epochs=1.0)
         ema = Ema(self.model, config.ema, size) if config.ema.enabled else None
-        self._optimizer = _WatchedAdamW(
+        kind = _WatchedEightBit if config.optimizer.eight_bit else _WatchedAdamW
+        self._optimizer = kind(
             self.model, config.optimizer, groups=groups_of(self._recipe, self.model, config=config)
         )
 

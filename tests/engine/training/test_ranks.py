@@ -207,3 +207,35 @@ def test_the_number_of_processes_must_be_that_of_the_config(
         open_ranks(precision),
     ):
         pass
+
+
+def test_unequal_cards_are_warned_about_at_the_start(
+    tmp_path, make_config, line_recipe, new_recorder, stop_after, monkeypatch
+):
+    """One process that hears from another of another card, and one that hears from an equal one."""
+    from engine.events import Noticed
+    from engine.training import prepared
+    from engine.training.ranks import Alone
+    from engine.training.trainer import Trainer
+
+    monkeypatch.setattr(prepared, "card_name", lambda device: "NVIDIA H100, 80 GiB")
+
+    class WithAnother(Alone):
+        def __init__(self, other):
+            self.other = other
+
+        def gather(self, value):
+            return [value, self.other] if isinstance(value, str) and "NVIDIA" in value else [value]
+
+    for other, expected in (("NVIDIA T4, 15 GiB", 1), ("NVIDIA H100, 80 GiB", 0)):
+        recorder = new_recorder()
+        config = make_config(schedule={"length": "1 updates"})
+        Trainer(
+            config, line_recipe(), folder=tmp_path / other, observers=[recorder],
+            control=stop_after(), ranks=WithAnother(other),
+        ).fit()  # fmt: skip
+        found = [event for event in recorder.of(Noticed) if event.kind == "unequal-devices"]
+        assert len(found) == expected
+        for event in found:
+            assert "process 1: NVIDIA T4, 15 GiB" in event.message
+            assert "sepdash tune" in event.message
