@@ -25,7 +25,7 @@ def enqueue(preset: str, *, assignments: tuple[str, ...], name: str | None, home
     """Queue a run of a preset."""
     from engine.config.overrides import config_with
     from engine.data.kinds import data_warnings
-    from engine.data.update_size import planned_size
+    from engine.data.update_size import mean_update_size
     from engine.training.run_length import run_length
     from engine.training.run_warnings import run_warnings
     from jobs.store.reader import StoreReader
@@ -40,9 +40,14 @@ def enqueue(preset: str, *, assignments: tuple[str, ...], name: str | None, home
         idle = not any(worker.alive for worker in reader.workers())
     waiting = f", {record.waiting}" if record.waiting else ""
     click.echo(f"run {record.id} {record.name} is queued{waiting}")
-    size = planned_size(config)
-    click.echo(f"length: {run_length(config, size).text}")
-    click.echo(f"time: {time_text(home, config, size=size)}")
+    try:
+        size = mean_update_size(config, epochs=True)
+        click.echo(f"length: {run_length(config, size).text}")
+        click.echo(f"time: {time_text(home, config, size=size)}")
+    except ValueError as error:
+        # The run is queued; what is wrong with its batches, it says when it starts, as `sepdash plan` does.
+        size = config.update_size
+        click.echo(f"warning: its length is unknown: {error}", err=True)
     for warning in [*run_warnings(config, size=size), *data_warnings(config.data)]:
         click.echo(f"warning: {warning}", err=True)
     if idle:

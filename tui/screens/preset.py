@@ -64,7 +64,7 @@ class PresetScreen(Screen[int | None]):
 
     def __init__(self, home: Home, *, preset: str = "") -> None:
         super().__init__()
-        self._home = home
+        self.home = home
         self._catalogue = Catalogue(home.presets)
         self._first = preset
         self._presets: list[PresetInfo] = []
@@ -90,7 +90,7 @@ class PresetScreen(Screen[int | None]):
                 yield VerticalScroll(id="form")
                 yield self._curve
                 yield Static(id="help", markup=False)
-                yield RunLengthLine(self._home, id="length")
+                yield RunLengthLine(self.home, id="length")
                 yield Static(id="problems", markup=False)
                 with Horizontal(id="actions"):
                     yield Label("run name")
@@ -301,7 +301,7 @@ class PresetScreen(Screen[int | None]):
         if config is None:
             self.notify("Fix the problems first: a batch plan requires valid settings.")
             return
-        self.app.push_screen(BatchPlanScreen(self._home, config))
+        self.app.push_screen(BatchPlanScreen(self.home, config))
 
     @work
     async def action_tune(self) -> None:
@@ -309,7 +309,7 @@ class PresetScreen(Screen[int | None]):
         if self._shown not in self._drafts or self.app.screen is not self:
             return
         draft = self._draft
-        tuned = await self.app.push_screen_wait(TuneScreen(self._home, draft.values))
+        tuned = await self.app.push_screen_wait(TuneScreen(self.home, draft.values))
         if not tuned:
             return
         draft.fill(tuned)
@@ -341,9 +341,9 @@ class PresetScreen(Screen[int | None]):
             # jobs.submit takes 0.4 s to import, so it is imported on this thread.
             from jobs.submit import enqueue
 
-            return enqueue(self._home, config, name=name or None, preset=preset)
+            return enqueue(self.home, config, name=name or None, preset=preset)
 
-        ended = attempt(self._home, submit)
+        ended = attempt(self.home, submit)
         self.app.call_from_thread(self._take_end, ended, preset=preset)
 
     def _take_end(self, ended: int | Failed, *, preset: str) -> None:

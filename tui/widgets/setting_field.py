@@ -46,6 +46,7 @@ class SettingField(Widget):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("down", "app.focus_next", "Next field", show=False),
         Binding("up", "app.focus_previous", "Previous field", show=False),
+        Binding("ctrl+o", "choose_run", "Choose a run", show=False),
     ]
 
     class Edited(Message):
@@ -105,6 +106,19 @@ class SettingField(Widget):
             self.changed, self.problem = changed, problem
             self.set_class(bool(problem), "-wrong")
             self.refresh()
+
+    def action_choose_run(self) -> None:
+        """Fill a setting that refers to a run from a list of runs and their checkpoints."""
+        home = getattr(self.screen, "home", None)
+        if home is None or not self.info.refers_to_run:
+            return
+        from tui.dialogs.run_reference import RunReferenceScreen
+
+        def taken(name: str | None) -> None:
+            if name:
+                self.editor.value = name
+
+        self.app.push_screen(RunReferenceScreen(home), taken)
 
     @property
     def editor(self) -> Input | Choice:
@@ -170,7 +184,7 @@ def field_id(key: str) -> str:
 
 def _placeholder(info: SettingInfo) -> str:
     if info.refers_to_run:
-        return RUN_REFERENCE if info.required else f"none, or {RUN_REFERENCE}"
+        return f"{'' if info.required else 'none, or '}{RUN_REFERENCE} (^o: list)"
     return "required" if info.required else "none" if info.optional else "default"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,8 +13,10 @@ from textual.app import App
 from textual.widgets import Button, Input, Label, OptionList, Static
 
 from engine.batching.report import PlanReport
+from engine.config.overrides import config_with
 from jobs.home import Home
 from jobs.store.reader import StoreReader
+from jobs.submit import enqueue
 from presets.catalogue import Catalogue
 from tests.waiting import until_shown as until
 from tui.dialogs.batch_plan import BatchPlanScreen
@@ -478,3 +481,33 @@ async def test_the_length_is_told_in_every_counter_once_the_data_are_known(
         await until(pilot, lambda: "passes over them" in it.text("problems"))
         # The learning rate is drawn over updates that are known now.
         await until(pilot, lambda: it.screen.query_one(Chart).plot.lines)
+
+
+async def test_a_setting_that_refers_to_a_run_is_filled_from_a_list(
+    home: Home, folders: dict[str, Path]
+) -> None:
+    """Runs and their checkpoints, by the names that the setting takes; other settings have no list."""
+    values = Catalogue(home.presets).read("denoise/small")
+    config = config_with(values, [f"{key}={path}" for key, path in folders.items()])
+    run = enqueue(home, config, name="base-1", preset="denoise/small")
+    place = home.run_folder(run) / "checkpoints" / "last-000400"
+    place.mkdir(parents=True)
+    about = {
+        "counters": {"updates": 400}, "metrics": {}, "files": {"x": {"size_bytes": 1, "sha256": ""}},
+    }  # fmt: skip
+    (place / "manifest.json").write_text(json.dumps(about))
+
+    def listed(it: Opened) -> list[str]:
+        return [str(one.id) for one in it.app.screen.query_one(OptionList).options]
+
+    async with opened(home, size=(120, 40)) as (it, pilot):
+        it.focus("batch.items")
+        await pilot.press("ctrl+o")
+        await pilot.pause()
+        assert it.app.screen is it.screen
+        it.focus("init_from")
+        await pilot.press("ctrl+o")
+        await until(pilot, lambda: it.app.screen is not it.screen and "base-1@last" in listed(it))
+        assert listed(it) == ["base-1", "base-1@last"]
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: it.row("init_from").text == "base-1@last")
