@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Callable
+from typing import ClassVar, Protocol
 
 from textual import on
-from textual.app import ComposeResult
+from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.widgets import OptionList, Static
@@ -17,6 +18,16 @@ from tui.live.actions import Failed, attempt
 from tui.reports.formats import clean
 
 _MOST_RUNS = 100
+
+
+class HasHome(Protocol):
+    """A screen that knows where runs are."""
+
+    home: Home
+
+    @property
+    def app(self) -> App[object]:
+        """Return the application."""
 
 
 class RunReferenceScreen(BoxScreen[str | None]):
@@ -67,6 +78,16 @@ class RunReferenceScreen(BoxScreen[str | None]):
     @on(OptionList.OptionSelected)
     def _chosen(self, event: OptionList.OptionSelected) -> None:
         self.dismiss(str(event.option_id))
+
+
+def choose_run(screen: HasHome, take: Callable[[str], None]) -> None:
+    """Ask for a run or a checkpoint over a screen, and let `take` have what refers to it."""
+
+    def answered(name: str | None) -> None:
+        if name:
+            take(name)
+
+    screen.app.push_screen(RunReferenceScreen(screen.home), answered)
 
 
 def references_in(home: Home) -> list[tuple[str, str]]:

@@ -26,6 +26,7 @@ from engine.training.run_warnings import run_warnings
 from jobs.home import Home
 from presets.catalogue import Catalogue, PresetError, PresetInfo
 from tui.dialogs.batch_plan import BatchPlanScreen
+from tui.dialogs.run_reference import choose_run
 from tui.dialogs.save_preset import PresetName, SavePreset
 from tui.dialogs.tune import TuneScreen
 from tui.live.actions import Failed, attempt
@@ -47,6 +48,7 @@ class PresetScreen(Screen[int | None]):
     """Returns the id of the enqueued run, or None if the user went back."""
 
     CSS_PATH = "preset.tcss"
+    choose_run = choose_run
     TITLE = "New run"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+r,ctrl+enter", "enqueue", "Enqueue", key_display="^r", priority=True),
@@ -352,14 +354,13 @@ class PresetScreen(Screen[int | None]):
             self.app.notify(f"Queued run {ended} of {preset}.", markup=False)
         # A person may have left meanwhile.
         if isinstance(ended, Failed):
-            self._refuse("Not enqueued", ended.text)
+            self.app.notify(
+                ended.text, title="Not enqueued", severity="error", timeout=10, markup=False
+            )
         elif self.is_current:
             self.dismiss(ended)
         if self.is_current:
             self._show_problems()
-
-    def _refuse(self, title: str, reason: str) -> None:
-        self.app.notify(reason, title=title, severity="error", timeout=10, markup=False)
 
     @on(Button.Pressed, "#save")
     @work

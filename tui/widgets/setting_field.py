@@ -109,16 +109,12 @@ class SettingField(Widget):
 
     def action_choose_run(self) -> None:
         """Fill a setting that refers to a run from a list of runs and their checkpoints."""
-        home = getattr(self.screen, "home", None)
-        if home is None or not self.info.refers_to_run:
-            return
-        from tui.dialogs.run_reference import RunReferenceScreen
+        choose = getattr(self.screen, "choose_run", None)
+        if choose is not None and self.info.refers_to_run:
+            choose(self._take_run)
 
-        def taken(name: str | None) -> None:
-            if name:
-                self.editor.value = name
-
-        self.app.push_screen(RunReferenceScreen(home), taken)
+    def _take_run(self, name: str) -> None:
+        self.editor.value = name
 
     @property
     def editor(self) -> Input | Choice:
