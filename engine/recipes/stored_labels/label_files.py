@@ -196,18 +196,22 @@ class LabelFiles:
     def take_over(self, other: Path) -> None:
         """Copy the files of another folder, if there is nothing here; stale labels are told by their marks.
 
-        Marks are copied first: labels that are written in the meantime are then without one.
+        Marks are copied first: labels that are written in the meantime are then without one. What can't be
+        read, or is removed in the meantime, is left: its labels are made.
         """
         if self._folder.exists() or not other.is_dir():
             return
         aside = self._folder.with_name(f"{self._folder.name}.new")
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
-        for path in (self._marks_path, self._labels_path):
-            if (other / path.name).is_file():
+        try:
+            for path in (self._marks_path, self._labels_path):
                 shutil.copyfile(other / path.name, aside / path.name)
                 (aside / path.name).chmod(0o600)
-        aside.rename(self._folder)
+        except OSError:
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            aside.rename(self._folder)
 
     def mark(self, index: int) -> int:
         """Return what an item is now: 64 bits, never 0; 1 where a file is missing."""

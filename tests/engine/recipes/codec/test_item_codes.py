@@ -184,6 +184,18 @@ def test_another_run_takes_codes_over_and_another_codec_makes_its_own(
     _, second, _, _ = make(tmp_path / "runs" / "2", data, codec=codec)
     assert second.read == []
     assert codes_of(second) == codes_of(first)
+    modes = {p.stat().st_mode & 0o777 for p in (tmp_path / "runs").rglob("codes/*/*/*")}
+    assert modes == {0o600}
+    # Half a set is none: another start is making it, or somebody has removed it.
+    marks = [
+        *(tmp_path / "runs" / "1").rglob("items.u64"),
+        *(tmp_path / "runs" / "2").rglob("items.u64"),
+    ]
+    for path in marks:
+        path.unlink()
+    _, fourth, _, _ = make(tmp_path / "runs" / "4", data, codec=codec)
+    assert sorted(fourth.read) == sorted(ALL)
+    assert codes_of(fourth) == codes_of(first)
     config = request.getfixturevalue("make")()
     other = save_codec(tmp_path / "other", config, seed=1)
     _, third, _, _ = make(tmp_path / "runs" / "3", data, codec=other)
