@@ -9,7 +9,6 @@ that does not exist yet counts as empty.
 from __future__ import annotations
 
 import difflib
-import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,6 +34,7 @@ from jobs.store.records import (
     WorkerRecord,
 )
 from jobs.store.results import read_evaluations, read_results
+from jobs.store.row_types import json_object, metrics_of, typed
 from jobs.store.schema import SCHEMA_VERSION, check_version
 
 # A reader does not migrate: what columns of `runs` before which version of the schema.
@@ -102,7 +102,7 @@ class StoreReader:
         rows = self._rows("SELECT config FROM runs WHERE id = ?", (run_id,))
         if not rows:
             raise UnknownRun(f"no run {run_id}")
-        return upgraded(json.loads(rows[0][0]))
+        return upgraded(json_object(rows[0][0], f"the config of run {run_id}"))
 
     def needs(self, run_id: int) -> list[NeedRecord]:
         """List the dependencies of a run on other runs and folders, by the keys of its settings."""
@@ -192,7 +192,9 @@ class StoreReader:
             SELECT id, run, time, level, kind, message FROM events
             WHERE id > ? {where} ORDER BY id DESC LIMIT ?
         """
-        return [EventRecord(*row) for row in reversed(self._rows(sql, (after, *values, limit)))]
+        return [
+            typed(EventRecord, row) for row in reversed(self._rows(sql, (after, *values, limit)))
+        ]
 
     def checkpoints(self, run_id: int) -> list[CheckpointRecord]:
         """List a run's checkpoints, newest first."""
@@ -201,14 +203,9 @@ class StoreReader:
             WHERE run = ? ORDER BY updates DESC, kind
         """
         return [
-            CheckpointRecord(
-                run,
-                kind,
-                path=path,
-                updates=updates,
-                metrics=json.loads(metrics),
-                size_bytes=size,
-                created_at=created,
+            replace(
+                typed(CheckpointRecord, (run, kind, path, updates, "", size, created)),
+                metrics=metrics_of(metrics),
             )
             for run, kind, path, updates, metrics, size, created in self._rows(sql, (run_id,))
         ]
@@ -237,7 +234,7 @@ class StoreReader:
             SELECT run, updates, item, kind, path, spectrogram FROM {table}
             WHERE run = ? ORDER BY updates, item, kind
         """
-        return [ClipRecord(*row) for row in self._rows(sql, (run_id,))]
+        return [typed(ClipRecord, row) for row in self._rows(sql, (run_id,))]
 
     def system(
         self, run_id: int | None = None, *, since: float = 0.0, max_points: int = 500
@@ -260,7 +257,7 @@ class StoreReader:
                 FROM system WHERE {where} time >= ?
             ) GROUP BY slot ORDER BY slot
         """
-        return [SystemRecord(*row) for row in self._rows(sql, (*values, since))]
+        return [typed(SystemRecord, row) for row in self._rows(sql, (*values, since))]
 
     def gpu_name(self, run_id: int) -> str | None:
         """Return the GPU that a run trained on, "" for the CPU; None when no system sample is left."""
@@ -271,14 +268,7 @@ class StoreReader:
         """List the registered workers, and whether their process is alive."""
         sql = "SELECT id, device, pid, pid_token, started_at, run FROM workers ORDER BY id"
         return [
-            WorkerRecord(
-                id_,
-                device,
-                pid=pid,
-                started_at=started,
-                run=run,
-                alive=is_alive(pid, token),
-            )
+            typed(WorkerRecord, (id_, device, pid, started, run, is_alive(pid, token)))
             for id_, device, pid, token, started, run in self._rows(sql)
         ]
 
@@ -330,9 +320,8 @@ class StoreReader:
 
 
 def _to_run(row: tuple[Any, ...]) -> RunRecord:
-    values = dict(zip(_COLUMNS, row, strict=True))
-    values["stopping"] = bool(values["stopping"])
-    return RunRecord(**values)
+    assert len(row) == len(_COLUMNS)
+    return typed(RunRecord, row)
 
 
 def _words(waits: Sequence[Wait]) -> str:

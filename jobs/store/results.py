@@ -15,6 +15,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 
 from jobs.store.records import EvaluationRecord
+from jobs.store.row_types import typed
 
 # Millionths of a decibel: more than any comparison needs, at half the size of full precision.
 _DIGITS = 6
@@ -58,7 +59,7 @@ def read_evaluations(connection: sqlite3.Connection, run_id: int) -> list[Evalua
     sql = """
         SELECT run, updates, train_seconds, items_key FROM evaluations WHERE run = ? ORDER BY updates
     """
-    return [EvaluationRecord(*row) for row in connection.execute(sql, (run_id,))]
+    return [typed(EvaluationRecord, row) for row in connection.execute(sql, (run_id,))]
 
 
 def read_results(
