@@ -19,6 +19,7 @@ from engine.training.schedules import total_updates
 
 # From this share of all items on, an update is most of the data.
 _LARGE_SHARE = 0.5
+_MILESTONES = "schedule.milestones"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,19 +78,25 @@ def length_warnings(config: RunConfig, size: UpdateSize) -> list[str]:
             f"{counted(items, 'training item')}: {asked} are {counted(total, 'update')}, since an update of "
             f"{size.items:,.0f} items is {_share(size.epochs)} them; lower batch.items for more updates"
         )
+    # Of other clocks a person has counted; how many updates an epoch has depends on the data.
+    in_epochs = length.asked.clock == "epochs"
     warnings += [
         f"{name} = {span} is update {size.updates_in(span):,.0f}, but the run ends after {total:,}"
         for name, span in _points(config)
-        if _known(span, size) and size.updates_in(span) >= total
+        if (in_epochs or span.clock == "epochs" or name == _MILESTONES)
+        and _known(span, size)
+        and size.updates_in(span) >= total
     ]
-    for name, every in (
-        ("validation.every", config.validation.every),
-        ("checkpoint.every", config.checkpoint.every),
-    ):
-        if _known(every, size) and size.updates_in(every) > total:
-            warnings.append(
-                f"{name} = {every} is longer than the run ({counted(total, 'update')}), so nothing happens before its end"
-            )
+    intervals = {
+        "validation.every": config.validation.every, "checkpoint.every": config.checkpoint.every,
+    }  # fmt: skip
+    warnings += [
+        f"{name} = {every} is longer than the run ({counted(total, 'update')}), so nothing happens before its end"
+        for name, every in intervals.items()
+        if (in_epochs or every.clock == "epochs")
+        and _known(every, size)
+        and size.updates_in(every) > total
+    ]
     return warnings
 
 
@@ -101,7 +108,7 @@ def _points(config: RunConfig) -> list[tuple[str, Span]]:
         ("fine_tuning.thaw_extractor_at", tuning.thaw_extractor_at),
     ]
     if schedule.kind == "multi_step":
-        found += [("schedule.milestones", at) for at in schedule.milestones]
+        found += [(_MILESTONES, at) for at in schedule.milestones]
     return [(name, span) for name, span in found if span is not None]
 
 

@@ -123,8 +123,9 @@ def test_the_length_is_told_in_every_counter(make_config):
          600, 4, []),
         ({"schedule": {"length": "3 epochs", "kind": "multi_step", "milestones": ["2 epochs", "4 epochs"]}},
          600, 4, ["schedule.milestones = 4 epochs is update 600, but the run ends after 450"]),
-        ({"schedule": {"length": "4 updates"}}, 600, 4,
-         ["validation.every = 5 updates is longer than the run (4 updates), so nothing happens before its end"]),
+        ({"schedule": {"length": "4 updates"}, "validation": {"every": "1 epochs"}}, 600, 4,
+         ["validation.every = 1 epochs is longer than the run (4 updates), so nothing happens before its end"]),
+        ({"schedule": {"length": "4 updates"}}, 600, 4, []),
     ],
 )  # fmt: skip
 def test_spans_that_make_no_sense_are_warned_about(make_config, sections, items, each, words):

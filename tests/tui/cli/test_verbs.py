@@ -94,7 +94,12 @@ def test_enqueue_makes_a_queued_run(sepdash, home, folders) -> None:
     answer = sepdash(
         "enqueue", "denoise/small", *folders, "--set", "optimizer.lr=1e-4", "--name", "n"
     )
-    assert (answer.code, answer.out) == (0, "run 1 n is queued\n")
+    first, *others = answer.out.splitlines()
+    assert (answer.code, first) == (0, "run 1 n is queued")
+    assert others == [
+        "length: 400 updates, 3,200 items, 26.7 min of audio, 3,200 epochs",
+        "time: unknown: no comparable earlier run (`sepdash tune` measures an update)",
+    ]
     assert "no worker is running; start one with `sepdash worker`" in answer.err
     with StoreReader(home.store) as reader:
         assert reader.run("n").preset == "denoise/small"
