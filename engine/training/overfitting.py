@@ -122,5 +122,7 @@ def trend(value_N: Sequence[float]) -> float:
     """Return Mann and Kendall's statistic of a series, in standard deviations of one without a trend."""
     value = np.asarray(value_N)
     count = len(value)
-    signs = np.sign(value[None, :] - value[:, None])[np.triu_indices(count, 1)]
-    return float(signs.sum() / math.sqrt(count * (count - 1) * (2 * count + 5) / 18))
+    # Later minus earlier, of all pairs.
+    signs = np.sign(value[None, :] - value[:, None])
+    score = float(np.triu(signs).sum())
+    return score / math.sqrt(count * (count - 1) * (2 * count + 5) / 18)

@@ -15,7 +15,7 @@ from engine.recipes.registry import open_recipe
 from engine.training.overfitting import OverfitWatch, trend
 from engine.training.trainer import Trainer
 
-RUNS, EVALUATIONS = 150, 100
+RUNS, EVALUATIONS = 100, 100
 
 
 def reported_at(config: Any, valid: Any, train: Any) -> int:
@@ -123,8 +123,8 @@ def by_heart(tmp_path, ctc_config):
             "time_masks": 0, "freq_masks": 0,
         },
         batch={"items": 8, "micro_batch": 8}, ema={"enabled": False},
-        schedule={"length": "150 updates"}, validation={"every": "5 updates"},
-        checkpoint={"every": "50 updates", "best": ["val_loss"]},
+        schedule={"length": "100 updates"}, validation={"every": "5 updates"},
+        checkpoint={"every": "100 updates", "best": ["val_loss"]},
     )  # fmt: skip
 
 
@@ -155,7 +155,7 @@ def test_a_tiny_set_that_is_learnt_by_heart_is_reported_once_also_when_resumed(
     for event in evaluated:
         metrics = event.metrics
         assert metrics["overfit_gap"] == metrics["val_loss"] - metrics["val_loss_train"]
-    assert gaps[150] > gaps[5] + 1
+    assert gaps[100] > gaps[5] + 1
     assert evaluated[-1].metrics["overfit_trend"] > 0
     # Stopped after the report, it is not made again; stopped before it, it comes where it would have.
     for stop, expected in ((at + 2, [(at, text)]), (at - 2, [(at, text)])):
