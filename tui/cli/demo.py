@@ -44,7 +44,7 @@ _STOP_S = 30.0
 def demo(*, headless: bool, seed: int, keep: bool, home: Home) -> None:
     """Train two small models on synthetic audio and compare them.
 
-    Takes two to three minutes on two CPU cores.
+    Takes two to four minutes on two CPU cores.
     Generates a dataset, queues two runs that see the same number of training items with different
     batch sizes, and starts a worker, all in the folder `demo` of the home.
     """

@@ -68,7 +68,7 @@ OLD_VERBS = {"samples": "clips"}
 
 _EXAMPLES = """\b
 Examples:
-  sepdash demo                                   try it, in about three minutes
+  sepdash demo                                   try it, in two to four minutes
   sepdash enqueue denoise/small --set data.train=~/speech
   sepdash worker                                 train the queued runs
   sepdash                                        open the dashboard
