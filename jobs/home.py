@@ -82,6 +82,11 @@ class Home:
         """Probes of experiments: requests that wait for runs, and results."""
         return self.root / "probes"
 
+    @property
+    def voices(self) -> Path:
+        """Voices that `sepdash speak --save-voice` kept, a file each."""
+        return self.root / "voices"
+
     def run_folder(self, run_id: int) -> Path:
         """The folder of a run: its log and its checkpoints."""
         return self.root / "runs" / f"{run_id:06d}"

@@ -24,6 +24,7 @@ _STOP_RULES = "stop_when."
 # The command that applies a checkpoint of a recipe; those of installed packages have none.
 _COMMANDS = {
     "separation": "sepdash separate", "transducer": "sepdash transcribe", "ctc": "sepdash transcribe",
+    "voice": "sepdash speak",
 }  # fmt: skip
 
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-import soundfile
-
+from engine.audio.wav_files import write_wav
 from engine.evaluation.result import Clip
 from engine.evaluation.spectrogram import png
 from engine.events import ClipFile
@@ -39,17 +37,7 @@ def _write(folder: Path, updates: int, *, clip: Clip) -> Iterator[ClipFile]:
         audio, picture = f"{name}.wav", f"{name}.png"
         if changes or not (folder / audio).exists():
             (folder / picture).write_bytes(png(samples_CT))
-            _write_audio(folder / audio, samples_CT, rate_hz=clip.rate_hz)
+            write_wav(folder / audio, samples_CT, rate_hz=clip.rate_hz)
         yield ClipFile(
             updates if changes else 0, clip.item, kind=kind, path=audio, spectrogram=picture
         )
-
-
-def _write_audio(path: Path, samples_CT: np.ndarray, *, rate_hz: int) -> None:
-    """Write a file completely or not at all."""
-    part = path.with_suffix(".part")
-    try:
-        soundfile.write(part, samples_CT.T, rate_hz, subtype="FLOAT", format="WAV")
-    except soundfile.LibsndfileError as error:
-        raise OSError(f"{path}: {error}") from None
-    part.replace(path)

@@ -22,6 +22,7 @@ from engine.text.normalise import vocabulary_of
 _MOST_TEXTS = 500_000
 # No character, and no piece either.
 _BLANK = "<blank>"
+_UNKNOWN_PIECE = 0
 
 
 class Tokenizer(Protocol):
@@ -34,6 +35,9 @@ class Tokenizer(Protocol):
     @property
     def names(self) -> list[str]:
         """Name of each token, the blank first; equal names mean the same in any tokenizer."""
+
+    def unknown(self, text: str) -> list[str]:
+        """Return the characters of a text that no token stands for, sorted."""
 
     def encode(self, text: str) -> list[int]:
         """Return the tokens of a text; unknown characters raise ValueError."""
@@ -66,14 +70,17 @@ class CharTokenizer:
         """The blank and the characters."""
         return [_BLANK, *self.characters]
 
+    def unknown(self, text: str) -> list[str]:
+        """Return the characters of a text that are not in the vocabulary, sorted."""
+        return sorted(set(text) - set(self._tokens))
+
     def encode(self, text: str) -> list[int]:
         """Return a token for each character.
 
         Raises:
             ValueError: naming the characters that are not in the vocabulary.
         """
-        unknown = sorted(set(text) - set(self._tokens))
-        if unknown:
+        if unknown := self.unknown(text):
             raise ValueError(
                 f"text {text!r:.60} contains {', '.join(map(repr, unknown))}, not in the vocabulary; "
                 "add the characters to data.vocabulary, or remove them from the text"
@@ -132,6 +139,12 @@ class SentencePieceTokenizer:
         """The blank and the pieces."""
         pieces = range(self._processor.get_piece_size())
         return [_BLANK, *(f"piece {self._processor.id_to_piece(piece)}" for piece in pieces)]
+
+    def unknown(self, text: str) -> list[str]:
+        """Return the characters of a text that no piece covers, sorted."""
+        if _UNKNOWN_PIECE not in self._processor.encode(text):
+            return []
+        return sorted(char for char in set(text) if _UNKNOWN_PIECE in self._processor.encode(char))
 
     def encode(self, text: str) -> list[int]:
         """Return the best pieces; unknown characters become the piece that stands for them."""
@@ -201,7 +214,7 @@ def _train_pieces(texts: Sequence[str], size: int) -> bytes:
             character_coverage=1.0,
             hard_vocab_limit=False,
             num_threads=1,
-            unk_id=0,
+            unk_id=_UNKNOWN_PIECE,
             bos_id=-1,
             eos_id=-1,
             pad_id=-1,

@@ -51,6 +51,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "rm": ("tui.cli.control", "Remove runs and their files."),
     "separate": ("tui.cli.separate", "Apply a trained model to audio files."),
     "transcribe": ("tui.cli.transcribe", "Transcribe audio files."),
+    "speak": ("tui.cli.speak", "Speak texts with a trained voice."),
     "import": (
         "tui.cli.exchange",
         "Make a checkpoint of HuBERT or wav2vec 2.0 weights of torchaudio, transformers or fairseq.",

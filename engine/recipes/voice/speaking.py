@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from engine.checkpoints.files import MODEL, CheckpointError, Manifest
-from engine.checkpoints.find import fill
+from engine.checkpoints.find import fill, require_recipe
 from engine.checkpoints.recipe_files import read_recipe_parts
 from engine.config.schema import RunConfig
 from engine.config.voice import VoiceData
@@ -53,6 +53,8 @@ class TrainedVoice:
         tokenizer: of texts, as `prepare` returns them.
         voices: the pace, and reference clips of training speakers.
         data: the settings of the texts and clips it was trained on.
+        hash: sixteen hex digits of its weights.
+        vectors_per_item: reference vectors of each text in training; 0: one, the mean over any number of clips.
     """
 
     network: VoiceModel
@@ -60,6 +62,8 @@ class TrainedVoice:
     tokenizer: Tokenizer
     voices: Voices
     data: VoiceData
+    hash: str
+    vectors_per_item: int
 
     def tokens(self, text: str) -> list[int]:
         """Return the tokens of a text as a person writes it.
@@ -135,8 +139,13 @@ def load_voice(config: RunConfig, manifest: Manifest, *, device: torch.device) -
     Raises:
         CheckpointError: when the checkpoint is damaged, or not that of a voice that has been trained.
     """
+    require_recipe(manifest, config, recipe="voice")
     assert isinstance(config.data, VoiceData)
     assert isinstance(config.model, VoiceConfig)
+    if not manifest.values["counters"]["updates"]:
+        raise CheckpointError(
+            f"{manifest.folder} was saved before its first update; name a voice that has been trained"
+        )
     stages = read_recipe_parts(manifest).stages
     if STAGE not in stages or NAME not in stages:
         raise CheckpointError(
@@ -151,5 +160,6 @@ def load_voice(config: RunConfig, manifest: Manifest, *, device: torch.device) -
     fill(network, manifest)
     return TrainedVoice(
         network.to(device).eval(), codec.to(device), tokenizer, Voices.of_result(stages[NAME]),
-        data=config.data,
+        data=config.data, hash=manifest.values["files"][MODEL]["sha256"][:16],
+        vectors_per_item=config.data.references if config.model.reference_vectors == "each" else 0,
     )  # fmt: skip

@@ -15,6 +15,9 @@ import torch
 from engine.checkpoints.files import MODEL, write_checkpoint
 from engine.config.loading import load_config
 from engine.config.schema import RunConfig
+from engine.recipes.base import Opening
+from engine.recipes.registry import open_recipe
+from engine.training.trainer import Trainer
 from models.codec.mel_codec import MelCodec
 
 RATE = 8_000
@@ -84,7 +87,7 @@ def save_codec(folder: Path, *, seed: int = 0) -> Path:
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make(speech: Path, codec: Path) -> Callable[..., RunConfig]:
     """Return a function that builds a tiny run, changed by sections given as keywords."""
     base: dict[str, Any] = {
@@ -115,3 +118,22 @@ def make(speech: Path, codec: Path) -> Callable[..., RunConfig]:
         return load_config({**base, **changed})
 
     return build
+
+
+@pytest.fixture(scope="session")
+def trained(
+    make: Callable[..., RunConfig], codec: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The checkpoint of a voice that has been trained a little."""
+    folder = tmp_path_factory.mktemp("trained")
+    config = make(
+        schedule={"length": "4 updates"}, validation={"every": "4 updates", "spoken": 0, "clips": 0}
+    )
+    recipe = open_recipe(config, opening=Opening(folder, {"codec": codec}))
+    Trainer(config, recipe, folder=folder, observers=[], control=_NoStop()).fit()
+    return folder / "checkpoints" / "last-000004"
+
+
+class _NoStop:
+    def stop_reason(self) -> None:
+        """Never stop."""

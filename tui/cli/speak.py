@@ -1,0 +1,174 @@
+"""`sepdash speak`: speech of a trained voice, in a child process that loads torch."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from engine.child_processes import answers_of
+from jobs.home import Home
+from models.user_paths import expanded
+from tui.cli.checkpoints import locate_checkpoint
+from tui.cli.common import complete_model, json_option, print_json, with_home
+from tui.cli.speak_inputs import chosen_voice, file_of_new_voice, items_to_speak
+from tui.reports.formats import clean
+
+_EXAMPLES = """\b
+Examples:
+  sepdash speak voice-small-1 "seven two nine" -o out.wav
+  sepdash speak 3 "Good morning." -o out.wav --speaker anna --candidates 8
+  sepdash speak 3 "Good morning." -o out.wav --voice a.wav --voice b.wav --save-voice anna
+  sepdash speak 3 --file texts.txt -o spoken --voice anna --candidates 8 --judge digits-1
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@click.argument("model", metavar="RUN|CHECKPOINT", shell_complete=complete_model)
+@click.argument("text", required=False)
+@click.option(
+    "-o", "--out", metavar="FILE|DIR", type=click.Path(path_type=Path),
+    help="WAV file to write; with --file, the folder for 0001.wav (line 1) and so on.",
+)  # fmt: skip
+@click.option(
+    "--file", "texts", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Speak the lines of a text file (UTF-8).",
+)  # fmt: skip
+@click.option(
+    "--voice", "voices", metavar="CLIP|NAME", multiple=True,
+    help="Recording of the voice to speak in (can be repeated), or the name of a saved voice.",
+)  # fmt: skip
+@click.option(
+    "--speaker", metavar="NAME", help="Training speaker to speak as [default: the first]."
+)
+@click.option(
+    "--save-voice", metavar="NAME",
+    help="Keep this voice in the home; --voice NAME uses it with the same weights.",
+)  # fmt: skip
+@click.option("--checkpoint", "kind", help="Checkpoint of the run [default: the best one].")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+@click.option(
+    "--temperature", type=click.FloatRange(0, 10), default=0.8, show_default=True,
+    help="Sampling temperature; 0 always takes the likeliest code.",
+)  # fmt: skip
+@click.option(
+    "--top-k", type=click.IntRange(0), default=50, show_default=True,
+    help="Sample from the K likeliest codes; 0: from all.",
+)  # fmt: skip
+@click.option(
+    "--top-p", type=click.FloatRange(0, 1, min_open=True), default=0.8, show_default=True,
+    help="Sample from the likeliest codes that have this probability together.",
+)  # fmt: skip
+@click.option(
+    "--repetition-penalty", type=click.FloatRange(0.1, 10), default=1.0, show_default=True,
+    help="Penalty for codes that were used before; above 1 makes them less likely.",
+)  # fmt: skip
+@click.option(
+    "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True,
+    help="Random seed; the same seed gives the same audio.",
+)  # fmt: skip
+@click.option(
+    "--candidates", type=click.IntRange(1, 1024), default=1, show_default=True,
+    help="Speak each text N times and keep the best one, by log-probability per code or by --judge.",
+)  # fmt: skip
+@click.option(
+    "--judge", metavar="RUN", shell_complete=complete_model,
+    help="Choose by the character error rate of a speech recogniser, and print it.",
+)  # fmt: skip
+@json_option
+@with_home
+def speak(
+    model: str,
+    text: str | None,
+    *,
+    out: Path | None,
+    texts: Path | None,
+    voices: tuple[str, ...],
+    save_voice: str | None,
+    as_json: bool,
+    home: Home,
+    **options: Any,
+) -> None:
+    """Speak texts with a trained voice.
+
+    The voice is that of a training speaker, unless recordings (--voice CLIP) or a saved voice are given. Speech
+    ends at the stop code of the model; speech that had to be cut is reported.
+    """
+    saving = file_of_new_voice(home, save_voice)
+    items = items_to_speak(text, file=texts, out=out, may_be_none=saving is not None)
+    clips, saved = chosen_voice(home, voices)
+    if voices and options["speaker"] is not None:
+        raise click.UsageError("--voice and --speaker both name a voice; leave one out")
+    checkpoint = locate_checkpoint(home, model, kind=options["kind"])
+    judge = options["judge"]
+    job = {
+        "checkpoint": str(checkpoint), "items": items, "clips": clips, "saved": saved,
+        "save_as": saving, "judge": judge and str(locate_checkpoint(home, judge, kind=None)),
+        "sampling": {
+            name: options[name]
+            for name in ("temperature", "top_k", "top_p", "repetition_penalty")
+        },
+        **{name: options[name] for name in ("speaker", "device", "seed", "candidates")},
+    }  # fmt: skip
+    if texts is not None and out is not None:
+        expanded(out).mkdir(parents=True, exist_ok=True)
+    head, results = _spoken(job, checkpoint, as_json=as_json)
+    if as_json:
+        about = {name: job[name] for name in ("checkpoint", "seed", "sampling", "judge")}
+        print_json({**about, **head, "saved_as": saving, "items": results})
+    if silent := [result["text"] for result in results if result["path"] is None]:
+        named = ", ".join(repr(text) for text in silent[:5])
+        raise click.UsageError(
+            f"the model stopped at once, and nothing was written, for {named}; try another --seed, or --candidates 8"
+        )
+
+
+def _spoken(
+    job: dict[str, Any], checkpoint: Path, *, as_json: bool
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Run the job; return what is said of the voice, and the results. Prints each, unless JSON follows."""
+    head: dict[str, Any] = {}
+    results: list[dict[str, Any]] = []
+    # `-P` prevents imports from the current folder, which may contain any file.
+    for answer in answers_of((sys.executable, "-P", "-m", "engine.programs.speak"), job):
+        if "voice" in answer:
+            head = answer
+            if not as_json:
+                click.echo(f"{clean(answer['voice'])}; {checkpoint.name}, {answer['device']}")
+                if job["save_as"]:
+                    click.echo(f"voice saved as {job['save_as']}")
+        elif "spoken" in answer:
+            results.append(answer["spoken"])
+            if not as_json:
+                _show(answer["spoken"])
+    return head, results
+
+
+def _show(result: dict[str, Any]) -> None:
+    """Print what was spoken, why it was chosen, and how it ended."""
+    if result["path"] is None:
+        return
+    text, read_as = clean(result["text"]), clean(result["read_as"])
+    click.echo(
+        f"{clean(result['path'])}: {result['duration_s']:.2f} s in {result['generation_s']:.2f} s (real-time factor "
+        f"{result['real_time_factor']:.2f}): {text}"
+    )
+    if read_as != text:
+        click.echo(f"  read as: {read_as}")
+    if result["why"]:
+        click.echo(f"  {result['why']}")
+    if result["heard"] is not None:
+        rate = "no CER" if result["cer"] is None else f"CER {result['cer']:.1%}"
+        click.echo(f"  the judge heard ({rate}): {clean(result['heard']) or '(nothing)'}")
+    if result["ending"] != "stop":
+        how = (
+            "one code was repeated for a second"
+            if result["ending"] == "stuck"
+            else f"reached the limit of {result['codes']} codes"
+        )
+        click.echo(
+            f"warning: {clean(result['path'])} did not stop by itself: {how}; try another --seed, or --candidates 8",
+            err=True,
+        )
