@@ -32,7 +32,7 @@ def write_wav(path: Path, samples_CT: np.ndarray, *, rate_hz: int, subtype: str 
             # libsndfile does not report a full disk.
             free = shutil.disk_usage(path.parent).free
             raise OSError(
-                f"{path}: can't be written ({error or 'incomplete write'}); {free / 2**20:.1f} MiB are free on "
+                f"{path}: can't be written ({str(error) or 'incomplete write'}); {free / 2**20:.1f} MiB are free on "
                 "this disk"
             ) from None
         part.replace(path)

@@ -24,6 +24,7 @@ OWN = {
     "jobs/searches/definition.py": "the searches of a home",
     "jobs/sweeps/probe_requests.py": "the requests of a home",
     "models/folders.py": "the walk",
+    "tui/cli/speak_inputs.py": "the saved voices of a home",
 }
 
 

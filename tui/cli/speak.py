@@ -10,9 +10,9 @@ import click
 
 from engine.child_processes import answers_of
 from jobs.home import Home
-from models.user_paths import expanded
 from tui.cli.checkpoints import locate_checkpoint
 from tui.cli.common import complete_model, json_option, print_json, with_home
+from tui.cli.paths import UserPath
 from tui.cli.speak_inputs import chosen_voice, file_of_new_voice, items_to_speak
 from tui.reports.formats import clean
 
@@ -29,11 +29,11 @@ Examples:
 @click.argument("model", metavar="RUN|CHECKPOINT", shell_complete=complete_model)
 @click.argument("text", required=False)
 @click.option(
-    "-o", "--out", metavar="FILE|DIR", type=click.Path(path_type=Path),
+    "-o", "--out", metavar="FILE|DIR", type=UserPath(),
     help="WAV file to write; with --file, the folder for 0001.wav (line 1) and so on.",
 )  # fmt: skip
 @click.option(
-    "--file", "texts", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    "--file", "texts", metavar="FILE", type=UserPath(exists=True, dir_okay=False),
     help="Speak the lines of a text file (UTF-8).",
 )  # fmt: skip
 @click.option(
@@ -113,7 +113,7 @@ def speak(
         **{name: options[name] for name in ("speaker", "device", "seed", "candidates")},
     }  # fmt: skip
     if texts is not None and out is not None:
-        expanded(out).mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
     head, results = _spoken(job, checkpoint, as_json=as_json)
     if as_json:
         about = {name: job[name] for name in ("checkpoint", "seed", "sampling", "judge")}

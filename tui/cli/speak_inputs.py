@@ -35,9 +35,9 @@ def items_to_speak(
     if out is None:
         what = "a folder" if file else "a file that ends in .wav"
         raise click.UsageError(f"-o is missing: name {what} for the audio")
-    out = expanded(out).absolute()
+    out = out.absolute()
     if file is not None:
-        return _lines(expanded(file), out)
+        return _lines(file, out)
     assert text is not None
     if out.suffix.lower() != ".wav":
         raise click.UsageError(f"-o {out}: audio is written as WAV; name a file that ends in .wav")
@@ -85,6 +85,8 @@ def chosen_voice(home: Home, voices: tuple[str, ...]) -> tuple[list[str], str | 
     Raises:
         click.UsageError: when one is missing, or they are mixed.
     """
+    if not all(voice.strip() for voice in voices):
+        raise click.UsageError("--voice is empty; is a variable of the shell unset?")
     saved = [file for voice in voices if (file := _file_of(home, voice)).is_file()]
     if saved and len(voices) > 1:
         raise click.UsageError(

@@ -232,7 +232,7 @@ def _writing(path: Path) -> Iterator[None]:
     except (soundfile.LibsndfileError, AssertionError) as error:
         free = shutil.disk_usage(path.parent).free
         raise OSError(
-            f"{path}: can't be written ({error or 'incomplete write'}); {free / 2**20:.1f} MiB are free on "
+            f"{path}: can't be written ({str(error) or 'incomplete write'}); {free / 2**20:.1f} MiB are free on "
             "this disk; free some space or choose another folder"
         ) from error
 

@@ -68,6 +68,7 @@ def test_what_cannot_be_spoken_is_one_line_and_starts_nothing(
         ((checkpoint, "a", "-o", out, "--voice", str(tmp_path)), "is a folder; name recordings"),
         ((checkpoint, "a", "-o", out, "--voice", texts, "--speaker", "b"), "both name a voice"),
         ((checkpoint, "a", "-o", out, "--save-voice", "../b"), "--save-voice '../b': expected"),
+        ((checkpoint, "a", "-o", out, "--voice", ""), "--voice is empty"),
         (("one", "a", "-o", out), "run one has no checkpoint yet (state: queued)"),
         ((checkpoint, "a", "-o", out, "--judge", "none"), "no run 'none'"),
         ((checkpoint, "a", "-o", out, "--temperature", "-1"), "-1.0 is not in the range"),
