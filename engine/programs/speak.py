@@ -137,7 +137,8 @@ def _about(one: Candidate) -> dict[str, Any]:
     spoken = one.spoken
     return {
         "candidate": one.number, "ending": spoken.ending, "codes": len(spoken.codes_N),
-        "log_prob": spoken.log_prob, "cer": one.cer, "heard": one.heard,
+        "log_prob": spoken.log_prob, "character_error_rate": one.cer,
+        "heard": one.heard,
     }  # fmt: skip
 
 

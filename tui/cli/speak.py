@@ -101,16 +101,13 @@ def speak(
     clips, saved = chosen_voice(home, voices)
     if voices and options["speaker"] is not None:
         raise click.UsageError("--voice and --speaker both name a voice; leave one out")
-    checkpoint = locate_checkpoint(home, model, kind=options["kind"])
-    judge = options["judge"]
+    checkpoint = locate_checkpoint(home, model, kind=options.pop("kind"))
+    judge = options.pop("judge")
+    own = {name: options.pop(name) for name in ("speaker", "device", "seed", "candidates")}
     job = {
         "checkpoint": str(checkpoint), "items": items, "clips": clips, "saved": saved,
         "save_as": saving, "judge": judge and str(locate_checkpoint(home, judge, kind=None)),
-        "sampling": {
-            name: options[name]
-            for name in ("temperature", "top_k", "top_p", "repetition_penalty")
-        },
-        **{name: options[name] for name in ("speaker", "device", "seed", "candidates")},
+        **own, "sampling": options,
     }  # fmt: skip
     if texts is not None and out is not None:
         out.mkdir(parents=True, exist_ok=True)
@@ -160,7 +157,8 @@ def _show(result: dict[str, Any]) -> None:
     if result["why"]:
         click.echo(f"  {result['why']}")
     if result["heard"] is not None:
-        rate = "no CER" if result["cer"] is None else f"CER {result['cer']:.1%}"
+        errors = result["character_error_rate"]
+        rate = "no CER" if errors is None else f"CER {errors:.1%}"
         click.echo(f"  the judge heard ({rate}): {clean(result['heard']) or '(nothing)'}")
     if result["ending"] != "stop":
         how = (

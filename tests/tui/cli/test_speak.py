@@ -12,7 +12,7 @@ CODES = {"codes": 20, "log_prob": -1.25}
 RESULT = {
     "path": "out.wav", "text": "seven two", "read_as": "seven two", "duration_s": 2.0, "rate_hz": 8000,
     "generation_s": 1.0, "judging_s": None, "real_time_factor": 0.5, "why": "", "candidate": 1, "ending": "stop",
-    **CODES, "cer": None, "heard": None, "candidates": [],
+    **CODES, "character_error_rate": None, "heard": None, "candidates": [],
 }  # fmt: skip
 
 
@@ -133,9 +133,9 @@ def test_a_person_reads_what_won_what_was_heard_and_what_did_not_stop(
     sepdash, asked, checkpoint, tmp_path: Path
 ) -> None:
     asked["results"] = [
-        {"text": "Seven\x1b[2J two", "why": "candidate 3 of 8: CER 0.0%", "cer": 0.0, "heard": "seven two"},
+        {"text": "Seven\x1b[2J two", "why": "candidate 3 of 8: CER 0.0%", "character_error_rate": 0.0, "heard": "seven two"},
         {"path": "b.wav", "ending": "limit"},
-        {"path": "c.wav", "ending": "stuck", "heard": "", "cer": None},
+        {"path": "c.wav", "ending": "stuck", "heard": "", "character_error_rate": None},
     ]  # fmt: skip
     answer = sepdash("speak", checkpoint, "a", "-o", f"{tmp_path}/a.wav")
     assert answer.code == 0
