@@ -36,7 +36,7 @@ from engine.config.references import (
 from engine.config.schema import RunConfig
 from engine.config.stop_when import stop_metric
 from engine.config.target_fit import KMEANS_FROM, why_targets_do_not_fit
-from engine.recipes.specs import why_no_judge
+from engine.recipes.judge_fit import why_no_judge
 from engine.training.reference_rule import MIN_EVALUATIONS
 from jobs.home import Home
 from jobs.meaning import differing_settings

@@ -21,8 +21,9 @@ from engine.metrics.items_keys import key_for
 from engine.recipes.base import Opening
 from engine.recipes.judge import run_judge
 from engine.recipes.judge.run_judge import RunJudge
+from engine.recipes.judge_fit import why_no_judge
 from engine.recipes.registry import open_recipe
-from engine.recipes.specs import spec_of, why_no_judge
+from engine.recipes.specs import spec_of
 from engine.training.trainer import Trainer
 from tests.engine.recipes.tone_speech import say
 
