@@ -58,6 +58,7 @@ def user(shell: Shell, tmp_path: Path) -> Path:
     place_music(tmp_path, made)
     place_digits(tmp_path, made)
     place_audio(tmp_path, made)
+    place_voices(tmp_path, made)
     for name in ("learning-rate.toml", "search-rate.toml"):
         text = (ROOT / "examples" / "experiments" / name).read_text()
         (tmp_path / name).write_text(text.replace("~", str(tmp_path)))
@@ -101,6 +102,19 @@ def place_audio(user: Path, made: Path) -> None:
         for index in range(number):
             whole = np.tile(np.roll(samples, index * 999), 4)
             soundfile.write(user / "audio" / split / f"{index}.flac", whole, rate_hz)
+
+
+def place_voices(user: Path, made: Path) -> None:
+    """Put two voices as LJSpeech has them: clips of two seconds, and a table of their texts."""
+    samples, rate_hz = soundfile.read(sorted((made / "train").glob("*/voice.flac"))[0])
+    for speaker in ("LJSpeech-1.1", "anna"):
+        wavs = user / speaker / "wavs"
+        wavs.mkdir(parents=True)
+        rows = [f"clip-{index}|take number {'ab'[index % 2] * (index + 1)}" for index in range(12)]
+        (user / speaker / "metadata.csv").write_text("\n".join(rows))
+        for index in range(12):
+            clip = np.roll(np.tile(samples, 2), 777 * index)[: 2 * rate_hz]
+            soundfile.write(wavs / f"clip-{index}.wav", clip, rate_hz)
 
 
 def copy(source: Path, target: Path) -> None:
@@ -154,7 +168,7 @@ def test_page_runs_as_written(page: Path, shell: Shell, user: Path) -> None:
             states = [run["state"] for run in shell.runs()]
             assert set(states) == {"finished"}
         if "-o" in words:
-            written = Path(words[words.index("-o") + 1].replace("~", str(user)))
+            written = user / words[words.index("-o") + 1].replace("~", str(user))
             assert any(written.iterdir())
 
 

@@ -116,8 +116,10 @@ def test_bad_estimate_of_silent_reference_has_no_ratio_but_is_counted(make_confi
 
 
 def test_averaged_weights_and_whole_files_are_counted_apart(make_config):
-    config = make_config(validation={"full_files": True})
-    recipe = recipe_of_ten(make_config, validation={"full_files": True})
+    # The model knows the ten validation items only.
+    validation = {"full_files": True, "training_items": 0}
+    config = make_config(validation=validation)
+    recipe = recipe_of_ten(make_config, validation=validation)
     model = PassesOn([])
     ema = Ema(model, config.ema, config.update_size)
     with torch.no_grad():

@@ -11,7 +11,7 @@ import signal
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -30,6 +30,9 @@ RATE = 8_000
 
 class Config:
     """As much of a config as stages and codes ask for."""
+
+    # It declares no settings, so no reference to a run, either.
+    model_fields: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, folder: Path, **values: Any) -> None:
         sides = {split: folder / split for split in ("train", "valid")}
