@@ -12,13 +12,13 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from models.base.settings import ParameterGroups, Section, setting
 from models.codec.settings import MelCodecConfig
 from models.plugins import PluginModel
 from models.self_supervised.data2vec2_settings import Data2Vec2Config
 from models.self_supervised.plugin_settings import PluginWaveformEncoder
 from models.self_supervised.settings import HubertConfig
 from models.self_supervised.wav2vec2_settings import Wav2Vec2Config
-from models.settings import ParameterGroups, Section, setting
 from models.speech_configs import (
     ConformerRnntConfig,
     CtcConformerConfig,

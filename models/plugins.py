@@ -11,7 +11,7 @@ from __future__ import annotations
 from importlib.metadata import EntryPoint
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
-from models.settings import Section
+from models.base.settings import Section
 
 GROUP = "sepdash.models"
 

@@ -1,6 +1,6 @@
-"""How settings are declared, under the name that packages of other people import (`models.base.settings` has it all).
+"""How settings are declared, under the name that packages of others import; `models.base.settings` has it all.
 
-Folders of `models` import that module itself: this one stands beside what imports them.
+No module of sepdash imports this one (a contract holds that): it is here so that theirs keep working.
 """
 
 from __future__ import annotations

@@ -11,12 +11,12 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
+from models.base.settings import ParameterGroups, Section, require_multiples, setting
 from models.plugins import accept_section
 from models.self_supervised.data2vec2_settings import Data2Vec2EncoderSettings
 from models.self_supervised.plugin_settings import PluginWaveformEncoder, missing_parts
 from models.self_supervised.settings import HubertHead, WaveformEncoderSettings
 from models.self_supervised.wav2vec2_settings import Wav2Vec2Head
-from models.settings import ParameterGroups, Section, require_multiples, setting
 
 ENCODERS = "sepdash.encoders"
 # The convolutions of an encoder of waveforms, apart from its layers.

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from engine.batching.batch import Batch
 from engine.config.schema import RunConfig
-from engine.data.batch import Batch
 from engine.recipes.base import StepContext
 from engine.training.optimizer import FusedAdamW
 from engine.training.ranks import Alone, Ranks

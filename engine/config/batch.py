@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from models.settings import Section, setting
+from models.base.settings import Section, setting
 
 BatchMode = Literal[
     "exact", "fixed", "duration", "1D-bucketing", "1D-bucketing-dyn", "2D-bucketing",

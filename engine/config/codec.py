@@ -8,9 +8,9 @@ from typing import ClassVar, Literal
 from engine.config.data_settings import DataSettings
 from engine.config.loss_settings import LossSettings
 from engine.config.unlabelled import UnlabelledData
+from models.base.settings import setting
 from models.codec.settings import MelCodecConfig
 from models.configs import ModelConfig
-from models.settings import setting
 
 
 class MelCodecLoss(LossSettings):

@@ -12,9 +12,9 @@ from engine.config.data_settings import DataSettings
 from engine.config.speech import SpeechData
 from engine.config.unlabelled import UnlabelledData
 from engine.config.voice import VoiceData
+from models.base.settings import setting
 from models.entry_points import check_target
 from models.plugins import accept_section
-from models.settings import setting
 
 GROUP = "sepdash.data"
 

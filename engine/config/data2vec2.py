@@ -10,9 +10,9 @@ from pydantic import model_validator
 from engine.config.data_settings import DataSettings
 from engine.config.loss_settings import LossSettings
 from engine.config.span import PositiveSpan, Span
+from models.base.settings import setting
 from models.configs import ModelConfig
 from models.self_supervised.data2vec2_settings import Data2Vec2Config
-from models.settings import setting
 
 
 class Data2Vec2Loss(LossSettings):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from models.settings import Section, setting
+from models.base.settings import Section, setting
 
 
 class DataSettings(Section):

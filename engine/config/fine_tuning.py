@@ -8,7 +8,7 @@ from pydantic import model_validator
 
 from engine.config.data_settings import DataSettings
 from engine.config.span import PositiveSpan
-from models.settings import Section, setting
+from models.base.settings import Section, setting
 from models.speech_configs import TunedEncoder
 
 

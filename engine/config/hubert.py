@@ -8,8 +8,8 @@ from pydantic import model_validator
 
 from engine.config.loss_settings import LossSettings
 from engine.config.targets import TargetSettings
+from models.base.settings import setting
 from models.configs import ModelConfig
-from models.settings import setting
 
 
 class HubertLoss(LossSettings, TargetSettings):

@@ -20,9 +20,9 @@ from engine.config.data_settings import DataSettings
 from engine.config.losses import LossConfig, SpectralLoss
 from engine.config.waveform_fit import waveform_misfit
 from models import plugins, speech_configs
+from models.base.settings import Section
 from models.configs import AudioUNetConfig, BuiltInModel, ModelConfig
 from models.entry_points import Plugins, find_plugins
-from models.settings import Section
 
 VARIANTS = ("data", "model", "loss")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from engine.config.data_settings import DataSettings
+from models.base.settings import Section
 from models.configs import ModelConfig
-from models.settings import Section
 
 
 class LossSettings(Section):

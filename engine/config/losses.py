@@ -17,8 +17,8 @@ from engine.config.hubert import HubertLoss
 from engine.config.loss_settings import LossSettings
 from engine.config.self_supervised import SelfSupervisedLoss, Wav2Vec2Loss
 from engine.config.voice import VoiceLoss
+from models.base.settings import setting
 from models.plugins import accept_section
-from models.settings import setting
 
 GROUP = "sepdash.losses"
 

@@ -1,6 +1,6 @@
 """The learning rate of a group of parameters relative to that of the run: `"text=0.1"`.
 
-Which groups there are is the model's to say (`models.settings.Section.parameter_groups`).
+Which groups there are is the model's to say (`models.base.settings.Section.parameter_groups`).
 """
 
 from __future__ import annotations

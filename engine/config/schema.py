@@ -31,8 +31,8 @@ from engine.config.sections import (
 from engine.config.stop_when import StopConfig, missing_setting, stop_metric, stop_misfits
 from engine.metrics.measures import rate_problem
 from engine.metrics.registry import metric_of
+from models.base.settings import Section, run_reference, setting
 from models.configs import AudioUNetConfig
-from models.settings import Section, run_reference, setting
 
 
 class RunConfig(Section):

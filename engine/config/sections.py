@@ -11,7 +11,7 @@ from engine.config.errors import nearest
 from engine.config.lr_scale import GroupScales
 from engine.config.span import PositiveSpan, Span
 from engine.metrics.registry import default_targets, measures, target_names
-from models.settings import Section, run_reference, setting
+from models.base.settings import Section, run_reference, setting
 
 MOST_DEVICES = 64
 

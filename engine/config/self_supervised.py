@@ -8,7 +8,7 @@ from pydantic import model_validator
 
 from engine.config.hubert import HubertLoss
 from engine.config.loss_settings import LossSettings
-from models.settings import setting
+from models.base.settings import setting
 
 
 class Wav2Vec2Loss(LossSettings):

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import model_validator
 
 from engine.config.utterances import UtteranceData
-from models.settings import setting
+from models.base.settings import setting
 
 
 class SpeechData(UtteranceData):

@@ -21,7 +21,7 @@ from engine.metrics.registry import (
     stored_name,
     variant_of,
 )
-from models.settings import Section, run_reference, setting
+from models.base.settings import Section, run_reference, setting
 
 
 class StopConfig(Section):

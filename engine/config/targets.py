@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from models.settings import Section, run_reference, setting
+from models.base.settings import Section, run_reference, setting
 
 # Labels are 16-bit numbers, of which the highest means "none".
 MOST_CLUSTERS = 65_535

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import model_validator
 
 from engine.config.data_settings import DataSettings
-from models.settings import setting
+from models.base.settings import setting
 
 
 class TextData(DataSettings):

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import model_validator
 
 from engine.config.data_settings import DataSettings
-from models.settings import setting
+from models.base.settings import setting
 
 # Crops begin and end on this grid, which is that of the encoders' frames: 320 samples at 16 kHz.
 _GRID_S = 0.02

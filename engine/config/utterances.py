@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 from pydantic import model_validator
 
 from engine.config.text_data import TextData
-from models.settings import setting
+from models.base.settings import setting
 
 
 class UtteranceData(TextData):

@@ -9,8 +9,8 @@ from pydantic import model_validator
 from engine.config.data_settings import DataSettings
 from engine.config.loss_settings import LossSettings
 from engine.config.utterances import UtteranceData
+from models.base.settings import setting
 from models.configs import ModelConfig
-from models.settings import setting
 from models.voice.settings import VoiceConfig
 
 

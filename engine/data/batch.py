@@ -1,6 +1,6 @@
-"""A split and a batch, under the name that packages of other people import (`engine.batching.batch` has them).
+"""A split and a batch, under the name that packages of others import; `engine.batching.batch` has them.
 
-Folders of `engine.data` import that module itself: this one stands beside what imports them.
+No module of sepdash imports this one (a contract holds that): it is here so that theirs keep working.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from engine.config.errors import DataError
 from engine.config.schema import RunConfig
 from engine.config.span import Span
 from engine.data.kinds import train_sizes
-from models.settings import Section
+from models.base.settings import Section
 
 _SEGMENTS = 100_000  # enough that the end of an epoch does not matter
 

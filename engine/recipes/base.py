@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from engine.batching.batch import Batch, Split
 from engine.batching.items import MicroBatch
 from engine.checkpoints.recipe_files import RecipeState
 from engine.config.counters import Counters
-from engine.data.batch import Batch, Split
 from engine.evaluation.result import Evaluation
 
 _START = Counters()

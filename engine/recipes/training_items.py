@@ -13,8 +13,8 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from torch import device, nn
 
+from engine.batching.batch import Split
 from engine.config.schema import RunConfig
-from engine.data.batch import Split
 from engine.evaluation.result import Evaluation
 from engine.item_random import item_generator
 

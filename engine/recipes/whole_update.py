@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from engine.data.batch import Batch
+from engine.batching.batch import Batch
 from engine.recipes.base import LooksAhead, StepContext, StepOutput
 
 Finish = Callable[[StepContext], StepOutput]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from engine.data.batch import Batch
+from engine.batching.batch import Batch
 from engine.training.interruption import Interrupted
 
 # The exception types of a failed allocation.

@@ -16,7 +16,7 @@ from engine.config.schema import RunConfig
 from engine.config.sections import OptimizerConfig
 from engine.recipes.base import Recipe
 from engine.recipes.weights import GroupsParameters, ParameterGroup
-from models.settings import ParameterGroups
+from models.base.settings import ParameterGroups
 
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._NormBase)
 _TABLES = (nn.Embedding, nn.EmbeddingBag)

@@ -24,9 +24,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from engine.batching.batch import Batch
 from engine.config.counters import Counters
 from engine.config.schema import RunConfig
-from engine.data.batch import Batch
 from engine.precision import LossScale, autocast, number_format
 from engine.recipes.base import (
     FollowsUpdates,

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 from torch.autograd.profiler import profile, record_function
 
+from engine.batching.batch import Batch
 from engine.config.counters import UpdateSize
 from engine.config.schema import RunConfig, thawed
-from engine.data.batch import Batch
 from engine.precision import backend_settings, place
 from engine.recipes.base import KeepsState
 from engine.recipes.registry import open_recipe

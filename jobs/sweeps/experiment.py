@@ -13,7 +13,7 @@ from engine.config.loading import expectation
 from engine.config.old_names import upgraded_experiment
 from jobs.sweeps.probe_settings import ProbeSettings
 from jobs.sweeps.search_settings import SearchSettings
-from models.settings import Section, setting
+from models.base.settings import Section, setting
 
 Match = Literal["none", "updates", "items", "audio_seconds", "epochs", "wall_clock"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from models.settings import Section, setting
+from models.base.settings import Section, setting
 
 
 class ProbeSettings(Section):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from models.settings import Section, setting
+from models.base.settings import Section, setting
 
 Sampler = Literal["tpe", "random"]
 PrunerName = Literal["none", "median", "hyperband"]

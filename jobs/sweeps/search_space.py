@@ -20,7 +20,7 @@ from engine.recipes.specs import spec_of
 from jobs.sweeps.expand import put
 from jobs.sweeps.experiment import Experiment
 from jobs.sweeps.search_settings import SearchSettings
-from models.settings import Section, setting
+from models.base.settings import Section, setting
 from presets.merging import leaves, value_at
 
 # The trial that is the base itself.

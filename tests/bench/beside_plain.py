@@ -16,9 +16,9 @@ import soundfile
 import torch
 from torch import nn
 
+from engine.batching.batch import Batch
 from engine.config.loading import load_config
 from engine.config.schema import RunConfig
-from engine.data.batch import Batch
 from engine.training.optimizer import FusedAdamW
 from engine.training.updates import Updater, UpdateResult
 from presets.catalogue import Catalogue

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from engine.batching.batch import Batch
 from engine.config.schema import RunConfig
-from engine.data.batch import Batch
 from engine.item_random import item_generator
 from engine.recipes.registry import open_recipe
 from engine.recipes.self_supervised.block_masks import MaskShape, block_masks

@@ -14,8 +14,8 @@ from time import thread_time
 import torch
 from torch import Tensor
 
+from engine.batching.batch import Batch
 from engine.config.loading import load_config
-from engine.data.batch import Batch
 from engine.recipes.base import StepContext, StepOutput
 from engine.training.optimizer import FusedAdamW
 from engine.training.updates import Updater

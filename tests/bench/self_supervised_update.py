@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
+from engine.batching.batch import Batch
 from engine.config.schema import RunConfig
-from engine.data.batch import Batch
 from engine.recipes.base import StepContext
 from engine.recipes.registry import open_recipe
 from engine.recipes.self_supervised.gumbel import gumbel_noise

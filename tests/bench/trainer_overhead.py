@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from engine.batching.batch import Batch, Split
 from engine.batching.items import MicroBatch
 from engine.config.loading import load_config
 from engine.config.schema import RunConfig
-from engine.data.batch import Batch, Split
 from engine.evaluation.result import Evaluation
 from engine.events import Event, PointsRecorded, RunStarted
 from engine.recipes.base import StepContext, StepOutput

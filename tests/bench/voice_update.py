@@ -20,11 +20,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from engine.batching.batch import Batch
 from engine.batching.recipe_plan import plan_of
 from engine.checkpoints.files import MODEL, write_checkpoint
 from engine.config.loading import load_config
 from engine.config.schema import RunConfig
-from engine.data.batch import Batch
 from engine.recipes.base import Opening
 from engine.recipes.registry import open_recipe
 from engine.recipes.voice.place_sums import sequences_of

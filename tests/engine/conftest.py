@@ -13,10 +13,10 @@ import soundfile
 import torch
 from torch import nn
 
+from engine.batching.batch import Batch, Split
 from engine.batching.items import ItemDraw, MicroBatch
 from engine.config.loading import load_config
 from engine.config.schema import RunConfig
-from engine.data.batch import Batch, Split
 from engine.data.synthetic import write_dataset
 from engine.evaluation.result import Evaluation
 from engine.events import Event

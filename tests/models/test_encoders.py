@@ -10,11 +10,11 @@ from typing import Any, ClassVar, Literal
 import pytest
 import torch
 
+from models.base.settings import setting
 from models.entry_points import find_plugins
 from models.self_supervised.hubert import build_hubert
 from models.self_supervised.plugin_settings import PluginWaveformEncoder
 from models.self_supervised.settings import HubertHead
-from models.settings import setting
 from models.speech_configs import ENCODERS, PluginEncoder, accept_encoder
 from models.transducer import build_encoder, build_transducer
 

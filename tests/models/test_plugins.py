@@ -13,10 +13,10 @@ from typing import ClassVar, Literal
 import pytest
 import torch
 
+from models.base.settings import setting
 from models.entry_points import Plugins, find_plugins
 from models.plugins import GROUP, PluginModel, accept_model
 from models.registry import build_model
-from models.settings import setting
 
 SETTINGS = '''
 from typing import ClassVar, Literal

@@ -17,8 +17,8 @@ from engine.config.errors import DataError, Problem
 from engine.data.files.audio_files import AudioInfo, check_ends, not_used
 from engine.data.files.headers import scan_indexed
 from engine.data.files.rates import check_policy
+from models.base.settings import Section
 from models.folders import walk
-from models.settings import Section
 from models.user_paths import expanded
 
 AnyData = TypeVar("AnyData", bound=Section)

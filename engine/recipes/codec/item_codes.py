@@ -15,13 +15,13 @@ from typing import Literal, Protocol
 import numpy as np
 import torch
 
+from engine.batching.batch import Split
 from engine.checkpoints.recipe_files import RecipeState
 from engine.clustering.report import ClusterReport
 from engine.config.codec_fit import CODEC
 from engine.config.errors import ConfigError, Problem, counted
 from engine.config.references import folder_named
 from engine.config.schema import RunConfig
-from engine.data.batch import Split
 from engine.data.kinds import open_dataset
 from engine.recipes.base import Opening, Stage
 from engine.recipes.codec.trained_codec import (

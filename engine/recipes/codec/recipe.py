@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from engine.audio.log_mel import Normalisation
+from engine.batching.batch import Batch, Split
 from engine.batching.items import MicroBatch
 from engine.checkpoints.recipe_files import RecipeState
 from engine.config.codec import MelCodecLoss, code_rate_text
 from engine.config.schema import RunConfig
-from engine.data.batch import Batch, Split
 from engine.data.speech.spoken_texts import SpokenText
 from engine.evaluation.result import Clip, Evaluation
 from engine.item_random import item_generator

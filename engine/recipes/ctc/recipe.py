@@ -11,8 +11,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from engine.batching.batch import Batch
 from engine.config.schema import RunConfig
-from engine.data.batch import Batch
 from engine.recipes.base import Opening, StepContext, StepOutput
 from engine.recipes.ctc.decoding import greedy
 from engine.recipes.ctc.loss import ctc_losses

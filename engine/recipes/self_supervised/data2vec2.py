@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from engine.batching.batch import Batch, Split
 from engine.batching.items import ItemDraw, MicroBatch
 from engine.checkpoints.recipe_files import RecipeState
 from engine.config.data2vec2 import Data2Vec2Loss
 from engine.config.schema import RunConfig
-from engine.data.batch import Batch, Split
 from engine.evaluation.result import Evaluation, evaluation_of
 from engine.item_random import draws_seed, item_generator
 from engine.recipes.base import (

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engine.batching.batch import Batch, Split
 from engine.batching.items import ItemDraw, MicroBatch
 from engine.checkpoints.recipe_files import RecipeState
 from engine.clustering.report import ClusterReport
 from engine.config.hubert import HubertLoss
 from engine.config.schema import RunConfig
-from engine.data.batch import Batch, Split
 from engine.evaluation.result import Evaluation
 from engine.item_random import draws_seed, item_generator
 from engine.recipes.base import Opening, Stage, StepContext, StepOutput

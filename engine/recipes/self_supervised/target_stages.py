@@ -12,13 +12,13 @@ from typing import Literal, Protocol
 import numpy as np
 import torch
 
+from engine.batching.batch import Split
 from engine.checkpoints.recipe_files import RecipeState
 from engine.clustering.kmeans import KMeansFit, nearest
 from engine.clustering.report import ClusterReport
 from engine.clustering.reservoir import Reservoir
 from engine.config.errors import ConfigError, DataError, Problem, counted
 from engine.config.targets import TargetSettings
-from engine.data.batch import Split
 from engine.recipes.base import Stage
 from engine.recipes.self_supervised.kmeans_model import KMeansModel
 from engine.recipes.self_supervised.target_features import FrameSource

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engine.batching.batch import Split
 from engine.checkpoints.layout import IMPORTED
 from engine.checkpoints.recipe_files import RecipeState
 from engine.clustering.kmeans import nearest
@@ -22,7 +23,6 @@ from engine.config.errors import ConfigError, Problem
 from engine.config.schema import RunConfig
 from engine.config.target_fit import KMEANS_FROM, TARGETS_FROM
 from engine.config.targets import TargetSettings
-from engine.data.batch import Split
 from engine.data.kinds import open_dataset
 from engine.recipes.base import Opening, Stage
 from engine.recipes.self_supervised.kmeans_model import KMeansModel, kmeans_of, read_kmeans

@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from engine.batching.batch import Batch, Split
 from engine.batching.items import ItemDraw, MicroBatch
 from engine.config.schema import RunConfig
 from engine.config.self_supervised import Wav2Vec2Loss
-from engine.data.batch import Batch, Split
 from engine.evaluation.result import Evaluation, evaluation_of
 from engine.item_random import draws_seed
 from engine.recipes.base import CurvePoints, Finding, Opening, StepContext, StepOutput

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engine.batching.batch import Batch
 from engine.batching.items import ItemDraw
 from engine.config.self_supervised import Wav2Vec2Loss
-from engine.data.batch import Batch
 from engine.item_random import item_generator
 from engine.recipes.self_supervised.distractors import draw_distractors
 from engine.recipes.self_supervised.span_masks import span_masks

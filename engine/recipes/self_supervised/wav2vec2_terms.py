@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from engine.batching.batch import Batch
 from engine.config.self_supervised import Wav2Vec2Loss
-from engine.data.batch import Batch
 from engine.recipes.code_use import hard_sum, soft_sum
 from engine.recipes.self_supervised.contrastive import contrast
 from engine.recipes.self_supervised.frame_loss import (

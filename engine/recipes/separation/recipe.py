@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from engine.batching.batch import Batch, Split
 from engine.batching.items import MicroBatch
 from engine.config.losses import SpectralLoss
 from engine.config.schema import RunConfig
-from engine.data.batch import Batch, Split
 from engine.data.kinds import open_dataset
 from engine.data.separation.dataset import (
     AudioItem,
@@ -42,6 +42,7 @@ from engine.recipes.separation.losses import Loss, build_loss
 from engine.recipes.separation.overlap import Chunking, overlap_add
 from engine.recipes.separation.permutations import best_order, in_order, permutation_invariant
 from engine.recipes.training_items import Evaluate, judging, without_extras
+from engine.recipes.validation_items import num_validated
 from models.registry import build_model
 
 # The chunks of a whole file overlap by a quarter of their length.
@@ -288,9 +289,7 @@ class SeparationRecipe:
 
     @property
     def _num_valid(self) -> int:
-        most = self._config.validation.max_items
-        total = len(self._dataset("valid"))
-        return min(most, total) if most else total
+        return num_validated(self._config, len(self._dataset("valid")))
 
     def _dataset(self, split: Split) -> Dataset:
         if split not in self._open:

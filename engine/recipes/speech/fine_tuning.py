@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from engine.batching.batch import Batch
 from engine.batching.items import ItemDraw
 from engine.config.schema import RunConfig
 from engine.config.span import Span
-from engine.data.batch import Batch
 from engine.item_random import item_generator
 from engine.recipes.base import StepContext
 from engine.recipes.self_supervised.layer_drop import kept_layers

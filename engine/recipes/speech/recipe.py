@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from engine.audio.log_mel import LogMel, Normalisation, measure
+from engine.batching.batch import Batch, Split
 from engine.batching.items import ItemDraw, MicroBatch
 from engine.config.schema import RunConfig
 from engine.config.speech import SpeechData
-from engine.data.batch import Batch, Split
 from engine.data.kinds import open_dataset
 from engine.data.speech.utterances import SpeechDataset
 from engine.evaluation.result import Evaluation, evaluation_of
@@ -35,6 +35,7 @@ from engine.recipes.speech.fine_tuning import FineTuning
 from engine.recipes.speech.front_end import front_end_of
 from engine.recipes.speech.specaugment import spec_augment
 from engine.recipes.training_items import Evaluate, on_utterances
+from engine.recipes.validation_items import longest_first, num_validated
 from engine.recipes.weights import ParameterGroup, TokenTables
 from engine.text.tokens import Tokenizer, build_tokenizer, from_bytes
 from models.speech import SpeechModel, Tuning
@@ -270,10 +271,7 @@ class SpeechRecipe(ABC):
 
     @cached_property
     def _valid_rows(self) -> list[list[int]]:
-        """Items in batches, longest first, to minimise padding."""
-        order = np.argsort(-self.sizes("valid")[:, 0], kind="stable").tolist()
-        most = self._config.validation.batch_items
-        return [order[start : start + most] for start in range(0, len(order), most)]
+        return longest_first(self.sizes("valid")[:, 0], self._config.validation.batch_items)
 
     @cached_property
     def _items_key(self) -> str:
@@ -306,9 +304,7 @@ class SpeechRecipe(ABC):
 
     @property
     def _num_valid(self) -> int:
-        most = self._config.validation.max_items
-        total = len(self._dataset("valid"))
-        return min(most, total) if most else total
+        return num_validated(self._config, len(self._dataset("valid")))
 
     def _dataset(self, split: Split) -> SpeechDataset:
         if split not in self._open:

@@ -12,8 +12,8 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from engine.batching.batch import Split
 from engine.checkpoints.recipe_files import RecipeState
-from engine.data.batch import Split
 from engine.recipes.base import Stage
 from engine.recipes.stored_labels.label_files import Items, LabelFiles
 

@@ -8,8 +8,8 @@ from typing import ClassVar
 import torch
 from torch import nn
 
+from engine.batching.batch import Batch
 from engine.config.schema import RunConfig
-from engine.data.batch import Batch
 from engine.recipes.base import Opening, StepContext, StepOutput
 from engine.recipes.speech.recipe import Recognised, SpeechRecipe
 from engine.recipes.transducer.decoding import greedy, most_tokens

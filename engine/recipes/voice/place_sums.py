@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from engine.data.batch import Batch
+from engine.batching.batch import Batch
 from models.codec.quantised import in_full_precision
 from models.voice.network import TEXT_STOP, Sequences, VoiceModel
 

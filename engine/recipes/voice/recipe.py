@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from engine.batching.batch import Batch, Split
 from engine.batching.items import ItemDraw, MicroBatch
 from engine.checkpoints.recipe_files import RecipeState
 from engine.config.schema import RunConfig
 from engine.config.voice import VoiceData, VoiceLoss
-from engine.data.batch import Batch, Split
 from engine.data.kinds import open_dataset
 from engine.data.speech.utterances import SpeechDataset
 from engine.evaluation.result import Clip, Evaluation
@@ -30,6 +30,7 @@ from engine.recipes.base import Opening, Stage, StepContext, StepOutput
 from engine.recipes.codec.item_codes import CodesStage, ItemCodes
 from engine.recipes.judge.run_judge import RunJudge
 from engine.recipes.training_items import Evaluate, on_utterances
+from engine.recipes.validation_items import longest_first, num_validated
 from engine.recipes.voice.evaluation import ItemSums
 from engine.recipes.voice.place_sums import MEL, TEXT, count_places, place_sums
 from engine.recipes.voice.references import References
@@ -339,10 +340,7 @@ class VoiceRecipe:
 
     @cached_property
     def _valid_rows(self) -> list[list[int]]:
-        """Items in batches, longest first, to minimise padding."""
-        order = np.argsort(-self.sizes("valid")[:, 0], kind="stable").tolist()
-        most = self._config.validation.batch_items
-        return [order[start : start + most] for start in range(0, len(order), most)]
+        return longest_first(self.sizes("valid")[:, 0], self._config.validation.batch_items)
 
     @cached_property
     def _items_key(self) -> str:
@@ -388,8 +386,7 @@ class VoiceRecipe:
 
     @property
     def _num_valid(self) -> int:
-        most, total = self._config.validation.max_items, len(self._dataset("valid"))
-        return min(most, total) if most else total
+        return num_validated(self._config, len(self._dataset("valid")))
 
     def _dataset(self, split: Split) -> SpeechDataset:
         if split not in self._open:

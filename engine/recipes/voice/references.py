@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from engine.audio.mel_spectrogram import MelSpectrogram
+from engine.batching.batch import Split
 from engine.batching.items import ItemDraw
 from engine.config.voice import VoiceData
-from engine.data.batch import Split
 from engine.data.speech.utterances import SpeechDataset
 from engine.item_random import item_generator
 

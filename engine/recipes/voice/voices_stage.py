@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engine.batching.batch import Split
 from engine.checkpoints.recipe_files import RecipeState
 from engine.config.errors import DataError, Problem, counted
-from engine.data.batch import Split
 from engine.recipes.base import Stage
 from engine.recipes.voice.references import References
 from models.voice.settings import VoiceConfig

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from engine.audio.waveform import normalised
+from engine.batching.batch import Batch, Split
 from engine.batching.items import ItemDraw, MicroBatch
 from engine.config.unlabelled import UnlabelledData
-from engine.data.batch import Batch, Split
 from engine.item_random import item_generator
 
 
@@ -80,7 +80,7 @@ def read_waveforms(
 
 
 def whole_batches(
-    dataset: Waveforms, *, data: UnlabelledData, most: int, items: int = 0
+    dataset: Waveforms, *, data: UnlabelledData, most: int, count: int
 ) -> list[MicroBatch]:
     """Return micro-batches for an evaluation, in which every item is whole, the longest first.
 
@@ -91,9 +91,8 @@ def whole_batches(
         dataset: the validation items.
         data: the settings of the data.
         most: maximum items of a micro-batch.
-        items: how many of the first items to use; 0: all.
+        count: how many of the first items to use.
     """
-    count = min(items, len(dataset)) if items else len(dataset)
     hops = [dataset.num_samples(index) // data.hop for index in range(count)]
     order = sorted(range(count), key=lambda index: -hops[index])
     if data.fit == "pad":

@@ -11,13 +11,14 @@ from typing import Any, Self
 
 import numpy as np
 
+from engine.batching.batch import Batch, Split
 from engine.batching.items import MicroBatch
 from engine.config.schema import RunConfig
 from engine.config.unlabelled import UnlabelledData
-from engine.data.batch import Batch, Split
 from engine.data.kinds import open_dataset
 from engine.data.unlabelled.dataset import UnlabelledDataset
 from engine.recipes.training_items import judging, sampled, without_extras
+from engine.recipes.validation_items import num_validated
 from engine.recipes.waveforms.batches import noise_batch, read_waveforms, whole_batches
 
 
@@ -106,15 +107,11 @@ class WaveformRecipe:
     @cached_property
     def _valid_batches(self) -> list[MicroBatch]:
         """The micro-batches of an evaluation, in which every item is whole."""
-        validation = self._config.validation
+        most = self._config.validation.batch_items
         return whole_batches(
-            self._dataset("valid"),
-            data=self._data,
-            most=validation.batch_items,
-            items=validation.max_items,
+            self._dataset("valid"), data=self._data, most=most, count=self._num_valid
         )
 
     @property
     def _num_valid(self) -> int:
-        most, total = self._config.validation.max_items, len(self._dataset("valid"))
-        return min(most, total) if most else total
+        return num_validated(self._config, len(self._dataset("valid")))

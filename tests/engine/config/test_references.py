@@ -19,7 +19,7 @@ from engine.config.references import (
     why_weights_do_not_fit,
     with_absolute_folders,
 )
-from models.settings import Section, run_reference, setting
+from models.base.settings import Section, run_reference, setting
 
 VALUES = {"data": {"kind": "bandwidth", "train": "a", "valid": "b"}}
 

@@ -13,8 +13,8 @@ from engine.config.data import AudioData, BuiltInData, accept_data
 from engine.config.data_settings import DataSettings
 from engine.config.errors import ConfigError
 from engine.data.kinds import kind_of
+from models.base.settings import setting
 from models.entry_points import find_plugins, load_target
-from models.settings import setting
 
 SETTINGS = '''
 from typing import ClassVar, Literal

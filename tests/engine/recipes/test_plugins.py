@@ -17,8 +17,8 @@ from engine.config.losses import PluginLoss, accept_loss
 from engine.metrics.registry import Metric
 from engine.recipes.self_supervised.masked_prediction import frame_sums
 from engine.recipes.specs import BUILT_IN, RecipeSpec, accept_recipe, spec_of
+from models.base.settings import setting
 from models.entry_points import Plugins, find_plugins, load_target
-from models.settings import setting
 
 POWER = '''
 from typing import Literal

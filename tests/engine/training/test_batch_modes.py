@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.data.batch import Split
+from engine.batching.batch import Split
 from engine.events import Noticed
 from engine.training.trainer import Trainer
 

@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from engine.batching.batch import Batch, Split
 from engine.batching.items import ItemDraw, MicroBatch
 from engine.config.counters import Counters, UpdateSize
 from engine.config.sections import LoggingConfig
 from engine.config.span import Span
-from engine.data.batch import Batch, Split
 from engine.evaluation.result import Evaluation
 from engine.events import PointsRecorded
 from engine.gated import assign_unless, lerp_unless

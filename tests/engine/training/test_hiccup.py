@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 import engine.training.curves
+from engine.batching.batch import Batch
 from engine.config.counters import UpdateSize
-from engine.data.batch import Batch
 from engine.events import Noticed, PointsRecorded
 from engine.recipes.base import StepOutput
 from engine.training.curves import MAX_SKIPPED_IN_A_ROW, Telemetry

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 import engine.training.updates
+from engine.batching.batch import Batch
 from engine.batching.items import ItemDraw, MicroBatch
 from engine.config.counters import UpdateSize
 from engine.config.sections import EmaConfig
-from engine.data.batch import Batch
 from engine.events import CheckpointSaved, Noticed, RunEnded
 from engine.recipes.base import StepContext, StepOutput
 from engine.training.ema import Ema

@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from engine.batching.batch import Batch
 from engine.checkpoints.files import MODEL, TRAINING, read_manifest
-from engine.data.batch import Batch
 from engine.evaluation.result import Evaluation
 from engine.recipes.base import StepContext
 from engine.recipes.separation.recipe import SeparationRecipe

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from engine.batching.batch import Batch
 from engine.batching.items import ItemDraw, MicroBatch
 from engine.config.counters import UpdateSize
 from engine.config.sections import EmaConfig
-from engine.data.batch import Batch
 from engine.training.ema import Ema
 from engine.training.optimizer import FusedAdamW
 from engine.training.updates import Updater

@@ -17,11 +17,11 @@ import psutil
 import pytest
 import torch
 
+from engine.batching.batch import Batch
 from engine.batching.items import ItemDraw, MicroBatch
 from engine.batching.plan import FixedPlan
 from engine.config.errors import DataError
 from engine.config.schema import RunConfig
-from engine.data.batch import Batch
 from engine.data.kinds import open_dataset
 from engine.data.reading.loader import Loader
 from engine.data.reading.reader_processes import ReaderDied, ReaderFailed

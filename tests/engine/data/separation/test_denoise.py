@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine.batching.batch import Split
 from engine.config.errors import DataError
 from engine.config.schema import RunConfig
-from engine.data.batch import Split
 from engine.data.separation.dataset import AudioItem
 from engine.data.separation.denoise import DenoiseDataset, noise_gain
 

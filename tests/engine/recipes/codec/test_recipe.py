@@ -11,9 +11,9 @@ import pytest
 import soundfile
 import torch
 
+from engine.batching.batch import Batch
 from engine.batching.items import ItemDraw, MicroBatch
 from engine.config.errors import ConfigError, DataError
-from engine.data.batch import Batch
 from engine.evaluation.clips import write_clips
 from engine.recipes.base import Opening, StepContext
 from engine.recipes.codec.recipe import CodecRecipe

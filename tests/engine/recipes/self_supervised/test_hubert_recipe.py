@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from engine.batching.batch import Batch
 from engine.batching.items import ItemDraw, MicroBatch
 from engine.checkpoints.recipe_files import RecipeState
 from engine.clustering.report import ClusterReport
 from engine.config.errors import ConfigError
-from engine.data.batch import Batch
 from engine.metrics.registry import metric_of
 from engine.recipes.base import (
     LooksAhead,

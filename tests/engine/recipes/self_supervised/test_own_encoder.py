@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from engine.batching.batch import Batch
 from engine.batching.items import ItemDraw, MicroBatch
 from engine.config.schema import RunConfig
 from engine.config.waveform_fit import waveform_misfit
-from engine.data.batch import Batch
 from engine.recipes.base import StepContext
 from engine.recipes.self_supervised.hubert import HubertRecipe
 from engine.recipes.waveforms.recipe import Datasets

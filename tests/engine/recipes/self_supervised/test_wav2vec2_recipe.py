@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from engine.batching.batch import Batch
 from engine.batching.items import ItemDraw, MicroBatch
 from engine.config.loading import load_config
 from engine.config.schema import RunConfig
-from engine.data.batch import Batch
 from engine.events import Evaluated, Noticed, RunStarted
 from engine.metrics.built_in import MAX_CODE_GROUPS
 from engine.recipes.base import CurvePoints, Opening, StepContext

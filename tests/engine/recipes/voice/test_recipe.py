@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from engine.batching.batch import Batch
 from engine.batching.items import ItemDraw, MicroBatch
 from engine.config.errors import ConfigError, DataError
-from engine.data.batch import Batch
 from engine.recipes.base import Opening, StepContext
 from engine.recipes.registry import open_recipe
 from engine.recipes.voice.place_sums import sequences_of

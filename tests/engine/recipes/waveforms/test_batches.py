@@ -130,7 +130,7 @@ def test_a_crop_is_normalised_by_its_whole_item() -> None:
 
 def test_an_evaluation_crops_nothing_but_the_last_hop_and_pads_nothing() -> None:
     data = settings()
-    batches = whole_batches(Counted(), data=data, most=4)
+    batches = whole_batches(Counted(), data=data, most=4, count=6)
     assert sorted(draw.index for batch in batches for draw in batch.draws) == list(range(6))
     for batch in batches:
         tensors = read_waveforms(Counted(), batch, data=data, split="valid", seed=0).tensors
@@ -139,7 +139,7 @@ def test_an_evaluation_crops_nothing_but_the_last_hop_and_pads_nothing() -> None
             assert row.tolist() == Counted().audio(draw.index, frames=own).tolist()
     # Items 0 and 4 are equally long.
     assert sorted(map(len, batches)) == [1, 1, 1, 1, 2]
-    few = whole_batches(Counted(), data=settings(fit="pad"), most=2, items=3)
+    few = whole_batches(Counted(), data=settings(fit="pad"), most=2, count=3)
     assert [tuple(draw.index for draw in batch.draws) for batch in few] == [(2, 1), (0,)]
 
 

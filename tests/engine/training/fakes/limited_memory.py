@@ -13,8 +13,8 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from engine.batching.batch import Batch
 from engine.config.loading import load_config
-from engine.data.batch import Batch
 from engine.recipes.base import Recipe, StepContext, StepOutput
 from engine.training.optimizer import FusedAdamW
 from engine.training.updates import Updater

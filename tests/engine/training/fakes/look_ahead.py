@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from engine.batching.batch import Batch
 from engine.config.loading import load_config
-from engine.data.batch import Batch
 from engine.recipes.base import StepContext, StepOutput
 from engine.recipes.whole_update import Finish, counted_in_part, with_own_gradient
 from engine.training.ranks import Ranks

@@ -12,10 +12,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from engine.batching.batch import Batch, Split
 from engine.batching.items import MicroBatch
 from engine.config.loading import load_config
 from engine.config.schema import RunConfig
-from engine.data.batch import Batch, Split
 from engine.evaluation.result import Evaluation
 from engine.events import Event, Noticed, PointsRecorded
 from engine.gated import assign_unless, lerp_unless

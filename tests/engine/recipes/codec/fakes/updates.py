@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
+from engine.batching.batch import Batch
 from engine.batching.items import ItemDraw, MicroBatch
 from engine.config.loading import load_config
 from engine.config.schema import RunConfig
-from engine.data.batch import Batch
 from engine.recipes.base import Opening
 from engine.recipes.codec.recipe import CodecRecipe
 from engine.recipes.registry import open_recipe

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
+from engine.batching.batch import Batch
 from engine.batching.items import ItemDraw, MicroBatch
 from engine.config.hubert import HubertLoss
 from engine.config.loading import load_config
 from engine.config.schema import RunConfig
-from engine.data.batch import Batch
 from engine.recipes.base import KeepsState, LooksAhead
 from engine.recipes.registry import open_recipe
 from engine.recipes.self_supervised.hubert import HubertRecipe
