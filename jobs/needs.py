@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.checkpoints.layout import (
+    best_name,
     choose_checkpoint,
     choose_kmeans,
     list_checkpoints,
@@ -281,7 +282,7 @@ def _check_saved(folder: Path, needed: _Needed, *, reference: Reference) -> None
     names = [saved.name for saved in list_checkpoints(folder)]
     which = reference.which
     there = {BEST: names, LAST: [name for name in names if name.startswith("last-")]}
-    if not there.get(which, [name for name in names if name == f"best-{which}"]):
+    if not there.get(which, [name for name in names if name == best_name(which)]):
         raise _refusal(
             reference,
             f"run {needed.name} has finished, but has no checkpoint {which!r} in {folder}; available: "

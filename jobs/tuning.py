@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from engine.checkpoints.layout import choose_checkpoint
+from engine.checkpoints.layout import best_name, choose_checkpoint
 from engine.config.fields import list_settings
 from engine.config.kinds import has_segments
 from engine.config.loading import load_config
@@ -153,7 +153,7 @@ def _with_codec(home: Home, config: RunConfig) -> RunConfig:
     for key, need in folders_needed(home, config).items():
         if key in ("codec", "init_from"):
             folder, which = Path(need["folder"]), need["which"]
-            kind = which if which == LAST else f"best-{which}"
+            kind = which if which == LAST else best_name(which)
             named = None if which in ("", BEST) else choose_checkpoint(folder, kind=kind)
             lines.append(f"{key}={named or folder}")
     return config_with(config.to_dict(), lines)

@@ -11,12 +11,19 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from engine.checkpoints.layout import CHECKPOINTS, LAST, list_checkpoints, manifest_values
+from engine.checkpoints.layout import (
+    CHECKPOINTS,
+    LAST,
+    best_metric,
+    list_checkpoints,
+    manifest_values,
+    metrics_in,
+    update_of,
+)
 from engine.metrics.best import best_checkpoint
 from engine.metrics.registry import metric_of
 
 ASIDE = ".newer"
-_BEST = "best-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +76,12 @@ def checkpoints_of(folder: Path, *, metric: str = "") -> list[CheckpointInfo]:
     damaged = [path for path in below if path.suffix == ".broken"]
     places = [path for path in below if path not in damaged]
     values = {path: manifest_values(path) for path in places}
-    states = sorted(_number(path) for path in places if _is_current(path))
-    newest = states[-1] if states else -1
+    updates = [update_of(path.name) for path in places]
+    newest = max((update for update in updates if update is not None), default=None)
     # As in `choose_checkpoint`: what NAME alone means.
     main = best_checkpoint(
-        {path.name: _metrics(values[path]) for path in places if path.name.startswith(_BEST)}
-        | ({LAST: {}} if states else {})
+        {path.name: metrics_in(values[path]) for path in places if best_metric(path.name)}
+        | ({} if newest is None else {LAST: {}})
     )
     found = [
         _info(path, values[path], newest=newest, main=main or "", metric=metric) for path in places
@@ -123,13 +130,13 @@ def go_on_from(folder: Path, chosen: CheckpointInfo) -> list[str]:
 
 
 def _info(
-    path: Path, values: dict[str, Any], *, newest: int, main: str, metric: str
+    path: Path, values: dict[str, Any], *, newest: int | None, main: str, metric: str
 ) -> CheckpointInfo:
     if "counters" not in values or "files" not in values:
         return CheckpointInfo(path.name, path, problem="unreadable manifest")
-    counters, metrics = values["counters"], _metrics(values)
-    shown = path.name.removeprefix(_BEST) if path.name.startswith(_BEST) else metric
-    value = metrics.get(shown)
+    counters = values["counters"]
+    shown = best_metric(path.name) or metric
+    value = metrics_in(values).get(shown)
     return CheckpointInfo(
         path.name,
         path,
@@ -143,16 +150,16 @@ def _info(
     )
 
 
-def _use(path: Path, *, newest: int, main: str) -> str:
+def _use(path: Path, *, newest: int | None, main: str) -> str:
     name = path.name
     if ASIDE in name:
         return f"set aside; resume --from {name}"
-    if name.startswith(_BEST):
-        text = f"apply, init_from RUN@{name.removeprefix(_BEST)}"
+    if metric := best_metric(name):
+        text = f"apply, init_from RUN@{metric}"
         return f"{text} (RUN alone means this one)" if name == main else text
     if not name.startswith(f"{LAST}-"):
         return "apply, init_from by its path"
-    if _number(path) == newest:
+    if update_of(name) == newest:
         only = " (RUN alone means this one)" if main == LAST else ""
         return f"resume, apply, init_from RUN@last{only}"
     return f"resume --from {name}"
@@ -163,20 +170,6 @@ def value_text(info: CheckpointInfo) -> str:
     if not info.metric:
         return ""
     return f"{info.metric} {metric_of(info.metric).with_unit(info.value)}"
-
-
-def _metrics(values: dict[str, Any]) -> dict[str, float]:
-    metrics = values.get("metrics")
-    return metrics if isinstance(metrics, dict) else {}
-
-
-def _is_current(path: Path) -> bool:
-    return path.name.removeprefix(f"{LAST}-").isdecimal()
-
-
-def _number(path: Path) -> int:
-    text = path.name.removeprefix(f"{LAST}-")
-    return int(text) if text.isdecimal() else -1
 
 
 def _free(path: Path) -> Path:

@@ -17,6 +17,7 @@ from engine.metrics.best import best_checkpoint
 MANIFEST = "manifest.json"
 CHECKPOINTS = "checkpoints"
 LAST = "last"
+_BEST = "best-"
 # What a checkpoint of weights from another library says in place of its kind.
 IMPORTED = "imported"
 # Below a folder that `sepdash cluster` wrote: its k-means model, as the stage of a run saves it.
@@ -31,12 +32,25 @@ def list_checkpoints(path: Path) -> list[Path]:
 
 def list_last(folder: Path) -> list[Path]:
     """Return the `last` checkpoints directly below `folder`, the newest first."""
-    numbered = []
-    for path in folder.glob(f"{LAST}-*"):
-        number = path.name.removeprefix(f"{LAST}-")
-        if number.isdecimal():
-            numbered.append((int(number), path))
-    return [path for _, path in sorted(numbered, reverse=True)]
+    numbered = [(update_of(path.name), path) for path in folder.glob(f"{LAST}-*")]
+    there = [(update, path) for update, path in numbered if update is not None]
+    return [path for _, path in sorted(there, reverse=True)]
+
+
+def update_of(name: str) -> int | None:
+    """Return after which update a `last` checkpoint was saved; None of another, or of one set aside."""
+    number = name.removeprefix(f"{LAST}-")
+    return int(number) if number != name and number.isdecimal() else None
+
+
+def best_name(metric: str) -> str:
+    """Return the name of the checkpoint that is best by a metric, `best-<metric>`."""
+    return f"{_BEST}{metric}"
+
+
+def best_metric(name: str) -> str:
+    """Return the metric by which a checkpoint of this name is the best; empty of another."""
+    return name.removeprefix(_BEST) if name.startswith(_BEST) else ""
 
 
 def choose_checkpoint(path: Path, *, kind: str | None = None) -> Path | None:
@@ -54,8 +68,8 @@ def choose_checkpoint(path: Path, *, kind: str | None = None) -> Path | None:
         return path
     for folder in (path, path / CHECKPOINTS):
         best = {
-            place.name: _metrics(place)
-            for place in folder.glob("best-*")
+            place.name: metrics_in(manifest_values(place))
+            for place in folder.glob(best_name("*"))
             if (place / MANIFEST).is_file()
         }
         last = [place for place in list_last(folder) if (place / MANIFEST).is_file()]
@@ -98,8 +112,9 @@ def content_name(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _metrics(checkpoint: Path) -> dict[str, float]:
-    metrics = manifest_values(checkpoint).get("metrics")
+def metrics_in(manifest: Mapping[str, Any]) -> dict[str, float]:
+    """Return the metrics among the values of a manifest, by stored name; none where it has none."""
+    metrics = manifest.get("metrics")
     return metrics if isinstance(metrics, dict) else {}
 
 

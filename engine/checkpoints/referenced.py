@@ -9,6 +9,7 @@ from engine.checkpoints.files import CheckpointError
 from engine.checkpoints.find import find_checkpoint
 from engine.checkpoints.layout import (
     CHECKPOINTS,
+    best_name,
     choose_checkpoint,
     choose_kmeans,
     list_checkpoints,
@@ -29,7 +30,7 @@ def checkpoint_of(folder: Path, which: str) -> Path:
     """
     if which == BEST:
         return find_checkpoint(folder)
-    chosen = choose_checkpoint(folder, kind=LAST if which == LAST else f"best-{which}")
+    chosen = choose_checkpoint(folder, kind=LAST if which == LAST else best_name(which))
     if chosen is not None:
         return chosen
     names = ", ".join(place.name for place in list_checkpoints(folder / CHECKPOINTS)) or "none"

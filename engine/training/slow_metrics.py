@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO
 
 from engine.checkpoints.files import Manifest, read_manifest, tidy, write_checkpoint
+from engine.checkpoints.layout import best_name
 from engine.checkpoints.writer import Save
 from engine.config.counters import Counters
 from engine.config.errors import ConfigError, Problem
@@ -86,10 +87,10 @@ class Measured:
             key: value for key, value in manifest.values.items()
             if key not in ("format", "created_at", "versions", "files")
         }  # fmt: skip
-        about |= {"kind": f"best-{name}", "metrics": {**self.info.metrics, **self.found.metrics}}
+        about |= {"kind": best_name(name), "metrics": {**self.info.metrics, **self.found.metrics}}
         files = manifest.values["files"]
         return Save(
-            f"best-{name}",
+            best_name(name),
             about,
             tensors={
                 file: manifest.tensors(file) for file in files if file.endswith(".safetensors")

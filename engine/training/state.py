@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from engine.checkpoints.files import MODEL, STATE, TRAINING, CheckpointError, Manifest
+from engine.checkpoints.layout import best_name
 from engine.checkpoints.writer import Save, SnapshotBuffers
 from engine.metrics.best import BestMetrics
 from engine.metrics.registry import variant_of
@@ -154,8 +155,8 @@ class StateSaver:
         about = {**self._about, "counters": dict(counters)}
         saves = [
             Save(
-                f"best-{metric}",
-                {**about, "kind": f"best-{metric}", "metrics": dict(metrics)},
+                best_name(metric),
+                {**about, "kind": best_name(metric), "metrics": dict(metrics)},
                 tensors={MODEL: average if variant_of(metric).ema else raw, **recipe},
                 documents=documents,
             )

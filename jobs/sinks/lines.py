@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TextIO
 
+from engine.checkpoints.layout import best_metric
 from engine.events import (
     CheckpointSaved,
     Evaluated,
@@ -21,7 +22,6 @@ from engine.events import (
 from engine.metrics.registry import LOSS, metric_of, stored_name, variant_of
 
 _EVERY_S = 5.0
-_BEST = "best-"
 # Curves that a line about progress has no room for.
 _LEFT_OUT = {"skipped", "audio_s_per_s", "loss_scale", "scale_backoffs"}
 
@@ -39,8 +39,8 @@ class LogSink:
 
     def on_event(self, event: Event) -> None:
         """Handle one event; consecutive best checkpoints share a line, printed before the next event."""
-        if isinstance(event, CheckpointSaved) and event.kind.startswith(_BEST):
-            self._best.setdefault(event.kind.removeprefix(_BEST))
+        if isinstance(event, CheckpointSaved) and (metric := best_metric(event.kind)):
+            self._best.setdefault(metric)
             return
         if self._best:
             self.say(f"saved the best checkpoint by {', '.join(self._best)}")
