@@ -18,7 +18,7 @@ from tui.dialogs.tune import TuneScreen
 @pytest.mark.parametrize(
     ("broken", "where"),
     [
-        ("tui.dialogs.batch_plan.plan_report", "#plan"),
+        ("tui.dialogs.batch_plan.plan_report", "#note"),
         ("tui.dialogs.tune.tune", "#found"),
         ("jobs.store.reader.StoreReader.events", "Static"),
     ],
@@ -32,7 +32,7 @@ async def test_a_defect_ends_no_dashboard(lab, monkeypatch, broken, where):
     with StoreReader(lab.home.store) as reader:
         record = reader.run(run)
     screen = {
-        "#plan": lambda: BatchPlanScreen(lab.home, load_config(values)),
+        "#note": lambda: BatchPlanScreen(lab.home, load_config(values)),
         "#found": lambda: TuneScreen(lab.home, values),
         "Static": lambda: EventsScreen(lab.home, record),
     }[where]()

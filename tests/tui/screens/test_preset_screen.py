@@ -431,7 +431,7 @@ async def test_the_batches_of_the_draft_are_shown(home: Home, monkeypatch) -> No
             await until(pilot, lambda items=items: it.items() == items)
             await pilot.press("ctrl+g")
             await until(pilot, lambda: isinstance(it.app.screen, BatchPlanScreen))
-            shown = it.app.screen.query_one("#plan", Static)
+            shown = it.app.screen.query_one("#note", Static)
             await until(pilot, lambda shown=shown, words=words: words in str(shown.render()))
             await pilot.press("escape")
             await until(pilot, lambda: it.app.screen is it.screen)
