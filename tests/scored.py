@@ -43,6 +43,24 @@ def check_equal_items_score_alike(config: RunConfig, recipe: Any, folder: Path, 
         assert few(model, device).num_items == 3
 
 
+def check_nothing_is_taken_for_another(recipe: Any, fresh: Any, model: torch.nn.Module) -> None:
+    """What is kept of validation items is none of training items, nor the other way round.
+
+    Args:
+        recipe: evaluates both.
+        fresh: the same, which evaluates training items alone.
+        model: what is evaluated.
+    """
+    device = torch.device("cpu")
+    with evaluation_mode(model, seed=0):
+        own = recipe.evaluate(model, device)
+        scored = recipe.on_training_items(4)(model, device)
+        alone = fresh.on_training_items(4)(model, device)
+        again = recipe.evaluate(model, device)
+    assert scored.metrics == alone.metrics
+    assert scored.metrics["val_loss"] != own.metrics["val_loss"] == again.metrics["val_loss"]
+
+
 def check_nothing_moves(config: RunConfig, make_recipe: Any, folder: Path, tools: Any) -> None:
     """A run that scores training items has the weights, the curves and the validation of one that does not."""
     found = {}

@@ -17,6 +17,7 @@ from engine.batching.batch import Split
 from engine.config.schema import RunConfig
 from engine.evaluation.result import Evaluation
 from engine.item_random import item_generator
+from engine.recipes.datasets import Datasets
 
 T = TypeVar("T")
 Evaluate = Callable[[nn.Module, device], Evaluation]
@@ -76,7 +77,7 @@ def judging(recipe: T, *, forgets: Collection[str] = ("_items_key",), **replaced
     return twin
 
 
-class Utterances(Protocol):
+class Items(Protocol):
     """Training items that a part can be taken of."""
 
     def __len__(self) -> int:
@@ -86,21 +87,23 @@ class Utterances(Protocol):
         """Return some of them."""
 
 
-def on_utterances(recipe: T, train: Utterances, *, count: int, **replaced: Any) -> T:
-    """Return a copy of a recipe that keeps its items in `_open` by split, and validates on a sample of `train`.
+def on_sample(
+    recipe: T, train: Items, *, count: int, labels: Collection[str] = (), **replaced: Any
+) -> T:
+    """Return a copy of a recipe that opens its items by `_dataset`, and validates on a sample of `train`.
 
     Args:
         recipe: the recipe.
         train: its training items.
         count: of how many.
-        replaced: other attributes, and what `judging` takes; `_codes` become those of the sample.
+        labels: its attributes that hold labels or codes of items, which become those of the sample.
+        replaced: other attributes, and what `judging` takes.
     """
     indices = sampled(len(train), count)
-    if "_codes" in replaced:
-        replaced["_codes"] = LabelsOfSample(replaced["_codes"], indices)
+    replaced |= {name: LabelsOfSample(vars(recipe)[name], indices) for name in labels}
     config = without_extras(vars(recipe)["_config"])
-    items = {"train": train, "valid": train.subset(indices)}
-    return judging(recipe, _config=config, _open=items, **replaced)
+    items = Datasets(config, {"train": train, "valid": train.subset(indices)})
+    return judging(recipe, _config=config, _dataset=items, **replaced)
 
 
 class LabelsOfSample:

@@ -23,11 +23,11 @@ from torch.nn.functional import cross_entropy, normalize
 from engine.batching.batch import Batch
 from engine.config.schema import RunConfig
 from engine.recipes.base import StepContext
+from engine.recipes.datasets import Datasets
 from engine.recipes.registry import open_recipe
 from engine.recipes.self_supervised.gumbel import gumbel_noise
 from engine.recipes.self_supervised.hubert import HubertRecipe
 from engine.recipes.self_supervised.wav2vec2_draws import masked_of
-from engine.recipes.waveforms.recipe import Datasets
 from models.self_supervised.wav2vec2 import Sampling
 from tests.bench.beside_plain import (
     milliseconds,

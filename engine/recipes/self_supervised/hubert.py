@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from hashlib import sha256
 from math import log
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -22,9 +22,11 @@ from engine.checkpoints.recipe_files import RecipeState
 from engine.clustering.report import ClusterReport
 from engine.config.hubert import HubertLoss
 from engine.config.schema import RunConfig
+from engine.data.unlabelled.dataset import UnlabelledDataset
 from engine.evaluation.result import Evaluation
 from engine.item_random import draws_seed, item_generator
 from engine.recipes.base import Opening, Stage, StepContext, StepOutput
+from engine.recipes.datasets import Datasets
 from engine.recipes.self_supervised.hubert_evaluation import ItemSums
 from engine.recipes.self_supervised.layer_drop import kept_layers
 from engine.recipes.self_supervised.masked_prediction import (
@@ -43,15 +45,13 @@ from engine.recipes.self_supervised.masked_prediction import (
 from engine.recipes.self_supervised.recipe import PretrainingRecipe
 from engine.recipes.self_supervised.span_masks import mean_run, span_masks
 from engine.recipes.self_supervised.targets import Targets
-from engine.recipes.training_items import LabelsOfSample
-from engine.recipes.waveforms.recipe import Datasets
 from models.self_supervised.hubert import PredictsClusters, build_hubert
 from models.self_supervised.settings import EncoderSettings, HubertHead
 
 
 def open_hubert(config: RunConfig, *, opening: Opening) -> HubertRecipe:
     """Open the recipe; it may need the run whose features are clustered."""
-    datasets = Datasets(config)
+    datasets = Datasets[UnlabelledDataset](config)
     return HubertRecipe(config, datasets=datasets, targets=Targets(config, opening, items=datasets))
 
 
@@ -81,7 +81,11 @@ class HubertRecipe(PretrainingRecipe):
         targets: the labels of their frames.
     """
 
-    def __init__(self, config: RunConfig, *, datasets: Datasets, targets: FrameLabels) -> None:
+    item_labels = ("_targets",)
+
+    def __init__(
+        self, config: RunConfig, *, datasets: Datasets[UnlabelledDataset], targets: FrameLabels
+    ) -> None:
         super().__init__(config, datasets)
         assert isinstance(config.model, HubertHead)
         assert isinstance(config.model, EncoderSettings)
@@ -165,10 +169,6 @@ class HubertRecipe(PretrainingRecipe):
                 **self._reference(every),
             },
         )
-
-    def of_sample(self, indices: Sequence[int]) -> dict[str, Any]:
-        """Return the labels of a sample of training items."""
-        return {"_targets": LabelsOfSample(self._targets, indices)}
 
     def evaluate_loss(self, model: torch.nn.Module, device: torch.device) -> Evaluation:
         """Evaluate the loss, its terms and the accuracies on whole items, masked as in every run.

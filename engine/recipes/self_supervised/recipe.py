@@ -11,10 +11,12 @@ import torch
 from torch import nn
 
 from engine.config.schema import RunConfig
+from engine.data.unlabelled.dataset import UnlabelledDataset
 from engine.evaluation.result import Evaluation
+from engine.recipes.datasets import Datasets
 from engine.recipes.self_supervised.probing import ProbeScore
 from engine.recipes.training_items import Evaluate
-from engine.recipes.waveforms.recipe import Datasets, WaveformRecipe
+from engine.recipes.waveforms.recipe import WaveformRecipe
 
 
 class PretrainingRecipe(WaveformRecipe, ABC):
@@ -25,7 +27,9 @@ class PretrainingRecipe(WaveformRecipe, ABC):
         datasets: its items, where somebody else needs them, too.
     """
 
-    def __init__(self, config: RunConfig, datasets: Datasets | None = None) -> None:
+    def __init__(
+        self, config: RunConfig, datasets: Datasets[UnlabelledDataset] | None = None
+    ) -> None:
         super().__init__(config, datasets)
         self._probe = ProbeScore(config)
 

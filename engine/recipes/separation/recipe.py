@@ -21,7 +21,6 @@ from engine.batching.batch import Batch, Split
 from engine.batching.items import MicroBatch
 from engine.config.losses import SpectralLoss
 from engine.config.schema import RunConfig
-from engine.data.kinds import open_dataset
 from engine.data.separation.dataset import (
     AudioItem,
     Dataset,
@@ -36,6 +35,7 @@ from engine.data.separation.stems import StemsDataset, fetch_unmixed
 from engine.evaluation.result import Clip, Evaluation
 from engine.metrics.signal import si_sdr
 from engine.recipes.base import Opening, StepContext, StepOutput, TakesEstimates, TakesItem
+from engine.recipes.datasets import Datasets
 from engine.recipes.separation.file_scores import BlockLoss, FileScores
 from engine.recipes.separation.item_scores import ItemScores
 from engine.recipes.separation.losses import Loss, build_loss
@@ -65,7 +65,7 @@ class SeparationRecipe:
 
     def __init__(self, config: RunConfig) -> None:
         self._config = config
-        self._open: dict[Split, Dataset] = {}
+        self._dataset: Datasets[Dataset] = Datasets(config)
         self._weights: dict[tuple[int, torch.device], Tensor] = {}
         self._mixes_on_device = config.audio_data.mixes_on_device(
             gpu=config.precision.device != "cpu" and torch.cuda.is_available()
@@ -75,7 +75,7 @@ class SeparationRecipe:
         """Return the state for a reader process: the config and the datasets opened so far."""
         return {
             "_config": self._config,
-            "_open": self._open,
+            "_dataset": self._dataset,
             "_weights": {},
             "_mixes_on_device": self._mixes_on_device,
         }
@@ -169,7 +169,7 @@ class SeparationRecipe:
         data = self._config.audio_data.validated_on_training()
         config = without_extras(self._config, max_items=count)
         config = config.model_copy(update={"data": data})
-        return judging(self, _config=config, _open={}).evaluate
+        return judging(self, _config=config, _dataset=Datasets(config)).evaluate
 
     def evaluate_whole(self, model: nn.Module, device: torch.device) -> Evaluation:
         """Evaluate whole files by the same metrics; only one chunk of a file is in memory."""
@@ -290,11 +290,6 @@ class SeparationRecipe:
     @property
     def _num_valid(self) -> int:
         return num_validated(self._config, len(self._dataset("valid")))
-
-    def _dataset(self, split: Split) -> Dataset:
-        if split not in self._open:
-            self._open[split] = open_dataset(self._config, split)
-        return self._open[split]
 
     def _weight(self, count: int, device: torch.device) -> Tensor:
         key = (count, device)

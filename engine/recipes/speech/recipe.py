@@ -7,7 +7,7 @@ numbers of a frame, U tokens.
 from __future__ import annotations
 
 import json
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -25,8 +25,6 @@ from engine.batching.batch import Batch, Split
 from engine.batching.items import ItemDraw, MicroBatch
 from engine.config.schema import RunConfig
 from engine.config.speech import SpeechData
-from engine.data.kinds import open_dataset
-from engine.data.speech.utterances import SpeechDataset
 from engine.evaluation.result import Evaluation, evaluation_of
 from engine.item_random import item_generator
 from engine.metrics.word_errors import ErrorBreakdown
@@ -34,15 +32,12 @@ from engine.recipes.base import StepContext, StepOutput
 from engine.recipes.speech.fine_tuning import FineTuning
 from engine.recipes.speech.front_end import front_end_of
 from engine.recipes.speech.specaugment import spec_augment
-from engine.recipes.training_items import Evaluate, on_utterances
-from engine.recipes.validation_items import longest_first, num_validated
+from engine.recipes.training_items import Evaluate
+from engine.recipes.utterances.recipe import UtteranceRecipe
 from engine.recipes.weights import ParameterGroup, TokenTables
 from engine.text.tokens import Tokenizer, build_tokenizer, from_bytes
 from models.speech import SpeechModel, Tuning
 from models.speech_configs import SpeechHead, TunedEncoder
-
-# Limit of the frame cache of validation items: 4.6 hours of 80 mel bands.
-_MOST_KEPT_BYTES = 2**29
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,23 +69,20 @@ class Recognised:
         return cls(losses_B.masked_fill(~finite_B, torch.nan), kept, absent_B)
 
 
-class SpeechRecipe(ABC):
+class SpeechRecipe(UtteranceRecipe):
     """Trains a recogniser on utterances; picklable for reader processes."""
 
     # Tensors of the model with a row for each token.
     tables: ClassVar[Sequence[str]] = ()
 
     def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
         assert isinstance(config.data, SpeechData)
         assert isinstance(config.model, SpeechHead)
-        self._config = config
         self._data = config.data
         self._reads_mel = config.model.reads == "log_mel"
         self._front_end = front_end_of(config)
         self._fine_tuning = FineTuning(config) if isinstance(config.model, TunedEncoder) else None
-        self._open: dict[Split, SpeechDataset] = {}
-        self._kept: dict[int, tuple[Tensor, Tensor]] = {}
-        self._room = _MOST_KEPT_BYTES
 
     def build_model(self) -> SpeechModel:
         """Return the freshly initialised network, with its tokens and mean spectrum."""
@@ -113,29 +105,6 @@ class SpeechRecipe(ABC):
         self, model: SpeechModel, batch: Batch, *, durations_s: Sequence[float]
     ) -> Recognised:
         """Return losses and greedy tokens of a batch of utterances of known durations."""
-
-    def __getstate__(self) -> dict[str, object]:
-        """Return the state for a reader process, including statistics and tokens, so none are recomputed."""
-        return {**self.__dict__, "_kept": {}, "_room": _MOST_KEPT_BYTES}
-
-    @property
-    def loss_unit(self) -> str:
-        """Return the unit of the loss, a natural logarithm."""
-        return self._config.loss.unit
-
-    def sizes(self, split: Split) -> np.ndarray:
-        """Return (N, 2): seconds and tokens of each utterance; validation applies max_items."""
-        tokens = (
-            [len(some) for some in self._train_tokens]
-            if split == "train"
-            else [len(self._tokens("valid", index)) for index in range(self._num_valid)]
-        )
-        durations = self._dataset(split).durations_s()[: len(tokens)]
-        return np.stack([durations, np.array(tokens, dtype=np.float64)], axis=1)
-
-    def manifest(self, split: Split) -> str:
-        """Return the hash over names, positions, lengths and texts of the utterances."""
-        return self._dataset(split).manifest
 
     def fetch(self, split: Split, micro_batch: MicroBatch) -> Batch:
         """Read utterances: `feat` (B, L, F), `feat_length` (B,), `token` (B, U), `token_length` (B,).
@@ -188,7 +157,7 @@ class SpeechRecipe(ABC):
 
     def on_training_items(self, count: int) -> Evaluate:
         """Return what evaluates a sample of training utterances, without masks."""
-        return on_utterances(self, self._dataset("train"), count=count).evaluate
+        return self.with_training_items(count).evaluate
 
     def parameter_groups(self, model: nn.Module) -> Sequence[ParameterGroup]:
         """Return the groups of a pre-trained encoder and of what stands behind it; none of other models."""
@@ -205,16 +174,13 @@ class SpeechRecipe(ABC):
 
     def worst_batch(self, count: int, shape: tuple[float, ...] = ()) -> Batch:
         """Return `count` utterances of noise of `shape` (seconds, tokens), or of both maxima."""
-        if len(shape) < 2:
-            longest_s, most_tokens = self.sizes("train").max(axis=0).tolist()
-            shape = (*shape, most_tokens) if shape else (longest_s, most_tokens)
-        seconds, num_tokens = shape[0], ceil(shape[1])
+        seconds, most_tokens = self._worst_shape(shape)
         generator = torch.Generator().manual_seed(0)
         frames = self._front_end.frames_in(seconds)
         noise_BLF = torch.randn(count, frames, self._front_end.num_features, generator=generator)
         feat_BLF = noise_BLF * self._normalisation.std_F + self._normalisation.mean_F
         token_BU = torch.randint(
-            1, self._tokenizer.num_tokens, (count, num_tokens), generator=generator
+            1, self._tokenizer.num_tokens, (count, ceil(most_tokens)), generator=generator
         )
         return self._collate(list(feat_BLF), list(token_BU), shape=())
 
@@ -239,39 +205,24 @@ class SpeechRecipe(ABC):
     ) -> Batch:
         """Pad with zeros; an utterance that exceeds the shape by rounding is not truncated."""
         feat_BLF = pad_sequence(list(feats), batch_first=True)
-        token_BU = pad_sequence(list(tokens), batch_first=True)
         if shape:
             more = self._front_end.frames_in(shape[0]) - feat_BLF.shape[1]
             feat_BLF = nn.functional.pad(feat_BLF, (0, 0, 0, max(0, more)))
-        if len(shape) > 1:
-            more = ceil(shape[1]) - token_BU.shape[1]
-            token_BU = nn.functional.pad(token_BU, (0, max(0, more)))
         return Batch(
             {
                 "feat": feat_BLF,
                 "feat_length": torch.tensor([len(feat) for feat in feats]),
-                "token": token_BU,
+                "token": self._padded_tokens(tokens, shape),
                 "token_length": torch.tensor([len(some) for some in tokens]),
             }
         )
 
     def _valid_batch(self, rows: Sequence[int]) -> Batch:
-        items = [self._valid_item(row) for row in rows]
-        return self._collate([feat for feat, _ in items], [tokens for _, tokens in items], shape=())
+        feats = [self._valid_frames(row) for row in rows]
+        return self._collate(feats, [self._tokens("valid", row) for row in rows], shape=())
 
-    def _valid_item(self, row: int) -> tuple[Tensor, Tensor]:
-        """Return frames and tokens; cached, so that only the first evaluation reads files."""
-        if row in self._kept:
-            return self._kept[row]
-        item = self._frames("valid", ItemDraw(0, row)), self._tokens("valid", row)
-        if item[0].nbytes <= self._room:
-            self._room -= item[0].nbytes
-            self._kept[row] = item
-        return item
-
-    @cached_property
-    def _valid_rows(self) -> list[list[int]]:
-        return longest_first(self.sizes("valid")[:, 0], self._config.validation.batch_items)
+    def _valid_frames(self, row: int) -> Tensor:
+        return self._kept.get(row, lambda: self._frames("valid", ItemDraw(0, row)))
 
     @cached_property
     def _items_key(self) -> str:
@@ -280,8 +231,8 @@ class SpeechRecipe(ABC):
         about = json.dumps([self.manifest("valid"), how, self._num_valid, self._data.rate_hz])
         return sha256(about.encode()).hexdigest()[:16]
 
-    @cached_property
-    def _tokenizer(self) -> Tokenizer:
+    def new_tokenizer(self) -> Tokenizer:
+        """Return the tokenizer of the training texts."""
         return build_tokenizer(self._data, self._dataset("train").texts)
 
     @cached_property
@@ -289,27 +240,6 @@ class SpeechRecipe(ABC):
         if not (self._data.cmvn and isinstance(self._front_end, LogMel)):
             return Normalisation.none(self._front_end.num_features)
         return measure(self._dataset("train"), self._front_end)
-
-    @cached_property
-    def _train_tokens(self) -> list[np.ndarray]:
-        texts = self._dataset("train").texts
-        return [np.array(self._tokenizer.encode(text), dtype=np.int32) for text in texts]
-
-    def _tokens(self, split: Split, index: int) -> Tensor:
-        """Return the tokens of an utterance, (U,) int64."""
-        if split == "train":
-            return torch.from_numpy(self._train_tokens[index].astype(np.int64))
-        text = self._dataset("valid").utterances[index].text
-        return torch.tensor(self._tokenizer.encode(text), dtype=torch.int64)
-
-    @property
-    def _num_valid(self) -> int:
-        return num_validated(self._config, len(self._dataset("valid")))
-
-    def _dataset(self, split: Split) -> SpeechDataset:
-        if split not in self._open:
-            self._open[split] = open_dataset(self._config, split)
-        return self._open[split]
 
 
 def _token_names(vocabulary: Tensor) -> list[str]:

@@ -23,14 +23,12 @@ from engine.batching.items import ItemDraw, MicroBatch
 from engine.checkpoints.recipe_files import RecipeState
 from engine.config.schema import RunConfig
 from engine.config.voice import VoiceData, VoiceLoss
-from engine.data.kinds import open_dataset
-from engine.data.speech.utterances import SpeechDataset
 from engine.evaluation.result import Clip, Evaluation
 from engine.recipes.base import Opening, Stage, StepContext, StepOutput
 from engine.recipes.codec.item_codes import CodesStage, ItemCodes
 from engine.recipes.judge.run_judge import RunJudge
-from engine.recipes.training_items import Evaluate, on_utterances
-from engine.recipes.validation_items import longest_first, num_validated
+from engine.recipes.training_items import Evaluate
+from engine.recipes.utterances.recipe import UtteranceRecipe
 from engine.recipes.voice.evaluation import ItemSums
 from engine.recipes.voice.place_sums import MEL, TEXT, count_places, place_sums
 from engine.recipes.voice.references import References
@@ -60,7 +58,7 @@ def open_voice(config: RunConfig, *, opening: Opening) -> VoiceRecipe:
     return VoiceRecipe(config, opening)
 
 
-class VoiceRecipe:
+class VoiceRecipe(UtteranceRecipe):
     """Trains a `models.voice.network.VoiceModel`; picklable for reader processes.
 
     Args:
@@ -68,28 +66,19 @@ class VoiceRecipe:
         opening: its folder, and the checkpoints of the codec and of a judge.
     """
 
+    item_labels = ("_codes",)
+
     def __init__(self, config: RunConfig, opening: Opening) -> None:
+        super().__init__(config)
         assert isinstance(config.data, VoiceData)
         assert isinstance(config.model, VoiceConfig)
         assert isinstance(config.loss, VoiceLoss)
-        self._config = config
         self._data, self._model_config, self._loss = config.data, config.model, config.loss
-        self._open: dict[Split, SpeechDataset] = {}
         self._codes = ItemCodes(config, opening, items=self._dataset)
         self._judge = RunJudge(config, opening)
         self._base = opening.needs.get("init_from")
         self._count_K: Tensor | None = None
         self._voices: Voices | None = None
-        self._kept: dict[int, Batch] = {}
-
-    def __getstate__(self) -> dict[str, object]:
-        """Return the state for a reader process, tokens included, without kept batches."""
-        return {**self.__dict__, "_kept": {}}
-
-    @property
-    def loss_unit(self) -> str:
-        """Return the unit of the loss, a natural logarithm."""
-        return self._loss.unit
 
     @property
     def training_metrics(self) -> Mapping[str, str]:
@@ -113,7 +102,7 @@ class VoiceRecipe:
         last = VoicesStage(
             self._model_config, lengths=self._lengths, references=lambda: self._references
         )
-        return [*self._codes.stages(), VocabularyStage(self._new_tokenizer), last]
+        return [*self._codes.stages(), VocabularyStage(self.new_tokenizer), last]
 
     def use(self, stage: str, result: RecipeState) -> None:
         """Take the result of a stage."""
@@ -139,17 +128,10 @@ class VoiceRecipe:
         """Return the tensors that have a row for each token of text."""
         return tables()
 
-    def sizes(self, split: Split) -> np.ndarray:
-        """Return (N, 2): seconds and tokens of each utterance; validation applies max_items."""
-        count = len(self._dataset("train")) if split == "train" else self._num_valid
-        tokens = [len(self._tokens(split, index)) for index in range(count)]
-        durations = self._dataset(split).durations_s()[:count]
-        return np.stack([durations, np.array(tokens, dtype=np.float64)], axis=1)
-
     def manifest(self, split: Split) -> str:
         """Return the hash over the utterances and their speakers."""
-        items = self._dataset(split)
-        about = [items.manifest, [item.speaker for item in items.utterances]]
+        speakers = [item.speaker for item in self._dataset(split).utterances]
+        about = [super().manifest(split), speakers]
         return sha256(json.dumps(about).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
     def fetch(self, split: Split, micro_batch: MicroBatch) -> Batch:
@@ -159,7 +141,7 @@ class VoiceRecipe:
         the longest where it has none. Reference clips depend on seed, epoch and item.
         """
         draws = micro_batch.draws
-        texts = [torch.from_numpy(self._tokens(split, draw.index)) for draw in draws]
+        texts = [self._tokens(split, draw.index) for draw in draws]
         codes = [torch.from_numpy(self._codes.codes(split, draw.index)) for draw in draws]
         clips = [self._references.mel(split, draw) for draw in draws]
         return self._collate(texts, codes, clips=clips, shape=micro_batch.shape)
@@ -199,8 +181,8 @@ class VoiceRecipe:
         assert self._count_K is not None
         sums = ItemSums(self._num_valid, self._loss)
         cost_K = histogram_loss(self._count_K, len(self._dataset("train")))
-        for number, rows in enumerate(self._valid_rows):
-            batch = self._valid_batch(number)
+        for rows in self._valid_rows:
+            batch = self._valid_batch(rows)
             text, mel = place_sums(model, batch.to(device), with_top5=True)
             sums.add(rows, text=text, mel=mel, places_B2=count_places(batch))
             codes = [self._codes.codes("valid", row) for row in rows]
@@ -222,20 +204,17 @@ class VoiceRecipe:
 
     def on_training_items(self, count: int) -> Evaluate:
         """Return what evaluates a sample of training utterances by teacher forcing, and speaks nothing."""
-        own = {"_codes": self._codes, "_judge": RunJudge(self._config, Opening())}
         cached = ("_items_key", "_references", "_judged_rows")
-        train = self._dataset("train")
-        return on_utterances(self, train, count=count, forgets=cached, **own).evaluate
+        nobody = RunJudge(self._config, Opening())
+        return self.with_training_items(count, forgets=cached, _judge=nobody).evaluate
 
     def worst_batch(self, count: int, shape: tuple[float, ...] = ()) -> Batch:
         """Return `count` items of any codes and tokens of `shape` (seconds, tokens), or of both maxima."""
-        if len(shape) < 2:
-            longest_s, most_tokens = self.sizes("train").max(axis=0).tolist()
-            shape = (*shape, most_tokens) if shape else (longest_s, most_tokens)
+        seconds, most_tokens = self._worst_shape(shape)
         facts, generator = self._codes.facts, torch.Generator().manual_seed(0)
-        codes = facts.codes_of(round(shape[0] * facts.rate_hz))
+        codes = facts.codes_of(round(seconds * facts.rate_hz))
         text_BU = torch.randint(
-            1, self._tokenizer.num_tokens, (count, ceil(shape[1])), generator=generator
+            1, self._tokenizer.num_tokens, (count, ceil(most_tokens)), generator=generator
         )
         code_BC = torch.randint(facts.num_codes, (count, codes), generator=generator)
         bands, frames = facts.transform.num_mels, self._references.num_frames
@@ -251,17 +230,14 @@ class VoiceRecipe:
         shape: tuple[float, ...],
     ) -> Batch:
         """Pad with zeros; an item that exceeds the shape by rounding is not truncated."""
-        text_BU = pad_sequence(list(texts), batch_first=True)
         code_BC = pad_sequence(list(codes), batch_first=True)
         if shape:
             facts = self._codes.facts
             more = facts.codes_of(ceil(shape[0] * facts.rate_hz)) - code_BC.shape[1]
             code_BC = nn.functional.pad(code_BC, (0, max(0, more)))
-        if len(shape) > 1:
-            text_BU = nn.functional.pad(text_BU, (0, max(0, ceil(shape[1]) - text_BU.shape[1])))
         return Batch(
             {
-                "text": text_BU,
+                "text": self._padded_tokens(texts, shape),
                 "text_length": torch.tensor([len(text) for text in texts]),
                 "code": code_BC,
                 "code_length": torch.tensor([len(code) for code in codes]),
@@ -278,7 +254,7 @@ class VoiceRecipe:
         size = self._config.validation.batch_items
         for some in (rows[start : start + size] for start in range(0, len(rows), size)):
             texts = [self._tokens("valid", row).tolist() for row in some]
-            clips = [self._references.mel("valid", ItemDraw(0, row)) for row in some]
+            clips = [self._valid_clips(row) for row in some]
             vectors_BCD = model.reference_vectors(torch.stack(clips).to(device))
             limits = limits_of(
                 texts, voices=self._voices, facts=self._codes.facts, room=model.max_codes - 2
@@ -325,22 +301,20 @@ class VoiceRecipe:
         rows = {(item.path, item.start_s): row for row, item in enumerate(utterances)}
         return {one.key: rows[one.info.path, one.start_s] for one in self._judge.sample}
 
-    def _valid_batch(self, number: int) -> Batch:
-        """Return a batch of validation items; kept, since it is small: only the first evaluation reads audio."""
-        if number not in self._kept:
-            draws = tuple(ItemDraw(0, row) for row in self._valid_rows[number])
-            self._kept[number] = self.fetch("valid", MicroBatch(draws))
-        return self._kept[number]
+    def _valid_batch(self, rows: Sequence[int]) -> Batch:
+        texts = [self._tokens("valid", row) for row in rows]
+        codes = [torch.from_numpy(self._codes.codes("valid", row)) for row in rows]
+        return self._collate(texts, codes, clips=[self._valid_clips(row) for row in rows], shape=())
+
+    def _valid_clips(self, row: int) -> Tensor:
+        """Return the reference clips of a validation item, (R, F, L)."""
+        return self._kept.get(row, lambda: self._references.mel("valid", ItemDraw(0, row)))
 
     def _lengths(self, split: Split) -> ItemLengths:
-        tokens = [len(self._tokens(split, k)) for k in range(len(self._dataset(split)))]
+        tokens = [self._num_tokens(split, k) for k in range(len(self._dataset(split)))]
         return ItemLengths(
             split, np.array(tokens), self._codes.num_codes(split), 1 / self._codes.facts.codes_per_s
         )
-
-    @cached_property
-    def _valid_rows(self) -> list[list[int]]:
-        return longest_first(self.sizes("valid")[:, 0], self._config.validation.batch_items)
 
     @cached_property
     def _items_key(self) -> str:
@@ -364,31 +338,6 @@ class VoiceRecipe:
             seed=self._config.seed,
         )  # fmt: skip
 
-    @cached_property
-    def _tokenizer(self) -> Tokenizer:
-        # A trial of the batch planner runs no stages.
-        return self._new_tokenizer()
-
-    def _new_tokenizer(self) -> Tokenizer:
+    def new_tokenizer(self) -> Tokenizer:
+        """Return the tokenizer of the training texts, which goes on from that of the base."""
         return vocabulary_for(self._data, lambda: self._dataset("train").texts, base=self._base)
-
-    @cached_property
-    def _train_tokens(self) -> list[np.ndarray]:
-        texts = self._dataset("train").texts
-        return [np.array(self._tokenizer.encode(text), dtype=np.int64) for text in texts]
-
-    def _tokens(self, split: Split, index: int) -> np.ndarray:
-        """Return the tokens of an utterance, (U,) int64."""
-        if split == "train":
-            return self._train_tokens[index]
-        text = self._dataset("valid").utterances[index].text
-        return np.array(self._tokenizer.encode(text), dtype=np.int64)
-
-    @property
-    def _num_valid(self) -> int:
-        return num_validated(self._config, len(self._dataset("valid")))
-
-    def _dataset(self, split: Split) -> SpeechDataset:
-        if split not in self._open:
-            self._open[split] = open_dataset(self._config, split)
-        return self._open[split]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -15,29 +15,11 @@ from engine.batching.batch import Batch, Split
 from engine.batching.items import MicroBatch
 from engine.config.schema import RunConfig
 from engine.config.unlabelled import UnlabelledData
-from engine.data.kinds import open_dataset
 from engine.data.unlabelled.dataset import UnlabelledDataset
-from engine.recipes.training_items import judging, sampled, without_extras
+from engine.recipes.datasets import Datasets
+from engine.recipes.training_items import on_sample
 from engine.recipes.validation_items import num_validated
 from engine.recipes.waveforms.batches import noise_batch, read_waveforms, whole_batches
-
-
-class Datasets:
-    """The items of both splits, opened when they are first asked for."""
-
-    def __init__(self, config: RunConfig) -> None:
-        self._config = config
-        self._open: dict[Split, UnlabelledDataset] = {}
-
-    def __call__(self, split: Split) -> UnlabelledDataset:
-        """Return the items of a split.
-
-        Raises:
-            DataError: when they can't be read.
-        """
-        if split not in self._open:
-            self._open[split] = open_dataset(self._config, split)
-        return self._open[split]
 
 
 class WaveformRecipe:
@@ -48,10 +30,15 @@ class WaveformRecipe:
         datasets: its items, where somebody else needs them, too.
     """
 
-    def __init__(self, config: RunConfig, datasets: Datasets | None = None) -> None:
+    # Attributes that hold labels of items.
+    item_labels: ClassVar[Sequence[str]] = ()
+
+    def __init__(
+        self, config: RunConfig, datasets: Datasets[UnlabelledDataset] | None = None
+    ) -> None:
         assert isinstance(config.data, UnlabelledData)
         self._config, self._data = config, config.data
-        self._dataset = datasets or Datasets(config)
+        self._dataset: Datasets[UnlabelledDataset] = datasets or Datasets(config)
 
     @property
     def loss_unit(self) -> str:
@@ -79,19 +66,7 @@ class WaveformRecipe:
             replaced: attributes that it has in place of those of this recipe.
         """
         train = self._dataset("train")
-        indices = sampled(len(train), count)
-        sample = train.subset(indices)
-        return judging(
-            self,
-            _config=without_extras(self._config),
-            _dataset=lambda split: train if split == "train" else sample,
-            **self.of_sample(indices),
-            **replaced,
-        )
-
-    def of_sample(self, indices: Sequence[int]) -> dict[str, Any]:
-        """Return the attributes that say more of validation items, for a sample of training items."""
-        return {}
+        return on_sample(self, train, count=count, labels=self.item_labels, **replaced)
 
     def _read(self, split: Split, micro_batch: MicroBatch) -> Batch:
         """Read waveforms, as `read_waveforms`."""

@@ -15,6 +15,7 @@ from engine.evaluation.result import bad_items_notice, evaluation_of
 from engine.events import Evaluated, Noticed
 from engine.metrics.best import BestMetrics
 from engine.metrics.registry import BUILT_IN, NON_FINITE, metric_of
+from engine.recipes.datasets import Datasets
 from engine.recipes.registry import open_recipe
 from engine.recipes.separation.recipe import SeparationRecipe
 from engine.training.ema import Ema
@@ -78,7 +79,7 @@ class PassesOn(nn.Module):
 
 def recipe_of_ten(make_config, **sections):
     recipe = SeparationRecipe(make_config(**sections))
-    recipe._open["valid"] = Ten()
+    recipe._dataset = Datasets(recipe._config, {"valid": Ten()})
     return recipe
 
 
@@ -202,13 +203,14 @@ def test_worst_value_is_never_better_than_a_real_one():
     assert metric_of("loss_of_a_package").of_bad_item == -math.inf
 
 
-def test_utterance_with_frames_that_are_not_finite_has_no_word_right(speech_config):
+def test_utterance_with_frames_that_are_not_finite_has_no_word_right(speech_config, monkeypatch):
     recipe = open_recipe(speech_config())
     model = recipe.build_model().eval()
     with torch.no_grad():
         good = recipe.evaluate(model, CPU)
-        frames, tokens = recipe._valid_item(1)
-        recipe._kept[1] = (torch.full_like(frames, math.nan), tokens)
+        read = recipe._valid_frames
+        bad = {1: torch.full_like(read(1), math.nan)}
+        monkeypatch.setattr(recipe, "_valid_frames", lambda row: bad.get(row, read(row)))
         found = recipe.evaluate(model, CPU)
     assert NON_FINITE not in good.items
     assert found.items[NON_FINITE].tolist() == [0, 1, 0, 0]

@@ -5,10 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from engine.recipes.registry import open_recipe
 from engine.recipes.training_items import num_scored, sampled
-from tests.scored import check_equal_items_score_alike, check_nothing_moves, with_valid
+from tests.scored import (
+    check_equal_items_score_alike,
+    check_nothing_is_taken_for_another,
+    check_nothing_moves,
+    with_valid,
+)
 
 
 @pytest.fixture
@@ -25,6 +31,12 @@ def config(request, make_config, speech_config, ctc_config):
 def test_training_items_score_as_the_same_ones_in_validation(tmp_path, config, tools):
     same = with_valid(config, Path(config.data.train))
     check_equal_items_score_alike(same, open_recipe(same), tmp_path, tools)
+
+
+def test_nothing_is_taken_for_another(config):
+    recipe = open_recipe(config)
+    torch.manual_seed(0)
+    check_nothing_is_taken_for_another(recipe, open_recipe(config), recipe.build_model())
 
 
 def test_scoring_training_items_moves_nothing(tmp_path, config, tools):

@@ -11,6 +11,7 @@ import torch
 from engine.checkpoints.files import read_manifest
 from engine.events import CheckpointSaved, Evaluated, Noticed, PointsRecorded, RunEnded, RunStarted
 from engine.precision import backend_settings
+from engine.recipes.datasets import Datasets
 from engine.recipes.separation.recipe import SeparationRecipe
 from engine.training.curves import TrainingDiverged
 from engine.training.trainer import Trainer
@@ -164,7 +165,7 @@ def test_references_without_a_level_are_excluded_and_counted(make_config):
         def item(self, epoch, index):
             return AudioItem(tone + other, references[index][None])
 
-    recipe._open["valid"] = Three()
+    recipe._dataset = Datasets(recipe._config, {"valid": Three()})
     with torch.no_grad():
         found = recipe.evaluate(recipe.build_model().eval(), torch.device("cpu"))
     assert (found.num_items, found.num_excluded) == (3, 2)

@@ -20,9 +20,9 @@ from engine.recipes.base import (
     RunsStages,
     StepContext,
 )
+from engine.recipes.datasets import Datasets
 from engine.recipes.self_supervised.hubert import HubertRecipe
 from engine.recipes.self_supervised.masked_prediction import NO_FRAME, entropy, is_correct
-from engine.recipes.waveforms.recipe import Datasets
 from tests.pretraining import MadeUpTargets, pretraining, write_audio
 from tests.updates import assert_equal_updates, make_update
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from engine.events import Evaluated, Noticed, RunStarted
+from engine.recipes.datasets import Datasets
 from engine.recipes.self_supervised.hubert import HubertRecipe
-from engine.recipes.waveforms.recipe import Datasets
 from engine.training.trainer import Trainer
 from tests.killing import train
 from tests.pretraining import MadeUpTargets, pretraining, write_audio

@@ -15,8 +15,8 @@ from engine.batching.items import ItemDraw, MicroBatch
 from engine.config.schema import RunConfig
 from engine.config.waveform_fit import waveform_misfit
 from engine.recipes.base import StepContext
+from engine.recipes.datasets import Datasets
 from engine.recipes.self_supervised.hubert import HubertRecipe
-from engine.recipes.waveforms.recipe import Datasets
 from tests.pretraining import MadeUpTargets, pretraining, write_audio
 
 

@@ -22,12 +22,12 @@ from engine.metrics.items_keys import key_for
 from engine.metrics.registry import PROBE
 from engine.probing.bench import Collector
 from engine.recipes.base import KeepsState
+from engine.recipes.datasets import Datasets
 from engine.recipes.registry import open_recipe
 from engine.recipes.self_supervised import probing
 from engine.recipes.self_supervised.encoders import open_encoder, random_encoder
 from engine.recipes.self_supervised.hubert import HubertRecipe
 from engine.recipes.self_supervised.probing import Options, probe_encoder, spread_layers
-from engine.recipes.waveforms.recipe import Datasets
 from engine.training.trainer import Trainer
 from engine.training.validator import Validator
 from jobs.probing.probe import Model, ProbeJob, run_probe

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine.recipes.datasets import Datasets
 from engine.recipes.registry import open_recipe
 from engine.recipes.self_supervised.hubert import HubertRecipe
-from engine.recipes.self_supervised.recipe import Datasets
 from tests.pretraining import MadeUpTargets, pretraining, write_audio
 from tests.scored import check_equal_items_score_alike, check_nothing_moves, with_valid
 

@@ -9,7 +9,13 @@ import pytest
 
 from engine.recipes.base import Opening
 from engine.recipes.registry import open_recipe
-from tests.scored import check_equal_items_score_alike, check_nothing_moves, with_valid
+from tests.engine.recipes.voice.fakes.updates import opened
+from tests.scored import (
+    check_equal_items_score_alike,
+    check_nothing_is_taken_for_another,
+    check_nothing_moves,
+    with_valid,
+)
 
 
 @pytest.fixture
@@ -24,6 +30,13 @@ def test_training_items_score_as_the_same_ones_in_validation(
     same = with_valid(config, Path(config.data.train))
     recipe = open_recipe(same, opening=Opening(tmp_path, {"codec": codec}))
     check_equal_items_score_alike(same, recipe, tmp_path, tools)
+
+
+def test_nothing_is_taken_for_another(tmp_path: Path, make: Any) -> None:
+    config = make(validation={"spoken": 0, "clips": 0})
+    recipe, model = opened(config, tmp_path)
+    fresh, _ = opened(config, tmp_path)
+    check_nothing_is_taken_for_another(recipe, fresh, model)
 
 
 def test_scoring_training_items_moves_nothing(

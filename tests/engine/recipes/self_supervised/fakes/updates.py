@@ -14,9 +14,9 @@ from engine.config.hubert import HubertLoss
 from engine.config.loading import load_config
 from engine.config.schema import RunConfig
 from engine.recipes.base import KeepsState, LooksAhead
+from engine.recipes.datasets import Datasets
 from engine.recipes.registry import open_recipe
 from engine.recipes.self_supervised.hubert import HubertRecipe
-from engine.recipes.waveforms.recipe import Datasets
 from engine.recipes.whole_update import BeginsSteps
 from engine.training.ranks import Ranks
 from tests.pretraining import MadeUpTargets
