@@ -16,6 +16,14 @@ Family = Literal["score", "loss"]
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """How the terms of a loss are read: their names in training, what matters first, and a hint in a few words."""
+
+    order: tuple[str, ...]
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Metric:
     """What a measured quantity is and how it is written.
 
@@ -42,6 +50,8 @@ class Metric:
             cost to guess.
         chance: what guessing comes to, from the plain values of a run's config, None where they don't say;
             a chart draws it as a dotted line, too.
+        reading: of a term of the loss of its recipe: how such terms are read, from the plain values of a
+            run's config; charts draw each term apart.
         needs: dotted setting without which evaluations don't measure it.
         measured_by: the built-in recipes whose evaluations measure it; empty: not known, or any.
         measure: the entry of `validation.metrics` that asks for it (`engine.metrics.measures`), then on
@@ -67,6 +77,7 @@ class Metric:
     same: tuple[str, ...] = ()
     reference: str = ""
     chance: Callable[[Mapping[str, Any]], float | None] | None = None
+    reading: Callable[[Mapping[str, Any]], Reading] | None = None
     needs: str = ""
     measured_by: tuple[str, ...] = ()
     measure: str = ""

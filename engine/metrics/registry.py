@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 from engine.metrics.built_in import BUILT_IN as BUILT_IN
 from engine.metrics.metric import Metric as Metric
+from engine.metrics.metric import Reading
 from engine.metrics.self_supervised import settings_of_labels
 from models.entry_points import find_plugins
 
@@ -175,6 +176,22 @@ def charted_names(series: Iterable[str]) -> tuple[str, ...]:
         key=lambda name: (name in of_training, order.get(name, len(order)), name),
     )
     return tuple(dict.fromkeys(trained_name(name) for name in names))
+
+
+def reading_of(series: Iterable[str], config: Mapping[str, Any]) -> Reading:
+    """Return how the terms of a run's loss are read; of those that training has measured, and none for one alone.
+
+    Args:
+        series: the names of its series.
+        config: plain values of its config.
+    """
+    names = {*series} - CURVE_UNITS.keys()
+    reader = next((found for name in sorted(names) if (found := metric_of(name).reading)), None)
+    if reader is None:
+        return Reading(())
+    read = reader(config)
+    order = tuple(name for name in read.order if name in names)
+    return Reading(order, read.hint) if len(order) > 1 else Reading(())
 
 
 def trained_name(name: str) -> str:

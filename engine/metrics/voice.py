@@ -5,14 +5,32 @@ A training metric and the same of an evaluation are two metrics: the latter is n
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from engine.metrics.metric import Metric
+from engine.metrics.metric import Metric, Reading
 
 _VOICE = ("voice",)
 _TEXT = ("data.tokens", "data.vocabulary", "data.vocab_size", "data.case", "data.punctuation")
 _CODES = ("codec",)
+_MEL, _TEXT_TERM = "mel_loss", "text_loss"
+# Weight of the text loss, of that of the mel loss, up to which a run is for a voice: published is 0.01.
+_FOR_A_VOICE = 0.1
+
+
+def reading(config: Mapping[str, Any]) -> Reading:
+    """Return how the two losses are read, by what their weights are for: a new voice, or a new language."""
+    loss = config.get("loss", {})
+    text, mel = loss.get("text_loss_weight"), loss.get("mel_loss_weight")
+    if text is None or mel is None:
+        return Reading((_MEL, _TEXT_TERM))
+    if text <= _FOR_A_VOICE * mel:
+        return Reading((_MEL, _TEXT_TERM), "mel matters; text above mel is normal")
+    if text < mel:
+        return Reading((_MEL, _TEXT_TERM), "mel matters most, then text")
+    if mel > _FOR_A_VOICE * text:
+        return Reading((_TEXT_TERM, _MEL), "a language: text matters; a voice: mel")
+    return Reading((_TEXT_TERM, _MEL), "text matters; mel is for a voice later")
 
 
 def _of_places() -> Iterable[Metric]:
@@ -25,12 +43,12 @@ def _of_places() -> Iterable[Metric]:
              "needs": "loss.mel_loss_weight"} if prefix else {}
         )  # fmt: skip
         yield Metric(
-            f"{prefix}mel_loss", f"{of}mel loss", unit="nats", rises=False, family="loss", same=_CODES,
-            reference=f"{prefix}code_entropy", **main, **common,
+            f"{prefix}{_MEL}", f"{of}mel loss", unit="nats", rises=False, family="loss", same=_CODES,
+            reference=f"{prefix}code_entropy", reading=reading, **main, **common,
         )  # fmt: skip
         yield Metric(
-            f"{prefix}text_loss", f"{of}text loss", unit="nats", rises=False, family="loss", same=_TEXT,
-            is_main=bool(prefix), **common,
+            f"{prefix}{_TEXT_TERM}", f"{of}text loss", unit="nats", rises=False, family="loss", same=_TEXT,
+            is_main=bool(prefix), reading=reading, **common,
         )  # fmt: skip
         for name, title, same in (
             ("mel_accuracy", "mel accuracy", _CODES), ("text_accuracy", "text accuracy", _TEXT),

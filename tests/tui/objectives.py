@@ -69,6 +69,28 @@ def add_codec(lab, name: str) -> int:
     return run
 
 
+def add_voice(lab, name: str, *, seed: int = 0, text_level: float = 3.0, **loss: Any) -> int:
+    """Add a run of a voice that was evaluated on training items, too; its text loss is above its mel loss."""
+    run = _add(lab, name, "voice/small", metric="val_mel_loss", seed=seed, best=2.4, loss=loss)
+    steps = np.arange(10, UPDATES + 1, 10)
+    noise = np.random.default_rng(run).normal(0, 0.05, len(steps))
+    mel = 2.1 + 3.5 * np.exp(-steps / 400) + noise
+    text = text_level + 0.6 * np.exp(-steps / 700) + noise
+    entropy = np.full(len(steps), 5.6)
+    weight = loss.get("text_loss_weight", 0.1)
+    curves = {"mel_loss": mel, "text_loss": text, "loss": mel + weight * text}
+    evaluated = {f"val_{curve}": values + 0.2 for curve, values in curves.items()}
+    evaluated |= {f"{curve}_train": values - 0.1 for curve, values in evaluated.items()}
+    evaluated["val_mel_accuracy"] = 0.3 + 0 * mel
+    lab.points(run, steps[19::20], **{n: (v[19::20], "nats") for n, v in evaluated.items()})
+    lab.points(
+        run, steps, **{curve: (values, "nats") for curve, values in curves.items()},
+        code_entropy=(entropy, "nats"), mel_accuracy=(0.3 + 0 * mel, ""), text_accuracy=(0.2 + 0 * mel, ""),
+        audio_s_per_s=(80 + mel, "s/s"),
+    )  # fmt: skip
+    return run
+
+
 def add_separation(lab, name: str) -> int:
     """Add a run of a separator, whose loss is a negated SI-SDR."""
     run = _add(lab, name, "denoise/small", metric="si_sdr")

@@ -51,6 +51,8 @@ NOTES = (
     "maximum of the updates in a column; the line is a centred mean, and the numbers are the values themselves. "
     "Dotted in the colour of training: training items, evaluated as validation items are. A gap between the two that "
     "grows is over-fitting. "
+    "A loss that is a sum of others (a voice: mel and text) is drawn as these, one below the other, the total last and "
+    "faint; the line under the first says which one matters. "
     "Runs whose values don't mean the same (another loss, other labels or masks) share no axis: they get panels "
     "of their own, or are named in a note."
 )

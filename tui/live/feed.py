@@ -22,6 +22,7 @@ from engine.metrics.registry import (
     LOSS,
     SKIPPED,
     evaluated_name,
+    reading_of,
     stored_name,
     training_names,
     variants,
@@ -230,14 +231,15 @@ class Feed:
             return kept
         latest = reader.latest(run.id)
         names = {*SERIES, *variants(run.metric), *training_names(latest)}
-        asked = (LOSS, run.metric, *((metric, evaluated_name(metric)) if metric else ()))
-        names |= {stored_name(name, train=True) for name in asked} & latest.keys()
+        config = _config(reader, run.id)
+        terms = {evaluated_name(name) for name in reading_of(latest, config).order}
+        asked = (LOSS, run.metric, *((metric, evaluated_name(metric)) if metric else ()), *terms)
+        names |= (terms | {stored_name(name, train=True) for name in asked}) & latest.keys()
         if metric:
             names |= {*variants(metric), *variants(evaluated_name(metric))} & latest.keys()
         curves = reader.curves(run.id, tuple(names), max_points=MAX_POINTS)
         since = run.started_at or 0.0
         system = reader.system(run.id, since=since, max_points=MAX_POINTS // 2)
-        config = _config(reader, run.id)
         return RunData(run, config, curves=curves, latest=latest, system=tuple(system))
 
     def _follow_log(self, watch: Watch) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from jobs.store.needs import insert_needs
 from jobs.store.records import NeedRecord
-from tests.tui.objectives import add_hubert, add_separation, add_wav2vec2
+from tests.tui.objectives import add_hubert, add_separation, add_voice, add_wav2vec2
 from tui.apps.dashboard import SepdashApp
 from tui.widgets.charts.chart import Chart
 from tui.widgets.log_tail import LogTail
@@ -171,3 +171,11 @@ def test_runs_that_wait_for_other_runs(snap_compare, lab, clock):
         await settle(pilot, lambda: chart.plot.empty == "waiting for another run")
 
     assert snap_compare(app, terminal_size=(120, 30), run_before=choose)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (200, 50)], ids=lambda size: f"{size[0]}x{size[1]}")
+def test_the_losses_of_a_voice(snap_compare, lab, clock, size):
+    run = add_voice(lab, "voice-1")
+    lab.sample(clock() - 1)
+    app = SepdashApp(lab.home, select=[run], clock=clock)
+    assert snap_compare(app, terminal_size=size, run_before=filled)

@@ -30,18 +30,24 @@ from tui.widgets.charts.curves import (
     evaluated,
     is_unknown,
     judged,
-    level_of,
     line_of,
     per_update,
     short_names,
     whole,
 )
-from tui.widgets.charts.figure import PALETTE_SIZE, Line, Plot, x_range
+from tui.widgets.charts.dotted import (
+    GREY,
+    evaluated_references,
+    inputs,
+    of_training_items,
+    references,
+)
+from tui.widgets.charts.figure import Line, Plot, each, parts, together, x_range
 from tui.widgets.charts.groups import Group, groups_of
+from tui.widgets.charts.terms import divided, terms_of, terms_of_one, terms_of_several
 from tui.widgets.charts.view import DEFAULT, View
 
 CHARTS = ("loss", "score", "throughput", "memory")
-_GREY = PALETTE_SIZE - 1
 # Colours that no line of a single run has.
 _FIRST_FREE = 3
 _SPEED = "audio_s_per_s"
@@ -70,7 +76,7 @@ def build(data: Sequence[RunData], colours: Colours, *, view: View = DEFAULT) ->
     drawn = [
         line
         for name in clocked
-        for plot in (plots[name], *plots[name].apart)
+        for plot in parts(plots[name])
         for line in plot.lines
         if line.drawn and len(line.x)
     ]
@@ -81,7 +87,7 @@ def build(data: Sequence[RunData], colours: Colours, *, view: View = DEFAULT) ->
         empty = _no_score(data[0], view) if name == "score" and not waiting else waiting
         plots[name] = _with_axes(plots[name], name, view=view, shared=shared, empty=empty)
     missing = _waiting(data[0].run) or "no data yet"
-    plots["memory"] = _each(plots["memory"], x_unit="time", from_zero=True, empty=missing)
+    plots["memory"] = each(plots["memory"], x_unit="time", from_zero=True, empty=missing)
     if len(data) == 1:
         plots |= {name: _marked(plots[name], data[0], clock=view.clock) for name in _MARKED}
     return {name: plots[name] for name in CHARTS}
@@ -103,12 +109,12 @@ def _of_one(item: RunData, view: View) -> dict[str, Plot]:
         "loss": [
             line_of(item, "loss", label="train", colour=0, view=view, band=True, noisy=True),
             line_of(item, LOSS, label="valid", colour=1, view=view),
-            *_of_training_items(item, LOSS, view=view),
+            *of_training_items(item, LOSS, view=view),
         ],
         "score": [
             *_evaluations(item, view),
-            *_inputs([item], view),
-            *_evaluated_references(item, view),
+            *inputs([item], view),
+            *evaluated_references(item, view),
         ],
         "throughput": [
             line_of(item, _SPEED, label="audio s/s", colour=0, view=view, band=True, noisy=True),
@@ -120,10 +126,11 @@ def _of_one(item: RunData, view: View) -> dict[str, Plot]:
     }
     for name, more in _measured_in_training(item, view).items():
         lines[name] += more
-    return {
+    plots = {
         name: Plot(*_titles(name, item, metric=view.metric), lines=tuple(group))
         for name, group in lines.items()
     }
+    return plots | {"loss": divided(plots["loss"], item, terms=terms_of_one(item, view))}
 
 
 def _of_several(data: Sequence[RunData], colours: Colours, *, view: View) -> dict[str, Plot]:
@@ -134,27 +141,30 @@ def _of_several(data: Sequence[RunData], colours: Colours, *, view: View) -> dic
         label, colour = names[item.run.id], colours.get(item.run.id, 0)
         return line_of(item, series, label=label, colour=colour, view=view, noisy=noisy)
 
-    losses = groups_of(data, LOSS, series=lambda item: "loss")
+    def trained(group: Group, series: str) -> tuple[Line, ...]:
+        return tuple(line(item, series, noisy=True) for item in group.items)
+
+    losses = together(
+        [
+            Plot(
+                *_titles("loss", _measured(group, "loss")),
+                lines=trained(group, "loss"),
+                note=group.note,
+            )
+            for group in groups_of(data, LOSS, series=lambda item: "loss")
+        ]
+    )
     speeds = [line(item, _SPEED, noisy=True) for item in data]
     return {
-        "loss": _together(
-            [
-                Plot(
-                    *_titles("loss", _measured(group, "loss")),
-                    lines=tuple(line(item, "loss", noisy=True) for item in group.items),
-                    note=group.note,
-                )
-                for group in losses
-            ]
-        ),
-        "score": _together(
+        "loss": divided(losses, data[0], terms=terms_of_several(data, trained)),
+        "score": together(
             [
                 Plot(
                     *_titles("score", group.items[0], metric=metric),
                     lines=(
                         *(line(item, judged(item, metric), noisy=False) for item in group.items),
-                        *_inputs(group.items, replace(view, metric=metric)),
-                        *_references(group.items[0], [metric], view=view),
+                        *inputs(group.items, replace(view, metric=metric)),
+                        *references(group.items[0], [metric], view=view),
                     ),
                     note=group.note,
                 )
@@ -162,7 +172,7 @@ def _of_several(data: Sequence[RunData], colours: Colours, *, view: View) -> dic
             ]
         ),
         "throughput": Plot(_titles("throughput")[0], "audio s/s", lines=tuple(speeds)),
-        "memory": _together(
+        "memory": together(
             [
                 Plot(_titles("memory")[0], f"GiB {what}", lines=tuple(lines), note=what)
                 for what, lines in memory.lines_of_several(data, colours).items()
@@ -195,23 +205,11 @@ def _scores(data: Sequence[RunData], metric: str) -> list[tuple[str, Group]]:
     return found
 
 
-def _together(plots: Sequence[Plot]) -> Plot:
-    """Return the first plot with the others apart; the note of the first is left out."""
-    first, *others = plots
-    return replace(first, note="", apart=tuple(others))
-
-
-def _each(plot: Plot, **values: object) -> Plot:
-    """Return a plot, and those apart from it, with other fields."""
-    apart = tuple(replace(other, **values) for other in plot.apart)  # type: ignore[arg-type]
-    return replace(plot, apart=apart, **values)  # type: ignore[arg-type]
-
-
 def _with_axes(
     plot: Plot, name: str, *, view: View, shared: tuple[float, float] | None, empty: str
 ) -> Plot:
     log, from_zero = view.log and name == "loss", name == "throughput"
-    return _each(plot, x_unit=view.clock, x_range=shared, log=log, from_zero=from_zero, empty=empty)
+    return each(plot, x_unit=view.clock, x_range=shared, log=log, from_zero=from_zero, empty=empty)
 
 
 def _has_points(item: RunData) -> bool:
@@ -264,26 +262,7 @@ def _evaluations(item: RunData, view: View) -> list[Line]:
     ]
     if (of_files := whole(item, name)) is not None:
         lines.append(line_of(item, of_files, label="whole", colour=2, view=view))
-    return lines + _of_training_items(item, name, view=view)
-
-
-def _of_training_items(item: RunData, name: str, *, view: View) -> list[Line]:
-    """Return the curve of training items that were scored as validation items are, dotted, where there is one."""
-    series = stored_name(name, train=True)
-    if (curve := item.curves.get(series)) is None or not curve.updates:
-        return []
-    line = line_of(item, series, label="train, evaluated", colour=0, view=view)
-    return [replace(line, dotted=True)]
-
-
-def _inputs(data: Sequence[RunData], view: View) -> list[Line]:
-    """Return the score of the input as a dotted line, where runs listed by the metric have the same one."""
-    scores = {item.run.input_score for item in data if item.run.metric == view.metric} - {None}
-    if len(scores) != 1:
-        return []
-    level = float(scores.pop() or 0.0) * metric_of(view.metric).scale
-    series = [(item, judged(item, view.metric)) for item in data]
-    return level_of(series, level, label="input", colour=_GREY, view=view)
+    return lines + of_training_items(item, name, view=view)
 
 
 def _marked(plot: Plot, item: RunData, *, clock: str) -> Plot:
@@ -300,29 +279,31 @@ def _marked(plot: Plot, item: RunData, *, clock: str) -> Plot:
 def _measured_in_training(item: RunData, view: View) -> dict[str, list[Line]]:
     """Return what the recipe measures in training, by chart: of the score or of the loss, whose unit it has.
 
-    What has the unit of neither is in the legend of the loss only, and so is what no colour is left for.
+    What has the unit of neither is in the legend of the loss only, and so is what no colour is left for. Terms
+    of the loss have plots of their own.
     Beside a metric that was asked for, only that one is drawn. The reference of what is drawn is dotted.
     """
     is_headline = view.metric == item.run.metric
     units = {name: _titles(name, item, metric=view.metric)[1] for name in ("score", "loss")}
     charts = {chart: unit for chart, unit in units.items() if chart == "loss" or is_headline}
     names = training_names(item.curves)
-    references = {metric_of(name).reference for name in names}
-    colours = iter(range(_FIRST_FREE, _GREY))
+    elsewhere = {metric_of(name).reference for name in names} | {*terms_of(item)}
+    asked_for = set() if is_headline else {view.metric}
+    colours = iter(range(_FIRST_FREE, GREY))
     lines: dict[str, list[Line]] = {"score": [], "loss": []}
     drawn: dict[str, list[str]] = {"score": [], "loss": []}
-    for name in sorted(set(names) - references, key=_losses_first):
-        asked = not is_headline and name == view.metric
+    for name in sorted({*names} - (elsewhere - asked_for), key=_losses_first):
+        asked = name in asked_for
         unit = metric_of(name).unit or item.curves[name].unit
         chart = "score" if asked else _fitting(name, unit, charts=charts)
         colour = next(colours, None) if chart else None
         label = "train" if asked else metric_of(name).title
-        line = line_of(item, name, label=label, colour=colour or _GREY, view=view, noisy=True)
+        line = line_of(item, name, label=label, colour=colour or GREY, view=view, noisy=True)
         lines[chart or "loss"].append(replace(line, drawn=colour is not None))
         if chart and colour is not None:
             drawn[chart].append(name)
     return {
-        chart: [*own, *_references(item, drawn[chart], view=view)] for chart, own in lines.items()
+        chart: [*own, *references(item, drawn[chart], view=view)] for chart, own in lines.items()
     }
 
 
@@ -340,29 +321,3 @@ def _is_loss(name: str) -> bool:
 
 def _losses_first(name: str) -> tuple[bool, str]:
     return not _is_loss(name), name
-
-
-def _evaluated_references(item: RunData, view: View) -> list[Line]:
-    """Return those of a metric that only evaluations measure; others have them beside their own curve."""
-    of_training = not view.metric or metric_of(view.metric).of_training
-    return [] if of_training else _references(item, [view.metric], view=view)
-
-
-def _references(item: RunData, metrics: Sequence[str], *, view: View) -> list[Line]:
-    """Return what the metrics are to be seen against, such as chance, as dotted lines."""
-    names = dict.fromkeys(metric_of(name).reference for name in metrics)
-    curves = [
-        replace(
-            line_of(item, name, label=metric_of(name).title, colour=_GREY, view=view), dotted=True
-        )
-        for name in names
-        if name and name in item.curves
-    ]
-    for name in metrics:
-        chance = metric_of(name).chance
-        level = chance(item.config) if chance else None
-        if level is not None:
-            series = [(item, judged(item, name)), (item, name)]
-            level *= metric_of(name).scale
-            curves += level_of(series, level, label="chance", colour=_GREY, view=view)
-    return curves

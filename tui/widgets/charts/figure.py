@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,7 +22,7 @@ Run = tuple[str, int]
 class Line:
     """One curve: `mean` over `x` (ascending), with `low` and `high` where points were merged.
 
-    A line that is not `drawn` shows its value in the legend only. Of a smoothed line, `raw` are the values
+    A line that is not `drawn` shows its value in the legend only; a `faint` one is drawn weakly. Of a smoothed line, `raw` are the values
     themselves: they are what is read, and drawn faintly where there is no band.
     """
 
@@ -34,6 +34,7 @@ class Line:
     high: FloatArray | None = None
     dotted: bool = False
     drawn: bool = True
+    faint: bool = False
     raw: FloatArray | None = None
 
     @property
@@ -58,7 +59,9 @@ class Plot:
 
     `marks` are x values where something happened that is in no curve, such as an update that was skipped;
     `marks_label` says what, at the end of the legend. `apart` are plots of other runs, whose values don't mean
-    the same and so have axes of their own; `note` says what sets such a plot apart from the first.
+    the same and so have axes of their own; `note` says what sets such a plot apart from the first. `below` are
+    plots of the same runs, such as the terms of a loss, and `hint` says how to read them all. A plot without an
+    `axis` leaves the labels of its horizontal axis to one below it.
     """
 
     title: str
@@ -73,6 +76,30 @@ class Plot:
     marks_label: str = ""
     note: str = ""
     apart: tuple[Plot, ...] = ()
+    below: tuple[Plot, ...] = ()
+    hint: str = ""
+    axis: bool = True
+
+
+def together(plots: Sequence[Plot]) -> Plot:
+    """Return the first plot with the others apart; the note of the first is left out."""
+    first, *others = plots
+    return replace(first, note="", apart=tuple(others))
+
+
+def parts(plot: Plot) -> Iterator[Plot]:
+    """Yield a plot and all that belong to it: those apart and those below, and theirs."""
+    yield plot
+    for other in (*plot.apart, *plot.below):
+        yield from parts(other)
+
+
+def each(plot: Plot, **values: object) -> Plot:
+    """Return a plot, and all that belong to it, with other fields."""
+    apart, below = (
+        tuple(each(other, **values) for other in others) for others in (plot.apart, plot.below)
+    )
+    return replace(plot, apart=apart, below=below, **values)  # type: ignore[arg-type]
 
 
 def x_range(lines: Sequence[Line]) -> tuple[float, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from tui.reports.formats import cells, clean, count, duration, fit, number
 from tui.widgets.charts.figure import (
     CURSOR,
     DIM,
+    FAINT,
     LINE,
     MARK,
     TEXT,
@@ -22,6 +23,8 @@ from tui.widgets.charts.figure import (
 )
 
 CROSS = "×"
+# Letters of a label: below the first a name is hardly known, below the second not at all.
+_READABLE, _SHORTEST = 8, 4
 
 
 def legend(plot: Plot, lines: Sequence[Line], *, width: int, cursor: float | None) -> list[Run]:
@@ -37,20 +40,29 @@ def legend(plot: Plot, lines: Sequence[Line], *, width: int, cursor: float | Non
 def _shortened(plot: Plot, lines: Sequence[Line], *, width: int, cursor: float | None) -> list[Run]:
     """Return the legend without its note.
 
-    What is not drawn leaves first, the last one first, before labels of drawn lines lose letters.
+    What is not drawn leaves first, then what is dotted, each time the last one first, before labels are cut
+    below `_READABLE` letters.
     """
     runs = _legend_runs(plot, lines, cursor=cursor)
     if _length(runs) > width:
         runs = _legend_runs(plot, lines, cursor=cursor, brief=True)
     while _length(runs) > width and not all(line.drawn for line in lines):
-        last = max(index for index, line in enumerate(lines) if not line.drawn)
-        lines = [*lines[:last], *lines[last + 1 :]]
+        lines = _without_last(lines, lambda line: not line.drawn)
         runs = _legend_runs(plot, lines, cursor=cursor, brief=True)
     longest = max((cells(line.label) for line in lines), default=0)
-    while _length(runs) > width and longest > 4:
-        longest -= 1
+    while _length(runs) > width and longest > _SHORTEST:
+        if longest <= _READABLE and any(line.dotted for line in lines):
+            lines = _without_last(lines, lambda line: line.dotted)
+            longest = max((cells(line.label) for line in lines), default=0)
+        else:
+            longest -= 1
         runs = _legend_runs(plot, lines, cursor=cursor, brief=True, longest=longest)
     return runs
+
+
+def _without_last(lines: Sequence[Line], is_meant: Callable[[Line], bool]) -> list[Line]:
+    last = max(index for index, line in enumerate(lines) if is_meant(line))
+    return [*lines[:last], *lines[last + 1 :]]
 
 
 def _length(runs: list[Run]) -> int:
@@ -78,12 +90,13 @@ def _legend_runs(
         if plot.log and value is not None:
             value = 10.0**value
         mark = "┄" if line.dotted else "━"
-        runs.append((f"{gap}{mark} " if line.drawn else gap, LINE + line.colour))
+        role = (FAINT if line.faint else LINE) + line.colour
+        runs.append((f"{gap}{mark} " if line.drawn else gap, role))
         if line.label:
             label = clean(line.label)
             runs.append((f"{label if cells(label) <= longest else fit(label, longest)} ", DIM))
         if not (brief and line.dotted):
-            runs.append((number(value), TEXT))
+            runs.append((number(value), DIM if line.faint else TEXT))
     if plot.marks is not None and len(plot.marks):
         runs.append((f"{gap}{CROSS} {plot.marks_label}", MARK))
     return runs

@@ -77,14 +77,15 @@ def compose(plot: Plot, width: int, height: int, cursor: float | None = None) ->
     rows: list[list[Run]] = (
         [fit_row(legend(plot, shown, width=width, cursor=cursor), width)] if height > 0 else []
     )
-    if not lines or height < 3 or width < 16:
+    inner = height - 1 - plot.axis
+    if not lines or inner < 1 or width < 16:
         blank = [[(" " * width, TEXT)] for _ in range(height - len(rows))]
         if len(blank) and not lines:
             blank[(len(blank) - 1) // 2] = [(plot.empty[:width].center(width), DIM)]
         return rows + blank
     y = y_range(lines, plot.from_zero)
-    labels, gutter = _y_labels(plot, y, rows=height - 2)
-    area = Area(width - gutter, height - 2, x=plot.x_range or x_range(lines), y=y)
+    labels, gutter = _y_labels(plot, y, rows=inner)
+    area = Area(width - gutter, inner, x=plot.x_range or x_range(lines), y=y)
     _draw(area, lines, labels=labels, cursor=cursor)
     _draw_marks(area, plot.marks)
     by_row = {area.row_of(value): text for value, text in reversed(labels)}
@@ -92,7 +93,8 @@ def compose(plot: Plot, width: int, height: int, cursor: float | None = None) ->
         label = by_row.get(row, "")
         edge = "┤" if label else "│"
         rows.append([(label.rjust(gutter - 1), DIM), (edge, GRID), *_runs(area, row)])
-    rows.append(fit_row([(" " * gutter, DIM), (_x_labels(area, plot.x_unit), DIM)], width))
+    if plot.axis:
+        rows.append(fit_row([(" " * gutter, DIM), (_x_labels(area, plot.x_unit), DIM)], width))
     return rows
 
 
@@ -100,9 +102,10 @@ def cursor_x(plot: Plot, width: int, height: int, column: int) -> float | None:
     """Return the x value under a cell column of the chart, None outside the plotting area."""
     plot = scaled(plot)
     lines = [line for line in plot.lines if line.drawn and np.isfinite(line.mean).any()]
-    if not lines or height < 3:
+    inner = height - 1 - plot.axis
+    if not lines or inner < 1:
         return None
-    _, gutter = _y_labels(plot, y_range(lines, plot.from_zero), rows=height - 2)
+    _, gutter = _y_labels(plot, y_range(lines, plot.from_zero), rows=inner)
     first, last = plot.x_range or x_range(lines)
     inside = (column - gutter) / max(1, width - gutter - 1)
     return first + inside * (last - first) if 0 <= inside <= 1 else None
@@ -135,7 +138,7 @@ def _draw(
         if line.raw is not None and line.low is None:
             _draw_line(area, replace(line, mean=line.raw), role=FAINT)
     for line in reversed(lines):
-        _draw_line(area, line)
+        _draw_line(area, line, role=FAINT if line.faint else LINE)
     if cursor is not None and 0 <= (cell := area.cell_of(cursor)) < area.width:
         free = area.roles[:, cell] < LINE
         area.chars[free, cell], area.roles[free, cell] = ord("│"), CURSOR
