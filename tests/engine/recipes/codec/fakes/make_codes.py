@@ -6,8 +6,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,9 +19,9 @@ from engine.data.speech.utterances import SpeechDataset
 from engine.data.unlabelled.dataset import UnlabelledDataset
 from engine.recipes.base import Opening, Stage
 from engine.recipes.codec import item_codes
-from engine.recipes.codec.item_codes import ItemCodes
-from engine.training.ranks import Alone
+from engine.recipes.codec.item_codes import CodesStage, ItemCodes
 from engine.training.stages import Stages
+from tests.staged import dies_at, run_stages
 
 RATE = 8_000
 
@@ -87,52 +85,19 @@ class Recipe:
         self.codes.use(stage, result)
 
 
-class Control:
-    """Asks to stop after so many questions."""
-
-    def __init__(self, after: float = float("inf")) -> None:
-        self.after = after
-
-    def stop_reason(self) -> str | None:
-        self.after -= 1
-        return "asked to stop" if self.after < 0 else None
-
-
 def make(
-    folder: Path, data: Path, *, codec: Path | None, stop_after: float = float("inf"),
-    prepare: Any = None, config: Any = None, needs: Any = None,
-) -> tuple[str | None, Recipe, Stages, list[Any]]:  # fmt: skip
-    """Run the stages; return why they stopped, the recipe, the stages, and the events."""
+    folder: Path,
+    data: Path,
+    *,
+    codec: Path | None,
+    config: Any = None,
+    needs: Any = None,
+    **how: Any,
+) -> tuple[str | None, Recipe, Stages, list[Any]]:
+    """Run the stages, as `run_stages`."""
     config = config or Config(data)
     recipe = Recipe(config, folder, needs={**({"codec": codec} if codec else {}), **(needs or {})})
-    if prepare is not None:
-        prepare(recipe)
-    events: list[Any] = []
-    stages = Stages(
-        recipe, config, folder=folder, device=torch.device("cpu"), ranks=Alone(),
-        control=Control(stop_after), emit=events.append,
-    )  # fmt: skip
-    return stages.run({}, resume=True), recipe, stages, events
-
-
-def _dies(recipe: Recipe, step: int) -> None:
-    made = recipe.stages
-
-    def dying() -> list[Stage]:
-        stages = made()
-        stages[1].save_every_s = 0.0
-        inner = stages[1].step
-
-        def walk(index: int, state: Any, *, device: Any) -> Any:
-            after = inner(index, state, device=device)
-            if index == step:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return after
-
-        stages[1].step = walk  # type: ignore[method-assign]
-        return stages
-
-    recipe.stages = dying  # type: ignore[method-assign]
+    return run_stages(recipe, config, folder, **how)
 
 
 def main() -> None:
@@ -140,7 +105,7 @@ def main() -> None:
     item_codes._STEP_S = 0.1
     torch.set_num_threads(1)
     folder, codec, data, *death = sys.argv[1:]
-    prepare = (lambda recipe: _dies(recipe, int(death[0]))) if death else None
+    prepare = (lambda recipe: dies_at(recipe, CodesStage.name, int(death[0]))) if death else None
     make(Path(folder), Path(data), codec=Path(codec), prepare=prepare)
 
 

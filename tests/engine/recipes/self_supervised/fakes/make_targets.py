@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,9 +18,9 @@ from engine.config.targets import TargetSettings
 from engine.recipes.base import Opening, Stage
 from engine.recipes.self_supervised import target_features
 from engine.recipes.self_supervised.targets import Targets
-from engine.training.ranks import Alone
 from engine.training.stages import Stages
 from models.self_supervised.settings import HubertConfig
+from tests.staged import dies_at, run_stages
 
 RATE_HZ = 16_000
 
@@ -85,54 +83,13 @@ class Recipe:
         self.targets.use(stage, result)
 
 
-class Control:
-    """Asks to stop after so many questions."""
-
-    def __init__(self, after: float = float("inf")) -> None:
-        self.after = after
-
-    def stop_reason(self) -> str | None:
-        self.after -= 1
-        return "asked to stop" if self.after < 0 else None
-
-
 def make(
-    folder: Path, audio: Path, *, config: Any = None, stop_after: float = float("inf"),
-    known: Any = None, prepare: Any = None, needs: Any = None,
-) -> tuple[str | None, Recipe, Stages, list[Any]]:  # fmt: skip
-    """Run the stages; return why they stopped, the recipe, the stages, and the events."""
+    folder: Path, audio: Path, *, config: Any = None, needs: Any = None, **how: Any
+) -> tuple[str | None, Recipe, Stages, list[Any]]:
+    """Run the stages, as `run_stages`."""
     config = config or Config()
     recipe = Recipe(config, folder, audio=audio, needs=needs)
-    if prepare is not None:
-        prepare(recipe)
-    events: list[Any] = []
-    stages = Stages(
-        recipe, config, folder=folder, device=torch.device("cpu"), ranks=Alone(),
-        control=Control(stop_after), emit=events.append,
-    )  # fmt: skip
-    return stages.run(known or {}, resume=True), recipe, stages, events
-
-
-def _dies(recipe: Recipe, stage: str, step: int) -> None:
-    made = recipe.stages
-
-    def dying() -> list[Stage]:
-        stages = made()
-        for one in stages:
-            one.save_every_s = 0.0
-            if one.name == stage:
-                inner = one.step
-
-                def walk(index: int, state: Any, *, device: Any, inner: Any = inner) -> Any:
-                    after = inner(index, state, device=device)
-                    if index == step:
-                        os.kill(os.getpid(), signal.SIGKILL)
-                    return after
-
-                one.step = walk  # type: ignore[method-assign]
-        return stages
-
-    recipe.stages = dying  # type: ignore[method-assign]
+    return run_stages(recipe, config, folder, **how)
 
 
 def main() -> None:
@@ -142,7 +99,7 @@ def main() -> None:
     folder, audio, *death = sys.argv[1:]
     prepare = None
     if death:
-        prepare = lambda recipe: _dies(recipe, death[0], int(death[1]))  # noqa: E731
+        prepare = lambda recipe: dies_at(recipe, death[0], int(death[1]))  # noqa: E731
     make(Path(folder), Path(audio), prepare=prepare)
 
 
