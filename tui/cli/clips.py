@@ -10,8 +10,14 @@ import click
 
 from jobs.home import Home
 from models.user_paths import expanded
-from tui.cli.common import json_option, print_json, print_table, run_argument, with_home
-from tui.cli.paths import UserPath
+from tui.cli.common import (
+    json_option,
+    out_option,
+    print_json,
+    print_table,
+    run_argument,
+    with_home,
+)
 from tui.reports import formats
 
 if TYPE_CHECKING:
@@ -29,10 +35,7 @@ Examples:
 @click.option(
     "--newest", is_flag=True, help="Include only inputs, targets and the latest estimates."
 )
-@click.option(
-    "-o", "--out", metavar="DIR", type=UserPath(file_okay=False),
-    help="Copy audio and spectrograms to this folder (created if missing).",
-)  # fmt: skip
+@out_option("Copy audio and spectrograms to this folder (created if missing).")
 @json_option
 @with_home
 def clips(run: str, *, newest: bool, out: Path | None, as_json: bool, home: Home) -> None:

@@ -12,8 +12,15 @@ import click
 
 from jobs.home import Home
 from models.user_paths import expanded
-from tui.cli.common import complete_model, json_option, print_json, set_option, with_home
-from tui.cli.paths import UserPath
+from tui.cli.common import (
+    complete_model,
+    device_option,
+    json_option,
+    out_option,
+    print_json,
+    set_option,
+    with_home,
+)
 
 if TYPE_CHECKING:
     from jobs.clustering import Clustering, Progress
@@ -44,15 +51,15 @@ _INTERRUPTED = 130
     help=f"Settings beside those of the run: data and grid of frames [default: {_PRESET}].",
 )  # fmt: skip
 @set_option
-@click.option(
-    "-o", "--output", metavar="DIR", type=UserPath(file_okay=False),
-    help="Folder of the result [default: named after source, layer and clusters, in the home].",
-)  # fmt: skip
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@out_option(
+    "Folder of the result [default: named after source, layer and clusters, in the home].",
+    also=["--output"],
+)
+@device_option()
 @json_option
 @with_home
 def cluster(
-    source: str, *, layer: int | None, clusters: int | None, output: Path | None, as_json: bool,
+    source: str, *, layer: int | None, clusters: int | None, out: Path | None, as_json: bool,
     home: Home, **options: Any,
 ) -> int:  # fmt: skip
     """Cluster the features of a run, or MFCCs, and label its data.
@@ -75,7 +82,7 @@ def cluster(
         clusters=clusters,
     )
     config = config_with(values, options["assignments"])
-    folder = output or home.clusters / _name(source, layer, clusters=clusters)
+    folder = out or home.clusters / _name(source, layer, clusters=clusters)
     teller = _Teller()
     result = clustering.cluster(
         home,

@@ -48,6 +48,51 @@ def json_option(function: Function) -> Function:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
 
 
+def device_option(*, only_with: str = "") -> Callable[[Function], Function]:
+    """Add the option `--device`, passed on as `device`.
+
+    Args:
+        only_with: another option, without which it means nothing.
+    """
+    text = f"{_only_with(only_with)}auto, cpu, cuda or cuda:N."
+    return click.option("--device", default="auto", show_default=True, help=text)
+
+
+def checkpoint_option(
+    *, of: str = "the run", only_with: str = ""
+) -> Callable[[Function], Function]:
+    """Add the option `--checkpoint`, passed on as `kind`.
+
+    Args:
+        of: what has the checkpoint.
+        only_with: another option, without which it means nothing.
+    """
+    what = f"checkpoint of {of}, last or best-METRIC [default: the best one]."
+    text = f"{_only_with(only_with)}{what}"
+    return click.option("--checkpoint", "kind", help=text[0].upper() + text[1:])
+
+
+def out_option(
+    text: str, *, metavar: str = "DIR", required: bool = False, also: Sequence[str] = ()
+) -> Callable[[Function], Function]:
+    """Add the option `-o`, `--out`, passed on as `out`.
+
+    Args:
+        text: what is written there.
+        metavar: DIR can't be a file, and FILE no folder.
+        required: whether nothing is done without.
+        also: older names of the option.
+    """
+    kind = UserPath(file_okay=metavar != "DIR", dir_okay=metavar != "FILE")
+    return click.option(
+        "-o", "--out", *also, "out", metavar=metavar, required=required, type=kind, help=text
+    )
+
+
+def _only_with(option: str) -> str:
+    return f"With {option}: " if option else ""
+
+
 def run_argument(function: Function) -> Function:
     """Add the argument RUN, an id or a name, passed on as `run`."""
     return click.argument("run", metavar="RUN", shell_complete=complete_run)(function)

@@ -11,7 +11,15 @@ import click
 from jobs.home import Home
 from models.folders import NoAnswer, kind_of
 from models.user_paths import expanded
-from tui.cli.common import counter_of, json_option, note_new_names, plain, print_json, with_home
+from tui.cli.common import (
+    counter_of,
+    json_option,
+    note_new_names,
+    out_option,
+    plain,
+    print_json,
+    with_home,
+)
 from tui.cli.data_cut import cut
 from tui.cli.data_voice import voice
 from tui.cli.paths import UserPath
@@ -184,22 +192,19 @@ def _hours(seconds: float) -> str:
 
 @data.command(epilog=_INDEX_EXAMPLES)
 @click.argument("folder", metavar="PATH", type=UserPath(file_okay=False))
-@click.option(
-    "-o", "--out", "manifest", type=UserPath(dir_okay=False),
-    help=f"Manifest file [default: PATH/{_INDEX_NAME}].",
-)  # fmt: skip
+@out_option(f"Manifest file [default: PATH/{_INDEX_NAME}].", metavar="FILE")
 @click.option("--hash", "hashes", is_flag=True, help="Include a hash of each file's content.")
 @click.option(
     "--verify",
     is_flag=True,
     help="Compare the folder with the manifest; exit code 2 if it has changed.",
 )
-def index(folder: Path, *, manifest: Path | None, hashes: bool, verify: bool) -> None:
+def index(folder: Path, *, out: Path | None, hashes: bool, verify: bool) -> None:
     """Write a manifest of the audio files in a folder, or list changes since it was written."""
     from engine.data.files.index import index_changes, make_index, read_index, write_index
 
     folder = expanded(folder).absolute()
-    path = manifest or folder / _INDEX_NAME
+    path = out or folder / _INDEX_NAME
     if not verify:
         entries = make_index(folder, hashes=hashes)
         write_index(path, entries)
@@ -218,10 +223,7 @@ def index(folder: Path, *, manifest: Path | None, hashes: bool, verify: bool) ->
 
 @data.command(epilog=_DIGITS_EXAMPLES)
 @click.argument("folder", metavar="PATH", type=UserPath())
-@click.option(
-    "-o", "--out", required=True, metavar="DIR", type=UserPath(),
-    help="Output folder.",
-)  # fmt: skip
+@out_option("Output folder.", required=True)
 @click.option(
     "--utterances", type=click.IntRange(1, 1_000_000), default=3_000, show_default=True,
     help="Number of training utterances.",

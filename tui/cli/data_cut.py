@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from models.user_paths import expanded
-from tui.cli.common import counter_of, json_option, plain, print_json
+from tui.cli.common import counter_of, json_option, out_option, plain, print_json
 from tui.cli.paths import UserPath
 from tui.reports.formats import clean, duration
 
@@ -26,10 +26,7 @@ _MOST_SHOWN = 20
 
 @click.command(epilog=_EXAMPLES)
 @click.argument("source", metavar="FOLDER|FILE", type=UserPath())
-@click.option(
-    "-o", "--out", required=True, metavar="DIR", type=UserPath(),
-    help="Output folder.",
-)  # fmt: skip
+@out_option("Output folder.", required=True)
 @click.option(
     "--min", "min_s", type=click.FloatRange(0.1, 3600), default=1.0, show_default=True,
     help="Minimum length of a piece in seconds.",

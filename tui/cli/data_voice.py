@@ -10,7 +10,15 @@ import click
 
 from jobs.home import Home
 from models.user_paths import expanded
-from tui.cli.common import counter_of, json_option, plain, print_json, set_option, with_home
+from tui.cli.common import (
+    counter_of,
+    json_option,
+    out_option,
+    plain,
+    print_json,
+    set_option,
+    with_home,
+)
 from tui.cli.paths import UserPath
 
 if TYPE_CHECKING:
@@ -32,10 +40,9 @@ _MOST_CHARACTERS = 200
 
 @click.command(epilog=_EXAMPLES)
 @click.argument("folders", metavar="FOLDER|TABLE...", nargs=-1, required=True, type=UserPath())
-@click.option(
-    "-o", "--out", metavar="DIR", type=UserPath(),
-    help="Output folder [default: FOLDER-manifests (of the first FOLDER) in the current folder].",
-)  # fmt: skip
+@out_option(
+    "Output folder [default: FOLDER-manifests (of the first FOLDER) in the current folder]."
+)
 @click.option(
     "--replace", is_flag=True, help="Replace what an earlier call wrote to the output folder."
 )

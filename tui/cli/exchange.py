@@ -13,7 +13,7 @@ import click
 from jobs.home import Home
 from models.user_paths import expanded
 from tui.cli.checkpoints import locate_checkpoint
-from tui.cli.common import complete_model, with_home
+from tui.cli.common import checkpoint_option, complete_model, out_option, with_home
 from tui.cli.paths import UserPath
 
 _IMPORT_EXAMPLES = """\b
@@ -32,10 +32,7 @@ _STRIDES = re.compile(r"[1-9]\d*(,[1-9]\d*)*")
 
 @click.command("import", epilog=_IMPORT_EXAMPLES)
 @click.argument("file", type=UserPath(exists=True))
-@click.option(
-    "-o", "--out", metavar="DIR", required=True, type=UserPath(),
-    help="Folder of the new checkpoint.",
-)  # fmt: skip
+@out_option("Folder of the new checkpoint.", required=True)
 @click.option(
     "--kind", type=click.Choice(["hubert", "wav2vec2"]),
     help="Model [default: read from the file].",
@@ -86,11 +83,8 @@ def import_(
     "--format", "library", type=click.Choice(["torchaudio", "transformers"]), required=True,
     help="Library that will load the weights.",
 )  # fmt: skip
-@click.option(
-    "-o", "--out", metavar="DIR", required=True, type=UserPath(),
-    help="New or empty folder for weights and config.",
-)  # fmt: skip
-@click.option("--checkpoint", "kind", help="Checkpoint of the run [default: the best].")
+@out_option("New or empty folder for weights and config.", required=True)
+@checkpoint_option()
 @with_home
 def export(model: str, *, library: str, out: Path, kind: str | None, home: Home) -> None:
     """Write a HuBERT, wav2vec 2.0 or CTC encoder as torchaudio or transformers load it.

@@ -10,7 +10,7 @@ import click
 from jobs.home import Home
 from models.user_paths import expanded
 from tui.cli.checkpoints import locate_checkpoint
-from tui.cli.common import complete_model, with_home
+from tui.cli.common import checkpoint_option, complete_model, device_option, out_option, with_home
 from tui.cli.paths import UserPath
 from tui.reports.formats import clean
 
@@ -27,16 +27,13 @@ Examples:
     "files", metavar="FILE...", nargs=-1, required=True,
     type=UserPath(exists=True, dir_okay=False),
 )  # fmt: skip
-@click.option(
-    "-o", "--out", required=True, metavar="DIR", type=UserPath(file_okay=False),
-    help="Folder for the .npy files; created if missing.",
-)  # fmt: skip
+@out_option("Folder for the .npy files; created if missing.", required=True)
 @click.option(
     "--layer", type=click.IntRange(0, 1000),
     help="Layer; 0 is the input of layer 1 [default: the middle one].",
 )  # fmt: skip
-@click.option("--checkpoint", "kind", help="Checkpoint of the run [default: the best one].")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+@checkpoint_option()
+@device_option()
 @with_home
 def features(
     model: str,

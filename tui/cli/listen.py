@@ -14,7 +14,15 @@ import click
 from engine.config.errors import counted
 from jobs.home import Home
 from models.user_paths import expanded
-from tui.cli.common import complete_model, has_terminal, json_option, print_json, with_home
+from tui.cli.common import (
+    checkpoint_option,
+    complete_model,
+    device_option,
+    has_terminal,
+    json_option,
+    print_json,
+    with_home,
+)
 from tui.cli.paths import UserPath
 from tui.reports import formats
 
@@ -55,10 +63,8 @@ Examples:
     "--audio", metavar="PATH", type=UserPath(exists=True),
     help="Apply both models to this file or folder instead of comparing clips.",
 )  # fmt: skip
-@click.option("--checkpoint", "kind", help="With --audio: checkpoint of the runs [default: best].")
-@click.option(
-    "--device", default="auto", show_default=True, help="With --audio: auto, cpu, cuda, cuda:1, ..."
-)
+@checkpoint_option(of="the runs", only_with="--audio")
+@device_option(only_with="--audio")
 @click.option(
     "--excerpt", "excerpt_s", type=click.FloatRange(0.1, 120), default=10.0, show_default=True,
     help="Play at most this many seconds, from the middle.",

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobs.home import Home
-from tui.cli.common import json_option, preset_argument, print_json, set_option, with_home
+from tui.cli.common import (
+    device_option,
+    json_option,
+    preset_argument,
+    print_json,
+    set_option,
+    with_home,
+)
 from tui.cli.paths import UserPath
 
 if TYPE_CHECKING:
@@ -39,7 +46,7 @@ _LR = click.FloatRange(0, 100, min_open=True)
     "--updates", type=click.IntRange(20, 10_000), default=200, show_default=True,
     help="Length of the test; more updates smooth the curve better.",
 )  # fmt: skip
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@device_option()
 @click.option(
     "--plot", "plot_file", metavar="FILE", type=UserPath(dir_okay=False),
     help="Draw the curve to FILE (.svg, .png or .pdf; needs matplotlib).",

@@ -14,7 +14,15 @@ import click
 from jobs.home import Home
 from models.user_paths import expanded
 from tui.cli.checkpoints import locate_checkpoint
-from tui.cli.common import complete_model, json_option, print_json, with_home, write_file
+from tui.cli.common import (
+    checkpoint_option,
+    complete_model,
+    device_option,
+    json_option,
+    print_json,
+    with_home,
+    write_file,
+)
 from tui.cli.paths import UserPath
 from tui.reports import probing as words
 from tui.reports.formats import aligned, clean
@@ -49,7 +57,7 @@ Examples:
     "--test", metavar="PATH", type=UserPath(),
     help="Manifest of test recordings; all of --data trains the probes [default: some takes of --data].",
 )  # fmt: skip
-@click.option("--checkpoint", "kind", help="Checkpoint of each run [default: the best one].")
+@checkpoint_option(of="each run")
 @click.option(
     "--layer", "layers", type=click.IntRange(0, 1000), multiple=True,
     help="Layer to measure; 0 is the input of layer 1. Can be repeated [default: all].",
@@ -70,7 +78,7 @@ Examples:
     show_default=True,
     help="Seed of clusters and samples.",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+@device_option()
 @click.option(
     "--csv", "csv_file", type=UserPath(dir_okay=False),
     help="Also write all values and comparisons to a CSV file; - writes them to standard output instead.",

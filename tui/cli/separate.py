@@ -10,7 +10,7 @@ import click
 
 from jobs.home import Home
 from tui.cli.checkpoints import locate_checkpoint
-from tui.cli.common import complete_model, with_home
+from tui.cli.common import checkpoint_option, complete_model, device_option, out_option, with_home
 from tui.cli.paths import UserPath
 
 _EXAMPLES = """\b
@@ -27,12 +27,9 @@ Examples:
     "inputs", metavar="INPUT...", nargs=-1, required=True,
     type=UserPath(exists=True, dir_okay=False),
 )  # fmt: skip
-@click.option(
-    "-o", "--out", metavar="DIR", required=True, type=UserPath(file_okay=False),
-    help="Output folder for <input>.<source>.wav (created if missing).",
-)  # fmt: skip
-@click.option("--checkpoint", "kind", help="Checkpoint of the run [default: best SI-SDR].")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+@out_option("Output folder for <input>.<source>.wav (created if missing).", required=True)
+@checkpoint_option()
+@device_option()
 @click.option(
     "--chunk", "chunk_s", type=click.FloatRange(0.1, 3600), default=10.0, show_default=True,
     help="Chunk length in seconds.",

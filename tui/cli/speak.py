@@ -11,7 +11,15 @@ import click
 from engine.child_processes import answers_of
 from jobs.home import Home
 from tui.cli.checkpoints import locate_checkpoint
-from tui.cli.common import complete_model, json_option, print_json, with_home
+from tui.cli.common import (
+    checkpoint_option,
+    complete_model,
+    device_option,
+    json_option,
+    out_option,
+    print_json,
+    with_home,
+)
 from tui.cli.paths import UserPath
 from tui.cli.speak_inputs import chosen_voice, file_of_new_voice, items_to_speak
 from tui.reports.formats import clean
@@ -28,10 +36,10 @@ Examples:
 @click.command(epilog=_EXAMPLES)
 @click.argument("model", metavar="RUN|CHECKPOINT", shell_complete=complete_model)
 @click.argument("text", required=False)
-@click.option(
-    "-o", "--out", metavar="FILE|DIR", type=UserPath(),
-    help="WAV file to write; with --file, the folder for 0001.wav (line 1) and so on.",
-)  # fmt: skip
+@out_option(
+    "WAV file to write; with --file, the folder for 0001.wav (line 1) and so on.",
+    metavar="FILE|DIR",
+)
 @click.option(
     "--file", "texts", metavar="FILE", type=UserPath(exists=True, dir_okay=False),
     help="Speak the lines of a text file (UTF-8).",
@@ -47,8 +55,8 @@ Examples:
     "--save-voice", metavar="NAME",
     help="Keep this voice in the home; --voice NAME uses it with the same weights.",
 )  # fmt: skip
-@click.option("--checkpoint", "kind", help="Checkpoint of the run [default: the best one].")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+@checkpoint_option()
+@device_option()
 @click.option(
     "--temperature", type=click.FloatRange(0, 10), default=0.8, show_default=True,
     help="Sampling temperature; 0 always takes the likeliest code.",

@@ -11,7 +11,14 @@ import click
 from jobs.home import Home
 from models.user_paths import expanded
 from tui.cli.checkpoints import locate_checkpoint
-from tui.cli.common import complete_model, json_option, with_home
+from tui.cli.common import (
+    checkpoint_option,
+    complete_model,
+    device_option,
+    json_option,
+    out_option,
+    with_home,
+)
 from tui.cli.paths import UserPath
 
 _EXAMPLES = """\b
@@ -29,8 +36,8 @@ Examples:
     "inputs", metavar="FILE...", nargs=-1, required=True,
     type=UserPath(exists=True),
 )  # fmt: skip
-@click.option("--checkpoint", "kind", help="Checkpoint of the run [default: best WER].")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+@checkpoint_option()
+@device_option()
 @click.option(
     "--beam", type=click.IntRange(1, 256), default=1, show_default=True,
     help="Beam size; 1 is greedy decoding, the fastest.",
@@ -48,10 +55,10 @@ Examples:
     "--stream", is_flag=True,
     help="Print partial results while decoding; Emformer models and greedy decoding only.",
 )  # fmt: skip
-@click.option(
-    "-o", "--out", metavar="FILE", type=UserPath(),
-    help="Also write the transcriptions as a manifest (.jsonl), for example for `sepdash data voice`.",
-)  # fmt: skip
+@out_option(
+    "Also write the transcriptions as a manifest (.jsonl), for example for `sepdash data voice`.",
+    metavar="FILE",
+)
 @json_option
 @with_home
 def transcribe(

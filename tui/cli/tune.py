@@ -8,6 +8,7 @@ import click
 
 from jobs.home import Home
 from tui.cli.common import (
+    device_option,
     json_option,
     plain,
     preset_argument,
@@ -59,7 +60,7 @@ _GIB = 2**30
 @click.option(
     "--keep", multiple=True, metavar="KEY", help="Keep this setting unchanged. Can be repeated."
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@device_option()
 @click.option(
     "--devices", "num_devices", type=click.IntRange(1, 64),
     help="Measure several devices that train together, too [default: precision.devices].",

@@ -6,7 +6,7 @@ import click
 
 from engine.config.errors import counted
 from jobs.home import Home
-from tui.cli.common import with_home
+from tui.cli.common import device_option, with_home
 
 _EXAMPLES = """\b
 Examples:
@@ -17,7 +17,7 @@ Examples:
 
 
 @click.command(epilog=_EXAMPLES)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda:0, cuda:1, ...")
+@device_option()
 @click.option(
     "--drain",
     is_flag=True,

@@ -45,6 +45,38 @@ def test_presets_in_the_examples_are_there(sepdash, verb: str) -> None:
     assert set(named) <= {info.name for info in Catalogue().list()}
 
 
+def options_of(command: click.Command) -> dict[str, list[click.Option]]:
+    """Return the options of a command and of its subcommands, by each name."""
+    found: dict[str, list[click.Option]] = {}
+    for param in command.params:
+        for name in param.opts if isinstance(param, click.Option) else ():
+            found.setdefault(name, []).append(param)
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            assert child is not None
+            for option, params in options_of(child).items():
+                found.setdefault(option, []).extend(params)
+    return found
+
+
+def test_an_option_of_several_commands_is_worded_alike() -> None:
+    found = options_of(group)
+    ends = {
+        "--device": "auto, cpu, cuda or cuda:N.",
+        "--checkpoint": "last or best-METRIC [default: the best one].",
+    }
+    for name, end in ends.items():
+        assert len(found[name]) > 5
+        assert {
+            param.help or "" for param in found[name] if not (param.help or "").endswith(end)
+        } == set()
+    assert all("--out" in param.opts for param in found["-o"])
+    # Scripts may have the older name.
+    assert len(found["--output"]) == 1
+
+
 def test_help_lists_every_verb(sepdash) -> None:
     out = sepdash("--help").out
     assert [verb for verb in VERBS if f"\n  {verb} " not in out] == []
