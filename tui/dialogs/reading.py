@@ -83,7 +83,8 @@ class ChoosingScreen(ReadingScreen[str | None, Found]):
 
     DEFAULT_CSS = """
     ChoosingScreen > VerticalScroll { width: 110; }
-    ChoosingScreen OptionList { height: auto; max-height: 20; border: none; background: $panel; }
+    ChoosingScreen OptionList { height: auto; max-height: 20; background: $panel; }
+    ChoosingScreen OptionList, ChoosingScreen OptionList:focus { border: none; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q", "dismiss(None)", "close")]
 
