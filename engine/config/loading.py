@@ -176,7 +176,8 @@ def _expected(detail: ErrorDetails, key: str, *, info: SettingInfo | None) -> st
         case "literal_error":
             return str(context["expected"])
         case "too_short" | "string_too_short":
-            return f"at least {_count(context['min_length'], kind)}"
+            empty = f", or {EMPTY!r} for no value" if info is not None and info.optional else ""
+            return f"at least {_count(context['min_length'], kind)}{empty}"
         case "too_long" | "string_too_long":
             return f"at most {_count(context['max_length'], kind)}"
         case "model_type" | "model_attributes_type" | "dict_type":
