@@ -73,7 +73,10 @@ def test_init_from_is_text_even_where_it_is_an_id(monkeypatch, tmp_path):
     folder = config_with(VALUES, ["init_from=./trained"])
     assert with_absolute_folders(folder).init_from == str(tmp_path / "trained")
     assert with_absolute_folders(config) is config
-    with pytest.raises(ConfigError, match=r"init_from: expected at least 1 character, or 'none' for no value, found ''"):
+    with pytest.raises(
+        ConfigError,
+        match=r"init_from: expected at least 1 character, or 'none' for no value, found ''",
+    ):
         load_config({**VALUES, "init_from": ""})
 
 
