@@ -269,8 +269,8 @@ class ValidationConfig(Section):
     )  # fmt: skip
     overfit_after: int = setting(
         8,
-        "Number of evaluations over which validation has to rise while training items still improve, for "
-        "over-fitting to be reported.",
+        "Minimum number of evaluations over which validation has to rise by more than it varies by itself, while "
+        "training items still improve, for over-fitting to be reported.",
         unit="evaluations", ge=4, le=1_000,
     )  # fmt: skip
     clips: int = setting(

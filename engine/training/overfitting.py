@@ -3,10 +3,9 @@
 Owns the curves of the gap and its trend, and the decision that validation rises while training items still
 improve. All of it is a function of the evaluations so far, which every checkpoint holds. Free of torch.
 
-A rise counts where Mann and Kendall's statistic of the last 9, 17 or 33 evaluations (`overfit_after` = 8: that
-many steps, and two and four times as many) is 3.3 standard deviations above that of a series without trend, and
-where the last third of them is above the first, and above the best of the run, by more than the smallest
-difference that counts for the metric: noise that holds on over several evaluations has a trend of its own.
+A rise counts where the last evaluations (`overfit_after` of them, or 2, 4, 8 ... times as many) rise by more than
+validation wanders by itself (`engine.training.rising`) while training items fall (Mann and Kendall's statistic), and
+where validation is above its best by more than the smallest difference that counts for the metric.
 Letters: N evaluations.
 """
 
@@ -28,10 +27,10 @@ from engine.metrics.registry import (
     metric_of,
     stored_name,
 )
+from engine.training.rising import has_risen, quarters
 
-_WINDOWS = (1, 2, 4)
-# In standard deviations without a trend; simulated in `tests/engine/training/test_overfitting.py`.
-_RISES, _FALLS = 3.3, 2.0
+# Of the trend of training items, in standard deviations without one.
+_FALLS = 2.0
 # Evaluations from which on there is a trend to draw.
 _FEW = 3
 
@@ -74,32 +73,29 @@ class OverfitWatch:
 
     def report(self) -> str:
         """Return what to tell the user, once a run, when the last evaluations show over-fitting; else empty."""
-        if self._is_reported or len(self._valid) <= self._after:
-            return ""
-        steps = next((n * self._after for n in _WINDOWS if self._diverges(n * self._after)), 0)
-        if not steps:
+        if self._is_reported or not (steps := self._diverges()):
             return ""
         self._is_reported = True
         metric = metric_of(self.name)
         best = int(np.argmin(self._valid))
         return (
-            f"over-fitting: {metric.title} has risen for {steps} evaluations while the same loss of training "
-            f"items fell ({metric.with_unit(self._valid[-1])} and {metric.with_unit(self._train[-1])}, gap "
-            f"{self._valid[-1] - self._train[-1]:.2f}); it was best at update {self._updates[best]} "
+            f"over-fitting: over the last {steps} evaluations, {metric.title} has risen by more than it varies by "
+            f"itself, while the same loss of training items fell ({metric.with_unit(self._valid[-1])} and "
+            f"{metric.with_unit(self._train[-1])}, gap {self._valid[-1] - self._train[-1]:.2f}); it was best at update {self._updates[best]} "
             f"({metric.with_unit(self._valid[best])}), and that checkpoint is kept if checkpoint.best has "
             f"{self.name}. More data, a lower optimizer.lr or a shorter run help; stop_when.patience ends such runs"
         )
 
-    def _diverges(self, steps: int) -> bool:
-        if len(self._valid) <= steps:
-            return False
-        valid_N, train_N = (values[-steps - 1 :] for values in (self._valid, self._train))
-        if trend(valid_N) < _RISES or trend(train_N) > -_FALLS:
-            return False
-        third, best, metric = len(valid_N) // 3, min(self._valid), metric_of(self.name)
-        low = max(best, float(np.mean(valid_N[:third])))
+    def _diverges(self) -> int:
+        """Return over how many evaluations validation has risen while training items fell; 0: it has not."""
+        best, metric = min(self._valid, default=0.0), metric_of(self.name)
         margin = max(metric.margin, metric.relative_margin * abs(best))
-        return float(np.mean(valid_N[-third:])) - low > margin
+        (risen,) = has_risen(np.array([self._valid]), after=self._after)
+        for size, has in zip(quarters(len(self._valid), after=self._after), risen, strict=True):
+            is_worse = float(np.mean(self._valid[-size:])) - best > margin
+            if has and is_worse and trend(self._train[-4 * size :]) <= -_FALLS:
+                return 4 * size
+        return 0
 
     def state_dict(self) -> dict[str, Any]:
         """Return the evaluations as JSON values."""

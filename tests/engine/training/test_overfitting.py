@@ -14,8 +14,9 @@ from engine.events import Evaluated, Noticed
 from engine.recipes.registry import open_recipe
 from engine.training.overfitting import OverfitWatch, trend
 from engine.training.trainer import Trainer
+from tests.engine.training.test_rising import noise
 
-RUNS, EVALUATIONS = 100, 100
+RUNS, EVALUATIONS = 20, 100
 
 
 def reported_at(config: Any, valid: Any, train: Any) -> int:
@@ -42,54 +43,39 @@ def falling(rng: Any) -> Any:
     return np.exp(-STEPS / 40) + 5e-4 * rng.normal(size=EVALUATIONS)
 
 
-def wandering(rng: Any, *, keeps: float) -> Any:
-    values = np.zeros(EVALUATIONS)
-    for at in range(1, EVALUATIONS):
-        values[at] = keeps * values[at - 1] + rng.normal()
-    return values
-
-
-@pytest.mark.parametrize(
-    ("noise", "most"),
-    [
-        # A plateau, while training items are learnt by heart without harm: 100 looks at noise of a tenth.
-        (lambda rng: 1 + 0.1 * rng.normal(size=EVALUATIONS), 0.06),
-        # Noise that holds on, as small as that of evaluations of many items.
-        (lambda rng: 1 + 0.002 * wandering(rng, keeps=0.7), 0.06),
-        (lambda rng: np.exp(-STEPS / 30) + 0.5 + 0.02 * rng.normal(size=EVALUATIONS), 0.06),
-    ],
-)
-def test_noise_is_hardly_ever_taken_for_over_fitting(make_config, noise, most):
-    assert share(make_config(), lambda rng: (noise(rng), falling(rng))) <= most
+@pytest.mark.parametrize("keeps", [0.0, 0.7])
+def test_noise_is_hardly_ever_taken_for_over_fitting(make_config, keeps):
+    """A plateau, while training items are learnt by heart without harm. Many more runs: test_rising."""
+    valid = 1 + 0.1 * noise(RUNS, EVALUATIONS, keeps=keeps)
+    assert share(make_config(), lambda rng: (valid[rng.integers(RUNS)], falling(rng))) <= 0.05
 
 
 def test_noise_on_both_is_never_taken_for_it(make_config):
     def draw(rng: Any) -> Any:
         return 1 + 0.1 * rng.normal(size=EVALUATIONS), 1 + 0.1 * rng.normal(size=EVALUATIONS)
 
-    assert share(make_config(), draw) <= 0.01
+    assert share(make_config(), draw) == 0
 
 
-@pytest.mark.parametrize("slope", [0.01, 0.03])
-def test_a_rise_is_found_under_noise_of_the_size_of_many_steps(make_config, slope):
-    """Noise of 0.1: three to ten steps of the rise."""
+def test_a_rise_is_found_under_noise_of_the_size_of_some_steps(make_config):
+    """Noise of 0.1: three steps of the rise."""
 
     def draw(rng: Any) -> Any:
-        return 1 + slope * STEPS + 0.1 * rng.normal(size=EVALUATIONS), falling(rng)
+        return 1 + 0.03 * STEPS + 0.1 * rng.normal(size=EVALUATIONS), falling(rng)
 
-    assert share(make_config(), draw) >= 0.99
+    assert share(make_config(), draw) >= 0.95
 
 
 def test_what_must_not_be_reported(make_config):
     config = make_config()
     up, down = 1 + 0.1 * STEPS, np.exp(-STEPS / 40)
-    assert reported_at(config, up, down) == 9
+    assert reported_at(config, up, down) == 8
     # Both rise: the rate is too high, which is no over-fitting.
     assert reported_at(config, up, up) == 0
     assert reported_at(config, down, down) == 0
     # Less than a hundredth in all: the smallest difference that counts for a loss.
     assert reported_at(config, 1 + 9e-5 * STEPS, down) == 0
-    assert reported_at(make_config(validation={"overfit_after": 20}), up, down) == 21
+    assert reported_at(make_config(validation={"overfit_after": 20}), up, down) == 20
 
 
 def test_the_statistic_is_that_of_kendall():
@@ -148,7 +134,9 @@ def test_a_tiny_set_that_is_learnt_by_heart_is_reported_once_also_when_resumed(
 
     whole = fit("whole", stop_after())
     ((at, text),) = reports(whole)
-    assert "has risen for 8 evaluations" in text or "has risen for 16 evaluations" in text
+    assert (
+        "over the last 8 evaluations, val_loss has risen by more than it varies by itself" in text
+    )
     assert "it was best at update" in text
     evaluated = whole.of(Evaluated)
     gaps = {event.counters.updates: event.metrics["overfit_gap"] for event in evaluated}
