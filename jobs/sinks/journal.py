@@ -8,6 +8,7 @@ microseconds, and the file is cleared as soon as the store contains its blocks.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -33,12 +34,17 @@ class Journal:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
 
     def append(self, block: Block) -> None:
-        """Add a block; OSError when the disk is full."""
+        """Add a block whole; OSError when the disk is full, and then nothing of it stays."""
         names = list(block.series)
         head = {"count": len(block.updates), "names": names, "units": block.units}
         columns = [np.ascontiguousarray(block.updates, dtype="<i8").tobytes()]
         columns += [np.ascontiguousarray(block.series[name], "<f8").tobytes() for name in names]
-        os.write(self._file, b"".join([json.dumps(head).encode(), b"\n", *columns]))
+        data = b"".join([json.dumps(head).encode(), b"\n", *columns])
+        before = os.fstat(self._file).st_size
+        if os.write(self._file, data) < len(data):
+            # What follows half a block would be read as its numbers.
+            os.ftruncate(self._file, before)
+            raise OSError(errno.ENOSPC, "only a part of a block could be written")
 
     def blocks(self) -> Iterator[Block]:
         """Yield the blocks in the file, up to a truncated one."""
@@ -48,11 +54,11 @@ class Journal:
             try:
                 head = json.loads(data[at:end])
                 count, names, units = int(head["count"]), list(head["names"]), dict(head["units"])
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
                 return
             size = 8 * count
             at = end + 1
-            if len(data) < at + size * (1 + len(names)):
+            if count < 0 or len(data) < at + size * (1 + len(names)):
                 return
             columns = [data[at + size * i : at + size * (i + 1)] for i in range(1 + len(names))]
             at += size * (1 + len(names))

@@ -50,7 +50,8 @@ class StoreSink:
     def __init__(self, path: Path, run_id: int, *, folder: Path) -> None:
         self._run_id = run_id
         self._store = StoreWriter(path)
-        self._journal: Journal | None = Journal(folder / "points.journal")
+        self._journal = Journal(folder / "points.journal")
+        self._without_journal = False
         self._lock = threading.Lock()
         self._progress = Progress()
         self._recover(self._journal)
@@ -85,21 +86,22 @@ class StoreSink:
         complete = self._pump.close()
         if complete:
             self._store.close()
-            if self._journal is not None:
-                self._journal.close()
+            self._journal.close()
         else:
             raise StoreError(f"{self._store.path}: the last points of the run could not be written")
 
     def _keep(self, block: Block) -> None:
-        if self._journal is None:
-            return
         try:
             self._journal.append(block)
         except OSError:
-            logger.exception(
-                "the journal of points can't be written; training continues without it"
-            )
-            self._journal = None
+            # Said once, and tried again: a disk may be full for a moment.
+            if not self._without_journal:
+                logger.exception(
+                    "the journal of points can't be written; training continues without it"
+                )
+            self._without_journal = True
+        else:
+            self._without_journal = False
 
     def _write(self, batch: Sequence[Stamped]) -> None:
         with self._store.transaction():
@@ -113,7 +115,7 @@ class StoreSink:
             )
         with self._lock:
             # The batch is still in the buffer here; any later events are not in the store yet.
-            if self._journal is not None and self._pump.holds_only(len(batch)):
+            if self._pump.holds_only(len(batch)):
                 self._journal.clear()
 
     def _write_event(self, stamp: float, event: Event) -> None:

@@ -17,19 +17,36 @@ from jobs.store.records import ROLLUP_FACTOR, ROLLUP_LEVELS, Curve
 _OVERSAMPLING = 4
 
 
+_LARGEST = 1.7976931348623157e308
+_LAST = 2**62
+
+
+def _is_number(column: str) -> str:
+    """Return SQL that holds for a finite number: null, text, bytes and infinity are none."""
+    return f"({column} BETWEEN -{_LARGEST!r} AND {_LARGEST!r})"
+
+
+def _finite(column: str) -> str:
+    return f"iif({_is_number(column)}, {column}, NULL) AS {column}"
+
+
+IS_NUMBER = _is_number("value")
+
+
 # The JSON functions of SQLite print 15 digits, enough for a bucket of many points. Single points are
 # exact: a float needs 17 digits, and SQLite's conversion a few more.
-_POINTS = """
+_POINTS = f"""
     SELECT '[' || group_concat(
-        '[' || step || ',' || iif(value IS NULL, 'null', printf('%!.20g', value)) || ']'
+        '[' || step || ',' || iif({IS_NUMBER}, printf('%!.20g', value), 'null') || ']'
     ) || ']' FROM (
         SELECT step, value FROM points
         WHERE run = ? AND series = ? AND step BETWEEN ? AND ? ORDER BY step
     )
 """
-_BUCKETS = """
+_BUCKETS = f"""
     SELECT json_group_array(json_array(bucket, low, high, total, count, last)) FROM (
-        SELECT bucket, low, high, total, count, last FROM rollups
+        SELECT bucket, {_finite("low")}, {_finite("high")}, iif({_is_number("total")}, total, 0.0) AS total,
+            iif(typeof(count) = 'integer', count, 0) AS count, {_finite("last")} FROM rollups
         WHERE run = ? AND series = ? AND level = ? AND bucket BETWEEN ? AND ? ORDER BY bucket
     )
 """
@@ -72,9 +89,10 @@ def read_inverse_means(
     start, end = _extent(connection, key)
     first = start + 1 if end > start else start
     rows = connection.execute(
-        """
+        f"""
         SELECT (step - ?1) * ?2 / ?3, avg(1.0 / value), count(*) FROM points
-        WHERE run = ?4 AND series = ?5 AND step >= ?1 AND value > 0 GROUP BY 1 ORDER BY 1
+        WHERE run = ?4 AND series = ?5 AND step BETWEEN ?1 AND {_LAST} AND value > 0 AND {IS_NUMBER}
+        GROUP BY 1 ORDER BY 1
         """,
         (first, parts, max(1, end - first + 1), key.run, key.id),
     )
@@ -82,7 +100,8 @@ def read_inverse_means(
 
 
 def _extent(connection: sqlite3.Connection, key: SeriesKey) -> tuple[int, int]:
-    where = "FROM points WHERE run = ? AND series = ?"
+    # SQLite keeps what is no whole number as it is, and sorts it outside of these.
+    where = f"FROM points WHERE run = ? AND series = ? AND step BETWEEN 0 AND {_LAST}"
     sql = f"SELECT (SELECT min(step) {where}), (SELECT max(step) {where})"
     start, end = connection.execute(sql, (key.run, key.id) * 2).fetchone()
     return (0, -1) if start is None else (start, end)

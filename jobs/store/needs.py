@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from jobs.store.records import NeedRecord, Wait
+from jobs.store.row_types import share, typed
 
 # A need of a row of `runs`, not yet met.
 _UNMET = """
@@ -52,20 +53,7 @@ def read_needs(connection: sqlite3.Connection, run_id: int) -> list[NeedRecord]:
     rows = connection.execute(
         f"SELECT {_COLUMNS} FROM run_needs WHERE run = ? ORDER BY key", (run_id,)
     )
-    return [
-        NeedRecord(
-            run,
-            key,
-            reference=reference,
-            needed=needed,
-            needed_name=name,
-            which=which,
-            only_at_start=bool(at_start),
-            checkpoint=checkpoint,
-            content=content,
-        )
-        for run, key, reference, needed, name, which, at_start, checkpoint, content in rows
-    ]
+    return [typed(NeedRecord, row) for row in rows]
 
 
 def read_waits(connection: sqlite3.Connection) -> dict[int, list[Wait]]:
@@ -82,10 +70,8 @@ def read_waits(connection: sqlite3.Connection) -> dict[int, list[Wait]]:
     )
     waits: dict[int, list[Wait]] = {}
     for run, key, needed, name, state, updates, total in rows:
-        progress = min(1.0, updates / total) if total else 0.0
-        waits.setdefault(run, []).append(
-            Wait(run, key, needed=needed, name=name, state=state, progress=progress)
-        )
+        wait = typed(Wait, (run, key, needed, name, state, share(updates, total)))
+        waits.setdefault(run, []).append(wait)
     return waits
 
 

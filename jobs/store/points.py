@@ -12,6 +12,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, groupby
 
+from engine.metrics.registry import metric_of, stored_name
 from jobs.store.records import ROLLUP_FACTOR, ROLLUP_LEVELS
 
 Point = tuple[int, float | None]
@@ -87,6 +88,24 @@ def delete_after(connection: sqlite3.Connection, run_id: int, *, update: int) ->
     for (series_id,) in ids:
         for level in ROLLUP_LEVELS:
             _rebuild(connection, (run_id, series_id, level), bucket=update // ROLLUP_FACTOR**level)
+
+
+def set_best(connection: sqlite3.Connection, run_id: int) -> None:
+    """Set the best values of a run to those of its evaluations in the store."""
+    row = connection.execute("SELECT metric FROM runs WHERE id = ?", (run_id,)).fetchone()
+    if row is None:
+        return
+    for column, name in (("best", row[0]), ("best_ema", stored_name(row[0], ema=True))):
+        best = "max" if metric_of(row[0]).rises else "min"
+        connection.execute(
+            f"""
+            UPDATE runs SET {column} = (
+                SELECT {best}(value) FROM points JOIN series ON series.id = points.series
+                WHERE points.run = ?1 AND series.run = ?1 AND series.name = ?2
+            ) WHERE id = ?1
+            """,  # noqa: S608 (constants)
+            (run_id, name),
+        )
 
 
 def _rebuild(connection: sqlite3.Connection, key: tuple[int, int, int], *, bucket: int) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from engine.config.old_names import upgraded
 from jobs.machine.processes import is_alive
-from jobs.store.curves import SeriesKey, read_curve, read_inverse_means
+from jobs.store.curves import IS_NUMBER, SeriesKey, read_curve, read_inverse_means
 from jobs.store.errors import StoreError, UnknownRun
 from jobs.store.needs import read_needs, read_waits
 from jobs.store.records import (
@@ -34,7 +34,7 @@ from jobs.store.records import (
     WorkerRecord,
 )
 from jobs.store.results import read_evaluations, read_results
-from jobs.store.row_types import json_object, metrics_of, typed
+from jobs.store.row_types import json_object, metrics_of, typed, word
 from jobs.store.schema import SCHEMA_VERSION, check_version
 
 # A reader does not migrate: what columns of `runs` before which version of the schema.
@@ -121,7 +121,7 @@ class StoreReader:
     def series_names(self, run_id: int) -> list[str]:
         """List the names of a run's curves, in the order of their first appearance."""
         rows = self._rows("SELECT name FROM series WHERE run = ? ORDER BY id", (run_id,))
-        return [row[0] for row in rows]
+        return [name for (name,) in rows if word(name)]
 
     def curve(
         self,
@@ -170,18 +170,19 @@ class StoreReader:
 
     def _series(self, run_id: int, name: str) -> SeriesKey | None:
         rows = self._rows("SELECT id, unit FROM series WHERE run = ? AND name = ?", (run_id, name))
-        return SeriesKey(run_id, rows[0][0], name=name, unit=rows[0][1]) if rows else None
+        return SeriesKey(run_id, rows[0][0], name=name, unit=word(rows[0][1]) or "") if rows else None
 
     def latest(self, run_id: int) -> dict[str, float]:
         """Return the newest finite value of each series of a run."""
-        sql = """
+        sql = f"""
             SELECT name, (
                 SELECT value FROM points
-                WHERE points.run = series.run AND series = series.id AND value IS NOT NULL
+                WHERE points.run = series.run AND series = series.id AND {IS_NUMBER}
                 ORDER BY step DESC LIMIT 1
             ) FROM series WHERE run = ? ORDER BY id
         """
-        return {name: value for name, value in self._rows(sql, (run_id,)) if value is not None}
+        rows = self._rows(sql, (run_id,))
+        return {name: value for name, value in rows if value is not None and word(name)}
 
     def events(
         self, run_id: int | None = None, *, after: int = 0, limit: int = 200
@@ -262,7 +263,7 @@ class StoreReader:
     def gpu_name(self, run_id: int) -> str | None:
         """Return the GPU that a run trained on, "" for the CPU; None when no system sample is left."""
         rows = self._rows("SELECT gpu_name FROM system WHERE run = ? LIMIT 1", (run_id,))
-        return (rows[0][0] or "") if rows else None
+        return (word(rows[0][0]) or "") if rows else None
 
     def workers(self) -> list[WorkerRecord]:
         """List the registered workers, and whether their process is alive."""

@@ -9,6 +9,8 @@ from engine.metrics.registry import metric_of
 
 RunState = Literal["queued", "running", "finished", "stopped", "failed"]
 RUN_STATES: tuple[RunState, ...] = get_args(RunState)
+EventLevel = Literal["info", "warning", "error"]
+EVENT_LEVELS: tuple[EventLevel, ...] = get_args(EventLevel)
 
 # A bucket of rollup level L covers ROLLUP_FACTOR ** L updates.
 ROLLUP_LEVELS = (1, 2, 3, 4)
@@ -84,7 +86,7 @@ class RunRecord:
     @property
     def progress(self) -> float:
         """Completed fraction of the run, 0 to 1."""
-        return min(1.0, self.updates / self.total_updates) if self.total_updates else 0.0
+        return min(1.0, max(0.0, self.updates / self.total_updates)) if self.total_updates else 0.0
 
     @property
     def eta_s(self) -> float | None:
@@ -153,7 +155,7 @@ class EventRecord:
     id: int
     run: int | None
     time: float
-    level: Literal["info", "warning", "error"]
+    level: EventLevel
     kind: str
     message: str
 

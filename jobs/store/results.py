@@ -15,7 +15,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 
 from jobs.store.records import EvaluationRecord
-from jobs.store.row_types import typed
+from jobs.store.row_types import numbers_of, typed
 
 # Millionths of a decibel: more than any comparison needs, at half the size of full precision.
 _DIGITS = 6
@@ -68,8 +68,7 @@ def read_results(
     """Return the value of each item at an update; empty without such an evaluation."""
     sql = "SELECT results FROM item_results WHERE run = ? AND updates = ? AND metric = ?"
     row = connection.execute(sql, (run_id, updates, metric)).fetchone()
-    values: list[float | None] = json.loads(row[0]) if row else []
-    return values
+    return numbers_of(row[0]) if row else []
 
 
 def _finite(values: Sequence[float]) -> list[float | None]:

@@ -15,7 +15,7 @@ from math import isfinite
 from typing import Any, TypeVar
 
 from jobs.store.errors import StoreError
-from jobs.store.records import RunRecord
+from jobs.store.records import EVENT_LEVELS, RUN_STATES, RunRecord
 
 T = TypeVar("T")
 
@@ -32,9 +32,10 @@ def typed(kind: type[T], row: Sequence[Any]) -> T:
         if value is None and optional:
             values[name] = None
             continue
-        found = _as_type(value, type_name, is_time=name.endswith("_at") or name == "time")
+        is_time = name.endswith("_at") or name == "time"
+        found = word(value) if name in _WORDS else _as_type(value, type_name, is_time=is_time)
         if found is None:
-            found = None if optional else _NEUTRAL[type_name]
+            found = None if optional and type_name not in _CHOICES else _NEUTRAL[type_name]
             wrong.append(f"{name} = {_shown(value)}")
         values[name] = found
     record = kind(**values)
@@ -61,6 +62,27 @@ def json_object(text: Any, what: str) -> dict[str, Any]:
     return values
 
 
+def word(value: Any) -> str | None:
+    """Return a name, a unit or a title; None where it is no text, or one that must not be printed."""
+    return value if isinstance(value, str) and value.isprintable() else None
+
+
+def numbers_of(text: Any) -> list[float | None]:
+    """Return the JSON list of numbers in a column, None for what is none; empty where it is no list."""
+    try:
+        values = json.loads(text) if isinstance(text, str) and len(text) <= _MOST_TEXT else []
+    except (ValueError, RecursionError):
+        return []
+    return [value if _is_number(value) else None for value in values] if isinstance(values, list) else []
+
+
+def share(part: Any, whole: Any) -> float:
+    """Return part / whole of two columns, from 0 to 1; 0 where they are no numbers."""
+    if not (_is_number(part) and _is_number(whole)) or not whole:
+        return 0.0
+    return min(1.0, max(0.0, part / whole))
+
+
 def metrics_of(text: Any) -> dict[str, Any]:
     """Return the metrics in a column, without what is no number; none where it is no JSON object."""
     try:
@@ -70,11 +92,16 @@ def metrics_of(text: Any) -> dict[str, Any]:
     return {
         name: value
         for name, value in values.items()
-        if value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+        if word(name) and (value is None or _is_number(value))
     }
 
 
-_NEUTRAL: Mapping[str, Any] = {"int": 0, "float": 0.0, "str": "", "bool": False}
+# What decides how other values are read and titled.
+_WORDS = ("metric",)
+_CHOICES: Mapping[str, tuple[str, ...]] = {"RunState": RUN_STATES, "EventLevel": EVENT_LEVELS}
+_NEUTRAL: Mapping[str, Any] = {
+    "int": 0, "float": 0.0, "str": "", "bool": False, "RunState": "failed", "EventLevel": "info",
+}  # fmt: skip
 
 
 @cache
@@ -89,6 +116,8 @@ def _fields(kind: type[Any]) -> tuple[tuple[str, str, bool], ...]:
 
 def _as_type(value: Any, type_name: str, *, is_time: bool) -> Any:
     """Return a value as it should be, or None."""
+    if type_name in _CHOICES:
+        return value if value in _CHOICES[type_name] else None
     if type_name == "str":
         return value if isinstance(value, str) else None
     if not isinstance(value, int | float):
@@ -96,10 +125,18 @@ def _as_type(value: Any, type_name: str, *, is_time: bool) -> Any:
     if type_name == "bool":
         return bool(value)
     if type_name == "int":
-        return int(value) if isfinite(value) and value == int(value) else None
+        # Beyond 64 bits, SQLite could not be asked for it again.
+        is_whole = isfinite(value) and value == int(value) and abs(value) < 2**63
+        return int(value) if is_whole else None
     if is_time:
         return float(value) if isfinite(value) and abs(value) < _LATEST_S else None
     return float(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float) or (
+        isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+    )
 
 
 def _shown(value: Any) -> str:

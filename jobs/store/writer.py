@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from jobs.store.errors import StoreError
 from jobs.store.needs import CLAIMABLE
-from jobs.store.points import delete_after, insert_points
+from jobs.store.points import delete_after, insert_points, set_best
 from jobs.store.records import ClipRecord, EvaluationRecord, RunState, SystemRecord
 from jobs.store.results import delete_results_after, insert_results
 from jobs.store.schema import SCHEMA_VERSION, check_version
@@ -230,10 +230,11 @@ class StoreWriter:
             insert_points(connection, run_id, steps=steps, series=series, units=units)
 
     def truncate_after(self, run_id: int, update: int) -> None:
-        """Delete every point and evaluation after `update`, where the run resumes."""
+        """Delete every point and evaluation after `update`, where the run resumes; its best is that of the rest."""
         with self.transaction() as connection:
             delete_after(connection, run_id, update=update)
             delete_results_after(connection, run_id, update=update)
+            set_best(connection, run_id)
 
     def add_results(
         self, evaluation: EvaluationRecord, results: Mapping[str, Sequence[float]]

@@ -209,6 +209,20 @@ def test_clips_are_noted_once_however_often_they_are_told(open_sink, reader, run
     ]
 
 
+def test_the_best_of_a_resumed_run_is_that_of_the_evaluations_it_keeps(open_sink, reader, run_id):
+    sink = open_sink()
+    for event in (started(), points(1, 30), evaluated(10, 4.0), evaluated(20, 3.0), evaluated(30, 9.0)):
+        sink.on_event(event)
+    sink.close()
+    assert reader.run(run_id).best == 9.0
+    for resumed_from, best in ((20, 4.0), (10, 4.0), (5, None)):
+        sink = open_sink()
+        sink.on_event(started(resumed_from))
+        sink.close()
+        run = reader.run(run_id)
+        assert (run.best, run.best_ema, run.input_score) == (best, None, 2.5)
+
+
 def test_a_resumed_run_replaces_what_came_after_its_checkpoint(open_sink, reader, run_id):
     for begin, end in ((0, 30), (20, 40)):
         sink = open_sink()

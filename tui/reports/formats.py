@@ -16,6 +16,8 @@ def count(value: float | None) -> str:
     """Return a count in at most five characters: 950, 1.2k, 20k, 3.4M."""
     if value is None or not math.isfinite(value):
         return MISSING
+    if abs(value) >= 999.5e12:
+        return number(value, 1)
     for size, suffix in _COUNT_UNITS:
         if abs(value) >= size * 0.9995:
             scaled = value / size
@@ -59,7 +61,9 @@ def duration(seconds: float | None) -> str:
         return f"{whole // 60}m{whole % 60:02d}s"
     if whole < 86_400:
         return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
-    return f"{whole // 86_400}d{whole % 86_400 // 3600:02d}h"
+    if whole < 86_400 * 10_000:
+        return f"{whole // 86_400}d{whole % 86_400 // 3600:02d}h"
+    return f"{count(whole / 86_400)}d"
 
 
 def clock(moment: float, now: float) -> str:

@@ -53,7 +53,7 @@ class StatusLine(Widget):
         idle = f"idle, {waiting} waiting" if waiting else "idle"
         for worker in alive:
             text.append("● ", style=colours["success"])
-            text.append(f"{worker.device} ")
+            text.append(f"{formats.clean(worker.device)} ")
             doing = names.get(worker.run, idle) if worker.run is not None else idle
             text.append(f"{formats.clean(doing)}  ", style=colours["secondary"])
         return text

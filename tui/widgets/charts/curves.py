@@ -14,6 +14,8 @@ from tui.widgets.charts.figure import Line
 from tui.widgets.charts.smoothing import smooth
 from tui.widgets.charts.view import SMOOTHING, View
 
+# What a row of the store says may be anything: seconds of an update that no axis can show.
+_LARGEST = 1e12
 _NOTHING = Curve("", "", bucket=1, updates=[], low=[], high=[], mean=[], last=[])
 
 
@@ -34,9 +36,10 @@ def line_of(
     curve = _NOTHING if is_unknown(item.run, view.clock) else item.curves.get(name, _NOTHING)
     scale = metric_of(name).scale
     x = np.array(curve.updates, dtype=np.float64) * per_update(item.run, view.clock)
-    values, low, high = (
-        np.array(part, dtype=np.float64) * scale for part in (curve.mean, curve.low, curve.high)
-    )
+    with np.errstate(over="ignore"):
+        values, low, high = (
+            np.array(part, dtype=np.float64) * scale for part in (curve.mean, curve.low, curve.high)
+        )
     mean = smooth(values, SMOOTHING[view.smoothing]) if noisy else values
     raw = None if mean is values else values
     if not band:
@@ -108,7 +111,7 @@ def per_update(run: RunRecord, clock: str) -> float:
         "audio time": run.audio_seconds,
         "train time": run.train_seconds,
     }[clock]
-    return amount / run.updates if run.updates else 1.0
+    return min(max(amount / run.updates, 0.0), _LARGEST) if run.updates else 1.0
 
 
 def _with_average(name: str, *, full: bool = False) -> tuple[str, str]:

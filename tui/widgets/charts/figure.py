@@ -17,6 +17,8 @@ LEARNING_RATE = "learning rate"
 
 Run = tuple[str, int]
 
+_LARGEST = 1e150
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Line:
@@ -36,6 +38,16 @@ class Line:
     drawn: bool = True
     faint: bool = False
     raw: FloatArray | None = None
+
+    def __post_init__(self) -> None:
+        """Bound what is drawn, so that no scale or sum of it overflows; infinite values are gaps."""
+        object.__setattr__(self, "x", np.clip(self.x, -_LARGEST, _LARGEST))
+        for name in ("mean", "low", "high", "raw"):
+            values = getattr(self, name)
+            if values is not None:
+                bounded = np.clip(values, -_LARGEST, _LARGEST)
+                bounded[np.isinf(values)] = np.nan
+                object.__setattr__(self, name, bounded)
 
     @property
     def values(self) -> FloatArray:
