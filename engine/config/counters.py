@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from engine.config.old_names import upgraded_counters
@@ -35,8 +35,17 @@ class Counters:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Counters:
-        """Read them from plain values, such as those of a checkpoint of any version."""
-        return cls(**upgraded_counters(values))
+        """Read them from plain values, such as those of a checkpoint of any version.
+
+        Raises:
+            ValueError: when there are others, or one is no number.
+        """
+        counters = upgraded_counters(values)
+        names = {field.name for field in fields(cls)}
+        for name, count in counters.items():
+            if name not in names or type(count) not in (int, float) or not 0 <= count < 2**63:
+                raise ValueError(f"counter {name!r:.40} = {count!r:.40}: no number of its kind")
+        return cls(**counters)
 
     def __add__(self, size: UpdateSize) -> Counters:
         """Return the counters after one more update."""

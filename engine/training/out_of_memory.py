@@ -134,7 +134,10 @@ class MemoryLimits:
         return dict(self.most)
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Load the limits from `state`."""
+        """Load the limits from `state`; ValueError where one is no number of items."""
+        wrong = [name for name, most in state.items() if type(most) is not int or most < 1]
+        if wrong:
+            raise ValueError(f"memory_limits: {wrong[0]!r:.40} is no number of items")
         self.most = dict(state)
 
 

@@ -108,9 +108,11 @@ class OverfitWatch:
         """Restore the evaluations; a checkpoint of an earlier version has none."""
         if state.get("metric") != self.name:
             return
-        self._updates = [int(update) for update in state["updates"]]
-        self._valid = [float(value) for value in state["valid"]]
-        self._train = [float(value) for value in state["train"]]
+        updates = [int(update) for update in state["updates"]]
+        valid, train = ([float(value) for value in state[name]] for name in ("valid", "train"))
+        if not len(updates) == len(valid) == len(train):
+            raise ValueError("overfit: its evaluations differ in number")
+        self._updates, self._valid, self._train = updates, valid, train
         self._is_reported = bool(state["reported"])
 
 

@@ -19,7 +19,7 @@ from torch import nn
 from engine.batching.plan import Plan
 from engine.batching.recipe_plan import plan_of
 from engine.batching.report import plan_warnings
-from engine.checkpoints.files import Manifest, tidy
+from engine.checkpoints.files import CheckpointError, Manifest, tidy
 from engine.checkpoints.find import newest_intact, require_same_run
 from engine.checkpoints.recipe_files import RecipeState, read_recipe_parts
 from engine.checkpoints.writer import CheckpointWriter
@@ -310,13 +310,17 @@ def _resume(
     """Restore the state from a checkpoint; return where it was saved."""
     notes = require_same_run(newest, config=setup.config, plan_hash=plan.hash)
     notes += state.restore(newest)
-    counters = Counters.of(newest.values["counters"])
+    try:
+        counters = Counters.of(newest.values["counters"])
+        metrics = dict(newest.values["metrics"])
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"{newest.folder} can't be resumed: {error}") from None
     # Checkpoints of earlier versions don't count epochs, which follow from the updates.
     counters = replace(counters, epochs=size.epochs_in(counters.updates))
     state.telemetry.start_at(counters)
     for note in notes:
         setup.emit(Noticed("info", "replanned", message=note, counters=counters))
-    return Start(counters, dict(newest.values["metrics"]))
+    return Start(counters, metrics)
 
 
 def _new_saver(setup: Setup, plan: Plan, *, state: TrainingState) -> StateSaver:

@@ -29,6 +29,17 @@ from engine.training.recipe_parts import OwnParts
 from engine.training.stopping import StopRules
 from engine.training.watching import CurveWatch
 
+# What comes of values that are not those of a state: of another type, too large, or missing.
+_UNUSABLE = (
+    KeyError,
+    IndexError,
+    AttributeError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    OverflowError,
+)
+
 
 @dataclass(slots=True)
 class TrainingState:
@@ -107,7 +118,7 @@ class TrainingState:
             self.overfit.load_state_dict(state.get("overfit", {}))
             self.own.restore(manifest)
             set_rng_state(RngState(_pop_group(tensors, "rng"), state["rng"]))
-        except (KeyError, RuntimeError, ValueError) as error:
+        except _UNUSABLE as error:
             raise CheckpointError(f"{manifest.folder} does not match this run: {error}") from error
         if tensors:
             odd = ", ".join(sorted(tensors)[:4])

@@ -83,7 +83,7 @@ class CurveWatch:
 
     def load_state_dict(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """Take over the points and reports of a checkpoint; none where it has none."""
-        self._reported = list(values.get("reported", []))
+        self._reported = [str(name) for name in values.get("reported", [])]
         if "updates" in tensors:
             rows = dict(zip(values["names"], tensors["values"].numpy(), strict=True))
             self._kept = CurvePoints(tensors["updates"].numpy(), rows)

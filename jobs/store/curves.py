@@ -4,6 +4,8 @@ Level 0 is the points themselves, level L the rollups of `ROLLUP_FACTOR ** L` up
 within a few times the requested number of points is read, and its buckets are merged to that number.
 """
 
+# ruff: noqa: S608 (the SQL is composed of constants in this file; values are always bound)
+
 from __future__ import annotations
 
 import json

@@ -170,7 +170,9 @@ class StoreReader:
 
     def _series(self, run_id: int, name: str) -> SeriesKey | None:
         rows = self._rows("SELECT id, unit FROM series WHERE run = ? AND name = ?", (run_id, name))
-        return SeriesKey(run_id, rows[0][0], name=name, unit=word(rows[0][1]) or "") if rows else None
+        return (
+            SeriesKey(run_id, rows[0][0], name=name, unit=word(rows[0][1]) or "") if rows else None
+        )
 
     def latest(self, run_id: int) -> dict[str, float]:
         """Return the newest finite value of each series of a run."""

@@ -73,14 +73,18 @@ def numbers_of(text: Any) -> list[float | None]:
         values = json.loads(text) if isinstance(text, str) and len(text) <= _MOST_TEXT else []
     except (ValueError, RecursionError):
         return []
-    return [value if _is_number(value) else None for value in values] if isinstance(values, list) else []
+    return (
+        [value if _is_number(value) else None for value in values]
+        if isinstance(values, list)
+        else []
+    )
 
 
 def share(part: Any, whole: Any) -> float:
     """Return part / whole of two columns, from 0 to 1; 0 where they are no numbers."""
     if not (_is_number(part) and _is_number(whole)) or not whole:
         return 0.0
-    return min(1.0, max(0.0, part / whole))
+    return min(1.0, max(0.0, float(part / whole)))
 
 
 def metrics_of(text: Any) -> dict[str, Any]:

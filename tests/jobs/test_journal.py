@@ -49,7 +49,9 @@ def test_what_fits_of_a_block_on_a_full_disk_is_cut_back(tmp_path: Path) -> None
     journal.close()
 
 
-def test_a_moment_without_room_is_said_once_and_passes(tmp_path: Path, caplog) -> None:
+def test_a_moment_without_room_is_said_once_and_passes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     store = StoreWriter(tmp_path / "runs.db")
     run = store.insert_run({"name": "run", "config": "{}", "fingerprint": "", "seed": 0})
     sink = StoreSink(store.path, run, folder=tmp_path)

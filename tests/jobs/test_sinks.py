@@ -211,7 +211,13 @@ def test_clips_are_noted_once_however_often_they_are_told(open_sink, reader, run
 
 def test_the_best_of_a_resumed_run_is_that_of_the_evaluations_it_keeps(open_sink, reader, run_id):
     sink = open_sink()
-    for event in (started(), points(1, 30), evaluated(10, 4.0), evaluated(20, 3.0), evaluated(30, 9.0)):
+    for event in (
+        started(),
+        points(1, 30),
+        evaluated(10, 4.0),
+        evaluated(20, 3.0),
+        evaluated(30, 9.0),
+    ):
         sink.on_event(event)
     sink.close()
     assert reader.run(run_id).best == 9.0

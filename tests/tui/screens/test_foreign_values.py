@@ -129,7 +129,9 @@ def texts(messages: Sequence[Message], view: View, size: tuple[int, int]) -> Ite
             yield from machine(message.sample)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
 def test_any_value_in_any_column_is_drawn_or_left_out(
     data: st.DataObject, sound: sqlite3.Connection, tmp_path: Path
