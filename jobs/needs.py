@@ -21,6 +21,7 @@ from engine.checkpoints.layout import (
     choose_kmeans,
     list_checkpoints,
     trained_config,
+    update_of,
 )
 from engine.clustering.centroid_files import why_centroids_do_not_fit
 from engine.config.codec_fit import why_codec_does_not_fit
@@ -281,7 +282,7 @@ def _check_curve(home: Home, needed: _Needed, *, config: RunConfig, reference: R
 def _check_saved(folder: Path, needed: _Needed, *, reference: Reference) -> None:
     names = [saved.name for saved in list_checkpoints(folder)]
     which = reference.which
-    there = {BEST: names, LAST: [name for name in names if name.startswith("last-")]}
+    there = {BEST: names, LAST: [name for name in names if update_of(name) is not None]}
     if not there.get(which, [name for name in names if name == best_name(which)]):
         raise _refusal(
             reference,

@@ -43,6 +43,11 @@ def update_of(name: str) -> int | None:
     return int(number) if number != name and number.isdecimal() else None
 
 
+def last_name(update: int) -> str:
+    """Return the name of the `last` checkpoint of an update."""
+    return f"{LAST}-{update:06d}"
+
+
 def best_name(metric: str) -> str:
     """Return the name of the checkpoint that is best by a metric, `best-<metric>`."""
     return f"{_BEST}{metric}"

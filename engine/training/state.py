@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from engine.checkpoints.files import MODEL, STATE, TRAINING, CheckpointError, Manifest
-from engine.checkpoints.layout import best_name
+from engine.checkpoints.layout import best_name, last_name
 from engine.checkpoints.writer import Save, SnapshotBuffers
 from engine.metrics.best import BestMetrics
 from engine.metrics.registry import variant_of
@@ -176,7 +176,7 @@ class StateSaver:
         if not last:
             return saves
         whole = Save(
-            f"last-{update:06d}",
+            last_name(update),
             {**about, "kind": "last", "metrics": dict(metrics)},
             tensors={MODEL: raw, TRAINING: copies, **recipe},
             documents={STATE: state.values(), **documents},

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from engine.checkpoints.layout import CHECKPOINTS, content_of, list_checkpoints
+from engine.checkpoints.layout import CHECKPOINTS, content_of, list_checkpoints, update_of
 from engine.config.references import CURVE
 from jobs.home import Home
 from jobs.store.needs import note_checkpoint
@@ -66,7 +66,7 @@ def _as_before(need: NeedRecord, own: Path) -> Path | None:
     if content == need.content:
         return folder
     if need.only_at_start and any(
-        saved.name.startswith("last-") for saved in list_checkpoints(own / CHECKPOINTS)
+        update_of(saved.name) is not None for saved in list_checkpoints(own / CHECKPOINTS)
     ):
         return None
     how = "has changed" if content else "is missing"

@@ -8,7 +8,6 @@ Letters: N codes of an item, K codes that there are.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -22,7 +21,6 @@ from engine.config.codec_fit import CODEC
 from engine.config.errors import ConfigError, Problem, counted
 from engine.config.references import folder_named
 from engine.config.schema import RunConfig
-from engine.data.kinds import open_dataset
 from engine.recipes.base import Opening, Stage
 from engine.recipes.codec.trained_codec import (
     STAGE,
@@ -58,19 +56,14 @@ class ItemCodes:
     Args:
         config: the run, whose `codec` names the codec.
         opening: the run's folder, and the checkpoints of runs that it needs.
-        items: opens the items of a split; None: those of the config.
+        items: returns the items of a split, which it opens once.
     """
 
     def __init__(
-        self,
-        config: RunConfig,
-        opening: Opening,
-        *,
-        items: Callable[[Split], CodedItems] | None = None,
+        self, config: RunConfig, opening: Opening, *, items: Callable[[Split], CodedItems]
     ) -> None:
         self._config, self._opening = config, opening
-        self._open_items = items or partial(open_dataset, config)
-        self._items: dict[Split, CodedItems] = {}
+        self._items = items
         self._codec: TrainedCodec | None = None
         self._facts: CodecFacts | None = None
         self._files: dict[Split, LabelFiles] = {}
@@ -169,9 +162,7 @@ class ItemCodes:
 
     def items(self, split: Split) -> CodedItems:
         """Return the items of a split."""
-        if split not in self._items:
-            self._items[split] = self._open_items(split)
-        return self._items[split]
+        return self._items(split)
 
     def chunks(self, split: Split, items: Iterable[int]) -> list[list[int]]:
         """Return items in runs that take about half a second each."""

@@ -7,7 +7,7 @@ starts `k * hop` samples into it, whatever it was clustered by. Letters: N items
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,6 @@ from engine.config.errors import ConfigError, Problem
 from engine.config.schema import RunConfig
 from engine.config.target_fit import KMEANS_FROM, TARGETS_FROM
 from engine.config.targets import TargetSettings
-from engine.data.kinds import open_dataset
 from engine.recipes.base import Opening, Stage
 from engine.recipes.self_supervised.kmeans_model import KMeansModel, kmeans_of, read_kmeans
 from engine.recipes.self_supervised.target_features import FrameSource, open_source
@@ -50,7 +49,7 @@ class Targets:
     Args:
         config: the run; its loss has `TargetSettings`.
         opening: the run's folder, and the checkpoints of runs that it needs.
-        items: opens the items of a split; None: those of the config.
+        items: returns the items of a split, which it opens once.
 
     Attributes:
         settings: of the loss.
@@ -59,11 +58,7 @@ class Targets:
     """
 
     def __init__(
-        self,
-        config: RunConfig,
-        opening: Opening,
-        *,
-        items: Callable[[Split], Items] | None = None,
+        self, config: RunConfig, opening: Opening, *, items: Callable[[Split], Items]
     ) -> None:
         loss: object = config.loss
         assert isinstance(loss, TargetSettings)
@@ -73,8 +68,7 @@ class Targets:
         self.reservoir: Reservoir | None = None
         self._config, self._opening = config, opening
         self._window, self._hop = config.model.receptive_field, config.model.hop
-        self._open_items = items or partial(open_dataset, config)
-        self._items: dict[Split, Items] = {}
+        self._items = items
         self._model: KMeansModel | None = None
         self._files: dict[Split, LabelFiles] = {}
         self._num_samples: dict[Split, np.ndarray] = {}
@@ -111,9 +105,7 @@ class Targets:
 
     def items(self, split: Split) -> Items:
         """Return the items of a split."""
-        if split not in self._items:
-            self._items[split] = self._open_items(split)
-        return self._items[split]
+        return self._items(split)
 
     @property
     def model(self) -> KMeansModel:

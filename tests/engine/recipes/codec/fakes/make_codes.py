@@ -65,6 +65,11 @@ class Recipe:
         self.codes = ItemCodes(config, opening, items=self._items)  # type: ignore[arg-type]
 
     def _items(self, split: Any) -> Any:
+        if split not in self.items:
+            self.items[split] = self._opened(split)
+        return self.items[split]
+
+    def _opened(self, split: Any) -> Any:
         items = self._config.open(split)
         inner = items.audio
 
