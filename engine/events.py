@@ -98,7 +98,8 @@ class Evaluated:
 class ClipFile:
     """Audio of a validation item; paths are relative to the run's folder.
 
-    `updates` is 0 for input and target, which no update changes.
+    `updates` is 0 for input and target, which no update changes. `text` is what is to be said, of an input, and
+    what a judge heard, of an estimate.
     """
 
     updates: int
@@ -106,6 +107,7 @@ class ClipFile:
     kind: str
     path: str
     spectrogram: str
+    text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

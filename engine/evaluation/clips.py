@@ -39,5 +39,6 @@ def _write(folder: Path, updates: int, *, clip: Clip) -> Iterator[ClipFile]:
             (folder / picture).write_bytes(png(samples_CT))
             write_wav(folder / audio, samples_CT, rate_hz=clip.rate_hz)
         yield ClipFile(
-            updates if changes else 0, clip.item, kind=kind, path=audio, spectrogram=picture
-        )
+            updates if changes else 0, clip.item, kind=kind, path=audio, spectrogram=picture,
+            text=clip.texts.get(kind),
+        )  # fmt: skip

@@ -17,12 +17,14 @@ from engine.metrics.registry import NON_FINITE, metric_of, variant_of
 class Clip:
     """A validation item to listen to: kind -> (C, T) float32; input, target and estimate.
 
-    Several sources differ by a suffix: target.vocals, estimate.vocals.
+    Several sources differ by a suffix: target.vocals, estimate.vocals. `texts` says, by kind, what is to be said
+    (input) and what a judge heard (estimate), where that is known.
     """
 
     item: int
     rate_hz: int
     signals: dict[str, np.ndarray]
+    texts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

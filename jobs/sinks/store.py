@@ -148,6 +148,7 @@ class StoreSink:
                             kind=f.kind,
                             path=f.path,
                             spectrogram=f.spectrogram,
+                            text=f.text,
                         )
                         for f in event.files
                     ]

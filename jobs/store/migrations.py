@@ -15,6 +15,7 @@ from jobs.store.schema import (
     ITEMS_AND_CLIPS,
     NEEDS,
     SCHEMA_VERSION,
+    TEXTS,
     UNREAD,
 )
 
@@ -75,6 +76,14 @@ def m007_unread(db: Database) -> None:
     for statement in UNREAD:
         db.execute(statement)
     db.execute("PRAGMA user_version = 7")
+
+
+@migrations()
+def m008_texts(db: Database) -> None:
+    """Keep what is said in clips, and what was heard in them."""
+    for statement in TEXTS:
+        db.execute(statement)
+    db.execute("PRAGMA user_version = 8")
 
 
 def migrate(connection: sqlite3.Connection) -> None:

@@ -232,9 +232,10 @@ class StoreReader:
 
     def clips(self, run_id: int) -> list[ClipRecord]:
         """List the audio files kept of a run, by update, then by item."""
-        table = "clips" if self._current_version() >= 4 else "samples"
+        version = self._current_version()
+        table, text = "clips" if version >= 4 else "samples", "text" if version >= 8 else "NULL"
         sql = f"""
-            SELECT run, updates, item, kind, path, spectrogram FROM {table}
+            SELECT run, updates, item, kind, path, spectrogram, {text} FROM {table}
             WHERE run = ? ORDER BY updates, item, kind
         """
         return [typed(ClipRecord, row) for row in self._rows(sql, (run_id,))]

@@ -196,6 +196,7 @@ class ClipRecord:
         item: number of the validation item.
         kind: input, target, or estimate.
         path, spectrogram: files in the run's folder; the spectrogram may be empty.
+        text: of an input, what is to be said; of an estimate, what a judge heard. None where that is not known.
     """
 
     run: int
@@ -204,6 +205,7 @@ class ClipRecord:
     kind: str
     path: str
     spectrogram: str
+    text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from jobs.store.errors import StoreError
 
 # Incremented by each migration; stored in `PRAGMA user_version`.
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 
 INITIAL = (
     """
@@ -237,6 +237,9 @@ UNREAD = (
     "DROP TABLE workers",
     "ALTER TABLE living_workers RENAME TO workers",
 )
+
+# What is said in a clip, and what a judge heard in it.
+TEXTS = ("ALTER TABLE clips ADD COLUMN text TEXT",)
 
 
 def check_version(connection: sqlite3.Connection, path: Path) -> int:

@@ -249,11 +249,11 @@ class StoreWriter:
             connection.executemany(
                 """
                 INSERT OR REPLACE INTO clips
-                    (run, updates, item, kind, path, spectrogram, created_at)
-                VALUES (?, ?, ?, ?, ?, ?, ?)
+                    (run, updates, item, kind, path, spectrogram, text, created_at)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?)
                 """,
                 [
-                    (c.run, c.updates, c.item, c.kind, c.path, c.spectrogram, time.time())
+                    (c.run, c.updates, c.item, c.kind, c.path, c.spectrogram, c.text, time.time())
                     for c in clips
                 ],
             )

@@ -125,10 +125,16 @@ def test_an_older_store_is_read_as_it_is_and_brought_up_to_date_by_a_writer(home
         )
         assert reader.item_results(1, 10, metric="si_sdr") == [1.0]
     with StoreWriter(home.store) as store:
-        assert store.rows("PRAGMA user_version") == [(7,)]
+        assert store.rows("PRAGMA user_version") == [(8,)]
         names = store.rows("SELECT name FROM _sqlite_migrations ORDER BY 1")
         applied = ["m001_initial", "m002_item_results", "m003_headline"]
-        applied += ["m004_items_and_clips", "m005_epochs", "m006_needs", "m007_unread"]
+        applied += [
+            "m004_items_and_clips",
+            "m005_epochs",
+            "m006_needs",
+            "m007_unread",
+            "m008_texts",
+        ]
         assert names == [(name,) for name in applied]
 
 

@@ -19,6 +19,7 @@ from tui.cli.common import (
     with_home,
 )
 from tui.reports import formats
+from tui.reports.heard import heard_in, texts_of
 
 if TYPE_CHECKING:
     from jobs.store.records import ClipRecord, RunRecord
@@ -60,11 +61,25 @@ def clips(run: str, *, newest: bool, out: Path | None, as_json: bool, home: Home
         why = "none yet" if wanted else "none: set validation.clips before the run is queued"
         click.echo(f"clips of {formats.clean(record.name)}: {why}", err=True)
     elif out is None:
-        rows = [
-            [str(s.updates) if s.updates else "", s.item, s.kind, str(folder / s.path)]
-            for s in clips
+        _list(clips, folder)
+
+
+def _list(clips: list[ClipRecord], folder: Path) -> None:
+    """Print a row for each clip: with the text where it is known, and with what a judge heard."""
+    said = texts_of(clips)
+    rows = [
+        [
+            str(clip.updates) if clip.updates else "", clip.item, clip.kind,
+            formats.clean(said.get(clip.item, "")), formats.clean(heard_in(clip)), str(folder / clip.path),
         ]
-        print_table(["UPDATES", "ITEM", "KIND", "PATH"], rows, right="UPDATES ITEM")
+        for clip in clips
+    ]  # fmt: skip
+    titles = ["UPDATES", "ITEM", "KIND", "TEXT", "HEARD", "PATH"]
+    empty = [at for at in (4, 3) if not any(row[at] for row in rows)]
+    for at in empty:
+        for row in (titles, *rows):
+            del row[at]
+    print_table(titles, rows, right="UPDATES ITEM")
 
 
 def _export(run: RunRecord, clips: list[ClipRecord], *, folder: Path, out: Path) -> None:

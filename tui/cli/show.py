@@ -11,10 +11,11 @@ from engine.metrics.registry import metric_of
 from jobs.home import Home
 from tui.cli.common import json_option, print_json, print_table, run_argument, with_home
 from tui.reports import formats
+from tui.reports.heard import newest
 
 if TYPE_CHECKING:
     from jobs.store.reader import StoreReader
-    from jobs.store.records import CheckpointRecord, EventRecord, NeedRecord, RunRecord
+    from jobs.store.records import CheckpointRecord, ClipRecord, EventRecord, NeedRecord, RunRecord
 
 _EXAMPLES = """\b
 Examples:
@@ -45,6 +46,7 @@ def show(run: str, *, only_config: bool, as_json: bool, home: Home) -> None:
             _print_run(record, home)
             _print_needs(reader.needs(record.id))
             _print_latest(reader.latest(record.id))
+            _print_heard(reader.clips(record.id))
             _print_checkpoints(reader.checkpoints(record.id))
             _print_events(reader.events(record.id, limit=20))
 
@@ -121,6 +123,13 @@ def _print_latest(latest: dict[str, float]) -> None:
             ],
             right="VALUE",
         )
+
+
+def _print_heard(clips: list[ClipRecord]) -> None:
+    rows = [[item.item, *map(formats.clean, (item.text, item.heard))] for item in newest(clips)]
+    if rows:
+        click.echo(f"\nwhat the judge heard in the clips of update {max(c.updates for c in clips)}")
+        print_table(["ITEM", "TEXT", "HEARD"], rows, right="ITEM")
 
 
 def _print_checkpoints(checkpoints: list[CheckpointRecord]) -> None:

@@ -39,6 +39,7 @@ KEYS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         ("1 2 3 4", "show only one chart; the same key shows all again"),
         ("l", "show only the log; the same key shows all again"),
         ("v", "events of the run: skipped updates, damaged checkpoints, out of memory"),
+        ("h", "what the judge of a voice or codec heard in the clips of the run"),
         ("tab", "next pane; in a chart, ← → or the mouse show values"),
         ("ctrl+p", "command palette: all actions by name, themes"),
         ("q", "quit; workers and runs continue without the dashboard"),

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from textual import on
 from textual.app import ComposeResult
@@ -47,10 +47,7 @@ from tui.widgets.status_line import StatusLine
 class Dashboard(Screen[None]):
     """Runs on the left or on top; charts, metrics and log of the selected run beside them."""
 
-    HORIZONTAL_BREAKPOINTS: list[tuple[int, str]] | None = [  # noqa: RUF012
-        (0, "-narrow"),
-        (150, "-wide"),
-    ]
+    HORIZONTAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-narrow"), (150, "-wide")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-short"), (34, "-tall")]  # noqa: RUF012
     DEFAULT_CSS = """
     Dashboard #body { height: 1fr; layout: vertical; background: $background; }
@@ -88,7 +85,8 @@ class Dashboard(Screen[None]):
         Binding("a", "smooth", "smoothing", show=False),
         Binding("m", "metric", "metric", show=False),
         Binding("l", "log", "log", show=False),
-        Binding("v", "events", "events", show=False),
+        Binding("v", "read('events')", "events", show=False),
+        Binding("h", "read('heard')", "what the judge heard", show=False),
         Binding("1", "alone(0)", "loss", show=False),
         Binding("2", "alone(1)", "score", show=False),
         Binding("3", "alone(2)", "throughput", show=False),
@@ -386,12 +384,14 @@ class Dashboard(Screen[None]):
         alone = self.has_class("-log")
         self.query_one(LogTail if alone else RunsTable).focus()
 
-    def action_events(self) -> None:
-        """List the events of the selected run."""
+    def action_read(self, what: Literal["events", "heard"]) -> None:
+        """List the events of the selected run, or what a judge heard in its clips."""
         from tui.dialogs.events import EventsScreen
+        from tui.dialogs.heard import HeardScreen
 
         if (run := self.chosen) is not None:
-            self.app.push_screen(EventsScreen(self._home, run))
+            screen = EventsScreen if what == "events" else HeardScreen
+            self.app.push_screen(screen(self._home, run))
 
     def action_help(self) -> None:
         """Show the keys."""

@@ -6,7 +6,7 @@ the same for all. Letters: N recordings, T samples.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from hashlib import sha256
@@ -17,12 +17,13 @@ import torch
 from engine.config.schema import RunConfig
 from engine.data.speech.spoken_audio import read_spoken
 from engine.data.speech.spoken_texts import SpokenText, spoken_texts
-from engine.evaluation.result import Evaluation
+from engine.evaluation.result import Clip, Evaluation
 from engine.metrics.items_keys import with_own
 from engine.metrics.judged import BOUND_CER, JUDGE, JUDGED_CER, JUDGED_WER, REAL_CER
 from engine.recipes.base import Opening
 from engine.recipes.judge.judge import Heard, Judge, load_judge
 
+_ESTIMATE = "estimate"
 # From a recording and its text to speech, float32 (T,) at the rate of the run.
 Says = Callable[[SpokenText], np.ndarray]
 
@@ -101,6 +102,7 @@ class RunJudge:
                 **evaluation.items,
                 JUDGED_CER: heard.characters.per_item(), JUDGED_WER: heard.words.per_item(),
             },
+            clips=self._heard(self._judge, evaluation.clips),
             items_key=with_own(
                 with_own(evaluation.items_key, JUDGED_CER, own=key), JUDGED_WER, own=key
             ),
@@ -110,6 +112,17 @@ class RunJudge:
         waves = (says(item) for item in self.sample)
         texts = [item.text for item in self.sample]
         return judge.score(waves, texts, rate_hz=self._config.data.rate_hz)
+
+    def _heard(self, judge: Judge, clips: Sequence[Clip]) -> tuple[Clip, ...]:
+        """Return clips with what the judge hears in their estimates."""
+        if not clips:
+            return ()
+        waves = (clip.signals[_ESTIMATE].mean(axis=0) for clip in clips)
+        heard = judge.hear(waves, self._config.data.rate_hz)
+        return tuple(
+            replace(clip, texts={**clip.texts, _ESTIMATE: text})
+            for clip, text in zip(clips, heard, strict=True)
+        )
 
     def _key(self, judge: Judge) -> str:
         """Sixteen hex digits over the judge and what it hears, so that values are paired where both are the same."""

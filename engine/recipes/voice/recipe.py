@@ -280,7 +280,9 @@ class VoiceRecipe(UtteranceRecipe):
                 "estimate": self._audio(spoken[item].codes_N),
             }
             audio = {kind: wave_T[None] for kind, wave_T in signals.items()}
-            yield Clip(item, self._data.rate_hz, signals=audio)
+            said = items.utterances[item]
+            texts = {"input": said.written or said.text}
+            yield Clip(item, self._data.rate_hz, signals=audio, texts=texts)
 
     def _round_trip(self, row: int) -> np.ndarray:
         """Return what the codec makes of the codes of a validation item, float32 (T,)."""

@@ -35,6 +35,32 @@ def folder() -> Path:
     return home.run_folder(1)
 
 
+def test_what_a_judge_heard_is_shown_beside_the_text(sepdash, folder):
+    with StoreWriter(Home.locate(None).store) as store:
+        store.add_clips(
+            [
+                ClipRecord(2, updates, item=item, kind=kind, path=f"{kind}-{item}-{updates}.wav", spectrogram="", text=text)
+                for updates, item, kind, text in (
+                    (0, "0", "input", "five two"), (0, "0", "target", None), (10, "0", "estimate", ""),
+                    (20, "0", "estimate", "five \x1b[31mtwo"), (20, "1", "estimate", "one"),
+                )
+            ]
+        )  # fmt: skip
+    lines = [line.split("  ") for line in sepdash("clips", "quiet").out.splitlines()]
+    rows = [[part.strip() for part in line if part.strip()][:-1] for line in lines]
+    assert rows == [
+        ["UPDATES", "ITEM", "KIND", "TEXT", "HEARD"], ["0", "input", "five two"], ["0", "target", "five two"],
+        ["10", "0", "estimate", "five two", "(nothing)"], ["20", "0", "estimate", "five two", "five two"],
+        ["20", "1", "estimate", "one"],
+    ]  # fmt: skip
+    found = json.loads(sepdash("clips", "quiet", "--json").out)
+    assert [clip["text"] for clip in found] == ["five two", None, "", "five \x1b[31mtwo", "one"]
+    shown = sepdash("show", "quiet").out
+    assert "what the judge heard in the clips of update 20" in shown
+    assert "(nothing)" not in shown
+    assert "what the judge heard" not in sepdash("show", "tasks/one").out
+
+
 @pytest.mark.parametrize(
     "path", ["../../../secret.wav", "/etc/hostname", "clips/../../../secret.wav", "link/x", "a\0b"]
 )
