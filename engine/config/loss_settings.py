@@ -15,7 +15,8 @@ class LossSettings(Section):
     `unit` is that of the loss; `adds_sources` says whether the loss of several sources is the sum of
     theirs, rather than the mean; `gives_audio`, whether its evaluations have audio to keep, whatever the data;
     `uses_codec`, whether the run learns the codes of the trained codec that the setting `codec` names; `speaks`,
-    whether its evaluations make speech of known texts, which `validation.judge` can hear.
+    whether its evaluations make speech of known texts, which `validation.judge` can hear; `in_slices`, whether it is
+    computed in `batch.split` slices.
     """
 
     recipe: ClassVar[str] = "separation"
@@ -23,6 +24,7 @@ class LossSettings(Section):
     gives_audio: ClassVar[bool] = False
     uses_codec: ClassVar[bool] = False
     speaks: ClassVar[bool] = False
+    in_slices: ClassVar[bool] = False
 
     kind: str
 

@@ -61,6 +61,7 @@ class RnntLoss(LossSettings):
 
     recipe: ClassVar[str] = "transducer"
     unit: ClassVar[str] = "nats"
+    in_slices: ClassVar[bool] = True
 
     kind: Literal["rnnt"] = setting("rnnt", "Transducer (RNN-T) loss, for speech with transcripts.")
 

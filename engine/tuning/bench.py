@@ -125,10 +125,11 @@ class Bench:
         """Time variants against the best so far; return one that is shown to be faster, or the best."""
         compared = self.compare([best, *variants], reference=0, limit_s=limit_s, known=True)
         if not compared.race.times[0]:
-            # Both configs together may need more memory than one alone.
+            # Both configs together may need more memory than one alone, or the first round more time than there is.
+            why = "rejected: could not be timed beside the best so far"
             for setup, its in compared.entries[1:]:
                 if its.outcome == "measured":
-                    self.decide(setup, "rejected: could not be timed beside the best so far")
+                    self.decide(setup, "not timed: time budget used up" if self.late else why)
             return best, measured
         chosen, its = self.choose(compared)[0]
         return (best, measured) if chosen is best else (chosen, its)

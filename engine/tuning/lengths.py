@@ -64,7 +64,8 @@ class LengthSearch:
             may_keep=may_keep,
         )
         found = bench.found(compared, may_keep=may_keep)
-        if self._law.joint > 0 and "batch.split" not in bench.options.keep:
+        slices_help = self._law.joint > 0 and self._config.loss.in_slices
+        if slices_help and "batch.split" not in bench.options.keep:
             best, measured = self._try_slices(found.best, found.measured)
             found = replace(found, best=best, measured=measured)
         return found
@@ -257,9 +258,10 @@ class LengthSearch:
         grid = self._grid()
         least = min(most_items(*_both(shape)) for shape in grid)
         if least < 1:
+            slicing = "raise batch.split, " if self._config.loss.in_slices else ""
             raise TuningError(
                 f"a single item of {self._lengths[-1]:g} s does not fit in {budget / 2**20:.0f} MiB; lower data.max_s, "
-                "raise batch.split, use a smaller model, or allow more memory (--memory, --free)"
+                f"{slicing}use a smaller model, or allow more memory (--memory, --free)"
             )
         if batch.mode == "2D-bucketing-fixed":
             items = [min(_MOST_ITEMS, most_items(*end)) for end in batch.bin_ends]

@@ -9,6 +9,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from engine.config.loading import load_config
+from engine.config.losses import RnntLoss
+from engine.config.voice import VoiceLoss
 from engine.tuning.lengths import cost, count_at
 from engine.tuning.search import search
 from engine.tuning.setups import Options, TuningError
@@ -143,6 +145,15 @@ def test_slices_are_tried_where_the_joint_network_is_large(new_device) -> None:
     assert max(peak for _, peak in peaks(device, values, LENGTHS)) <= result.budget_bytes
     kept, _ = found_by(device, speech(), keep=("batch.split",))
     assert "batch.split" not in kept.settings
+
+
+def test_slices_are_not_tried_for_a_loss_that_has_none(new_device, monkeypatch) -> None:
+    """A voice, whose memory grows with seconds times tokens, too: `batch.split` does nothing there."""
+    monkeypatch.setattr(RnntLoss, "in_slices", False)
+    device = new_device(per_s=MIB, per_item=MIB, joint=MIB // 4, call_s=1.0, facts=FACTS)
+    result, _ = found_by(device, speech())
+    assert not [row.label for row in result.rows if "split" in row.label]
+    assert not VoiceLoss.in_slices
 
 
 @pytest.mark.parametrize(
