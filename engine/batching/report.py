@@ -111,7 +111,7 @@ class _Table:
 
 
 def report_on(plan: Plan, sizes: np.ndarray) -> PlanReport:
-    """Return statistics of the first epoch of a plan; in mode exact, of at most 256 updates.
+    """Return statistics of the first epoch of a plan; in mode exact, of whole pools of about 256 updates at most.
 
     Args:
         plan: what `open_plan` returned.
@@ -177,9 +177,8 @@ def _tabulated(plan: Plan, sizes: np.ndarray) -> tuple[_Table, float, str]:
 
 
 def _of_exact(plan: ExactPlan) -> _Table:
-    updates = range(max(1, min(_LOOKED_AT, int(plan.updates_per_epoch))))
     rows = []
-    for update in updates:
+    for update in range(_num_looked_at(plan)):
         packed = plan.packed(update)
         for rank, batches in enumerate(packed.ranks):
             for batch in batches:
@@ -196,6 +195,13 @@ def _of_exact(plan: ExactPlan) -> _Table:
         values[:, 0], values[:, 1], counts=values[:, 2].astype(int), costs=values[:, 3], shapes=values[:, 5:last],
         real=values[:, last:], real_joint=values[:, 4], world=device.world, cap=device.cap, most=device.most,
     )  # fmt: skip
+
+
+def _num_looked_at(plan: ExactPlan) -> int:
+    """Return how many updates stand for a plan: whole pools, since one update of a pool is of like items."""
+    pool = plan.pool_updates
+    most = max(1, _LOOKED_AT // pool)
+    return pool * max(1, min(most, round(plan.updates_per_epoch / pool)))
 
 
 def _of_capped(plan: CappedPlan) -> _Table:

@@ -65,7 +65,7 @@ def choose_checkpoint(path: Path, *, kind: str | None = None) -> Path | None:
 
     Args:
         path: a checkpoint, a run's folder or its `checkpoints` folder.
-        kind: `last` or `best-<metric>`; None is `path` itself where it is a checkpoint, else the one that
+        kind: `last`, `best-<metric>`, or the name of one of several as listed, `last-000400`; None is `path` itself where it is a checkpoint, else the one that
             `engine.metrics.best.best_checkpoint` chooses. Those without a manifest don't count; one
             whose manifest is damaged does, and is refused when it is read.
     """
@@ -83,6 +83,8 @@ def choose_checkpoint(path: Path, *, kind: str | None = None) -> Path | None:
             return folder / chosen
         if chosen == LAST and last:
             return last[0]
+        if named := next((place for place in last if place.name == chosen), None):
+            return named
     return None
 
 

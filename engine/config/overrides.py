@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tomllib
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
@@ -45,6 +46,11 @@ def config_with(values: Mapping[str, Any], assignments: Iterable[str]) -> RunCon
     if problems:
         raise ConfigError(problems)
     return config
+
+
+def set_options(assignments: Iterable[str]) -> str:
+    """Return assignments as options of a command that a person can paste into a shell."""
+    return " ".join(f"--set {shlex.quote(text)}" for text in assignments)
 
 
 def applied(

@@ -50,6 +50,8 @@ def speak(job: Job, answers: TextIO) -> None:
     judge = load_judge(Path(job["judge"]), device) if job["judge"] else None
     with backend_settings(config.precision):
         conditioning = _conditioning(job, voice)
+        for folder in {Path(item["path"]).parent for item in job["items"]}:
+            folder.mkdir(parents=True, exist_ok=True)
         if job["save_as"]:
             write_voice(Path(job["save_as"]), conditioning, voice=voice)
         say(answers, voice=conditioning.about, device=str(device), weights=voice.hash)

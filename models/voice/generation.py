@@ -138,10 +138,10 @@ class _Draws:
             return logits_BK.argmax(dim=-1)
         most = min(how.top_k or logits_BK.shape[1], logits_BK.shape[1])
         # Likeliest first: a draw is then the place of a number among the cumulated probabilities.
-        ranked_BK, code_BK = (logits_BK / how.temperature).sort(
-            dim=-1, descending=True, stable=True
-        )
-        prob_BK = ranked_BK[:, :most].double().softmax(dim=-1)
+        ranked_BK, code_BK = logits_BK.double().sort(dim=-1, descending=True, stable=True)
+        # Below the likeliest, so that a division by next to nothing leaves that one, and no NaN.
+        below_BK = (ranked_BK - ranked_BK[:, :1])[:, :most]
+        prob_BK = (below_BK / how.temperature).softmax(dim=-1)
         before_BK = prob_BK.cumsum(dim=-1) - prob_BK
         prob_BK = prob_BK.masked_fill(before_BK >= how.top_p, 0.0)
         prob_BK[:, 0] = prob_BK[:, 0].clamp(min=1e-300)

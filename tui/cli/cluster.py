@@ -68,7 +68,7 @@ def cluster(
     labelled. Ctrl-C saves; the same command continues. A run uses the result by loss.kmeans_from;
     a run without it makes its own clusters when it starts.
     """
-    from engine.config.overrides import config_with
+    from engine.config.overrides import config_with, set_options
     from jobs import clustering
     from presets.catalogue import Catalogue
 
@@ -102,7 +102,7 @@ def cluster(
     for line in _reports(result):
         click.echo(line)
     click.echo(f"clusters and labels are in {result.folder}")
-    click.echo("to train on them: " + " ".join(f"--set {text}" for text in settings))
+    click.echo("to train on them: " + set_options(settings))
     return 0
 
 

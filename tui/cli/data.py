@@ -22,6 +22,7 @@ from tui.cli.common import (
 )
 from tui.cli.data_cut import cut
 from tui.cli.data_voice import voice
+from tui.cli.numbers import Number
 from tui.cli.paths import UserPath
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def data() -> None:
     help="Override a setting of the preset. Can be repeated.",
 )  # fmt: skip
 @click.option(
-    "--segment", "segment_s", type=click.FloatRange(0.01, 60), default=2.0, show_default=True,
+    "--segment", "segment_s", type=Number(0.01, 60), default=2.0, show_default=True,
     help="Minimum file length in PATH, in seconds; a preset uses its own segment length.",
 )  # fmt: skip
 @click.option(
@@ -239,6 +240,7 @@ def digits(folder: Path, *, out: Path, utterances: int, num_valid: int, seed: in
     Writes DIR/train.jsonl and DIR/valid.jsonl: utterances of 1 to 15 s by one speaker, with pauses.
     Takes 00 to 04 and one in four digit strings are reserved for validation.
     """
+    from engine.config.overrides import set_options
     from engine.data.speech.digit_strings import build_digit_strings
 
     folder, out = expanded(folder).absolute(), expanded(out).absolute()
@@ -248,8 +250,8 @@ def digits(folder: Path, *, out: Path, utterances: int, num_valid: int, seed: in
     )
     click.echo(f"wrote {utterances} training and {num_valid} validation utterances to {out}")
     click.echo(
-        f"to train on them: sepdash enqueue transducer/digits --set data.train={out / 'train.jsonl'} "
-        f"--set data.valid={out / 'valid.jsonl'}"
+        "to train on them: sepdash enqueue transducer/digits "
+        + set_options([f"data.train={out / 'train.jsonl'}", f"data.valid={out / 'valid.jsonl'}"])
     )
 
 

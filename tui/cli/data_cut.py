@@ -9,6 +9,7 @@ import click
 
 from models.user_paths import expanded
 from tui.cli.common import counter_of, json_option, out_option, plain, print_json
+from tui.cli.numbers import Number
 from tui.cli.paths import UserPath
 from tui.reports.formats import clean, duration
 
@@ -28,15 +29,15 @@ _MOST_SHOWN = 20
 @click.argument("source", metavar="FOLDER|FILE", type=UserPath())
 @out_option("Output folder.", required=True)
 @click.option(
-    "--min", "min_s", type=click.FloatRange(0.1, 3600), default=1.0, show_default=True,
+    "--min", "min_s", type=Number(0.1, 3600), default=1.0, show_default=True,
     help="Minimum length of a piece in seconds.",
 )  # fmt: skip
 @click.option(
-    "--max", "max_s", type=click.FloatRange(0.2, 3600), default=10.0, show_default=True,
+    "--max", "max_s", type=Number(0.2, 3600), default=10.0, show_default=True,
     help="Maximum length of a piece in seconds.",
 )  # fmt: skip
 @click.option(
-    "--pause", "pause_s", type=click.FloatRange(0.05, 10), default=0.25, show_default=True,
+    "--pause", "pause_s", type=Number(0.05, 10), default=0.25, show_default=True,
     help="Minimum pause to cut at, in seconds; stretches without one are cut at shorter pauses.",
 )  # fmt: skip
 @json_option

@@ -19,6 +19,7 @@ from tui.cli.common import (
     set_option,
     with_home,
 )
+from tui.cli.numbers import Number
 from tui.cli.paths import UserPath
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ _MOST_CHARACTERS = 200
 )
 @click.option("--dry-run", is_flag=True, help="Only report; write nothing.")
 @click.option(
-    "--valid", "share", type=click.FloatRange(0, 0.5), default=0.05, show_default=True,
+    "--valid", "share", type=Number(0, 0.5), default=0.05, show_default=True,
     help="Fraction of the clips of each speaker that is held out for validation, drawn at random; at least one.",
 )  # fmt: skip
 @click.option(
@@ -66,11 +67,11 @@ _MOST_CHARACTERS = 200
     help="Take the folder of a file as its speaker where a row names none.",
 )
 @click.option(
-    "--min", "min_s", type=click.FloatRange(0.05, 300),
+    "--min", "min_s", type=Number(0.05, 300),
     help="Minimum length of a clip in seconds [default: data.min_s of the preset].",
 )  # fmt: skip
 @click.option(
-    "--max", "max_s", type=click.FloatRange(0.1, 300),
+    "--max", "max_s", type=Number(0.1, 300),
     help="Maximum length of a clip in seconds [default: data.max_s of the preset].",
 )  # fmt: skip
 @click.option(
@@ -79,7 +80,7 @@ _MOST_CHARACTERS = 200
     "the preset has room for if that is less].",
 )  # fmt: skip
 @click.option(
-    "--max-silence", type=click.FloatRange(0.05, 60), default=0.5, show_default=True,
+    "--max-silence", type=Number(0.05, 60), default=0.5, show_default=True,
     help="Report clips with more seconds of silence at an end.",
 )  # fmt: skip
 @click.option(
@@ -112,7 +113,7 @@ def voice(
     Nothing in it is changed. Clips that can't be used are left out and listed, and what training makes of the
     texts is shown. Several folders make one corpus, each a voice of its name.
     """
-    from engine.data.corpus.manifests import check_out, figures, write_corpus
+    from engine.data.corpus.manifests import check_out, figures, require_clips, write_corpus
 
     preset, assignments = options.pop("preset"), options.pop("assignments")
     targets = [expanded(folder).absolute() for folder in folders]
@@ -136,14 +137,16 @@ def voice(
         for line in report(corpus, data, most=None if show_all else _MOST_SHOWN):
             click.echo(line)
     if dry_run:
+        require_clips(corpus)
         return
     write_corpus(corpus, out, data=data, about=about)
     if not as_json:
         click.echo(f"wrote {out / 'train.jsonl'} and {out / 'valid.jsonl'}")
-        chosen = "".join(f" --set {text}" for text in assignments)
+        from engine.config.overrides import set_options
+
+        splits = [f"data.{split}={out / f'{split}.jsonl'}" for split in ("train", "valid")]
         click.echo(
-            f"to train on them: sepdash enqueue {preset} --set data.train={out / 'train.jsonl'} "
-            f"--set data.valid={out / 'valid.jsonl'}{chosen}"
+            f"to train on them: sepdash enqueue {preset} {set_options([*splits, *assignments])}"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import signal
 import subprocess
@@ -80,7 +81,7 @@ def prepare(home: Home, *, seed: int, keep: bool) -> list[int]:
     if alive:
         raise click.UsageError(
             f"a demo is already running (process {alive[0]}); open it with "
-            f"`sepdash --home {home.root}`"
+            f"`sepdash --home {shlex.quote(str(home.root))}`"
         )
     if not keep:
         _clear(home)
@@ -99,7 +100,9 @@ def watch(home: Home, run_ids: list[int], *, worker: subprocess.Popen[bytes]) ->
     """Print one line per state change and per evaluation, until the runs have ended."""
     from jobs.store.reader import StoreReader
 
-    click.echo(f"demo in {home.root}; open its dashboard with: sepdash --home {home.root}")
+    click.echo(
+        f"demo in {home.root}; open its dashboard with: sepdash --home {shlex.quote(str(home.root))}"
+    )
     start = time.monotonic()
     reported: dict[int, tuple[str, int]] = {}
     with StoreReader(home.store) as reader:
@@ -170,7 +173,8 @@ def report(home: Home, run_ids: list[int]) -> int:
         _compare(home, records)
         return 0
     click.echo(
-        f"not all runs finished; continue with: sepdash --home {home.root} worker --drain", err=True
+        f"not all runs finished; continue with: sepdash --home {shlex.quote(str(home.root))} worker --drain",
+        err=True,
     )
     return 1
 
@@ -186,7 +190,7 @@ def _compare(home: Home, records: list[RunRecord]) -> None:
     click.echo()
     print_comparison(comparison)
     names = " ".join(run.name for run in records)
-    click.echo(f"\nall metrics: sepdash --home {home.root} compare {names}")
+    click.echo(f"\nall metrics: sepdash --home {shlex.quote(str(home.root))} compare {names}")
 
 
 @contextmanager

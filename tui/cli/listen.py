@@ -23,6 +23,7 @@ from tui.cli.common import (
     print_json,
     with_home,
 )
+from tui.cli.numbers import Number
 from tui.cli.paths import UserPath
 from tui.reports import formats
 
@@ -66,7 +67,7 @@ Examples:
 @checkpoint_option(of="the runs", only_with="--audio")
 @device_option(only_with="--audio")
 @click.option(
-    "--excerpt", "excerpt_s", type=click.FloatRange(0.1, 120), default=10.0, show_default=True,
+    "--excerpt", "excerpt_s", type=Number(0.1, 120), default=10.0, show_default=True,
     help="Play at most this many seconds, from the middle.",
 )  # fmt: skip
 @click.option("--listener", help="Name of the listener [default: the user name].")

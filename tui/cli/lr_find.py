@@ -18,6 +18,7 @@ from tui.cli.common import (
     set_option,
     with_home,
 )
+from tui.cli.numbers import Number
 from tui.cli.paths import UserPath
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ Examples:
   sepdash lr-find transducer/digits --set batch.seconds=120 --json
 """
 _COLUMNS, _ROWS = 100, 18
-_LR = click.FloatRange(0, 100, min_open=True)
+_LR = Number(0, 100, min_open=True)
 
 
 @click.command("lr-find", epilog=_EXAMPLES)

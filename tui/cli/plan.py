@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 import click
 
 from jobs.home import Home
 from tui.cli.common import json_option, preset_argument, print_json, set_option, with_home
+
+if TYPE_CHECKING:
+    from engine.config.schema import RunConfig
 
 _EXAMPLES = """\b
 Examples:
@@ -40,9 +46,22 @@ def plan(
 
     config = config_with(Catalogue(home.presets).read(preset), assignments)
     report = plan_report(config, world=world)
+    report = replace(report, warnings=(*report.warnings, *_missing(home, config)))
     if as_json:
         print_json(report)
         return
     time = time_text(home, config, size=UpdateSize(**report.size))
     for line in report_lines(report, time=time):
         click.echo(line)
+
+
+def _missing(home: Home, config: RunConfig) -> list[str]:
+    """Say which runs that the config refers to can't be used: batches are planned without them."""
+    from engine.config.errors import ConfigError
+    from jobs.needs import check_needs
+
+    try:
+        check_needs(home, {"": config})
+    except ConfigError as error:
+        return [f"it can't be queued like this: {problem}" for problem in error.problems]
+    return []

@@ -11,6 +11,7 @@ import click
 from jobs.home import Home
 from tui.cli.checkpoints import locate_checkpoint
 from tui.cli.common import checkpoint_option, complete_model, device_option, out_option, with_home
+from tui.cli.numbers import Number
 from tui.cli.paths import UserPath
 
 _EXAMPLES = """\b
@@ -31,11 +32,11 @@ Examples:
 @checkpoint_option()
 @device_option()
 @click.option(
-    "--chunk", "chunk_s", type=click.FloatRange(0.1, 3600), default=10.0, show_default=True,
+    "--chunk", "chunk_s", type=Number(0.1, 3600), default=10.0, show_default=True,
     help="Chunk length in seconds.",
 )  # fmt: skip
 @click.option(
-    "--overlap", type=click.FloatRange(0, 0.75), default=0.25, show_default=True,
+    "--overlap", type=Number(0, 0.75), default=0.25, show_default=True,
     help="Overlap of adjacent chunks, as a fraction of the chunk length.",
 )  # fmt: skip
 @with_home

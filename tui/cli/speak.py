@@ -20,6 +20,7 @@ from tui.cli.common import (
     print_json,
     with_home,
 )
+from tui.cli.numbers import Number
 from tui.cli.paths import UserPath
 from tui.cli.speak_inputs import chosen_voice, file_of_new_voice, items_to_speak
 from tui.reports.formats import clean
@@ -41,8 +42,8 @@ Examples:
     metavar="FILE|DIR",
 )
 @click.option(
-    "--file", "texts", metavar="FILE", type=UserPath(exists=True, dir_okay=False),
-    help="Speak the lines of a text file (UTF-8).",
+    "--file", "texts", metavar="FILE", type=UserPath(exists=True, dir_okay=False, allow_dash=True),
+    help="Speak the lines of a text file (UTF-8); '-' reads standard input.",
 )  # fmt: skip
 @click.option(
     "--voice", "voices", metavar="CLIP|NAME", multiple=True,
@@ -58,7 +59,7 @@ Examples:
 @checkpoint_option()
 @device_option()
 @click.option(
-    "--temperature", type=click.FloatRange(0, 10), default=0.8, show_default=True,
+    "--temperature", type=Number(0, 10), default=0.8, show_default=True,
     help="Sampling temperature; 0 always takes the likeliest code.",
 )  # fmt: skip
 @click.option(
@@ -66,11 +67,11 @@ Examples:
     help="Sample from the K likeliest codes; 0: from all.",
 )  # fmt: skip
 @click.option(
-    "--top-p", type=click.FloatRange(0, 1, min_open=True), default=0.8, show_default=True,
+    "--top-p", type=Number(0, 1, min_open=True), default=0.8, show_default=True,
     help="Sample from the likeliest codes that have this probability together.",
 )  # fmt: skip
 @click.option(
-    "--repetition-penalty", type=click.FloatRange(0.1, 10), default=1.0, show_default=True,
+    "--repetition-penalty", type=Number(0.1, 10), default=1.0, show_default=True,
     help="Penalty for codes that were used before; above 1 makes them less likely.",
 )  # fmt: skip
 @click.option(
@@ -117,8 +118,6 @@ def speak(
         "save_as": saving, "judge": judge and str(locate_checkpoint(home, judge, kind=None)),
         **own, "sampling": options,
     }  # fmt: skip
-    if texts is not None and out is not None:
-        out.mkdir(parents=True, exist_ok=True)
     head, results = _spoken(job, checkpoint, as_json=as_json)
     if as_json:
         about = {name: job[name] for name in ("checkpoint", "seed", "sampling", "judge")}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,7 @@ def items_to_speak(
         raise click.UsageError("the text is empty; write words")
     if not out.parent.is_dir():
         raise click.UsageError(f"-o {out}: folder {out.parent} does not exist")
+    _require_writable(out.parent)
     _require_free(out)
     return [{"place": "the text", "text": text, "path": str(out)}]
 
@@ -52,7 +55,7 @@ def items_to_speak(
 def _lines(file: Path, out: Path) -> list[dict[str, Any]]:
     """Return the lines of a file that are not empty, each with a file of its number."""
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
+        lines = _text_of(file).removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
         raise click.UsageError(
             f"--file {file} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8"
@@ -72,9 +75,19 @@ def _lines(file: Path, out: Path) -> list[dict[str, Any]]:
         raise click.UsageError(
             f"--file {file} has {len(lines):,} lines, more than {_MOST_TEXTS:,}; divide it into several files"
         )
+    _require_writable(out)
     for item in items:
         _require_free(Path(item["path"]))
     return items
+
+
+def _text_of(file: Path) -> str:
+    """Read UTF-8 from a file, or from standard input for "-"; every end of a line is then a line feed.
+
+    Other signs at which `str.splitlines` would divide are none to an editor: its numbers of lines count.
+    """
+    data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+    return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def chosen_voice(home: Home, voices: tuple[str, ...]) -> tuple[list[str], str | None]:
@@ -135,3 +148,10 @@ def _file_of(home: Home, name: str) -> Path:
 def _require_free(path: Path) -> None:
     if path.exists():
         raise click.UsageError(f"{path} exists; choose another name, or remove it")
+
+
+def _require_writable(folder: Path) -> None:
+    """Refuse a folder, or the first one above it that is there, in which nothing can be made."""
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise click.UsageError(f"-o: folder {there} is not writable; choose another one")

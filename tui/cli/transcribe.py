@@ -19,6 +19,7 @@ from tui.cli.common import (
     out_option,
     with_home,
 )
+from tui.cli.numbers import Number
 from tui.cli.paths import UserPath
 
 _EXAMPLES = """\b
@@ -43,7 +44,7 @@ Examples:
     help="Beam size; 1 is greedy decoding, the fastest.",
 )  # fmt: skip
 @click.option(
-    "--longest", type=click.FloatRange(1, 3600),
+    "--longest", type=Number(1, 3600),
     help="Maximum segment in seconds; longer audio is split at quiet places [default: 20, or data.max_s "
     "of the run if larger].",
 )  # fmt: skip

@@ -17,6 +17,7 @@ from tui.cli.common import (
     set_option,
     with_home,
 )
+from tui.cli.numbers import Number
 
 if TYPE_CHECKING:
     from engine.tuning.setups import Options, Tuning
@@ -37,20 +38,18 @@ _GIB = 2**30
 @preset_argument()
 @set_option
 @click.option("--items", type=click.IntRange(1, 65_536), help="Items per update.")
+@click.option("--seconds", type=Number(0, min_open=True), help="Audio seconds per update.")
+@click.option("--tokens", type=Number(0, min_open=True), help="Tokens per update.")
 @click.option(
-    "--seconds", type=click.FloatRange(0, min_open=True), help="Audio seconds per update."
-)
-@click.option("--tokens", type=click.FloatRange(0, min_open=True), help="Tokens per update.")
-@click.option(
-    "--free", type=click.FloatRange(0, 0.9), default=0.08, show_default=True,
+    "--free", type=Number(0, 0.9), default=0.08, show_default=True,
     help="Fraction of the memory to keep free.",
 )  # fmt: skip
 @click.option(
-    "--memory", "memory_gib", type=click.FloatRange(0, min_open=True),
+    "--memory", "memory_gib", type=Number(0, min_open=True),
     help="Memory limit in GiB [default: available memory minus a safety reserve].",
 )  # fmt: skip
 @click.option(
-    "--budget-s", type=click.FloatRange(5, 86_400), default=300.0, show_default=True,
+    "--budget-s", type=Number(5, 86_400), default=300.0, show_default=True,
     help="Time limit of the search in seconds; it ends earlier once everything is decided. The current "
     "trial and the final check may exceed it.",
 )  # fmt: skip

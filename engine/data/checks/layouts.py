@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from engine.config.overrides import set_options
 from engine.data.separation.tracks import Layout
 from engine.data.speech.transcripts import TRANSCRIPT
 from models.folders import Walk
@@ -121,4 +122,4 @@ def _librispeech(root: Path, found: Walk) -> KnownDataset | None:
 
 
 def _sets(train: Path, valid: Path) -> str:
-    return f"--set data.train={train} --set data.valid={valid}"
+    return set_options([f"data.train={train}", f"data.valid={valid}"])

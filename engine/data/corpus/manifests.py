@@ -37,6 +37,20 @@ def check_out(out: Path, *, replace: bool) -> None:
         raise DataError([Problem("", message)])
 
 
+def require_clips(corpus: Corpus) -> None:
+    """Check that a corpus can be trained on.
+
+    Raises:
+        DataError: when nothing is left to train on, or to validate with.
+    """
+    for clips, what in ((corpus.train, "train on"), (corpus.valid, "hold out for validation")):
+        if not clips:
+            message = (
+                f"{corpus.folder}: no clips to {what}, nothing was written; see the findings above"
+            )
+            raise DataError([Problem("", message)])
+
+
 def write_corpus(corpus: Corpus, out: Path, *, data: TextData, about: Mapping[str, Any]) -> None:
     """Write `train.jsonl`, `valid.jsonl` and `report.json`, all or none; texts are as the table has them.
 
@@ -51,12 +65,7 @@ def write_corpus(corpus: Corpus, out: Path, *, data: TextData, about: Mapping[st
     Raises:
         DataError: when nothing is left to train on, or to validate with.
     """
-    for clips, what in ((corpus.train, "train on"), (corpus.valid, "hold out for validation")):
-        if not clips:
-            message = (
-                f"{corpus.folder}: no clips to {what}, nothing was written; see the findings above"
-            )
-            raise DataError([Problem("", message)])
+    require_clips(corpus)
     aside = out.with_name(f".{out.name}.new")
     before = out.with_name(f".{out.name}.before")
     for leftover in (aside, before):

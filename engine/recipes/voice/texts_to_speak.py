@@ -33,30 +33,32 @@ def read_texts(voice: TrainedVoice, texts: Mapping[str, str]) -> list[TextToSpea
         ValueError: naming every text that can't be spoken, and why.
     """
     read = {place: prepared(text, voice.data) for place, text in texts.items()}
-    if problem := _no_tokens(voice, read) or _no_text(read, texts):
-        raise ValueError(problem)
-    found = [
-        TextToSpeak(text, read[place], tuple(voice.tokenizer.encode(read[place])))
-        for place, text in texts.items()
-    ]
-    room = voice.network.max_text - 2
-    long = {
-        place: len(one.tokens) for place, one in zip(texts, found, strict=True) if len(one.tokens) > room
-    }  # fmt: skip
-    if long:
-        named = _listed([f"{place}: {count:,}" for place, count in long.items()])
-        raise ValueError(
-            f"too many tokens for this model, which has room for {room:,} (model.max_text less START and STOP): "
-            f"{named}; split the text into lines of a --file"
-        )
-    return found
-
-
-def _no_tokens(voice: TrainedVoice, read: Mapping[str, str]) -> str:
-    """Name the characters that the model has no tokens for."""
     unknown = {
         place: chars for place, text in read.items() if (chars := voice.tokenizer.unknown(text))
     }
+    tokens = {
+        place: tuple(voice.tokenizer.encode(text)) for place, text in read.items() if place not in unknown
+    }  # fmt: skip
+    problems = (_no_tokens(voice, unknown), _no_text(read, texts), _no_room(voice, tokens))
+    if any(problems):
+        raise ValueError("\n".join(filter(None, problems)))
+    return [TextToSpeak(text, read[place], tokens[place]) for place, text in texts.items()]
+
+
+def _no_room(voice: TrainedVoice, tokens: Mapping[str, Sequence[int]]) -> str:
+    """Name the texts that have more tokens than the model has places for."""
+    room = voice.network.max_text - 2
+    long = [f"{place}: {len(found):,}" for place, found in tokens.items() if len(found) > room]
+    if not long:
+        return ""
+    return (
+        f"too many tokens for this model, which has room for {room:,} (model.max_text less START and STOP): "
+        f"{_listed(long)}; split the text into lines of a --file"
+    )
+
+
+def _no_tokens(voice: TrainedVoice, unknown: Mapping[str, Sequence[str]]) -> str:
+    """Name the characters that the model has no tokens for."""
     if not unknown:
         return ""
     named = _listed([f"{place}: {' '.join(map(repr, chars))}" for place, chars in unknown.items()])

@@ -204,6 +204,17 @@ def test_dropped_tails_are_counted_and_differ_between_epochs() -> None:
     assert trained + len(left[0]) == 500
 
 
+@pytest.mark.parametrize("items", [16, 100])
+def test_figures_of_pooled_updates_are_those_of_whole_pools(items: int) -> None:
+    # An update of a pool has items of like length: some of them are no sample of the data.
+    sizes = np.linspace(1, 4, 87)[:, None].repeat(2, axis=1)
+    plan = open_plan(config_of("exact", items=items, pool_updates=8), sizes, manifest="m")
+    report = report_on(plan, sizes)
+    assert report.updates_seen == 8
+    assert report.mean_s == pytest.approx(2.5 * items, rel=0.05)
+    assert report.mean_tokens == pytest.approx(2.5 * items, rel=0.05)
+
+
 def test_items_that_fit_no_bucket_are_counted() -> None:
     sizes = np.array([[1.0], [2.0], [9.0], [3.0]])
     plan = open_plan(config_of("1D-bucketing", bin_ends_s=[2.0, 3.0]), sizes, manifest="m")

@@ -52,6 +52,7 @@ LOGITS = [*PROBS.log().tolist(), 99.0, NEVER]
         ({"top_p": 0.76}, [0.5, 0.25, 0.15, 0]),
         ({"top_p": 0.01}, [1, 0, 0, 0]),
         ({"temperature": 0.0}, [1, 0, 0, 0]),
+        ({"temperature": 1e-310}, [1, 0, 0, 0]),
     ],
 )
 def test_codes_are_drawn_as_the_settings_say(how, wanted):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,23 @@ def test_a_preset_says_how_long_clips_and_texts_may_be(sepdash, anna, tmp_path) 
     assert not [item for item in more if item["kind"] == "text"]
     short = json.loads(sepdash(*words, "--set", "data.max_s=2").out)["findings"]
     assert any(item["message"].endswith("longer than 2 s") for item in short)
+
+
+def test_the_command_that_comes_next_can_be_pasted(sepdash, anna, tmp_path) -> None:
+    out = tmp_path / "my $voice"
+    answer = sepdash("data", "voice", str(anna), "-o", str(out), "--set", "data.case=keep")
+    words = shlex.split(answer.out.splitlines()[-1].partition(": ")[2])
+    assert words == [
+        "sepdash", "enqueue", "voice/base", "--set", f"data.train={out}/train.jsonl",
+        "--set", f"data.valid={out}/valid.jsonl", "--set", "data.case=keep",
+    ]  # fmt: skip
+
+
+def test_a_dry_run_finds_out_that_nothing_is_left(sepdash, anna) -> None:
+    (anna / "metadata.csv").write_text("00;one\n")
+    answer = sepdash("data", "voice", str(anna), "--dry-run")
+    assert answer.code == 2
+    assert "no clips to train on, nothing was written" in answer.err
 
 
 def test_mistakes_are_one_line(sepdash, anna, tmp_path) -> None:

@@ -54,6 +54,15 @@ def test_the_verb_plans_in_a_child_and_prints_text_or_json(sepdash, tmp_path, wr
     assert found["notes"] == []
 
 
+def test_references_that_cannot_be_queued_are_warned_about(sepdash, tmp_path, write_tone) -> None:
+    for key in ("train", "valid", "noise"):
+        write_tone(tmp_path / key / "tone.wav")
+    data = [w for k in ("train", "valid", "noise") for w in ("--set", f"data.{k}={tmp_path / k}")]
+    answer = sepdash("plan", "denoise/small", *data, "--set", "init_from=nowhere")
+    assert answer.code == 0, answer.err
+    assert "warning       it can't be queued like this: init_from: no run 'nowhere'" in answer.out
+
+
 def test_utterances_out_of_range_are_told(sepdash, tmp_path) -> None:
     rows = []
     for name, seconds in (("short", 1), ("long", 3)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,8 @@ def test_what_cannot_be_spoken_is_one_line_and_starts_nothing(
         (("one", "a", "-o", out), "run one has no checkpoint yet (state: queued)"),
         ((checkpoint, "a", "-o", out, "--judge", "none"), "no run 'none'"),
         ((checkpoint, "a", "-o", out, "--temperature", "-1"), "-1.0 is not in the range"),
+        ((checkpoint, "a", "-o", out, "--temperature", "nan"), "nan is not in the range 0<=x<=10"),
+        ((checkpoint, "a", "-o", out, "--top-p", "NaN"), "NaN is not in the range 0<x<=1"),
     ]:  # fmt: skip
         answer = sepdash("speak", *words)
         assert (answer.code, message in answer.err) == (2, True), (words, answer.err)
@@ -105,8 +108,59 @@ def test_every_option_reaches_the_program(sepdash, lab, asked, checkpoint, tmp_p
         "clips": [f"{tmp_path}/clip.wav"], "saved": None, "save_as": str(saved), "candidates": 8,
         "sampling": {"temperature": 0.5, "top_k": 7, "top_p": 0.9, "repetition_penalty": 2.0},
     }  # fmt: skip
-    assert (tmp_path / "spoken").is_dir()
+    assert not (tmp_path / "spoken").exists(), "the program makes it when all has been checked"
     assert f"voice saved as {saved}" in answer.out
+
+
+def test_lines_are_counted_as_an_editor_counts_them(
+    sepdash, asked, checkpoint, tmp_path: Path, monkeypatch
+) -> None:
+    text = "\ufeffone\x0ctwo\x85\u2028three\r\n\rfour\n".encode()
+    (tmp_path / "texts.txt").write_bytes(text)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text)))
+    for source in (f"{tmp_path}/texts.txt", "-"):
+        answer = sepdash("speak", checkpoint, "--file", source, "-o", f"{tmp_path}/spoken")
+        assert answer.code == 0, answer.err
+        assert [(item["place"], item["text"]) for item in asked["job"]["items"]] == [
+            ("line 1", "one\x0ctwo\x85\u2028three"),
+            ("line 3", "four"),
+        ]
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_loaded(
+    sepdash, asked, checkpoint, tmp_path: Path, monkeypatch
+) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    (tmp_path / "texts.txt").write_text("a\n")
+    # As it is for whoever is not root.
+    monkeypatch.setattr("os.access", lambda place, mode: Path(place) != locked)
+    for words in (
+        ("a", "-o", f"{locked}/a.wav"),
+        ("--file", f"{tmp_path}/texts.txt", "-o", f"{locked}/x/y"),
+    ):
+        answer = sepdash("speak", checkpoint, *words)
+        assert answer.code == 2
+        assert f"folder {locked} is not writable" in answer.err
+    assert "job" not in asked
+
+
+def test_a_checkpoint_that_is_listed_can_be_chosen(sepdash, lab, asked, tmp_path: Path) -> None:
+    run = lab.run("one")
+    places = [lab.home.run_folder(run) / "checkpoints" / f"last-{n:06}" for n in (20, 40)]
+    for place in places:
+        place.mkdir(parents=True)
+        (place / "manifest.json").write_text("{}")
+    for name, chosen in (
+        ("last", places[1]),
+        ("last-000020", places[0]),
+        ("last-000040", places[1]),
+    ):
+        answer = sepdash("speak", "one", "a", "-o", f"{tmp_path}/a.wav", "--checkpoint", name)
+        assert answer.code == 0, answer.err
+        assert asked["job"]["checkpoint"] == str(chosen)
+    answer = sepdash("speak", "one", "a", "-o", f"{tmp_path}/a.wav", "--checkpoint", "last-000030")
+    assert "has no checkpoint 'last-000030'; available: last-000020, last-000040" in answer.err
 
 
 def test_a_saved_voice_is_found_by_its_name(

@@ -101,6 +101,16 @@ def test_what_is_said_of_a_text_is_what_is_in_its_file(job: Any, tmp_path: Path)
     assert [path.name for path in tmp_path.iterdir()] == ["1.wav"]
 
 
+def test_a_folder_is_made_once_all_has_been_checked(job: Any, tmp_path: Path) -> None:
+    asked = job("b")
+    asked["items"][0]["path"] = str(tmp_path / "new" / "folder" / "0001.wav")
+    with pytest.raises(ValueError, match="no training speaker"):
+        answers_to({**asked, "speaker": "nobody"})
+    assert not (tmp_path / "new").exists()
+    answers_to(asked)
+    assert (tmp_path / "new" / "folder" / "0001.wav").is_file()
+
+
 def test_nothing_is_spoken_before_all_texts_can_be(job: Any, tmp_path: Path) -> None:
     with pytest.raises(ValueError) as caught:
         answers_to(job("abcd", "abé", "a%b", "dd"))
@@ -110,6 +120,11 @@ def test_nothing_is_spoken_before_all_texts_can_be(job: Any, tmp_path: Path) -> 
     )
     with pytest.raises(ValueError, match=r"too many tokens .* room for 14 .* line 2: 15; split"):
         answers_to(job("a", "a" * 15))
+    with pytest.raises(ValueError) as caught:
+        answers_to(job("a", "é", "a" * 15))
+    assert [line[:20] for line in str(caught.value).split("\n")] == [
+        "this model has no to", "too many tokens for ",
+    ], "all that is wrong is said at once"  # fmt: skip
     assert list(tmp_path.iterdir()) == []
 
 
