@@ -65,9 +65,10 @@ def choose_checkpoint(path: Path, *, kind: str | None = None) -> Path | None:
 
     Args:
         path: a checkpoint, a run's folder or its `checkpoints` folder.
-        kind: `last`, `best-<metric>`, or the name of one of several as listed, `last-000400`; None is `path` itself where it is a checkpoint, else the one that
-            `engine.metrics.best.best_checkpoint` chooses. Those without a manifest don't count; one
-            whose manifest is damaged does, and is refused when it is read.
+        kind: `last`, `best-<metric>`, or the name of one of several as listed, `last-000400`; None is `path`
+            itself where it is a checkpoint, else the one that `engine.metrics.best.best_checkpoint` chooses.
+            Those without a manifest don't count; one whose manifest is damaged does, and is refused when it
+            is read.
     """
     if kind is None and (path / MANIFEST).is_file():
         return path

@@ -195,8 +195,8 @@ class VoiceRecipe(UtteranceRecipe):
         clips = tuple(self._clips(spoken))
         evaluation = self._judge.added(
             sums.evaluation(self._items_key, clips=clips),
-            lambda item: self._audio(spoken[self._judged_rows[item.key]].codes_N),
-            could_say=lambda item: self._round_trip(self._judged_rows[item.key]),
+            lambda item: self._audio(spoken[self._judged_rows[item.place]].codes_N),
+            could_say=lambda item: self._round_trip(self._judged_rows[item.place]),
             device=device,
         )
         codec.to(torch.device("cpu"))
@@ -296,12 +296,13 @@ class VoiceRecipe(UtteranceRecipe):
 
     @cached_property
     def _judged_rows(self) -> dict[str, int]:
-        """The validation item of each recording that a judge hears, by its key; none without a judge."""
+        """The validation item of each recording that a judge hears, by its row in the manifest; none without a judge."""
         if not self._judge.is_there:
             return {}
         utterances = self._dataset("valid").utterances
         rows = {(item.path, item.start_s): row for row, item in enumerate(utterances)}
-        return {one.key: rows[one.info.path, one.start_s] for one in self._judge.sample}
+        # Names need not be unique: clips of one length in folders of several speakers who say the same.
+        return {one.place: rows[one.info.path, one.start_s] for one in self._judge.sample}
 
     def _valid_batch(self, rows: Sequence[int]) -> Batch:
         texts = [self._tokens("valid", row) for row in rows]

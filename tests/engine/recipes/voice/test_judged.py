@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from engine.config.loading import load_config
@@ -77,6 +79,33 @@ def test_a_judge_hears_recordings_round_trips_and_what_was_spoken(
         "input": recipe._dataset("valid").utterances[0].text, "estimate": "abc",
     }  # fmt: skip
     np.testing.assert_array_equal(ears.of_clips[0], clip.signals["estimate"][0])
+
+
+def test_clips_of_one_name_length_and_text_are_heard_apart(
+    make: Any, codec: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """As folders of speakers have them whose recordings were cut to one length."""
+    ears, rows = Ears(), []
+    monkeypatch.setattr(run_judge, "load_judge", lambda path, device: ears)
+    for number, speaker in enumerate(("anna", "theo")):
+        (tmp_path / speaker).mkdir()
+        wave = np.sin(np.arange(8_000) * (0.3 + 0.4 * number))
+        soundfile.write(tmp_path / speaker / "0.wav", 0.3 * wave, 8_000)
+        rows.append(json.dumps({"path": f"{speaker}/0.wav", "text": "abc", "speaker": speaker}))
+    (tmp_path / "valid.jsonl").write_text("\n".join(rows))
+    config = make(
+        data={"valid": str(tmp_path / "valid.jsonl")},
+        validation={"judge": "ears", "judge_items": 2, "spoken": 1, "clips": 0},
+    )
+    recipe, model = opened(config, tmp_path, **{"codec": codec, "validation.judge": tmp_path})
+    with torch.no_grad():
+        recipe.evaluate(model.eval(), CPU)
+    real, bound, _ = ears.waves
+    wanted = [torch.from_numpy(recipe._codes.codes("valid", row)) for row in (0, 1)]
+    trips = [recipe._codes.codec.audio(codes[None])[0].numpy() for codes in wanted]
+    order = [0, 1] if np.allclose(real[0], recipe._dataset("valid").audio(0), atol=1e-4) else [1, 0]
+    assert not np.array_equal(*trips)
+    assert all(np.array_equal(trips[row], wave) for row, wave in zip(order, bound, strict=True))
 
 
 def fit(config: Any, folder: Path, recorder: Any, *, control: Any, needs: Any) -> None:
