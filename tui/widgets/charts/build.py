@@ -286,6 +286,7 @@ def _measured_in_training(item: RunData, view: View) -> dict[str, list[Line]]:
     is_headline = view.metric == item.run.metric
     units = {name: _titles(name, item, metric=view.metric)[1] for name in ("score", "loss")}
     charts = {chart: unit for chart, unit in units.items() if chart == "loss" or is_headline}
+    rises = metric_of(view.metric).rises
     names = training_names(item.curves)
     elsewhere = {metric_of(name).reference for name in names} | {*terms_of(item)}
     asked_for = set() if is_headline else {view.metric}
@@ -295,7 +296,9 @@ def _measured_in_training(item: RunData, view: View) -> dict[str, list[Line]]:
     for name in sorted({*names} - (elsewhere - asked_for), key=_losses_first):
         asked = name in asked_for
         unit = metric_of(name).unit or item.curves[name].unit
-        chart = "score" if asked else _fitting(name, unit, charts=charts)
+        # An accuracy beside an error rate reads as if it got worse.
+        fitting = charts if metric_of(name).rises == rises else {"loss": units["loss"]}
+        chart = "score" if asked else _fitting(name, unit, charts=fitting)
         colour = next(colours, None) if chart else None
         label = "train" if asked else metric_of(name).title
         line = line_of(item, name, label=label, colour=colour or GREY, view=view, noisy=True)

@@ -102,6 +102,17 @@ def test_each_term_has_a_plot_with_validation_and_training_items_and_the_total_i
     assert all(part.log for part in (log, *log.below))
 
 
+def test_accuracies_of_training_are_not_drawn_beside_an_error_rate(lab, read):
+    """Both are in percent, and one is better where the other is worse; the legend of the loss has them."""
+    (item,) = read(add_voice(lab, "voice"))
+    cer = dataclasses.replace(item.curves["mel_accuracy"], name="judged_cer", unit="")
+    run = dataclasses.replace(item.run, metric="judged_cer")
+    item = dataclasses.replace(item, run=run, curves={**item.curves, "judged_cer": cer})
+    plots = charts.build([item], {})
+    assert labels(plots["score"]) == ["raw"]
+    assert {"mel accuracy", "text accuracy"} <= {line.label for line in plots["loss"].lines}
+
+
 @pytest.mark.parametrize("weight", [0.01, 1.0], ids=["voice", "language"])
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 def test_names_are_whole_and_what_matters_is_drawn_at_every_size(lab, read, size, weight):
