@@ -452,8 +452,9 @@ async def test_a_run_is_resumed_from_a_checkpoint_that_is_chosen_from_a_list(ope
         (below / name / "manifest.json").write_text(json.dumps(values))
     async with opened(size=(120, 40), select=[ids[4]]) as (app, pilot):
         await pilot.press("R")
+        # The rows of the list are drawn one after another.
         await until(pilot, lambda: "8,000 updates" in text_of(app))
-        assert "best-si_sdr" in text_of(app)
+        await until(pilot, lambda: "best-si_sdr" in text_of(app))
         await pilot.press("down", "enter")
         await until(pilot, lambda: state_of(lab, ids[4]) == "queued")
     assert sorted(path.name for path in below.iterdir()) == [
