@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from engine.metrics.registry import metric_of
+from engine.metrics.registry import metric_of, reading_of
 from jobs.home import Home
 from tui.cli.common import json_option, print_json, print_table, run_argument, with_home
 from tui.reports import formats
@@ -45,7 +45,8 @@ def show(run: str, *, only_config: bool, as_json: bool, home: Home) -> None:
         else:
             _print_run(record, home)
             _print_needs(reader.needs(record.id))
-            _print_latest(reader.latest(record.id))
+            latest = reader.latest(record.id)
+            _print_latest(latest, _hint(reader, record, latest=latest))
             _print_heard(reader.clips(record.id))
             _print_checkpoints(reader.checkpoints(record.id))
             _print_events(reader.events(record.id, limit=20))
@@ -112,9 +113,17 @@ def _best(record: RunRecord) -> str:
     return f"{text}; input {style.with_unit(record.input_score)}, {gain}"
 
 
-def _print_latest(latest: dict[str, float]) -> None:
+def _hint(reader: StoreReader, record: RunRecord, *, latest: dict[str, float]) -> str:
+    """Return how the terms of the loss are read; empty without terms, or where settings can't be read."""
+    try:
+        return reading_of(latest, reader.config(record.id)).hint
+    except ValueError:
+        return ""
+
+
+def _print_latest(latest: dict[str, float], hint: str) -> None:
     if latest:
-        click.echo("\nlatest values")
+        click.echo(f"\nlatest values{f' ({hint})' if hint else ''}")
         print_table(
             ["SERIES", "VALUE"],
             [

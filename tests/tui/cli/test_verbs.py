@@ -12,6 +12,7 @@ import pytest
 
 from jobs.machine.processes import process_token
 from jobs.store.reader import StoreReader
+from tests.tui.objectives import add_voice
 
 
 @pytest.fixture
@@ -202,6 +203,14 @@ def test_show_tells_the_whole_run(sepdash, lab) -> None:
 def test_show_says_which_stage_before_training_a_run_is_in(sepdash, lab) -> None:
     lab.run("one", "running", message="stage clusters 40 %")
     assert "running: stage clusters 40 %" in sepdash("show", "one").out
+
+
+def test_show_says_how_the_losses_of_a_voice_are_read(sepdash, lab) -> None:
+    run = add_voice(lab, "voice", text_loss_weight=1.0)
+    title = "latest values (a language: text matters; a voice: mel)"
+    assert title in sepdash("show", "voice").out.splitlines()
+    lab.writer.update_run(run, config="{")
+    assert "latest values" in sepdash("show", "voice").out.splitlines()
 
 
 def test_show_json_holds_config_and_checkpoints(sepdash, lab) -> None:
