@@ -1,8 +1,7 @@
 """Log-mel spectrograms that audio can be made of again: for codecs and voices.
 
-Owns the transform in both directions, with one STFT: centred Hann windows, magnitudes (power 1), Slaney's
-mel scale and norm, natural logarithm of at least 1e-5, as TorToiSe has it; back by the pseudo-inverse of the
-filters and Griffin-Lim from phase 0, so that the same frames give the same audio. Frames for recognition are
+Owns the transform in both directions, with one STFT: centred Hann windows, magnitudes or (as TorToiSe) their
+squares, filters with Slaney's norm, natural logarithm of at least 1e-5; back by the pseudo-inverse of the filters and Griffin-Lim from phase 0, so that the same frames give the same audio. Frames for recognition are
 those of `engine.audio.log_mel`. Letters: B batch, T samples, L frames, F mel bands, K bins.
 """
 
@@ -10,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ _ITERATIONS, _MOMENTUM = 32, 0.99
 DB_PER_NEPER = 8.685889638065037
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class MelSpectrogram:
     """A transform; frame l is centred on sample `l * hop`.
 
@@ -31,6 +31,8 @@ class MelSpectrogram:
         num_mels: F.
         f_min_hz: lower edge of the first band.
         f_max_hz: upper edge of the last band.
+        power: exponent of the magnitudes that the bands sum.
+        mel_scale: of the bands.
     """
 
     rate_hz: int
@@ -39,6 +41,15 @@ class MelSpectrogram:
     num_mels: int
     f_min_hz: float
     f_max_hz: float
+    power: int = 1
+    mel_scale: Literal["slaney", "htk"] = "slaney"
+
+    def __repr__(self) -> str:
+        """Name every number; stored hashes hold this, so what was added later is left out at its default."""
+        shown = ["rate_hz", "n_fft", "hop", "num_mels", "f_min_hz", "f_max_hz"]
+        shown += ["power"] if self.power != 1 else []
+        shown += ["mel_scale"] if self.mel_scale != "slaney" else []
+        return f"MelSpectrogram({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
 
     @property
     def name(self) -> str:
@@ -58,7 +69,8 @@ class MelSpectrogram:
                 pad_mode="reflect", return_complex=True,
             )  # fmt: skip
             frames = wave_BT.shape[-1] // self.hop
-            mel_BFL = self._filters(wave_BT.device).T @ spectrum_BKL[..., :frames].abs()
+            powers_BKL = spectrum_BKL[..., :frames].abs() ** self.power
+            mel_BFL = self._filters(wave_BT.device).T @ powers_BKL
         return mel_BFL.clamp(min=_FLOOR).log()
 
     def waveform(self, mel_BFL: Tensor, *, iterations: int = _ITERATIONS) -> Tensor:
@@ -74,7 +86,8 @@ class MelSpectrogram:
             more = 1 + max(0, least - frames)
             last_BFL = mel_BFL[..., -1:].expand(-1, -1, more)
             mel_BFL = torch.cat([mel_BFL, last_BFL], dim=-1).float()
-            magnitude_BKL = (self._inverse(mel_BFL.device).T @ mel_BFL.exp()).clamp(min=0.0)
+            powers_BKL = (self._inverse(mel_BFL.device).T @ mel_BFL.exp()).clamp(min=0.0)
+            magnitude_BKL = powers_BKL ** (1 / self.power)
             wave_BT: Tensor = griffinlim(
                 magnitude_BKL, window=_window(self.n_fft, mel_BFL.device), n_fft=self.n_fft,
                 hop_length=self.hop, win_length=self.n_fft, power=1.0, n_iter=iterations,
@@ -102,7 +115,7 @@ def _filters(transform: MelSpectrogram, device: torch.device) -> Tensor:
 
     filters_KF: Tensor = melscale_fbanks(
         transform.n_fft // 2 + 1, transform.f_min_hz, transform.f_max_hz, transform.num_mels,
-        transform.rate_hz, norm="slaney", mel_scale="slaney",
+        transform.rate_hz, norm="slaney", mel_scale=transform.mel_scale,
     )  # fmt: skip
     return filters_KF.to(device)
 

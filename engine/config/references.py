@@ -124,6 +124,9 @@ def why_weights_do_not_fit(config: RunConfig, trained: Mapping[str, Any]) -> str
         return f"a model for {recipe}, but this run trains {config.recipe}"
     if encoder is not None and (why := encoder_misfit(config, encoder)):
         return why
+    tokens = _tokens(trained)
+    if tokens == "bpe" != getattr(config.data, "tokens", tokens):
+        return f"a voice with data.tokens = {tokens!r}, but this run has data.tokens = {config.data.tokens!r}"  # type: ignore[attr-defined]
     own, theirs = getattr(config.loss, "clusters", None), _clusters(trained)
     if own is not None and theirs is not None and own != theirs:
         return f"a model for {theirs} clusters, but this run has loss.clusters = {own}"
@@ -134,6 +137,12 @@ def _clusters(trained: Mapping[str, Any]) -> int | None:
     loss = trained.get("loss")
     clusters = loss.get("clusters") if isinstance(loss, Mapping) else None
     return clusters if isinstance(clusters, int) else None
+
+
+def _tokens(trained: Mapping[str, Any]) -> str:
+    data = trained.get("data")
+    tokens = data.get("tokens") if isinstance(data, Mapping) else None
+    return tokens if isinstance(tokens, str) else ""
 
 
 def _walk(section: BaseModel, prefix: str) -> Iterator[Reference]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import model_validator
 
@@ -12,6 +12,9 @@ from models.base.settings import setting
 
 class TextData(DataSettings):
     """What every kind of data whose items have a text has in common."""
+
+    # Whether a run may have the tokens of the model that it starts from.
+    takes_tokens_of_base: ClassVar[bool] = False
 
     case: Literal["lower", "upper", "keep"] = setting(
         "lower", "Letter case of the transcripts: lower, upper, or unchanged."
@@ -25,10 +28,11 @@ class TextData(DataSettings):
         "keep",
         "Numbers in digits: kept, or spelled out in the language of the texts (requires the extra 'numbers').",
     )
-    tokens: Literal["char", "sentencepiece", "phonemes"] = setting(
+    tokens: Literal["char", "sentencepiece", "phonemes", "bpe"] = setting(
         "char",
-        "Tokens: characters, SentencePiece units trained on the training texts, or phonemes (IPA) by eSpeak NG "
-        "(requires the extra 'phonemes').",
+        "Tokens: characters, SentencePiece units trained on the training texts, phonemes (IPA) by eSpeak NG "
+        "(requires the extra 'phonemes'), or bpe: the byte-pair tokens of the imported voice that init_from "
+        "names (requires the extra 'tortoise'), for which English texts are cleaned as it was trained.",
     )
     language: str = setting(
         "en-us", "Language of the texts, for phonemes and spelled-out numbers: a code of eSpeak NG.",
@@ -43,11 +47,20 @@ class TextData(DataSettings):
         max_length=10_000,
     )
 
+    @property
+    def cleans_english(self) -> bool:
+        """Whether texts are cleaned by `engine.text.english`, whatever case, punctuation and numbers say."""
+        return self.tokens == "bpe" and self.language.partition("-")[0] == "en"
+
     @model_validator(mode="after")
     def _vocabulary_is_for_characters(self) -> TextData:
-        if self.vocabulary and self.tokens == "sentencepiece":
+        if self.tokens == "bpe" and not self.takes_tokens_of_base:
             raise ValueError(
-                f"vocabulary requires char tokens or phonemes, but tokens = {self.tokens!r} trains its own; "
+                "tokens = 'bpe' are those of an imported voice, and only voices start from one; set tokens = char"
+            )
+        if self.vocabulary and self.tokens in ("sentencepiece", "bpe"):
+            raise ValueError(
+                f"vocabulary requires char tokens or phonemes, but tokens = {self.tokens!r} brings its own; "
                 "set vocabulary = ''"
             )
         if len(set(self.vocabulary)) != len(self.vocabulary) or set(self.vocabulary) & set(" \t\n"):

@@ -19,6 +19,7 @@ class VoiceData(UtteranceData):
 
     recipes: ClassVar[frozenset[str]] = frozenset({"voice"})
     default_loss: ClassVar[str] = "voice"
+    takes_tokens_of_base: ClassVar[bool] = True
     # Places that were never trained speak nothing.
     limits_validation: ClassVar[bool] = True
 

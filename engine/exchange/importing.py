@@ -6,7 +6,7 @@ Letters: K clusters, D numbers of a frame, G codebooks, V entries of each.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from engine.checkpoints.files import MODEL, write_checkpoint
 from engine.checkpoints.layout import IMPORTED
-from engine.checkpoints.recipe_files import RECIPE, RECIPE_VALUES, RecipeParts
+from engine.checkpoints.recipe_files import RecipeParts
 from engine.clustering.centroid_files import read_centroids
-from engine.config.counters import Counters
 from engine.config.loading import load_config
 from engine.config.schema import RunConfig
+from engine.exchange.imported import write_imported
 from engine.exchange.sizes import Hints, encoder_settings, hints_of
 from engine.exchange.spelling import CODEBOOK, HEAD, Kind, Library, kind_of, library_of, spelt_here
-from engine.exchange.weight_files import WeightsError, read_weights
+from engine.exchange.weight_files import Weights, WeightsError, read_weights
 from engine.recipes.self_supervised.kmeans_model import STAGE, imported_kmeans
 from models.entry_points import load_target
 
@@ -83,8 +82,8 @@ class Imported:
     notes: tuple[str, ...] = ()
 
 
-def import_model(path: Path, *, out: Path, options: ImportOptions) -> Imported:
-    """Read a file of weights and write a checkpoint that runs can start from.
+def import_model(source: Path | Weights, *, out: Path, options: ImportOptions) -> Imported:
+    """Take weights, or read them from a file, and write a checkpoint that runs can start from.
 
     Raises:
         WeightsError: when the file can't be used, naming what is wrong or missing.
@@ -94,12 +93,13 @@ def import_model(path: Path, *, out: Path, options: ImportOptions) -> Imported:
     if out.exists():
         raise ValueError(f"{out} already exists; choose a new folder")
     centroids_KD = None if options.centroids is None else read_centroids(options.centroids)
-    weights = read_weights(path)
+    weights = read_weights(source) if isinstance(source, Path) else source
+    path = weights.path
     library = library_of(weights.tensors)
     if library is None:
         raise WeightsError(
-            f"{path} has no encoder of HuBERT or wav2vec 2.0 as torchaudio, transformers or fairseq write it "
-            f"(its first tensor: {_named(list(weights.tensors)[:1])})"
+            f"{path} has no encoder of HuBERT or wav2vec 2.0 as torchaudio, transformers or fairseq write it, and no "
+            f"autoregressive model or DVAE of TorToiSe (its first tensor: {_named(list(weights.tensors)[:1])})"
         )
     kind = options.kind or kind_of(weights.tensors) or _kind_in(weights.config)
     if kind is None:
@@ -119,7 +119,7 @@ def import_model(path: Path, *, out: Path, options: ImportOptions) -> Imported:
     model, new = _filled(config, tensors, options=options, path=path)
     heads = [name for name, here in spelling.names.items() if here.startswith(HEAD)]
     parts = _recipe_parts(centroids_KD, options)
-    _write(out, config, model=model, parts=parts)
+    write_imported(out, config, model=model, parts=parts)
     return Imported(
         out,
         config,
@@ -269,18 +269,6 @@ def _recipe_parts(centroids_KD: np.ndarray | None, options: ImportOptions) -> Re
     assert options.centroids is not None
     kmeans = imported_kmeans(centroids_KD, options.centroids)
     return RecipeParts(None, {STAGE: kmeans.to_result()})
-
-
-def _write(out: Path, config: RunConfig, *, model: nn.Module, parts: RecipeParts) -> None:
-    about = {
-        "config": config.to_dict(), "fingerprint": config.fingerprint, "plan": "", "kind": IMPORTED,
-        "metrics": {}, "counters": asdict(Counters()),
-    }  # fmt: skip
-    tensors: dict[str, Mapping[str, Tensor]] = {MODEL: model.state_dict()}
-    documents: dict[str, Mapping[str, Any]] = {}
-    if parts:
-        tensors[RECIPE], documents[RECIPE_VALUES] = parts.tensors(), parts.values()
-    write_checkpoint(out, about, tensors=tensors, documents=documents)
 
 
 def _named(names: list[str]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -32,6 +33,10 @@ _DAMAGE = (
     RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError,
     struct.error, MemoryError,
 )  # fmt: skip
+
+
+# How torch names the function or class that a pickle would call.
+_OFFENDER = re.compile(r"GLOBAL ([\w.]{1,80})")
 
 
 class WeightsError(ValueError):
@@ -112,16 +117,34 @@ def _read_config(path: Path) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def _read_torch(path: Path) -> Weights:
+def read_tensor(path: Path) -> Tensor:
+    """Read a file of torch.save that holds one tensor.
+
+    Raises:
+        WeightsError: when it is damaged, or holds anything else.
+    """
+    if not path.is_file():
+        raise WeightsError(f"{path} does not exist; expected a file with a tensor")
+    content = _load(path)
+    if not isinstance(content, Tensor):
+        raise WeightsError(f"{path} holds more than one tensor, or none")
+    return content
+
+
+def _load(path: Path) -> Any:
     """Read what torch.save wrote; its restricted reader builds tensors and plain values only."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "Unsupported" in str(error) and _is_saved_by_torch(path):
-            raise _holds_objects(path) from None
+        if "unsupported" in str(error).lower() and _is_saved_by_torch(path):
+            raise _holds_objects(path, str(error)) from None
         raise WeightsError(f"{path} is damaged or was not saved by torch") from None
     except _DAMAGE:
         raise WeightsError(f"{path} is damaged or was not saved by torch") from None
+
+
+def _read_torch(path: Path) -> Weights:
+    content = _load(path)
     if not isinstance(content, Mapping):
         raise WeightsError(f"{path} holds no named tensors")
     config = content.get("cfg") or content.get("args") or {}
@@ -140,9 +163,11 @@ def _is_saved_by_torch(path: Path) -> bool:
         return file.read(2) in (b"PK", b"\x80\x02")
 
 
-def _holds_objects(path: Path) -> WeightsError:
+def _holds_objects(path: Path, error: str) -> WeightsError:
+    found = _OFFENDER.search(error)
+    named = f" ({found[1]})" if found else ""
     return WeightsError(
-        f"{path} holds Python objects besides tensors; it was not read, since that can run any code. If "
+        f"{path} holds Python objects besides tensors{named}; it was not read, since that can run any code. If "
         "you trust it, write its weights to a file of their own:\n"
         "  import torch\n"
         f"  torch.save(torch.load({str(path)!r}, weights_only=False)['model'], 'weights.pt')"

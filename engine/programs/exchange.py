@@ -16,6 +16,7 @@ from models.terminal import safe_streams
 
 if TYPE_CHECKING:
     from engine.exchange.importing import Imported
+    from engine.exchange.tortoise import ImportedPart
 
 _MOST_NAMED = 8
 
@@ -49,18 +50,32 @@ def _import(options: argparse.Namespace) -> str:
     with loading():
         from engine.exchange.importing import ImportOptions, import_model
         from engine.exchange.sizes import Hints
+        from engine.exchange.tortoise import TortoiseFiles, import_tortoise
+        from engine.exchange.tortoise_names import part_of
+        from engine.exchange.weight_files import WeightsError, read_weights
 
+    weights = read_weights(options.file)
+    files = TortoiseFiles(
+        options.dvae, options.tokenizer, mel_norms=options.mel_norms, heads=options.heads
+    )
+    if part_of(weights.tensors) is not None:
+        return _summary_of_part(import_tortoise(weights, out=options.out, files=files))
+    if files:
+        raise WeightsError(
+            f"{options.file} is no autoregressive model or DVAE of TorToiSe, to which --dvae, --tokenizer and "
+            f"--mel-norms belong (its first tensor: {_named(list(weights.tensors)[:1])})"
+        )
     strides = None
     if options.strides:
         strides = tuple(int(stride) for stride in options.strides.split(","))
     done = import_model(
-        options.file,
+        weights,
         out=options.out,
         options=ImportOptions(
             kind=options.kind,
             hints=Hints(strides, options.heads, options.layer_norm_first),
             normalize_waveform=options.normalize_waveform,
-            rate_hz=options.rate_hz,
+            rate_hz=options.rate_hz or 16_000,
             new_parts=options.new_parts,
             clusters=options.clusters,
             centroids=options.kmeans,
@@ -87,6 +102,26 @@ def _summary(done: Imported) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _summary_of_part(done: ImportedPart) -> str:
+    model = done.config.model.model_dump()
+    if done.config.recipe == "codec":
+        what = f"mel codec of {model['codes']} codes of {model['code_dim']} numbers"
+        use = f"codec={done.folder}"
+    else:
+        what = (
+            f"voice of {model['layers']} layers of width {model['dim']} with {model['heads']} heads, places for "
+            f"{model['max_text']} tokens and {model['max_codes']} codes"
+        )
+        use = f"init_from={done.folder} and data.tokens=bpe"
+    lines = [
+        f"wrote {done.folder}: {what}, {done.num_loaded} tensors from TorToiSe's file; codec {done.codec}",
+        f"runs use it with {use}",
+    ]
+    if done.idle:
+        lines.append(f"not used: {_named(done.idle)}")
+    return "\n".join(lines) + "\n"
+
+
 def _named(names: Sequence[str]) -> str:
     more = len(names) - _MOST_NAMED
     shown = "".join(filter(str.isprintable, ", ".join(names[:_MOST_NAMED])))
@@ -105,11 +140,13 @@ def _parser() -> argparse.ArgumentParser:
     imports.add_argument("--out", type=Path, required=True)
     imports.add_argument("--kind", choices=("hubert", "wav2vec2"))
     imports.add_argument("--kmeans", type=Path)
+    for name in ("--dvae", "--tokenizer", "--mel-norms"):
+        imports.add_argument(name, type=Path)
     imports.add_argument("--new-parts", action="store_true")
     imports.add_argument("--clusters", type=int)
     imports.add_argument("--strides")
     imports.add_argument("--heads", type=int)
-    imports.add_argument("--rate-hz", type=int, default=16_000)
+    imports.add_argument("--rate-hz", type=int)
     yes_or_no = argparse.BooleanOptionalAction
     imports.add_argument("--layer-norm-first", action=yes_or_no, default=None)
     imports.add_argument("--normalize-waveform", action=yes_or_no, default=None)

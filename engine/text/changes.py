@@ -88,6 +88,8 @@ def described(changes: TextChanges, data: TextData) -> list[str]:
     how = f"case {data.case}, punctuation {data.punctuation}, numbers {data.numbers}, tokens {data.tokens}"
     if data.tokens == "phonemes":
         how = f"punctuation {data.punctuation}, numbers {data.numbers}, phonemes of {data.language}"
+    elif data.cleans_english:
+        how = "cleaned as TorToiSe's texts, tokens bpe"
     lines = [f"texts: {changes.num_changed} of {changes.num_texts} change ({how})"]
     for before, after in changes.examples:
         lines += [f"  {before}", f"    -> {after}"]
@@ -137,6 +139,6 @@ def _lost(text: str, after: str, *, data: TextData) -> tuple[Counter[str], Count
         text = "".join(char for char in text if not char.isalnum())
     before = Counter(char for char in plain_signs(text).casefold() if not char.isspace())
     lost = before - Counter(after.casefold())
-    if data.numbers == "words" or data.tokens == "phonemes":
+    if data.numbers == "words" or data.tokens == "phonemes" or data.cleans_english:
         lost = Counter({char: number for char, number in lost.items() if not char.isdecimal()})
     return lost, replaced

@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 
 from engine.config.text_data import TextData
+from engine.text.english import cleaned
 from engine.text.numbers import spelled_out
 from engine.text.phonemes import phonemes_of, without_punctuation
 
@@ -55,7 +56,8 @@ def prepared(text: str, data: TextData, *, kept: Mapping[str, str] | None = None
     """Return what the tokenizer of some settings reads of a text.
 
     That is the normalised text, or with `data.tokens = "phonemes"` its phonemes, which are made of the text in
-    its own case, with its punctuation; `data.punctuation = "drop"` drops that of the phonemes.
+    its own case, with its punctuation; `data.punctuation = "drop"` drops that of the phonemes. English texts for
+    `data.tokens = "bpe"` are cleaned as TorToiSe's are.
 
     Args:
         text: as a person wrote it.
@@ -65,6 +67,8 @@ def prepared(text: str, data: TextData, *, kept: Mapping[str, str] | None = None
     Raises:
         DataError: when something that the settings require is not installed.
     """
+    if data.cleans_english:
+        return cleaned(text)
     if data.tokens != "phonemes":
         return normalise(text, data)
     phonemes = (kept or {}).get(data.language)

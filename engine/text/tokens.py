@@ -1,4 +1,4 @@
-"""Tokenisation of text: characters, SentencePiece units trained on the texts, or phonemes.
+"""Tokenisation of text: characters, SentencePiece units trained on the texts, phonemes, or tokens of a trained model.
 
 Token 0 is the transducer's blank. A tokenizer is a pure function of (settings, training texts), and
 is kept in a checkpoint as bytes of JSON, so that transcribing needs nothing else. Normalisation of
@@ -16,6 +16,8 @@ from typing import Any, Protocol
 
 from engine.config.errors import DataError, Problem
 from engine.config.text_data import TextData
+from engine.text import bpe
+from engine.text.bpe import BpeTokenizer
 from engine.text.normalise import vocabulary_of
 
 # Above its own limit SentencePiece samples at random; this many texts, evenly selected, are enough.
@@ -175,6 +177,12 @@ def build_tokenizer(data: TextData, texts: Sequence[str]) -> Tokenizer:
     """
     if data.tokens == "char":
         return CharTokenizer(" " + vocabulary_of(data, texts))
+    if data.tokens == "bpe":
+        message = (
+            "'bpe' are the tokens of an imported voice, and init_from names none; set init_from to one (`sepdash "
+            "import`), or data.tokens = char"
+        )
+        raise DataError([Problem("data.tokens", message)])
     if data.tokens == "phonemes":
         return PhonemeTokenizer(" " + vocabulary_of(data, texts), data.language)
     return SentencePieceTokenizer(_train_pieces(texts, data.vocab_size))
@@ -194,8 +202,10 @@ def from_bytes(state: bytes) -> Tokenizer:
             return PhonemeTokenizer(values["characters"], values["language"])
         case "sentencepiece":
             return SentencePieceTokenizer(base64.b64decode(values["model"]))
+        case bpe.KIND:
+            return BpeTokenizer.of_values(values)
     raise ValueError(
-        f"unknown tokenizer kind {values.get('kind')!r}; expected char, sentencepiece or phonemes"
+        f"unknown tokenizer kind {values.get('kind')!r}; expected char, sentencepiece, phonemes or bpe"
     )
 
 

@@ -39,13 +39,13 @@ class CodecOutput:
 class ResidualBlock(nn.Module):
     """Two convolutions of three frames and one of one, added to the input."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, activation: type[nn.Module]) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             nn.Conv1d(channels, channels, 3, padding=1),
-            nn.SiLU(),
+            activation(),
             nn.Conv1d(channels, channels, 3, padding=1),
-            nn.SiLU(),
+            activation(),
             nn.Conv1d(channels, channels, 1),
         )
 
@@ -77,7 +77,11 @@ class MelCodec(nn.Module):
         )
         self.encoder = _encoder(config)
         # Large outputs would saturate the levels of fsq, where there is no gradient to bring them back.
-        self.norm = nn.LayerNorm(config.channels[-1])
+        self.norm = (
+            nn.LayerNorm(config.channels[-1])
+            if config.encoder_norm == "layer_norm"
+            else nn.Identity()
+        )
         self.to_codes = nn.Linear(config.channels[-1], self.quantiser.dim)
         self.from_codes = nn.Linear(self.quantiser.dim, config.channels[-1])
         self.decoder = _decoder(config)
@@ -137,28 +141,35 @@ class MelCodec(nn.Module):
 
 def _encoder(config: MelCodecConfig) -> nn.Sequential:
     layers: list[nn.Module] = []
-    width = config.mel_bands
+    width, activation = config.mel_bands, _activation(config)
     for channels, stride in zip(config.channels, config.strides, strict=True):
         # A kernel that ends where the next one begins sees every frame, and 3 at least, as published.
         kernel = max(3, stride + 1 - stride % 2)
         layers += [
             nn.Conv1d(width, channels, kernel, stride=stride, padding=kernel // 2),
-            nn.SiLU(),
+            activation(),
         ]
         width = channels
-    layers += [ResidualBlock(width) for _ in range(config.residual_blocks)]
+    layers += [ResidualBlock(width, activation) for _ in range(config.residual_blocks)]
     return nn.Sequential(*layers)
 
 
 def _decoder(config: MelCodecConfig) -> nn.Sequential:
-    width = config.channels[-1]
-    layers: list[nn.Module] = [ResidualBlock(width) for _ in range(config.residual_blocks)]
+    width, activation = config.channels[-1], _activation(config)
+    layers: list[nn.Module] = [
+        ResidualBlock(width, activation) for _ in range(config.residual_blocks)
+    ]
     for channels, stride in zip(reversed(config.channels), reversed(config.strides), strict=True):
         layers += [
             nn.Upsample(scale_factor=stride, mode="nearest"),
             nn.Conv1d(width, channels, 3, padding=1),
-            nn.SiLU(),
+            activation(),
         ]
         width = channels
-    layers.append(nn.Conv1d(width, config.mel_bands, 3, padding=1))
+    kernel = config.output_kernel
+    layers.append(nn.Conv1d(width, config.mel_bands, kernel, padding=kernel // 2))
     return nn.Sequential(*layers)
+
+
+def _activation(config: MelCodecConfig) -> type[nn.Module]:
+    return nn.ReLU if config.activation == "relu" else nn.SiLU

@@ -16,6 +16,8 @@ _MOST_CODES = 65_535
 
 # Settings that say how a codec is trained, and nothing of one that is.
 TRAINING_ONLY = ("codebook_decay", "kmeans_start", "revive_below")
+# Settings that came later: with their defaults, a codec is what it was before.
+ADDED = ("spectrum", "mel_scale", "activation", "encoder_norm", "output_kernel")
 
 Level = Annotated[int, Field(ge=3, le=64)]
 Width = Annotated[int, Field(ge=8, le=4_096)]
@@ -58,6 +60,13 @@ class MelCodecConfig(Section):
         None, "Upper edge of the mel bands; empty: half the sampling rate.", unit="Hz", gt=0,
         le=24_000,
     )  # fmt: skip
+    spectrum: Literal["magnitude", "power"] = setting(
+        "magnitude",
+        "What the mel bands sum: magnitudes, or their squares (power), as TorToiSe does.",
+    )
+    mel_scale: Literal["slaney", "htk"] = setting(
+        "slaney", "Mel scale of the bands: Slaney's, or HTK's, as TorToiSe has it."
+    )
     channels: tuple[Width, ...] = setting(
         (512, 1024), "Channels after each strided convolution.", min_length=1, max_length=4
     )
@@ -70,6 +79,17 @@ class MelCodecConfig(Section):
     )
     residual_blocks: int = setting(
         3, "Residual blocks (kernels 3, 3, 1) of the encoder, and of the decoder.", ge=0, le=32
+    )
+    activation: Literal["silu", "relu"] = setting(
+        "silu", "Activation function behind the convolutions: silu, or relu, as in TorToiSe."
+    )
+    encoder_norm: Literal["layer_norm", "none"] = setting(
+        "layer_norm",
+        "Normalisation of the encoder's output before it is quantised: layer norm, which keeps fsq from "
+        "saturating, or none, as in TorToiSe.",
+    )
+    output_kernel: Literal[1, 3] = setting(
+        3, "Kernel of the last convolution of the decoder: 3, or 1, as in TorToiSe.", unit="frames"
     )
     quantiser: Literal["fsq", "vq"] = setting(
         "fsq",
@@ -121,6 +141,11 @@ class MelCodecConfig(Section):
     def f_max_at(self, rate_hz: int) -> float:
         """Return the upper edge of the mel bands in Hz."""
         return self.f_max_hz or rate_hz / 2
+
+    @property
+    def power(self) -> int:
+        """Exponent of the magnitudes that the mel bands sum."""
+        return 2 if self.spectrum == "power" else 1
 
     def samples_per_code(self, rate_hz: int) -> int:
         """Return how many audio samples a code stands for."""

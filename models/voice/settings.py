@@ -37,14 +37,14 @@ class VoiceConfig(Section):
         0.1, "Dropout probability of embeddings, attention and residuals.", ge=0, lt=1
     )
     max_text: int = setting(
-        402,
+        404,
         "Maximum length of a text, START and STOP included; each place has an embedding of its own.",
         unit="tokens",
         ge=8,
         le=16_384,
     )
     max_codes: int = setting(
-        604,
+        608,
         "Maximum length of speech, START and STOP included; each place has an embedding of its own.",
         unit="codes",
         ge=16,

@@ -40,7 +40,7 @@ def test_fine_tuning_has_the_published_numbers() -> None:
     assert (config.loss.text_loss_weight, config.loss.mel_loss_weight) == (0.01, 1.0)
     model = config.model
     assert (model.layers, model.dim, model.heads) == (30, 1_024, 16)
-    assert (model.max_text, model.max_codes, config.data.rate_hz) == (402, 604, 22_050)
+    assert (model.max_text, model.max_codes, config.data.rate_hz) == (404, 608, 22_050)
     language = load_config(Catalogue().read("voice/new-language"))
     assert isinstance(language.loss, VoiceLoss)
     assert (language.loss.text_loss_weight, language.optimizer.lr) == (1.0, 1e-5)

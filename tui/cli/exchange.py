@@ -20,6 +20,7 @@ _IMPORT_EXAMPLES = """\b
 Examples:
   sepdash import hubert_base_ls960.pt -o models/hubert-base --kmeans km500.npy
   sepdash import ./wav2vec2-base -o models/wav2vec2-base --new-parts
+  sepdash import autoregressive.pth -o models/tortoise --dvae dvae.pth --tokenizer tokenizer.json --mel-norms mel_norms.pth
   sepdash enqueue ctc/small --set init_from=./models/hubert-base
 """
 _EXPORT_EXAMPLES = """\b
@@ -42,6 +43,18 @@ _STRIDES = re.compile(r"[1-9]\d*(,[1-9]\d*)*")
     help="Centroids of the k-means model that gave its labels (clusters x numbers of a frame).",
 )  # fmt: skip
 @click.option(
+    "--dvae", metavar="FILE", type=UserPath(exists=True, dir_okay=False),
+    help="DVAE of TorToiSe, whose codes its autoregressive model speaks.",
+)  # fmt: skip
+@click.option(
+    "--tokenizer", metavar="FILE.json", type=UserPath(exists=True, dir_okay=False),
+    help="Tokenizer of that model.",
+)  # fmt: skip
+@click.option(
+    "--mel-norms", metavar="FILE", type=UserPath(exists=True, dir_okay=False),
+    help="Numbers that TorToiSe divides its mel bands by (mel_norms.pth).",
+)  # fmt: skip
+@click.option(
     "--new-parts", is_flag=True,
     help="Initialise what the file lacks besides the encoder (mask embedding, predictions, codebooks).",
 )  # fmt: skip
@@ -60,16 +73,19 @@ _STRIDES = re.compile(r"[1-9]\d*(,[1-9]\d*)*")
     help="Whether its waveforms were normalised [default: yes, if all convolutions have a layer norm].",
 )  # fmt: skip
 @click.option(
-    "--rate-hz", type=click.IntRange(4_000, 48_000), default=16_000, show_default=True,
-    help="Sampling rate it was trained at.",
+    "--rate-hz", type=click.IntRange(4_000, 48_000),
+    help="Sampling rate that an encoder was trained at [default: 16000].",
 )  # fmt: skip
 def import_(
     file: Path, *, out: Path, strides: str | None, **settings: str | int | bool | Path | None
 ) -> None:
-    """Make a checkpoint of HuBERT or wav2vec 2.0 weights of torchaudio, transformers or fairseq.
+    """Make a checkpoint of weights that another program trained.
 
     FILE is a .safetensors file, a file of torch.save (read as tensors only, never as code), or a folder
-    of transformers. The checkpoint serves as init_from, and for probe, cluster, features and export.
+    of transformers: HuBERT or wav2vec 2.0 of torchaudio, transformers or fairseq, or the autoregressive model
+    of TorToiSe (with --dvae, --tokenizer and --mel-norms), or its DVAE (with --mel-norms). The checkpoint
+    serves as init_from; an encoder also for probe, cluster, features and export, a voice for speak, a DVAE
+    as codec.
     """
     if strides is not None and not _STRIDES.fullmatch(strides):
         raise click.UsageError(f"--strides {strides}: expected numbers like 5,2,2,2,2,2,2")

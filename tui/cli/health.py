@@ -172,7 +172,7 @@ def _packages() -> Iterator[Check]:
 def _extras() -> Iterator[Check]:
     """Say what the optional dependencies would add."""
     from engine.metrics.measures import MEASURES, missing_modules
-    from engine.text import numbers, phonemes
+    from engine.text import english, numbers, phonemes
 
     for extra in dict.fromkeys(measure.extra for measure in MEASURES.values() if measure.modules):
         names = [
@@ -185,6 +185,7 @@ def _extras() -> Iterator[Check]:
             text += f"; not available: {', '.join(lacking)} (pip install 'sepdash[{extra}]')"
         yield Check("extras", extra, verdict="note" if lacking else "ok", text=text)
     for extra, what, needed in (
+        ("tortoise", "tokens of an imported voice", english.missing()),
         ("phonemes", "phonemes as tokens", phonemes.missing()),
         ("numbers", "numbers as words", numbers.missing()),
     ):

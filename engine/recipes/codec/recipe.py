@@ -186,7 +186,8 @@ class CodecRecipe(WaveformRecipe):
             ones_B = torch.ones(len(mel_BFL), device=device)
             of_items = {
                 "error": self._error(output).sum(dim=(1, 2)),
-                "distance_nats": (decoded_BFL - mel_BFL).abs().sum(dim=(1, 2)),
+                "distance_nats": (decoded_BFL - mel_BFL).abs().sum(dim=(1, 2))
+                / self._transform.power,
                 "elements": ones_B * mel_BFL[0].numel(),
                 "commitment": output.quantised.distance_N.sum(dim=1),
                 "codes": ones_B * index_BN.shape[1],

@@ -19,6 +19,7 @@ from torch import Tensor
 from engine.audio.mel_spectrogram import MelSpectrogram
 from engine.checkpoints.files import CheckpointError, read_manifest
 from engine.checkpoints.find import config_of, fill, find_checkpoint
+from engine.checkpoints.layout import IMPORTED
 from engine.checkpoints.recipe_files import RecipeState, read_recipe_parts
 from engine.config.codec_fit import CODEC
 from engine.config.errors import ConfigError, Problem
@@ -26,7 +27,7 @@ from engine.recipes.codec.mel_statistics import in_whole_codes
 from engine.recipes.codec.transform import transform_of
 from models.codec.codebook import MOVING
 from models.codec.mel_codec import MelCodec
-from models.codec.settings import TRAINING_ONLY, MelCodecConfig
+from models.codec.settings import ADDED, TRAINING_ONLY, MelCodecConfig
 
 # Name of the stage whose result is the codec of a run.
 STAGE = "codec"
@@ -184,7 +185,7 @@ def load_codec(path: Path, *, setting: str = CODEC) -> TrainedCodec:
             "codec, or one that uses a codec"
         )
         raise ConfigError([Problem(setting, message)])
-    if not manifest.values["counters"]["updates"]:
+    if not manifest.values["counters"]["updates"] and manifest.values.get("kind") != IMPORTED:
         message = f"{manifest.folder} was saved before its first update; name a codec that has been trained"
         raise ConfigError([Problem(setting, message)])
     network = MelCodec(config.model)
@@ -205,7 +206,14 @@ def codec_hash_of(checkpoint: Path) -> str | None:
 
 
 def _hash(config: MelCodecConfig, network: MelCodec, *, transform: MelSpectrogram) -> str:
-    about = [config.model_dump(mode="json", exclude=set(TRAINING_ONLY)), transform.name]
+    values = config.model_dump(mode="json", exclude=set(TRAINING_ONLY))
+    fields = type(config).model_fields
+    kept = {
+        name: value
+        for name, value in values.items()
+        if name not in ADDED or value != fields[name].default
+    }
+    about = [kept, transform.name]
     digest = sha256(json.dumps(about, sort_keys=True).encode())
     for name, tensor in sorted(network.state_dict().items()):
         if name.rpartition(".")[2] in MOVING:

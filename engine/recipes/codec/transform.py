@@ -15,4 +15,6 @@ def transform_of(model: MelCodecConfig, rate_hz: int) -> MelSpectrogram:
         num_mels=model.mel_bands,
         f_min_hz=model.f_min_hz,
         f_max_hz=model.f_max_at(rate_hz),
+        power=model.power,
+        mel_scale=model.mel_scale,
     )

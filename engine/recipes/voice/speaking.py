@@ -16,6 +16,7 @@ from torch import Tensor
 
 from engine.checkpoints.files import MODEL, CheckpointError, Manifest
 from engine.checkpoints.find import fill, require_recipe
+from engine.checkpoints.layout import IMPORTED
 from engine.checkpoints.recipe_files import read_recipe_parts
 from engine.config.schema import RunConfig
 from engine.config.voice import VoiceData
@@ -142,7 +143,7 @@ def load_voice(config: RunConfig, manifest: Manifest, *, device: torch.device) -
     require_recipe(manifest, config, recipe="voice")
     assert isinstance(config.data, VoiceData)
     assert isinstance(config.model, VoiceConfig)
-    if not manifest.values["counters"]["updates"]:
+    if not manifest.values["counters"]["updates"] and manifest.values.get("kind") != IMPORTED:
         raise CheckpointError(
             f"{manifest.folder} was saved before its first update; name a voice that has been trained"
         )

@@ -18,6 +18,7 @@ from engine.checkpoints.recipe_files import RecipeState
 from engine.config.voice import VoiceData
 from engine.recipes.base import Stage
 from engine.recipes.weights import TokenTables
+from engine.text.bpe import BpeTokenizer
 from engine.text.tokens import (
     CharTokenizer,
     PhonemeTokenizer,
@@ -50,6 +51,8 @@ def vocabulary_for(
     theirs = None if base is None else _tokenizer_of(base)
     if data.tokens == "sentencepiece" and isinstance(theirs, SentencePieceTokenizer):
         return theirs
+    if data.tokens == "bpe" and isinstance(theirs, BpeTokenizer):
+        return theirs.with_characters("".join(sorted(set().union(*texts()))))
     own = build_tokenizer(data, texts())
     if not (isinstance(own, CharTokenizer) and isinstance(theirs, CharTokenizer)):
         return own

@@ -33,9 +33,9 @@ def test_the_child_gets_every_option_that_was_given(sepdash, tmp_path: Path, com
     assert sepdash("import", str(path), "-o", out, *given).code == 0
     plain, full = commands
     assert plain[1:5] == ["-P", "-m", "engine.programs.exchange", "import"]
-    assert set(plain[5:]) == {"--rate-hz=16000", "--out", out, "--", str(path)}
+    assert set(plain[5:]) == {"--out", out, "--", str(path)}
     assert set(full[5:]) == {
-        "--rate-hz=16000", "--kind=hubert", "--strides=5,2", "--heads=4", "--new-parts",
+        "--kind=hubert", "--strides=5,2", "--heads=4", "--new-parts",
         "--no-layer-norm-first", "--normalize-waveform", "--out", out, "--", str(path),
     }  # fmt: skip
 
