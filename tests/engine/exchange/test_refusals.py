@@ -61,7 +61,7 @@ def test_code_in_a_pickle_is_never_run(tmp_path):
     text = refusal(tmp_path / "evil.pt")
     assert not made.exists()
     first, *lines = text.splitlines()
-    assert "holds Python objects besides tensors; it was not read" in first
+    assert "holds Python objects besides tensors (getattr); it was not read" in first
     assert lines[0].strip() == "import torch"
     assert len(lines) == 2
     for name in ("evil.pkl", "evil.joblib", "evil.km"):
@@ -73,7 +73,7 @@ def test_code_in_a_pickle_is_never_run(tmp_path):
 
 def test_arguments_of_older_programs_are_objects_too(tmp_path):
     torch.save({"model": {"a": torch.zeros(1)}, "args": Namespace(x=1)}, tmp_path / "old.pt")
-    assert "holds Python objects besides tensors" in refusal(tmp_path / "old.pt")
+    assert "holds Python objects besides tensors (argparse.Namespace)" in refusal(tmp_path / "old.pt")
 
 
 def test_damaged_files_give_one_line(weights, tmp_path):

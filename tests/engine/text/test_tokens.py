@@ -68,8 +68,8 @@ def test_too_few_pieces_are_refused_by_name():
 
 
 def test_an_unknown_kind_is_refused():
-    with pytest.raises(ValueError, match="unknown tokenizer kind 'bpe'"):
-        from_bytes(b'{"kind": "bpe"}')
+    with pytest.raises(ValueError, match="unknown tokenizer kind 'wordpiece'"):
+        from_bytes(b'{"kind": "wordpiece"}')
 
 
 def test_pieces_name_the_characters_that_no_piece_covers():
