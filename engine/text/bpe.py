@@ -33,7 +33,7 @@ class BpeTokenizer:
         ValueError: when the definition is not of that layout.
     """
 
-    def __init__(self, definition: str, num_trained: int, characters: str = "") -> None:
+    def __init__(self, definition: str, num_trained: int, *, characters: str = "") -> None:
         self._definition, self.characters = definition, characters
         self._num_trained = num_trained
         self._vocabulary = _vocabulary_of(definition)
@@ -68,7 +68,7 @@ class BpeTokenizer:
     def with_characters(self, characters: str) -> BpeTokenizer:
         """Return one in which characters that are unknown here have tokens of their own."""
         new = "".join(char for char in characters if self.unknown(char))
-        return BpeTokenizer(self._definition, self._num_trained, self.characters + new)
+        return BpeTokenizer(self._definition, self._num_trained, characters=self.characters + new)
 
     def encode(self, text: str) -> list[int]:
         """Return the pieces; unknown characters become the token that stands for them.
@@ -103,7 +103,9 @@ class BpeTokenizer:
     @classmethod
     def of_values(cls, values: dict[str, Any]) -> BpeTokenizer:
         """Return the tokenizer that `to_bytes` wrote."""
-        return cls(values["definition"], int(values["num_trained"]), values["characters"])
+        return cls(
+            values["definition"], int(values["num_trained"]), characters=values["characters"]
+        )
 
     def _parts(self, text: str) -> list[str]:
         """Divide a text at the added characters, which are parts of their own."""

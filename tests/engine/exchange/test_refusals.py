@@ -73,7 +73,9 @@ def test_code_in_a_pickle_is_never_run(tmp_path):
 
 def test_arguments_of_older_programs_are_objects_too(tmp_path):
     torch.save({"model": {"a": torch.zeros(1)}, "args": Namespace(x=1)}, tmp_path / "old.pt")
-    assert "holds Python objects besides tensors (argparse.Namespace)" in refusal(tmp_path / "old.pt")
+    assert "holds Python objects besides tensors (argparse.Namespace)" in refusal(
+        tmp_path / "old.pt"
+    )
 
 
 def test_damaged_files_give_one_line(weights, tmp_path):
