@@ -28,6 +28,7 @@ from engine.recipes.voice.speaking import build_network
 from engine.recipes.voice.voices_stage import NAME, Voices
 from engine.text.bpe import BpeTokenizer
 from engine.text.english import missing
+from models.codec.codebook import Codebook
 from models.codec.mel_codec import MelCodec
 from models.codec.settings import MelCodecConfig
 
@@ -260,7 +261,8 @@ def _codec(weights: Weights, mel_norms: Path | None) -> tuple[TrainedCodec, RunC
     assert isinstance(config.model, MelCodecConfig)
     network = MelCodec(config.model)
     fill(network, tensors, spelt=spelt, path=path)
-    network.quantiser.started.fill_(1)  # type: ignore[operator, union-attr]
+    assert isinstance(network.quantiser, Codebook)
+    network.quantiser.started.fill_(1)
     network.normalise_by(
         torch.zeros(config.model.mel_bands), _norms(mel_norms, config.model.mel_bands)
     )
