@@ -231,8 +231,13 @@ class Bench:
         race, entries = compared.race, compared.entries
         choice = race.choice()
         if choice is None:
-            message = entries[0][1].message or "time budget used up; raise --budget-s"
-            raise TuningError(f"no batch could be timed: {message}")
+            its = entries[0][1]
+            why = "" if its.outcome == "timeout" else its.message
+            used_up = (
+                f"the time budget of {self.options.budget_s:g} s was used up (is the machine busy?); "
+                "raise --budget-s"
+            )
+            raise TuningError(f"no batch could be timed: {why or used_up}")
         for index, (setup, measured) in enumerate(entries):
             is_earlier = compared.known and index == compared.reference
             if measured.update_s and index != choice.index and not is_earlier:
@@ -270,7 +275,7 @@ class Bench:
         """Add the measurements of a setup to the table, and report them."""
         words = {
             "measured": "measured", "over": "rejected: exceeds the memory budget",
-            "oom": "rejected: out of memory", "timeout": f"rejected: {measured.message}",
+            "oom": "rejected: out of memory", "timeout": "not measured: time budget used up",
             "failed": f"rejected: failed, {measured.message}",
         }  # fmt: skip
         speed = setup.items_per_s(measured)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from engine.tuning.search import search, sizes
 from engine.tuning.setups import Options, TuningError
-from engine.tuning.trials import Case
+from engine.tuning.trials import Case, Measured
 
 MIB = 2**20
 GIB = 2**30
@@ -52,11 +52,15 @@ def test_memory_decides_the_largest_batch(new_device, make_config) -> None:
     assert result.ratio.middle == result.ratio.low == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["no update", "no memory"])
 def test_when_time_ends_before_any_update_the_error_says_what_to_raise(
-    new_device, make_config, monkeypatch
+    new_device, make_config, monkeypatch, late
 ) -> None:
+    def raced(self, job, answers):
+        return [Measured("timeout", message="timed out") if late else one for one in answers]
+
     device = new_device()
-    monkeypatch.setattr(type(device), "_raced", lambda self, job, answers: answers)
+    monkeypatch.setattr(type(device), "_raced", raced)
     with pytest.raises(TuningError, match=r"no batch could be timed: .*; raise --budget-s$"):
         found_by(device, make_config(batch={"items": 4, "micro_batch": 4}))
 
