@@ -160,9 +160,10 @@ class SizeSearch:
         compared = bench.compare(
             setups, reference=setups.index(preset), limit_s=bench.share_s(FIRST_SHARE)
         )
+        found = bench.found(compared)
         largest, its = [(s, m) for s, m in compared.entries if m.peak_bytes][-1]
         self.law_error = law.peak(largest.count, bench.item_s) / its.peak_bytes - 1
-        return bench.found(compared)
+        return found
 
     @property
     def data(self) -> str:
