@@ -5,10 +5,10 @@ Letters: T seconds of an item, U its tokens, S slices of the joint network; else
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from math import ceil, inf
+from math import ceil, floor, inf
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,9 @@ class LengthSearch:
         may_keep = self._is_safe(preset)
         preset = self._mixed(preset)
         tried = [self._mixed(setup) for setup in self._tried(preset)]
+        if may_keep and preset.mix:
+            # Small updates fit whole, whatever the limit: the same batches take the same time.
+            tried = [setup for setup in tried if setup.mix != preset.mix]
         compared = bench.compare(
             [preset, *tried],
             reference=0,
@@ -279,8 +282,10 @@ class LengthSearch:
         most = whole * cost(*fits[-1][0], *scales)
         if batch.mode != "exact":
             most = max(self._goal_items, 1.0) * cost(*_both(self._middle), *scales)
-        cap = min(most, *(count * cost(*both, *scales) for both, count in fits))
-        changes["batch.cap_s"] = _floor(cap)
+        fitting = min(count * cost(*both, *scales) for both, count in fits)
+        # Where memory leaves room, rounding must not cut the longest batch in two.
+        all_s = _rounded(most, ceil)
+        changes["batch.cap_s"] = all_s if all_s <= fitting else _rounded(min(most, fitting), floor)
         changes["batch.micro_batch"] = min(_MOST_ITEMS, whole, max(count for _, count in fits))
         return changes
 
@@ -352,7 +357,7 @@ def _slices(setup: Setup) -> int:
     return int(setup.values["batch"].get("split", 1))
 
 
-def _floor(cap: float) -> float:
-    """Round down to three digits: readable in a preset, and never above the cap."""
+def _rounded(cap: float, how: Callable[[float], int]) -> float:
+    """Round, down or up, to three digits: readable in a preset."""
     digits = 10 ** max(0, len(str(int(cap))) - 3)
-    return int(cap / digits) * digits if cap >= 100 else int(cap * 100) / 100
+    return how(cap / digits) * digits if cap >= 100 else how(cap * 100) / 100

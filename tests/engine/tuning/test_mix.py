@@ -82,6 +82,18 @@ def test_a_search_times_the_distribution_and_says_so(new_device) -> None:
     )
 
 
+@pytest.mark.parametrize("longest", [3.966, 31.407])
+def test_updates_that_fit_whole_are_not_timed_against_themselves(new_device, longest) -> None:
+    """The limit is rounded, and must not cut the batch of the longest items in two."""
+    sizes = sizes_of(np.linspace(1.0, longest, 112))
+    facts = {**FACTS, "lengths_s": (1.0, 2.0, longest), "mean_s": 2.5, "num_items": 112}
+    device = new_device(total=512 * 2**30, per_s=2**20, facts=facts)
+    config = speech(items=16, micro_batch=16)
+    result = search(config, Options(), measurer=device, emit=lambda row: None, sizes=sizes)
+    assert not [row.label for row in result.rows if "cap_s" in row.label]
+    assert result.settings == {}
+
+
 def test_one_item_is_described() -> None:
     assert describe_lengths(np.array([[2.0]])).startswith(
         "all 1 training item (0.00 h), 2.0 to 2.0 s"
