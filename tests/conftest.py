@@ -33,9 +33,12 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Share the whole suite among the cores; a choice of tests runs in this process."""
+    """Share the whole suite among the cores; a choice of tests runs in this process.
+
+    One more than there are cores: tests of screens and of several processes wait for a seventh of their time.
+    """
     whole = config.args == config.getini("testpaths") and not config.option.keyword
-    return min(os.cpu_count() or 1, _MOST_WORKERS) if whole else 0
+    return min((os.cpu_count() or 1) + 1, _MOST_WORKERS) if whole else 0
 
 
 @pytest.hookimpl(wrapper=True)
