@@ -19,6 +19,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 README = ROOT / "README.md"
 STORE = ROOT / "docs" / "store.md"
+# What pages make for a person to train on, and how much of it is enough here.
+ENOUGH = {"--utterances": 200}
 # The presets that pages train; here each ends after a few updates.
 TRAINED = [
     "demo/baseline", "denoise/small", "bandwidth/small", "stems/vocals-small", "speakers/small",
@@ -31,6 +33,7 @@ length = "4 updates"
 [validation]
 every = "2 updates"
 max_items = 4
+training_items = 2
 [precision]
 device = "cpu"
 threads = 1
@@ -131,6 +134,9 @@ def follow(page: Path, shell: Shell, user: Path) -> None:
             folder = folder / arguments[0]
             continue
         assert program == "sepdash", example
+        for option in ENOUGH.keys() & set(arguments):
+            at = arguments.index(option) + 1
+            arguments[at] = str(min(int(arguments[at]), ENOUGH[option]))
         Shell(shell.home, cwd=folder).run(*arguments)
 
 

@@ -466,15 +466,11 @@ async def test_the_length_is_told_in_every_counter_once_the_data_are_known(
     """One short file, in updates of six: every update is several passes over it."""
     async with opened(home, size=(140, 40)) as (it, pilot):
         for key, path in folders.items():
+            it.row(key).editor.value = str(path)
+        for key, text in (("batch.items", "6"), ("schedule.length", "4 epochs")):
             it.focus(key)
             await pilot.pause()
-            await pilot.press("home", *["delete"] * 60, *str(path))
-        it.focus("batch.items")
-        await pilot.pause()
-        await pilot.press("home", *["delete"] * 10, "6")
-        it.focus("schedule.length")
-        await pilot.pause()
-        await pilot.press("home", *["delete"] * 40, *"4 epochs")
+            await pilot.press("home", "ctrl+k", *text)
         await until(pilot, lambda: "4 epochs = " in it.text("length"))
         assert "update" in it.text("length")
         assert "of audio" in it.text("length")
