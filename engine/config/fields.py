@@ -8,7 +8,7 @@ from __future__ import annotations
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
@@ -68,7 +68,7 @@ def list_settings(kinds: Mapping[str, str] | None = None) -> list[SettingInfo]:
         kinds: which variant of `data`, `model` and `loss` to describe, for example
             `{"data": "stems"}`; every variant is listed where none is given.
     """
-    return list(_walk(RunConfig, "", kinds=kinds or {}))
+    return list(_settings(tuple(sorted((kinds or {}).items()))))
 
 
 def empty_values(kinds: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -76,7 +76,10 @@ def empty_values(kinds: Mapping[str, str] | None = None) -> dict[str, Any]:
 
     Optional sections are among them. `kinds` as for `list_settings`.
     """
-    return dict(_empty_values(RunConfig, "", kinds=kinds or {}))
+    return {
+        key: [] if is_list else None
+        for key, is_list in _may_be_empty(tuple(sorted((kinds or {}).items())))
+    }
 
 
 def shown(value: object) -> str:
@@ -92,6 +95,17 @@ def kind_choices() -> Mapping[str, tuple[str, ...]]:
         for name, field in RunConfig.model_fields.items()
         if len(sections := _sections_of(field.annotation)) > 1
     }
+
+
+# Each config that is checked asks for these, and a form at each key.
+@lru_cache(maxsize=64)
+def _settings(kinds: tuple[tuple[str, str], ...]) -> tuple[SettingInfo, ...]:
+    return tuple(_walk(RunConfig, "", kinds=dict(kinds)))
+
+
+@lru_cache(maxsize=64)
+def _may_be_empty(kinds: tuple[tuple[str, str], ...]) -> tuple[tuple[str, bool], ...]:
+    return tuple(_empty_keys(RunConfig, "", kinds=dict(kinds)))
 
 
 def _walk(
@@ -118,21 +132,22 @@ def _walk(
             yield _describe(key, field)
 
 
-def _empty_values(
+def _empty_keys(
     section: type[BaseModel], prefix: str, *, kinds: Mapping[str, str]
-) -> Iterator[tuple[str, Any]]:
+) -> Iterator[tuple[str, bool]]:
+    """Yield the key of each setting that may be empty, and whether that is an empty list."""
     for name, field in section.model_fields.items():
         key = f"{prefix}{name}"
         annotation, optional = _unwrap_optional(field.annotation)
         sections = _sections_of(field.annotation)
         if optional:
-            yield key, None
+            yield key, False
         elif not sections and _type_name(annotation) == "list":
-            yield key, []
+            yield key, True
         wanted = kinds.get(name) if not prefix and len(sections) > 1 else None
         for inner in sections:
             if wanted is None or _kind_of(inner) == wanted:
-                yield from _empty_values(inner, f"{key}.", kinds=kinds)
+                yield from _empty_keys(inner, f"{key}.", kinds=kinds)
 
 
 def _sections_of(annotation: Any) -> list[type[BaseModel]]:
