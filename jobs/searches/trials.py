@@ -164,15 +164,17 @@ class Trials:
     def _live(self, number: int) -> optuna.Trial:
         import optuna
 
-        frozen = self._study.get_trials(deepcopy=False)[number]
-        return optuna.Trial(self._study, frozen._trial_id)
+        # By its number: a list of all is read from the file each time.
+        study = self._study
+        found = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
+        return optuna.Trial(study, found)
 
     def _complete(
         self, trial: optuna.Trial, propose: Callable[[Suggest], Mapping[str, Any]]
     ) -> Trial:
         settings = propose(lambda parameter: _suggested(trial, parameter))
         trial.set_user_attr(_SETTINGS, json.dumps(settings))
-        return _plain(self._study.get_trials(deepcopy=False)[trial.number])
+        return _plain(self._study._storage.get_trial(trial._trial_id))
 
     @contextmanager
     def _worded(self) -> Iterator[None]:
