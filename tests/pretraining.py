@@ -63,6 +63,7 @@ def pretraining(audio: Path, **sections: dict[str, Any]) -> RunConfig:
         "loss": {"kind": "hubert", "clusters": 10, "mask_length": 4},
         "batch": {"items": 8, "micro_batch": 8},
         "optimizer": {"clip_norm": 0.0},
+        "validation": {"training_items": 2},
         "precision": {"device": "cpu", "threads": 1},
     }  # fmt: skip
     for name, section in sections.items():

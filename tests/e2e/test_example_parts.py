@@ -26,7 +26,7 @@ EXAMPLES = ROOT / "examples"
 PARTS = ("own_loss", "own_data", "own_encoder")
 SHORT: dict[str, Any] = {
     "batch": {"items": 4, "micro_batch": 2}, "schedule": {"length": "4 updates"},
-    "validation": {"every": "2 updates", "full_files": False},
+    "validation": {"every": "2 updates", "full_files": False, "training_items": 2},
     "checkpoint": {"best": ["val_loss"]}, "logging": {"every": "1 updates"},
     "precision": {"device": "cpu", "threads": 1},
 }  # fmt: skip

@@ -19,7 +19,9 @@ FindData = Callable[[str], Path]
 
 def train(shell: Shell, preset: str, updates: int, *settings: str) -> dict[str, Any]:
     """Train a part of the preset's length, to fit the gate, on one thread, since cores are shared."""
-    settings = (*settings, f"schedule.length={updates} updates", "precision.threads=1")
+    settings = (
+        *settings, f"schedule.length={updates} updates", "precision.threads=1", "validation.training_items=2",
+    )  # fmt: skip
     assignments = [part for setting in settings for part in ("--set", setting)]
     shell.run("enqueue", preset, "--name", "night", *assignments)
     shell.run("worker", "--drain", "--device", "cpu", timeout_s=500)
@@ -73,7 +75,7 @@ def test_denoising_of_speech(shell: Shell, shared_data: FindData, tmp_path: Path
 def test_vocals_from_music(shell: Shell, shared_data: FindData, tmp_path: Path) -> None:
     stems = shared_data("stems")
     run = train(
-        shell, "stems/vocals-small", 60, f"data.train={stems}/train", f"data.valid={stems}/test"
+        shell, "stems/vocals-small", 40, f"data.train={stems}/train", f"data.valid={stems}/test"
     )  # fmt: skip
     assert run["best_ema"] > run["input_score"] + 2
     (source,) = (stems / "test").glob("*/mixture.flac")

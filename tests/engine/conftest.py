@@ -153,7 +153,7 @@ def make_config(synthetic: Path) -> Callable[..., RunConfig]:
         "batch": {"items": 4, "micro_batch": 2},
         "optimizer": {"lr": 1e-2},
         "schedule": {"length": "12 updates"},
-        "validation": {"every": "5 updates", "segment_s": 0.5},
+        "validation": {"every": "5 updates", "segment_s": 0.5, "training_items": 2},
         "checkpoint": {"every": "4 updates"},
         "precision": {"device": "cpu", "threads": 1},
     }  # fmt: skip
@@ -253,7 +253,7 @@ def _speech_base(tones: Path, loss: str) -> dict[str, Any]:
         "batch": {"items": 4, "micro_batch": 2},
         "optimizer": {"lr": 1e-2},
         "schedule": {"length": "6 updates"},
-        "validation": {"every": "3 updates", "batch_items": 3},
+        "validation": {"every": "3 updates", "batch_items": 3, "training_items": 2},
         "checkpoint": {"every": "2 updates", "best": ["wer", "wer_ema"]},
         "precision": {"device": "cpu", "threads": 1},
     }  # fmt: skip

@@ -40,7 +40,7 @@ def small_config(folder: Path, updates: int) -> RunConfig:
             "loss": {"windows": [256, 64]},
             "schedule": {"length": f"{updates} updates"},
             "precision": {"threads": 1, "device": "cpu"},
-            "validation": {"every": "20 updates", "max_items": 2},
+            "validation": {"every": "20 updates", "max_items": 2, "training_items": 2},
             "checkpoint": {"every": "10 updates"},
             "logging": {"flush_s": 0.05},
         }

@@ -51,7 +51,7 @@ def make(audio: Path) -> Callable[..., RunConfig]:
         "optimizer": {"lr": 3e-3},
         "schedule": {"length": "12 updates"},
         "ema": {"enabled": False},
-        "validation": {"every": "6 updates", "batch_items": 3},
+        "validation": {"every": "6 updates", "batch_items": 3, "training_items": 2},
         "checkpoint": {"every": "4 updates", "best": ["mel_distance"]},
         "precision": {"device": "cpu", "threads": 1},
     }  # fmt: skip

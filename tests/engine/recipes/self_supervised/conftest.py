@@ -52,7 +52,7 @@ def wav2vec2_config(tones: Path) -> Callable[..., RunConfig]:
             "batch": {"mode": "exact", "items": 6, "micro_batch": 6},
             "optimizer": {"lr": 1e-3},
             "schedule": {"length": "6 updates"},
-            "validation": {"every": "3 updates"},
+            "validation": {"every": "3 updates", "training_items": 2},
             "checkpoint": {"every": "3 updates"},
             "precision": {"device": "cpu", "threads": 1},
         }  # fmt: skip
@@ -100,7 +100,7 @@ def data2vec2_config(data2vec2_audio: Path) -> Callable[..., RunConfig]:
         "optimizer": {"lr": 1e-3},
         "schedule": {"length": "10 updates"},
         "ema": {"enabled": False},
-        "validation": {"every": "5 updates", "batch_items": 2},
+        "validation": {"every": "5 updates", "batch_items": 2, "training_items": 2},
         "checkpoint": {"every": "4 updates"},
         "precision": {"device": "cpu", "threads": 1},
     }  # fmt: skip

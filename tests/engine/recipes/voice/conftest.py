@@ -105,7 +105,7 @@ def make(speech: Path, codec: Path) -> Callable[..., RunConfig]:
         "optimizer": {"lr": 3e-3},
         "schedule": {"length": "12 updates"},
         "ema": {"enabled": False},
-        "validation": {"every": "6 updates", "batch_items": 4, "spoken": 3, "clips": 2},
+        "validation": {"every": "6 updates", "batch_items": 4, "training_items": 2, "spoken": 3, "clips": 2},
         "checkpoint": {"every": "4 updates", "best": ["val_mel_loss"]},
         "precision": {"device": "cpu", "threads": 1},
     }  # fmt: skip

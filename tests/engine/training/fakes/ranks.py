@@ -173,7 +173,7 @@ class Bench:
             "batch": {"items": 5, "micro_batch": 2},
             "optimizer": {"lr": 1e-2, "weight_decay": 0.1},
             "schedule": {"length": "12 updates"},
-            "validation": {"every": "5 updates"},
+            "validation": {"every": "5 updates", "training_items": 2},
             "checkpoint": {"every": "4 updates", "best": []},
             "precision": {"device": "cpu", "threads": 1, "devices": self.ranks.world},
         }
