@@ -7,20 +7,32 @@ until there is one for each queued run.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import sqlite3
+import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from huey.api import SqliteHuey
 from huey.registry import Message
 from huey.serializer import Serializer
 
-from jobs.store.errors import StoreError
+from jobs.store.errors import StoreError, StoreUnavailable
+from models.folders import unused
 from models.private_files import ensure_private
 
+logger = logging.getLogger(__name__)
+
 _TASK = "ticket"
+_CREATION_S = 30.0
+
+
+class QueueDamaged(StoreError):
+    """The queue file is no database any more; it is to be put aside and made anew."""
 
 
 class TicketSerializer(Serializer):  # type: ignore[misc]
@@ -55,26 +67,25 @@ class RunQueue:
         self._path = path
         serializer = TicketSerializer()
         try:
-            self.huey = SqliteHuey(
-                "sepdash", filename=str(path), results=False, serializer=serializer
-            )
-        except sqlite3.DatabaseError as error:
-            raise StoreError(
-                f"{path}: can't be used as the queue ({error}); delete this file, no run is lost"
-            ) from None
+            with _worded(path):
+                self.huey = _open(path, serializer)
+        except QueueDamaged:
+            put_aside(path)
+            ensure_private(path)
+            with _worded(path):
+                self.huey = _open(path, serializer)
         self._ticket = self.huey.task(name=_TASK)(on_ticket or _ignore)
         serializer.task_name = f"{self._ticket.task_class.__module__}.{_TASK}"
 
     def push(self, run_id: int) -> None:
         """Add a ticket."""
-        try:
+        with _worded(self._path):
             self._ticket(run_id)
-        except sqlite3.DatabaseError as error:
-            raise StoreError(f"{self._path}: can't be written: {error}") from error
 
     def size(self) -> int:
         """Count the tickets."""
-        return int(self.huey.storage.queue_size())
+        with _worded(self._path):
+            return int(self.huey.storage.queue_size())
 
     def top_up(self, queued: list[int]) -> None:
         """Add tickets until each queued run has one."""
@@ -84,6 +95,40 @@ class RunQueue:
     def close(self) -> None:
         """Close the file."""
         self.huey.storage.close()
+
+
+def _open(path: Path, serializer: TicketSerializer) -> SqliteHuey:
+    """Open the queue, again while other processes create it: SQLite refuses that without waiting."""
+    deadline = time.monotonic() + _CREATION_S
+    while True:
+        try:
+            return SqliteHuey("sepdash", filename=str(path), results=False, serializer=serializer)
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() >= deadline:
+                raise
+            time.sleep(0.05)
+
+
+@contextmanager
+def _worded(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise StoreUnavailable(f"{path}: can't be used at the moment: {error}") from error
+    except sqlite3.DatabaseError as error:
+        raise QueueDamaged(f"{path}: is damaged: {error}") from error
+
+
+def put_aside(path: Path) -> None:
+    """Rename a damaged queue file to `<name>.broken`, with a number where there is one; no run is lost by it."""
+    with contextlib.suppress(FileNotFoundError):
+        aside = unused(path.with_name(f"{path.name}.broken"))
+        path.rename(aside)
+        logger.warning(
+            "%s was damaged and is now %s; a new queue was made, no run is lost", path, aside.name
+        )
+    for end in ("-wal", "-shm", "-journal"):
+        path.with_name(path.name + end).unlink(missing_ok=True)
 
 
 def _ignore(run_id: int) -> None:

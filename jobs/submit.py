@@ -7,6 +7,7 @@ sqlite-utils and Huey, so screens import this module in a thread.
 from __future__ import annotations
 
 import json
+import logging
 import re
 import shutil
 import sqlite3
@@ -35,6 +36,8 @@ from jobs.store.errors import StateError, StoreError, UnknownRun
 from jobs.store.needs import dependents
 from jobs.store.records import RunState
 from jobs.store.writer import StoreWriter
+
+logger = logging.getLogger(__name__)
 
 # Kinds of events of a run that a search ends early: when it is asked to stop, and when it has stopped.
 PRUNING, PRUNED = "pruning", "pruned"
@@ -324,11 +327,15 @@ def _state(connection: sqlite3.Connection, run_id: int) -> tuple[RunState, bool]
 
 
 def _push(home: Home, run_id: int) -> None:
-    queue = RunQueue(home.queue)
+    """Add a ticket, if that can be done: the run is queued by now, and a worker makes up for missing tickets."""
     try:
-        queue.push(run_id)
-    finally:
-        queue.close()
+        queue = RunQueue(home.queue)
+        try:
+            queue.push(run_id)
+        finally:
+            queue.close()
+    except (StoreError, OSError):
+        logger.info("no ticket for run %s; a worker adds one", run_id, exc_info=True)
 
 
 def check_name(name: str) -> None:

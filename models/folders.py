@@ -284,3 +284,12 @@ def _in(folder: str, name: str) -> str:
 def _parts(path: str) -> str:
     """Return a key by which paths are in the order of their parts, as those of pathlib are."""
     return path.replace(os.sep, "\0")
+
+
+def unused(path: Path) -> Path:
+    """Return `path`, or where something has that name, the first of `path-2`, `path-3`, ... that nothing has."""
+    place, number = path, 1
+    while os.path.lexists(place):
+        number += 1
+        place = path.with_name(f"{path.name}-{number}")
+    return place

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.checkpoints.layout import (
+    BROKEN,
     CHECKPOINTS,
     LAST,
     best_metric,
@@ -22,6 +23,7 @@ from engine.checkpoints.layout import (
 )
 from engine.metrics.best import best_checkpoint
 from engine.metrics.registry import metric_of
+from models.folders import unused
 
 ASIDE = ".newer"
 
@@ -73,7 +75,7 @@ def checkpoints_of(folder: Path, *, metric: str = "") -> list[CheckpointInfo]:
         metric: the stored name of the metric by which the run is listed.
     """
     below = [path for path in list_checkpoints(folder) if path.parent.name == CHECKPOINTS]
-    damaged = [path for path in below if path.suffix == ".broken"]
+    damaged = [path for path in below if BROKEN in path.name]
     places = [path for path in below if path not in damaged]
     values = {path: manifest_values(path) for path in places}
     updates = [update_of(path.name) for path in places]
@@ -122,7 +124,7 @@ def go_on_from(folder: Path, chosen: CheckpointInfo) -> list[str]:
             one.updates == chosen.updates and one.name != chosen.name
         )
         if one.is_state and not one.is_aside and newer:
-            aside.append(_free(below / f"{one.name}{ASIDE}"))
+            aside.append(unused(below / f"{one.name}{ASIDE}"))
             one.path.rename(aside[-1])
     if chosen.is_aside:
         chosen.path.rename(below / chosen.name.partition(ASIDE)[0])
@@ -170,11 +172,3 @@ def value_text(info: CheckpointInfo) -> str:
     if not info.metric:
         return ""
     return f"{info.metric} {metric_of(info.metric).with_unit(info.value)}"
-
-
-def _free(path: Path) -> Path:
-    place, number = path, 1
-    while place.exists():
-        number += 1
-        place = path.with_name(f"{path.name}-{number}")
-    return place

@@ -10,12 +10,13 @@ from typing import Any
 from torch import nn
 
 from engine.checkpoints.files import MODEL, CheckpointError, Manifest, read_manifest
-from engine.checkpoints.layout import MANIFEST, choose_checkpoint, list_last
+from engine.checkpoints.layout import BROKEN, MANIFEST, choose_checkpoint, list_last
 from engine.config.errors import ConfigError
 from engine.config.fields import shown
 from engine.config.kinds import packages_of
 from engine.config.loading import load_config
 from engine.config.schema import RunConfig
+from models.folders import unused
 from models.registry import build_model
 
 _DEVICES = "precision.devices"
@@ -133,7 +134,7 @@ def newest_intact(folder: Path) -> tuple[Manifest | None, list[str]]:
             return read_manifest(candidate), problems
         except CheckpointError as error:
             problems.append(str(error))
-            candidate.rename(candidate.with_name(f"{candidate.name}.broken"))
+            candidate.rename(unused(candidate.with_name(f"{candidate.name}{BROKEN}")))
     return None, problems
 
 

@@ -17,6 +17,8 @@ from engine.metrics.best import best_checkpoint
 MANIFEST = "manifest.json"
 CHECKPOINTS = "checkpoints"
 LAST = "last"
+# In the name of a damaged checkpoint, which is put aside.
+BROKEN = ".broken"
 _BEST = "best-"
 # What a checkpoint of weights from another library says in place of its kind.
 IMPORTED = "imported"

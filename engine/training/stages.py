@@ -25,13 +25,14 @@ from engine.checkpoints.files import (
     write_checkpoint,
 )
 from engine.checkpoints.find import require_same_run
-from engine.checkpoints.layout import MANIFEST
+from engine.checkpoints.layout import BROKEN, MANIFEST
 from engine.checkpoints.recipe_files import RecipeState
 from engine.config.schema import RunConfig
 from engine.events import Control, Event, Noticed, StageProgressed
 from engine.recipes.base import Recipe, RunsStages, Stage
 from engine.torch_random import seed_torch, torch_seed
 from engine.training.ranks import Ranks
+from models.folders import unused
 
 FOLDER = "stages"
 
@@ -192,9 +193,7 @@ class Stages:
         except CheckpointError as error:
             text = f"{error}; restarting stage {stage.name}"
             self._emit(Noticed("warning", "checkpoint-broken", message=text))
-            broken = folder.with_name(f"{folder.name}.broken")
-            shutil.rmtree(broken, ignore_errors=True)
-            folder.rename(broken)
+            folder.rename(unused(folder.with_name(f"{folder.name}{BROKEN}")))
             return None
         require_same_run(manifest, config=self._config, plan_hash=self._data)
         return manifest

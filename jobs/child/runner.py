@@ -2,15 +2,18 @@
 
 Loads the run's config, trains, and moves the run to its final state. Exit status: 0 when the run
 finished or was stopped, 2 for a user error, 75 when a new process has to continue from the last
-checkpoint, 1 for any other error. Of several processes started by torchrun, the first one reports and
+checkpoint, 74 when the store could not be used, 73 when the disk is full, 1 for any other error. Of several processes started by torchrun, the first one reports and
 sets the state; the others report only their own failure.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,12 +33,15 @@ from jobs.machine.lease import FileLock, LeaseError
 from jobs.sinks.lines import LogSink
 from jobs.sinks.store import StoreSink
 from jobs.sinks.wandb import open_wandb
-from jobs.store.outcomes import TRY_AGAIN, end, requeue
+from jobs.store.errors import StoreUnavailable
+from jobs.store.outcomes import NO_ROOM, STORE_BUSY, TRY_AGAIN, end, patiently, requeue
 from jobs.store.reader import StoreReader
 from jobs.store.writer import StoreWriter
 
 # An earlier process of the same run, orphaned by a killed worker, may still be saving its checkpoint.
 _LOCK_WAIT_S = 90.0
+# For an outcome to be written to a store that is locked, or whose disk is full for a moment.
+_STORE_WAIT_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +50,7 @@ class Job:
 
     Attributes:
         fingerprint: of the config as it was queued, maybe by an earlier version of sepdash.
+        claim: id of the worker that has claimed the run.
         needs: key of a setting that refers to another run -> the checkpoint it leads to.
         reference: the curve of the run that `stop_when.reference` names; for the first process only.
     """
@@ -53,6 +60,7 @@ class Job:
     name: str
     fingerprint: str
     config: RunConfig
+    claim: int
     needs: Mapping[str, Path] = field(default_factory=dict)
     reference: ReferenceCurve | None = None
 
@@ -89,6 +97,7 @@ def main(arguments: Sequence[str] | None = None, *, train: Train = train_run) ->
     parser.add_argument("--home", required=True, help="sepdash home folder")
     parser.add_argument("--run", required=True, type=int, help="id of the run")
     parser.add_argument("--device", required=True, help="device of the worker")
+    parser.add_argument("--worker", required=True, type=int, help="id of the worker in the store")
     options = parser.parse_args(arguments)
     os.umask(0o077)
     if "LOCAL_RANK" in os.environ:
@@ -97,33 +106,34 @@ def main(arguments: Sequence[str] | None = None, *, train: Train = train_run) ->
     control.listen()
     home = Home(Path(options.home))
     if os.environ.get("RANK", "0") != "0":
-        return _follow(home, options.run, train=train, control=control)
+        return _follow(home, options, train=train, control=control)
     lock = FileLock(home.run_folder(options.run) / "run.lock")
     try:
         if not lock.acquire(timeout_s=_LOCK_WAIT_S):
             raise LeaseError(f"process {lock.holder()} is already training run {options.run}")
-        return _make(_load(home, options.run), train, control=control)
+        return _make(_load(home, options), train, control=control)
     except Exception as error:  # noqa: BLE001 (the child's boundary: logged with its traceback)
-        return _fail(home, options.run, error=error)
+        return _fail(home, options, error=error)
     finally:
         lock.release()
 
 
-def _follow(home: Home, run_id: int, *, train: Train, control: RunControl) -> int:
+def _follow(home: Home, options: argparse.Namespace, *, train: Train, control: RunControl) -> int:
     """Train as a further rank, without reporting."""
     try:
-        job = _load(home, run_id)
-        needs = checkpoints_needed(home, run_id, note=False)
+        job = _load(home, options)
+        needs = checkpoints_needed(home, job.run_id, note=False)
         train(replace(job, needs=needs), [], control)
     except Exception as error:  # noqa: BLE001 (the child's boundary: logged with its traceback)
-        return _fail(home, run_id, error=error)
+        return _fail(home, options, error=error)
     return 0
 
 
-def _load(home: Home, run_id: int) -> Job:
+def _load(home: Home, options: argparse.Namespace) -> Job:
+    run_id = options.run
     with StoreReader(home.store) as reader:
         run, config = reader.run(run_id), load_config(reader.config(run_id))
-    return Job(home, run_id, run.name, run.fingerprint, config)
+    return Job(home, run_id, run.name, run.fingerprint, config, claim=options.worker)
 
 
 def _make(job: Job, train: Train, *, control: RunControl) -> int:
@@ -143,29 +153,57 @@ def _make(job: Job, train: Train, *, control: RunControl) -> int:
             wandb.close()
     finally:
         sink.close()
-    with StoreWriter(job.home.store) as store:
-        if ended.outcome == "finished":
-            message = ended.reason if ended.early else ""
-            end(store, job.run_id, to="finished", message=message)
-        else:
-            requeue(store, job.run_id, message=ended.reason, counts=False)
+    patiently(lambda: _set_outcome(job, ended), give_up=_after(_STORE_WAIT_S))
     return 0
 
 
-def _fail(home: Home, run_id: int, *, error: Exception) -> int:
+def _set_outcome(job: Job, ended: RunEnded) -> None:
+    with StoreWriter(job.home.store) as store:
+        if ended.outcome == "finished":
+            message = ended.reason if ended.early else ""
+            end(store, job.run_id, claim=job.claim, to="finished", message=message)
+        else:
+            requeue(store, job.run_id, claim=job.claim, message=ended.reason, counts=False)
+
+
+def _after(seconds: float) -> Callable[[], bool]:
+    """Return what says whether so much time has passed since now."""
+    deadline = time.monotonic() + seconds
+    return lambda: time.monotonic() >= deadline
+
+
+def _fail(home: Home, options: argparse.Namespace, *, error: Exception) -> int:
     """Report an error: in the log, in the run's row, as an event."""
-    if isinstance(error, Interrupted):
+    if isinstance(error, Interrupted | StoreUnavailable):
         LogSink(sys.stderr).say(f"interrupted: {error}")
-        return TRY_AGAIN
+        return STORE_BUSY if isinstance(error, StoreUnavailable) else TRY_AGAIN
+    if is_full(error):
+        LogSink(sys.stderr).say(f"interrupted: {error}")
+        return NO_ROOM
     mistake = isinstance(error, ValueError)
     message = str(error) if mistake else f"{type(error).__name__}: {error}"
     if not mistake or type(error) is ValueError:
         traceback.print_exception(error)
     LogSink(sys.stderr).say(f"failed: {message}")
-    with StoreWriter(home.store) as store, store.transaction():
-        if end(store, run_id, to="failed", message=message):
-            store.add_event(run_id, "error", kind="failed", message=message)
+
+    def note() -> None:
+        with StoreWriter(home.store) as store, store.transaction():
+            if end(store, options.run, claim=options.worker, to="failed", message=message):
+                store.add_event(options.run, "error", kind="failed", message=message)
+
+    # Where it can't be noted at all, the worker notes the last line of the log.
+    with contextlib.suppress(StoreUnavailable):
+        patiently(note, give_up=_after(_STORE_WAIT_S))
     return 2 if mistake else 1
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Return whether an error, or what caused it, says that the disk is full."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Mapping
@@ -75,8 +76,9 @@ class LogSink:
                 self.say(f"{event.outcome} at update {event.counters.updates}: {event.reason}")
 
     def say(self, text: str) -> None:
-        """Print one line with the time."""
-        print(time.strftime("%H:%M:%S"), text, file=self._stream, flush=True)
+        """Print one line with the time; a line that can't be written, on a full disk, is dropped."""
+        with contextlib.suppress(OSError):
+            print(time.strftime("%H:%M:%S"), text, file=self._stream, flush=True)
 
     def _say_stage(self, event: StageProgressed) -> None:
         now, is_last = time.monotonic(), event.done >= event.total

@@ -21,6 +21,8 @@ _CAPACITY = 2_000
 # Events that arrive within this time are handled together.
 _GATHER_S = 0.1
 _RETRY_S = 1.0
+# SQLite waits for a lock itself.
+_LONGEST_TRY_S = 40.0
 
 Stamped = tuple[float, Event]
 
@@ -45,6 +47,7 @@ class Pump:
         self._arrived = threading.Event()
         self._closing = threading.Event()
         self._dropped = 0
+        self._last_try_at = 0.0
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -67,10 +70,14 @@ class Pump:
         return dropped
 
     def close(self, timeout_s: float = 30.0) -> bool:
-        """Handle the remaining events, then end the thread; return whether all were handled."""
+        """Handle the remaining events, then end the thread; return whether all were handled.
+
+        What fails is repeated until the time is over: a store may be locked just then.
+        """
+        self._last_try_at = time.monotonic() + timeout_s
         self._closing.set()
         self._arrived.set()
-        self._thread.join(timeout_s)
+        self._thread.join(timeout_s + _LONGEST_TRY_S)
         return not self._thread.is_alive() and not self._waiting
 
     def _run(self) -> None:
@@ -81,8 +88,8 @@ class Pump:
             if not self._pass_on():
                 self._arrived.set()
                 self._closing.wait(_RETRY_S)
-        if self._waiting:
-            self._pass_on()
+        while self._waiting and not self._pass_on() and time.monotonic() < self._last_try_at:
+            time.sleep(_RETRY_S)
 
     def _pass_on(self) -> bool:
         batch = [self._waiting[index] for index in range(len(self._waiting))]

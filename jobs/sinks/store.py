@@ -30,7 +30,7 @@ from engine.events import (
 from engine.metrics.registry import input_name, metric_of, stored_name
 from jobs.sinks.journal import Block, Journal
 from jobs.sinks.pump import Pump, Stamped
-from jobs.store.errors import StoreError
+from jobs.store.errors import StoreUnavailable
 from jobs.store.records import ClipRecord, EvaluationRecord
 from jobs.store.writer import StoreWriter
 
@@ -38,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 # Window of the speed, including evaluations and saves, so that the ETA accounts for them.
 _SPEED_WINDOW_S = 60.0
+# For the last events to be written at the end of a run; the worker kills it earlier if it was asked to stop.
+_CLOSE_S = 600.0
 
 
 class StoreSink:
@@ -81,14 +83,16 @@ class StoreSink:
         """Write the remaining events.
 
         Raises:
-            StoreError: when they could not be written.
+            StoreUnavailable: when they could not be written.
         """
-        complete = self._pump.close()
+        complete = self._pump.close(_CLOSE_S)
         if complete:
             self._store.close()
             self._journal.close()
         else:
-            raise StoreError(f"{self._store.path}: the last points of the run could not be written")
+            raise StoreUnavailable(
+                f"{self._store.path}: the last points of the run could not be written"
+            )
 
     def _keep(self, block: Block) -> None:
         try:

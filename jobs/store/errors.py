@@ -7,6 +7,10 @@ class StoreError(ValueError):
     """The store can't fulfil a request: unreadable, too new, full, or an invalid request."""
 
 
+class StoreUnavailable(StoreError):
+    """The store can't be used at the moment: locked for long, or the disk is full. A run does not end by it."""
+
+
 class UnknownRun(StoreError):
     """No run has this id or name."""
 

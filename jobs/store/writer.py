@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from jobs.store.errors import StoreError
+from jobs.store.errors import StoreError, StoreUnavailable
 from jobs.store.needs import CLAIMABLE
 from jobs.store.points import delete_after, insert_points, set_best
 from jobs.store.records import ClipRecord, EvaluationRecord, RunState, SystemRecord
@@ -43,10 +43,21 @@ class StoreWriter:
             path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
         )
         try:
-            self._prepare()
+            self._prepare_patiently()
         except BaseException:
             self._connection.close()
             raise
+
+    def _prepare_patiently(self) -> None:
+        """Prepare the file, again while other processes create it: SQLite refuses that without waiting."""
+        deadline = time.monotonic() + _BUSY_S
+        while True:
+            try:
+                return self._prepare()
+            except StoreUnavailable:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(0.05)
 
     def _prepare(self) -> None:
         version = check_version(self._connection, self.path)
@@ -100,7 +111,9 @@ class StoreWriter:
         except sqlite3.IntegrityError:
             raise
         except sqlite3.DatabaseError as error:
-            raise StoreError(f"{self.path}: can't be written: {error}") from error
+            # Locked, full, or an error of the disk; a file that is no database is one for good.
+            kind = StoreUnavailable if isinstance(error, sqlite3.OperationalError) else StoreError
+            raise kind(f"{self.path}: can't be written: {error}") from error
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Return the rows of a query, without waiting for other writers."""
@@ -148,6 +161,17 @@ class StoreWriter:
         marks = ", ".join("?" * len(from_states))
         return self._update(
             columns, f"id = ? AND state IN ({marks})", values=(run_id, *from_states)
+        )
+
+    def move_claimed(self, run_id: int, to: RunState, *, claim: int | None, **fields: Any) -> bool:
+        """Move a running run that the worker `claim` has claimed; return whether it was that worker's.
+
+        A worker makes one run at a time, so its id names the claim. None is a run that no worker has.
+        """
+        return self._update(
+            {"state": to, **fields},
+            "id = ? AND state = 'running' AND worker IS ?",
+            values=(run_id, claim),
         )
 
     def update_run(self, run_id: int, **fields: Any) -> bool:

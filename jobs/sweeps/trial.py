@@ -158,7 +158,7 @@ def _train(scratch: Home, config: RunConfig, *, device: str) -> tuple[int, float
         with StoreWriter(scratch.store) as store:
             worker = store.add_worker(device, pid=os.getpid(), token=own_token())
             store.claim(worker)
-            _run_child(scratch, store, run_id=run_id, device=device)
+            _run_child(scratch, store, run_id=run_id, device=device, worker=worker)
             store.remove_worker(worker)
         with StoreReader(scratch.store) as reader:
             run = reader.run(run_id)
@@ -172,9 +172,10 @@ def _train(scratch: Home, config: RunConfig, *, device: str) -> tuple[int, float
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _run_child(scratch: Home, store: StoreWriter, *, run_id: int, device: str) -> None:
+def _run_child(scratch: Home, store: StoreWriter, *, run_id: int, device: str, worker: int) -> None:
     folder = scratch.run_folder(run_id)
     words = ("--home", str(scratch.root), "--run", str(run_id), "--device", device)
+    words += ("--worker", str(worker))
     with (folder / "log.txt").open("ab") as log:
         process = subprocess.Popen(
             [*RUNNER, *words], stdin=subprocess.PIPE, stdout=log, stderr=log, cwd=folder,
@@ -185,7 +186,8 @@ def _run_child(scratch: Home, store: StoreWriter, *, run_id: int, device: str) -
         process.wait()
     finally:
         code = killed(process)
-        end(store, run_id, to="failed", message=f"its process exited with status {code}")
+        text = f"its process exited with status {code}"
+        end(store, run_id, claim=worker, to="failed", message=text)
 
 
 def _clear(scratch: Home) -> None:
@@ -195,6 +197,6 @@ def _clear(scratch: Home) -> None:
     if runs:
         with StoreWriter(scratch.store) as store:
             for run in runs:
-                end(store, run.id, to="failed")
+                store.move(run.id, "failed", ("running",))
                 store.delete_run(run.id)
                 shutil.rmtree(scratch.run_folder(run.id), ignore_errors=True)

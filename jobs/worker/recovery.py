@@ -12,7 +12,7 @@ from jobs.store.outcomes import requeue
 from jobs.store.writer import StoreWriter
 
 _RUNNING = """
-    SELECT runs.id, name, runs.pid, runs.pid_token, workers.id, workers.pid, workers.pid_token
+    SELECT runs.id, name, runs.pid, runs.pid_token, runs.worker, workers.id, workers.pid, workers.pid_token
     FROM runs LEFT JOIN workers ON workers.id = runs.worker WHERE state = 'running'
 """
 
@@ -25,16 +25,20 @@ def recover(
     Called by `worker` while it is idle. A child that outlived its worker is asked to save a checkpoint
     and exit, then killed.
     """
-    for run_id, name, pid, token, owner, owner_pid, owner_token in store.rows(_RUNNING):
+    for run_id, name, pid, token, claim, owner, owner_pid, owner_token in store.rows(_RUNNING):
         if owner != worker and is_alive(owner_pid, owner_token or ""):
             continue
         if is_alive(pid, token):
             echo(f"run {name} is still running, but its worker died: stopping it")
             _end(pid, token, grace_s=grace_s)
         message = "its worker died; it will resume from its last checkpoint"
-        store.add_event(run_id, "warning", kind="recovered", message=message)
-        requeue(store, run_id, message=message, counts=False)
-        echo(f"run {name}: {message}")
+        with store.transaction():
+            # Another worker may have recovered it, or a person removed it, since it was listed.
+            taken = requeue(store, run_id, claim=claim, message=message, counts=False) is not None
+            if taken:
+                store.add_event(run_id, "warning", kind="recovered", message=message)
+        if taken:
+            echo(f"run {name}: {message}")
 
 
 def _end(pid: int, token: str, *, grace_s: float) -> None:

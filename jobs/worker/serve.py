@@ -12,10 +12,8 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
-
-from huey.consumer import Consumer
 
 from jobs.home import Home
 from jobs.machine.devices import resolve_device
@@ -23,15 +21,16 @@ from jobs.machine.lease import DeviceLease, DeviceUse, LeaseError
 from jobs.machine.processes import own_token
 from jobs.probing.serving import due
 from jobs.probing.serving import serve as probe_experiment
-from jobs.queue import RunQueue
 from jobs.searches.serving import Searches
-from jobs.store.errors import StoreError
+from jobs.store.errors import StoreError, StoreUnavailable
 from jobs.store.needs import in_vain
 from jobs.store.outcomes import end
 from jobs.store.reader import StoreReader
 from jobs.store.writer import StoreWriter
 from jobs.worker.recovery import recover
-from jobs.worker.supervisor import Child, Supervisor
+from jobs.worker.room import Room
+from jobs.worker.supervisor import Child, NoRoom, Supervisor
+from jobs.worker.tickets import Tickets
 
 logger = logging.getLogger(__name__)
 
@@ -93,11 +92,11 @@ class Worker:
     ) -> None:
         self._home = home
         self._device = device
-        self._echo = echo
+        self._echo = harmless(echo)
         self._stop = stop
         self._child = child
         self._supervisor = Supervisor(home, device, shutdown=stop, child=child)
-        self._searches = Searches(home, echo=echo)
+        self._searches = Searches(home, echo=self._echo)
         self._id = 0
         # Held by the consumer's thread while it handles a ticket, and by that of a probe.
         self._busy = threading.Lock()
@@ -108,6 +107,7 @@ class Worker:
         self._noting = threading.Lock()
         # The last reason why the device could not be used; reported once.
         self._waits_for = ""
+        self._room = Room(home.root)
         self._num_failed = 0
         self._num_left = 0
 
@@ -117,29 +117,26 @@ class Worker:
         Returns:
             The number of runs that failed, or cannot start because a run they need did not finish.
         """
-        queue = RunQueue(self._home.queue, self._on_ticket)
+        tickets = Tickets(self._home.queue, self._on_ticket)
         with StoreWriter(self._home.store) as store:
             self._id = store.add_worker(self._device, pid=os.getpid(), token=own_token())
-            consumer = QuietConsumer(
-                queue.huey, workers=1, periodic=False, check_worker_health=False,
-                initial_delay=0.1, max_delay=0.1, backoff=1.0, scheduler_interval=60,
-            )  # fmt: skip
             try:
-                self._begin(store, queue)
-                consumer.start()
-                self._loop(store, queue, drain=drain)
+                self._begin(store, tickets)
+                tickets.start()
+                self._loop(store, tickets, drain=drain)
             finally:
                 self._stop.set()
-                consumer.end()
+                tickets.end()
                 if self._probing is not None:
                     self._probing.join()
-                store.remove_worker(self._id)
-                queue.close()
+                # The row of a process that is gone names nobody.
+                with suppress(StoreUnavailable):
+                    store.remove_worker(self._id)
                 self._searches.close()
         self._echo("worker stopped")
         return self._num_failed + self._num_left
 
-    def _begin(self, store: StoreWriter, queue: RunQueue) -> None:
+    def _begin(self, store: StoreWriter, tickets: Tickets) -> None:
         store.forget_system(time.time() - _KEEP_SYSTEM_S)
         self._recover(store)
         text = f"worker {os.getpid()} started on {self._device}"
@@ -147,22 +144,28 @@ class Worker:
             text += " (CPU only)"
         store.add_event(None, "info", kind="worker-started", message=text)
         self._echo(text)
-        queue.top_up(self._ready())
+        tickets.top_up(self._ready())
 
-    def _loop(self, store: StoreWriter, queue: RunQueue, *, drain: bool) -> None:
-        next_beat = 0.0
+    def _loop(self, store: StoreWriter, tickets: Tickets, *, drain: bool) -> None:
+        next_beat, told = 0.0, False
         while not self._stop.wait(_BUSY_LOOP_S if self._busy.locked() else _LOOP_S):
             beat = time.monotonic() >= next_beat
             if beat:
                 next_beat = time.monotonic() + _BEAT_S
             try:
-                if self._tend(store, queue, beat=beat) and drain and self._is_drained():
+                settled = self._tend(store, tickets, beat=beat)
+                told = False
+                if settled and drain and self._is_drained():
                     return
-            except StoreError:
-                logger.exception("the store is not available at the moment; the worker continues")
+                if tickets.mend():
+                    self._echo("the queue file was damaged: a new one was made, no run is lost")
+            except (StoreError, OSError):
+                if not told:
+                    logger.exception("the store can't be used at the moment; the worker continues")
+                told = True
         self._echo("stopping: the current run saves a checkpoint first")
 
-    def _tend(self, store: StoreWriter, queue: RunQueue, *, beat: bool) -> bool:
+    def _tend(self, store: StoreWriter, tickets: Tickets, *, beat: bool) -> bool:
         """Add missing tickets; return whether no queued run can start.
 
         On a beat, requeue orphaned runs, and repeat what could not be written.
@@ -176,7 +179,7 @@ class Worker:
                     # It may have queued one.
                     ready = self._ready()
             if ready:
-                queue.top_up(ready)
+                tickets.top_up(ready)
             if idle and beat:
                 self._recover(store)
             if beat:
@@ -215,7 +218,17 @@ class Worker:
             logger.exception("a probe can't be kept at the moment; it is repeated")
 
     def _is_drained(self) -> bool:
-        """Return whether no queued run can ever start; print what the remaining runs wait for."""
+        """Return whether no queued run can ever start; print what the remaining runs wait for.
+
+        Decided while no run is in hand, and none is taken afterwards: what was queued since then stays so.
+        """
+        with self._if_idle() as idle:
+            drained = idle and self._nothing_starts()
+            if drained:
+                self._stop.set()
+        return drained
+
+    def _nothing_starts(self) -> bool:
         with StoreReader(self._home.store) as reader:
             waits = reader.waits()
             queued = [run for run in reader.runs() if run.state == "queued"]
@@ -283,6 +296,8 @@ class Worker:
             self._echo(f"waiting: {error}")
 
     def _claim_and_make(self, use: DeviceUse) -> None:
+        if self._room.is_short():
+            return
         with StoreWriter(self._home.store) as store:
             claimed = store.claim(self._id)
             if claimed is None:
@@ -299,16 +314,39 @@ class Worker:
             name = reader.run(run_id).name
         self._echo(f"run {name} (id {run_id}) started")
         try:
-            state = self._supervisor.run(store, run_id)
+            state = self._supervisor.run(store, run_id, claim=self._id)
+        except NoRoom:
+            message = self._room.was_short()
+            self._echo(message)
+            with suppress(StoreUnavailable):
+                store.add_event(None, "warning", kind="no-room", message=message)
+            return
+        except StoreUnavailable:
+            # It stays marked as running, and is queued again at the next beat or by the next worker.
+            logger.exception("the outcome of run %s can't be written at the moment", run_id)
+            return
         except Exception as error:
             # Boundary of a child's supervisor: a bug here fails one run, not the worker.
             logger.exception("run %s could not be supervised", run_id)
-            end(store, run_id, to="failed", message=f"could not be supervised: {error}")
+            message = f"could not be supervised: {error}"
+            end(store, run_id, claim=self._id, to="failed", message=message)
             state = "failed"
         self._num_failed += state == "failed"
         with StoreReader(self._home.store) as reader:
             message = reader.run(run_id).message
         self._echo(f"run {name} (id {run_id}) {state}{': ' + message if message else ''}")
+
+
+def harmless(echo: Callable[[str], None]) -> Callable[[str], None]:
+    """Return an `echo` that never fails: a terminal that is gone, or a full disk, ends no worker and no run."""
+
+    def say(line: str) -> None:
+        try:
+            echo(line)
+        except (OSError, ValueError):
+            logger.info("could not be printed: %s", line)
+
+    return say
 
 
 def _purpose(run_id: int) -> str:
@@ -318,20 +356,6 @@ def _purpose(run_id: int) -> str:
         f"its terminal, or `kill {pid}`): it saves a checkpoint and queues the run again, and "
         "`sepdash worker` continues it afterwards"
     )
-
-
-class QuietConsumer(Consumer):  # type: ignore[misc]
-    """Huey's consumer without its signal handlers."""
-
-    def _set_signal_handlers(self) -> None:
-        """Do nothing: the worker handles signals."""
-
-    def end(self) -> None:
-        """Wait until the thread has finished its current ticket."""
-        self.stop_flag.set()
-        for _, thread in self.worker_threads:
-            if thread.is_alive():
-                thread.join()
 
 
 @contextmanager

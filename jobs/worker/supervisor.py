@@ -19,10 +19,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from engine.config.sections import MOST_DEVICES
 from jobs.child.command import RUNNER
@@ -36,13 +37,24 @@ from jobs.machine.devices import (
 )
 from jobs.machine.processes import process_token
 from jobs.store.errors import StoreError, UnknownRun
-from jobs.store.outcomes import MAX_ATTEMPTS, TRY_AGAIN, attempts_of, end, requeue
+from jobs.store.outcomes import (
+    MAX_ATTEMPTS,
+    NO_ROOM,
+    STORE_BUSY,
+    TRY_AGAIN,
+    attempts_of,
+    end,
+    patiently,
+    requeue,
+)
 from jobs.store.reader import StoreReader
 from jobs.store.records import RunRecord, RunState
 from jobs.store.writer import StoreWriter
 from jobs.worker.system_sampler import SystemProbe, SystemSampler
 
 logger = logging.getLogger(__name__)
+
+_Result = TypeVar("_Result")
 
 # Time for a child to save a checkpoint when it is asked to stop.
 GRACE_S = 60.0
@@ -62,6 +74,10 @@ class Child:
     silence_s: float = SILENCE_S
 
 
+class NoRoom(RuntimeError):
+    """A run could not be saved, since the disk is full; it is queued again."""
+
+
 class Supervisor:
     """Runs one child at a time on `device`; `shutdown` stops it and requeues its run."""
 
@@ -71,8 +87,13 @@ class Supervisor:
         self._shutdown = shutdown
         self._child = child
 
-    def run(self, store: StoreWriter, run_id: int) -> RunState:
-        """Train a claimed run; return its final state."""
+    def run(self, store: StoreWriter, run_id: int, *, claim: int) -> RunState:
+        """Train a run that the worker `claim` has claimed; return its final state.
+
+        Raises:
+            StoreUnavailable: when the store can't be written and the worker has to end.
+            NoRoom: when it could not be saved; it is queued again.
+        """
         folder = self._home.run_folder(run_id)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with StoreReader(self._home.store) as reader:
@@ -80,18 +101,37 @@ class Supervisor:
         try:
             count = _num_processes(config)
             with devices_taken(self._device, count, locks=self._home.locks) as devices:
-                return self._run(store, run_id, devices=devices, count=count)
+                return self._run(store, run_id, claim=claim, devices=devices, count=count)
         except DeviceError as error:
-            store.add_event(run_id, "error", kind="no-device", message=str(error))
-            end(store, run_id, to="failed", message=str(error))
+            self._fail(store, run_id, claim=claim, kind="no-device", message=str(error))
             return "failed"
 
+    def _patiently(self, write: Callable[[], _Result]) -> _Result:
+        return patiently(write, give_up=self._shutdown.is_set)
+
+    def _fail(
+        self, store: StoreWriter, run_id: int, *, claim: int, kind: str, message: str
+    ) -> None:
+        def write() -> None:
+            with store.transaction():
+                if end(store, run_id, claim=claim, to="failed", message=message):
+                    store.add_event(run_id, "error", kind=kind, message=message)
+
+        self._patiently(write)
+
     def _run(
-        self, store: StoreWriter, run_id: int, *, devices: Sequence[str], count: int
+        self,
+        store: StoreWriter,
+        run_id: int,
+        *,
+        claim: int,
+        devices: Sequence[str],
+        count: int,
     ) -> RunState:
-        process = self._start(run_id, devices, count=count)
+        process = self._start(run_id, devices, claim=claim, count=count)
+        identity = {"pid": process.pid, "pid_token": process_token(process.pid)}
         try:
-            store.update_run(run_id, pid=process.pid, pid_token=process_token(process.pid))
+            self._patiently(lambda: store.update_run(run_id, **identity))
             with StoreReader(self._home.store) as reader:
                 every_s = float(reader.config(run_id)["logging"]["system_every_s"])
                 probe = SystemProbe(self._device, run_id=run_id, pid=process.pid)
@@ -103,14 +143,17 @@ class Supervisor:
         if count > 1 and code == 1:
             # Torchrun returns 1 for every failure; a rank that failed by an error has set the state itself.
             code = TRY_AGAIN
-        return self._settle(store, run_id, code=code, asked=asked)
+        return self._settle(store, run_id, claim=claim, code=code, asked=asked)
 
-    def _start(self, run_id: int, devices: Sequence[str], *, count: int) -> subprocess.Popen[bytes]:
+    def _start(
+        self, run_id: int, devices: Sequence[str], *, claim: int, count: int
+    ) -> subprocess.Popen[bytes]:
         folder = self._home.run_folder(run_id)
         log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         command = [
             *self._child.command,
             *("--home", str(self._home.root), "--run", str(run_id), "--device", devices[0]),
+            *("--worker", str(claim)),
         ]
         environment = child_environment(*devices)
         if count > 1:
@@ -154,32 +197,59 @@ class Supervisor:
             _wait_for_end(process, _POLL_S)
         return deadline is not None
 
-    def _settle(self, store: StoreWriter, run_id: int, *, code: int, asked: bool) -> RunState:
-        with StoreReader(self._home.store) as reader:
-            state = reader.run(run_id).state
+    def _settle(
+        self, store: StoreWriter, run_id: int, *, claim: int, code: int, asked: bool
+    ) -> RunState:
+        rows = store.rows("SELECT state, worker FROM runs WHERE id = ?", (run_id,))
+        state, worker = rows[0] if rows else ("stopped", None)
         if state != "running":
-            return state
+            return cast("RunState", state)
+        if worker != claim:
+            # Its process queued it again, and another worker is already at it.
+            return "queued"
         log = self._home.run_folder(run_id) / "log.txt"
         last = last_line(log)
-        if code >= 0 and code != TRY_AGAIN:
+        if code >= 0 and code not in (TRY_AGAIN, STORE_BUSY, NO_ROOM):
             message = f"its process exited with status {code}: {last}"
-            store.add_event(run_id, "error", kind="ended", message=message)
-            end(store, run_id, to="failed", message=message)
+            self._fail(store, run_id, claim=claim, kind="ended", message=message)
             return "failed"
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else _accident(log)
-        if asked:
-            return requeue(store, run_id, message=f"interrupted: its process {how}", counts=False)
+        again = partial(self._requeue, store, run_id, claim=claim)
+        if code == NO_ROOM and not asked:
+            again(message=f"waiting for room on the disk: {last}", counts=False)
+            raise NoRoom(last)
+        if asked or code == STORE_BUSY:
+            return again(message=f"interrupted: its process {how}", counts=False)
         if attempts_of(store, run_id) >= MAX_ATTEMPTS:
             message = (
                 f"its process {how}, after {MAX_ATTEMPTS} starts without a new checkpoint; "
                 "it may have run out of memory (see its log); retry with `sepdash resume`"
             )
-            store.add_event(run_id, "error", kind="killed", message=message)
-            end(store, run_id, to="failed", message=message)
+            self._fail(store, run_id, claim=claim, kind="killed", message=message)
             return "failed"
         message = f"its process {how}; it will resume from its last checkpoint"
-        store.add_event(run_id, "warning", kind="killed", message=message)
-        return requeue(store, run_id, message=message)
+        return again(message=message, kind="killed")
+
+    def _requeue(
+        self,
+        store: StoreWriter,
+        run_id: int,
+        *,
+        claim: int,
+        message: str,
+        counts: bool = True,
+        kind: str = "",
+    ) -> RunState:
+        """Requeue a run, with a warning of `kind` where one is given."""
+
+        def write() -> RunState:
+            with store.transaction():
+                state = requeue(store, run_id, claim=claim, message=message, counts=counts)
+                if kind and state is not None:
+                    store.add_event(run_id, "warning", kind=kind, message=message)
+            return state or "queued"
+
+        return self._patiently(write)
 
 
 class Life:

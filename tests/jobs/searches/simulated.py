@@ -115,10 +115,12 @@ class Simulation:
             self._evaluate(run_id, update, config=config, total=total)
             self.searches.tend(propose=False)
             if self.reader.run(run_id).stopping and not self.too_fast:
-                requeue(self.store, run_id, message="stop requested", counts=False)
+                requeue(
+                    self.store, run_id, claim=self._worker, message="stop requested", counts=False
+                )
                 return self.reader.run(run_id)
         if until >= 1.0:
-            end(self.store, run_id, to="finished")
+            end(self.store, run_id, claim=self._worker, to="finished")
         return self.reader.run(run_id)
 
     def _evaluate(self, run_id: int, update: int, *, config: RunConfig, total: int) -> None:
