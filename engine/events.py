@@ -6,7 +6,7 @@ The trainer depends on no store, screen or network; sinks in `jobs.sinks` implem
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -177,3 +177,11 @@ class Control(Protocol):
 
     def stop_reason(self) -> str | None:
         """Return why the run must stop now, or None to continue."""
+
+
+@runtime_checkable
+class Interrupting(Protocol):
+    """A control that is asked within an evaluation, too, before each forward pass of a module."""
+
+    def interruption(self) -> str | None:
+        """Return why the evaluation must stop now, or None to continue."""

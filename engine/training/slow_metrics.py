@@ -205,6 +205,10 @@ class SlowMetrics:
         self._jobs.append(_Job(folder, info))
         self._start_next()
 
+    def drop(self, taken: JobWriter) -> None:
+        """Remove the estimates of an evaluation that did not come to its end."""
+        shutil.rmtree(taken.folder, ignore_errors=True)
+
     def give_up(self, taken: JobWriter, error: OSError) -> None:
         """Report that estimates can't be kept; training goes on without these values."""
         shutil.rmtree(taken.folder, ignore_errors=True)

@@ -46,6 +46,7 @@ class TrainingState:
     """The parts of a run that change during training.
 
     `number_format` is what `precision.dtype = auto` came to on this device; empty for any other.
+    `evaluation_due` says that the evaluation of this update is still to be made.
     """
 
     model: nn.Module
@@ -60,6 +61,7 @@ class TrainingState:
     overfit: OverfitWatch
     watch: CurveWatch | None = None
     number_format: str = ""
+    evaluation_due: bool = False
 
     def tensors(self) -> dict[str, Tensor]:
         """Return every tensor of the state except the model's (no copies)."""
@@ -90,6 +92,7 @@ class TrainingState:
             "overfit": self.overfit.state_dict(),
             **({} if self.watch is None else {"watch": self.watch.values()}),
             **({"number_format": self.number_format} if self.number_format else {}),
+            **({"evaluation_due": True} if self.evaluation_due else {}),
         }
 
     def restore(self, manifest: Manifest) -> list[str]:
@@ -116,6 +119,7 @@ class TrainingState:
             self.limits.load_state_dict(state.get("memory_limits", {}))
             note = self.stop_rules.load_state_dict(state.get("stop_rules", {}))
             self.overfit.load_state_dict(state.get("overfit", {}))
+            self.evaluation_due = state.get("evaluation_due") is True
             self.own.restore(manifest)
             set_rng_state(RngState(_pop_group(tensors, "rng"), state["rng"]))
         except _UNUSABLE as error:

@@ -9,7 +9,6 @@ an update runs in `engine.training.updates`, curves in `engine.training.curves`,
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -35,7 +34,8 @@ from engine.events import (
 )
 from engine.precision import backend_settings, resolve_device
 from engine.recipes.base import Recipe
-from engine.training.out_of_memory import Shortage
+from engine.training.evaluating import Attempts, EvaluationAbandoned
+from engine.training.notices import ended, shortage_notice, stop_notice
 from engine.training.prepared import Parts, Setup, newest_checkpoint, prepared, run_stages
 from engine.training.ranks import Alone, Ranks
 from engine.training.reference_rule import ReferenceCurve
@@ -111,7 +111,7 @@ class Trainer:
             newest = newest_checkpoint(setup)
             results, reason = run_stages(setup, newest)
             if reason is not None:
-                return _ended(setup, Counters(), reason=reason)
+                return ended(setup, Counters(), reason=reason)
             with prepared(
                 setup, newest, results=results, init_from=init_from, reference=reference
             ) as parts:
@@ -141,23 +141,35 @@ class _Loop:
         self._saved_at = parts.start.counters.updates
         self._new_best: list[str] = []
         self._stop: Stop | None = None
+        # Why the run stops within an evaluation.
+        self._abandoned: str | None = None
+        self._attempts = Attempts(setup.control, self._notice)
 
     def run(self) -> RunEnded:
         """Train until the last update, until a rule of `stop_when` says so, or until asked to stop."""
         reason = None
-        self._evaluate_initial()
-        self._apply_rules()
-        if self._stop is not None:
-            self._measure_end(whole=False)
+        if self._parts.state.evaluation_due:
+            # It was saved in the middle of this update's evaluation.
+            self._parts.state.evaluation_due = False
+            self._evaluate()
+            self._save()
+        else:
+            self._evaluate_initial()
+            self._apply_rules()
+            if self._stop is not None:
+                self._measure_end(whole=False)
         while not self._is_last:
-            reason = self._setup.ranks.stop_reason(self._setup.control.stop_reason())
+            own = self._abandoned or self._setup.control.stop_reason()
+            reason = self._setup.ranks.stop_reason(own)
             if reason is not None:
                 break
             self._step()
             self._log()
             self._evaluate()
             self._save()
-        return self._end(self._finish_slow_metrics() if reason is None else reason)
+        if reason is None:
+            reason = self._abandoned or self._finish_slow_metrics()
+        return self._end(reason)
 
     def _step(self) -> None:
         parts, before = self._parts, self._counters
@@ -171,7 +183,7 @@ class _Loop:
         self._telemetry.add(result, lr, size)
         self._counters = before + size
         for shortage in result.shortages:
-            self._report_shortage(shortage)
+            self._emit(shortage_notice(shortage, self._counters))
 
     def _log(self) -> None:
         if self._telemetry.is_full():
@@ -211,7 +223,8 @@ class _Loop:
         """Decide whether the run ends here; the first rank has the evaluations, and the others hear it."""
         rules, update = self._parts.state.stop_rules, self._counters.updates
         if rules.is_active and 0 < update < self._parts.total:
-            own = rules.stop(update) if self._setup.leads else None
+            known = self._setup.leads and not self._parts.state.evaluation_due
+            own = rules.stop(update) if known else None
             self._stop = self._setup.ranks.gather(own)[0]
 
     def _measure(self, *, whole: bool, slow: bool = False) -> None:
@@ -219,7 +232,17 @@ class _Loop:
         self._telemetry.flush()
         self._take_slow_metrics()
         started = perf_counter()
-        evaluation = self._evaluated(whole, slow)
+        parts.state.evaluation_due = True
+        try:
+            evaluation = self._attempts.make(
+                lambda: self._evaluated(whole, slow), save=self._save_before
+            )
+        except EvaluationAbandoned as abandoned:
+            self._abandoned, self._stop = abandoned.reason, None
+            return
+        parts.state.evaluation_due = False
+        if evaluation is None:
+            return
         overfit = parts.state.overfit
         evaluation.metrics.update(overfit.add(self._counters, evaluation.metrics))
         parts.updater.extras.require_other_names(evaluation.metrics)
@@ -254,6 +277,9 @@ class _Loop:
         except OSError as error:
             parts.slow.give_up(taker, error)
             return parts.validator.run(parts.state.model, whole=whole)
+        except BaseException:
+            parts.slow.drop(taker)
+            raise
         parts.slow.submit(taker, evaluation)
         return evaluation
 
@@ -306,6 +332,12 @@ class _Loop:
         if self._setup.leads and (due or self._new_best):
             self._save_now(last=due)
 
+    def _save_before(self) -> None:
+        """Save what was trained, before an evaluation that failed is made again."""
+        if self._saved_at < self._counters.updates:
+            self._save_now(last=True)
+            self._report_saved(self._parts.writer.wait())
+
     def _save_now(self, *, last: bool) -> None:
         parts, update = self._parts, self._counters.updates
         self._telemetry.flush()
@@ -333,8 +365,10 @@ class _Loop:
         if self._setup.leads and reason is None:
             self._parts.slow.forget()
         if self._stop is not None:
-            self._report_stop(self._stop)
-        return _ended(self._setup, self._counters, reason=reason, stop=self._stop)
+            metric = self._parts.state.stop_rules.name
+            total = self._parts.total
+            self._emit(stop_notice(self._stop, self._counters, metric=metric, total=total))
+        return ended(self._setup, self._counters, reason=reason, stop=self._stop)
 
     def _is_due(self, interval: Span | None) -> bool:
         update, size = self._counters.updates, self._parts.size
@@ -343,25 +377,6 @@ class _Loop:
     @property
     def _is_last(self) -> bool:
         return self._stop is not None or self._counters.updates == self._parts.total
-
-    def _report_stop(self, stop: Stop) -> None:
-        name = self._parts.state.stop_rules.name
-        details: dict[str, float | int | str] = {"rule": stop.rule, "metric": name}
-        if math.isfinite(stop.value):
-            details["value"] = stop.value
-        text = (
-            f"stopped early at update {self._counters.updates} of {self._parts.total}: {stop.text}"
-        )
-        counters = self._counters
-        self._emit(
-            Noticed("info", "stopped-early", message=text, counters=counters, details=details)
-        )
-
-    def _report_shortage(self, shortage: Shortage) -> None:
-        counters, text, details = self._counters, shortage.message, shortage.details
-        self._emit(
-            Noticed("warning", "out-of-memory", message=text, counters=counters, details=details)
-        )
 
     def _report_saved(self, manifests: Sequence[Manifest]) -> None:
         for manifest in manifests:
@@ -373,17 +388,3 @@ class _Loop:
                     metrics=values["metrics"], size_bytes=manifest.size_bytes,
                 )
             )  # fmt: skip
-
-
-def _ended(
-    setup: Setup, counters: Counters, *, reason: str | None, stop: Stop | None = None
-) -> RunEnded:
-    """Report that the run is over, and return how; without a reason it has completed all updates."""
-    if stop is not None:
-        ended = RunEnded("finished", counters, reason=f"stopped early: {stop.text}", early=True)
-    elif reason is None:
-        ended = RunEnded("finished", counters, reason="all updates completed")
-    else:
-        ended = RunEnded("stopped", counters, reason=reason)
-    setup.emit(ended)
-    return ended

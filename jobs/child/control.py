@@ -32,6 +32,10 @@ class RunControl:
         """Return why the run must stop now, or None to continue."""
         return self._reason
 
+    def interruption(self) -> str | None:
+        """Return why an evaluation must stop now, or None to continue."""
+        return self._reason
+
     def request_stop(self, reason: str) -> None:
         """Ask the run to stop; the first reason is kept."""
         self._reason = self._reason or reason
