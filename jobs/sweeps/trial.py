@@ -174,8 +174,8 @@ def _train(scratch: Home, config: RunConfig, *, device: str) -> tuple[int, float
 
 def _run_child(scratch: Home, store: StoreWriter, *, run_id: int, device: str, worker: int) -> None:
     folder = scratch.run_folder(run_id)
-    words = ("--home", str(scratch.root), "--run", str(run_id), "--device", device)
-    words += ("--worker", str(worker))
+    words = ["--home", str(scratch.root), "--run", str(run_id), "--device", device]
+    words += ["--worker", str(worker)]
     with (folder / "log.txt").open("ab") as log:
         process = subprocess.Popen(
             [*RUNNER, *words], stdin=subprocess.PIPE, stdout=log, stderr=log, cwd=folder,
