@@ -11,6 +11,10 @@ from typing import Any
 from engine.metrics.metric import Metric, Reading
 
 _VOICE = ("voice",)
+# By the optional package resemblyzer.
+SIMILARITY, SIMILARITY_OTHERS, SIMILARITY_BOUND = (
+    "speaker_similarity", "speaker_similarity_others", "speaker_similarity_bound",
+)  # fmt: skip
 _TEXT = ("data.tokens", "data.vocabulary", "data.vocab_size", "data.case", "data.punctuation")
 _CODES = ("codec",)
 _MEL, _TEXT_TERM = "mel_loss", "text_loss"
@@ -76,5 +80,11 @@ METRICS = (
     Metric("length_ratio", "length of speech, of the recording", unit="%", scale=100, worst=0.0,
            measured_by=_VOICE),
     Metric("never_stops", "speech that never stops", unit="%", scale=100, rises=False, worst=1.0,
+           measured_by=_VOICE),
+    # Cosines of voice embeddings: with recordings of the same speaker, of others, and of the codec's round trip.
+    Metric(SIMILARITY, "similarity to the speaker", worst=0.0, measured_by=_VOICE,
+           reference=SIMILARITY_BOUND),
+    Metric(SIMILARITY_OTHERS, "similarity to other speakers", rises=False, worst=1.0, measured_by=_VOICE),
+    Metric(SIMILARITY_BOUND, "similarity to the speaker without the model", of_input=True,
            measured_by=_VOICE),
 )  # fmt: skip

@@ -104,15 +104,17 @@ def _summary(done: Imported) -> str:
 
 def _summary_of_part(done: ImportedPart) -> str:
     model = done.config.model.model_dump()
+    # A name without a slash would be that of a run.
+    place = done.folder if len(done.folder.parts) > 1 else f"./{done.folder}"
     if done.config.recipe == "codec":
         what = f"mel codec of {model['codes']} codes of {model['code_dim']} numbers"
-        use = f"codec={done.folder}"
+        use = f"codec={place}"
     else:
         what = (
             f"voice of {model['layers']} layers of width {model['dim']} with {model['heads']} heads, places for "
             f"{model['max_text']} tokens and {model['max_codes']} codes"
         )
-        use = f"init_from={done.folder} and data.tokens=bpe"
+        use = f"init_from={place} and data.tokens=bpe"
     lines = [
         f"wrote {done.folder}: {what}, {done.num_loaded} tensors from TorToiSe's file; codec {done.codec}",
         f"runs use it with {use}",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
+from math import isnan, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from engine.recipes.judge.judge import Judge
     from engine.recipes.voice.candidates import Candidate
     from engine.recipes.voice.conditioning import Conditioning
+    from engine.recipes.voice.speaker_similarity import VoiceSimilarity
     from engine.recipes.voice.speaking import TrainedVoice
     from engine.recipes.voice.texts_to_speak import TextToSpeak
 
@@ -54,10 +56,15 @@ def speak(job: Job, answers: TextIO) -> None:
             folder.mkdir(parents=True, exist_ok=True)
         if job["save_as"]:
             write_voice(Path(job["save_as"]), conditioning, voice=voice)
-        say(answers, voice=conditioning.about, device=str(device), weights=voice.hash)
+        similarity, lacking = _similarity(voice, conditioning)
+        about = {"voice": conditioning.about, "device": str(device), "weights": voice.hash}
+        say(answers, **about, without_similarity=lacking)
         for item, text in zip(job["items"], texts, strict=True):
             spoken = _speak(job, text, voice=voice, conditioning=conditioning, judge=judge)
-            say(answers, spoken=_written(Path(item["path"]), text, voice=voice, **spoken))
+            written = _written(
+                Path(item["path"]), text, voice=voice, similarity=similarity, **spoken
+            )
+            say(answers, spoken=written)
     say(answers, done=True)
 
 
@@ -69,6 +76,25 @@ def _conditioning(job: Job, voice: TrainedVoice) -> Conditioning:
     if job["clips"]:
         return conditioning.of_clips(voice, [Path(clip) for clip in job["clips"]])
     return conditioning.of_speaker(voice, job["speaker"])
+
+
+def _similarity(
+    voice: TrainedVoice, conditioning: Conditioning
+) -> tuple[VoiceSimilarity | None, str]:
+    """Return what measures how much speech sounds like the voice, or why nothing does."""
+    from engine.audio.speaker_package import missing
+    from engine.recipes.voice.speaker_similarity import VoiceSimilarity, load_speaker_encoder
+    from engine.recipes.voice.speaking import clip_audio
+
+    encoder = load_speaker_encoder(voice.network.text_embedding.weight.device)
+    if encoder is None:
+        return None, f"speaker similarity is not measured: it requires {missing()}"
+    clips = clip_audio(voice, besides=conditioning.speaker)
+    own = list(conditioning.waves) or clips.pop(conditioning.speaker or "", [])
+    if not own:
+        return None, "speaker similarity is not measured: a saved voice has no recordings"
+    rate_hz = voice.codec.facts.rate_hz
+    return VoiceSimilarity(encoder, rate_hz, own=own, others=clips), ""
 
 
 def _speak(
@@ -110,6 +136,7 @@ def _written(
     text: TextToSpeak,
     *,
     voice: TrainedVoice,
+    similarity: VoiceSimilarity | None,
     order: list[Candidate],
     generation_s: float,
     judging_s: float | None,
@@ -127,7 +154,10 @@ def _written(
         # Louder than full scale can't be written; equal codes remain equal bytes.
         scaled_T = audio_T / max(1.0, float(abs(audio_T).max()))
         write_wav(path, scaled_T[None], rate_hz=rate_hz, subtype="PCM_16")
+    same, others = similarity.of(audio_T) if similarity and len(audio_T) else (nan, nan)
     return {
+        "similarity": None if isnan(same) else same,
+        "similarity_others": None if isnan(others) else others,
         "path": str(path) if len(audio_T) else None, "text": text.text, "read_as": text.read_as,
         "duration_s": duration_s, "rate_hz": rate_hz, "generation_s": seconds, "judging_s": judging_s,
         "real_time_factor": seconds / duration_s if duration_s else None, "why": why(order),

@@ -141,6 +141,8 @@ def _spoken(
             head = answer
             if not as_json:
                 click.echo(f"{clean(answer['voice'])}; {checkpoint.name}, {answer['device']}")
+                if lacking := answer.get("without_similarity"):
+                    click.echo(clean(lacking))
                 if job["save_as"]:
                     click.echo(f"voice saved as {job['save_as']}")
         elif "spoken" in answer:
@@ -167,6 +169,10 @@ def _show(result: dict[str, Any]) -> None:
         errors = result["character_error_rate"]
         rate = "no CER" if errors is None else f"CER {errors:.1%}"
         click.echo(f"  the judge heard ({rate}): {clean(result['heard']) or '(nothing)'}")
+    similarity, others = (result.get(f"similarity{name}") for name in ("", "_others"))
+    if similarity is not None:
+        beside = "" if others is None else f" (other training speakers: {others:.2f} on average)"
+        click.echo(f"  similarity to the voice: {similarity:.2f}{beside}")
     if result["ending"] != "stop":
         how = (
             "one code was repeated for a second"

@@ -31,10 +31,19 @@ _MOST_NAMES = 12
 
 @dataclass(frozen=True, slots=True)
 class Conditioning:
-    """What a model speaks by: reference vectors (1, C, D) float32, and whose they are, for people."""
+    """What a model speaks by.
+
+    Attributes:
+        vectors_1CD: reference vectors, float32.
+        about: whose they are, for people.
+        speaker: the training speaker; None where it is none.
+        waves: the recordings, (T,) each at the rate of the codec, as far as they are at hand.
+    """
 
     vectors_1CD: Tensor
     about: str
+    speaker: str | None = None
+    waves: Sequence[np.ndarray] = ()
 
 
 def of_speaker(voice: TrainedVoice, speaker: str | None) -> Conditioning:
@@ -53,14 +62,15 @@ def of_speaker(voice: TrainedVoice, speaker: str | None) -> Conditioning:
         about = f"training speaker {_named(chosen)}"
         if len(names) > 1:
             about += f", the first of {len(names)} (--speaker: {_listed(names)})"
-        return Conditioning(voice.vectors_of_speaker(chosen), about)
+        return Conditioning(voice.vectors_of_speaker(chosen), about, chosen)
     if speaker not in voice.voices.clips:
         close = get_close_matches(speaker, names, n=1)
         hint = f", did you mean {close[0]!r}?" if close else ""
         raise ValueError(
             f"no training speaker {speaker!r}{hint or ';'} this checkpoint has {_listed(names)}"
         )
-    return Conditioning(voice.vectors_of_speaker(speaker), f"training speaker {_named(speaker)}")
+    about = f"training speaker {_named(speaker)}"
+    return Conditioning(voice.vectors_of_speaker(speaker), about, speaker)
 
 
 def of_clips(voice: TrainedVoice, paths: Sequence[Path]) -> Conditioning:
@@ -80,7 +90,7 @@ def of_clips(voice: TrainedVoice, paths: Sequence[Path]) -> Conditioning:
     if most:  # as in training, where a speaker has fewer
         waves = [waves[number % len(waves)] for number in range(most)]
     names = ", ".join(path.name for path in paths)
-    return Conditioning(voice.vectors_of(waves), f"the voice of {names}")
+    return Conditioning(voice.vectors_of(waves), f"the voice of {names}", waves=waves)
 
 
 def write_voice(path: Path, conditioning: Conditioning, *, voice: TrainedVoice) -> None:

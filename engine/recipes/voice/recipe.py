@@ -32,6 +32,7 @@ from engine.recipes.utterances.recipe import UtteranceRecipe
 from engine.recipes.voice.evaluation import ItemSums
 from engine.recipes.voice.place_sums import MEL, TEXT, count_places, place_sums
 from engine.recipes.voice.references import References
+from engine.recipes.voice.speaker_similarity import SpokenSimilarity
 from engine.recipes.voice.speaking import build_network, limits_of
 from engine.recipes.voice.vocabulary import (
     VocabularyStage,
@@ -76,6 +77,7 @@ class VoiceRecipe(UtteranceRecipe):
         self._data, self._model_config, self._loss = config.data, config.model, config.loss
         self._codes = ItemCodes(config, opening, items=self._dataset)
         self._judge = RunJudge(config, opening)
+        self._similarity = SpokenSimilarity(self._dataset, config.data.rate_hz)
         self._base = opening.needs.get("init_from")
         self._count_K: Tensor | None = None
         self._voices: Voices | None = None
@@ -197,6 +199,13 @@ class VoiceRecipe(UtteranceRecipe):
             sums.evaluation(self._items_key, clips=clips),
             lambda item: self._audio(spoken[self._judged_rows[item.place]].codes_N),
             could_say=lambda item: self._round_trip(self._judged_rows[item.place]),
+            device=device,
+        )
+        evaluation = self._similarity.added(
+            evaluation,
+            sorted(spoken),
+            says=lambda row: self._audio(spoken[row].codes_N),
+            could_say=self._round_trip,
             device=device,
         )
         codec.to(torch.device("cpu"))

@@ -123,6 +123,16 @@ class TrainedVoice:
         return self.network.reference_vectors(mel_RFL[None].to(device))
 
 
+def clip_audio(
+    voice: TrainedVoice, *, besides: str | None, most: int = 16
+) -> dict[str, list[np.ndarray]]:
+    """Return audio of the reference clips that a checkpoint keeps: of a speaker, and of some others, by name."""
+    names = [name for name in voice.voices.clips if name == besides]
+    names += [name for name in voice.voices.clips if name != besides][:most]
+    transform = voice.codec.facts.transform
+    return {name: list(transform.waveform(voice.voices.clips[name]).numpy()) for name in names}
+
+
 def build_network(config: VoiceConfig, *, facts: CodecFacts, tokenizer: Tokenizer) -> VoiceModel:
     """Return the freshly initialised network for a codec and a vocabulary, on the CPU."""
     return VoiceModel(

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engine.audio.speaker_package import missing
 from engine.batching.batch import Split
 from engine.checkpoints.recipe_files import RecipeState
 from engine.config.errors import DataError, Problem, counted
@@ -104,7 +105,10 @@ class VoicesStage(Stage):
             f"{counted(len(voices.clips), 'training speaker')}; {voices.codes_per_token:.2f} codes for each "
             "token of text"
         )
-        return [("info", text)]
+        notices: list[tuple[Literal["info", "warning"], str]] = [("info", text)]
+        if lacking := missing():
+            notices.append(("info", f"speaker similarity is not measured: it requires {lacking}"))
+        return notices
 
     def _too_long(self, side: ItemLengths) -> list[Problem]:
         model, problems = self._config, []

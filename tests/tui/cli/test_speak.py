@@ -189,7 +189,9 @@ def test_a_person_reads_what_won_what_was_heard_and_what_did_not_stop(
     asked["results"] = [
         {"text": "Seven\x1b[2J two", "why": "candidate 3 of 8: CER 0.0%", "character_error_rate": 0.0, "heard": "seven two"},
         {"path": "b.wav", "ending": "limit"},
-        {"path": "c.wav", "ending": "stuck", "heard": "", "character_error_rate": None},
+        {"path": "c.wav", "ending": "stuck", "heard": "", "character_error_rate": None, "similarity": 0.8125,
+         "similarity_others": None},
+        {"path": "d.wav", "similarity": 0.8125, "similarity_others": 0.55},
     ]  # fmt: skip
     answer = sepdash("speak", checkpoint, "a", "-o", f"{tmp_path}/a.wav")
     assert answer.code == 0
@@ -202,6 +204,10 @@ def test_a_person_reads_what_won_what_was_heard_and_what_did_not_stop(
         "  read as: seven two", "  candidate 3 of 8: CER 0.0%", "  the judge heard (CER 0.0%): seven two",
     ]  # fmt: skip
     assert "  the judge heard (no CER): (nothing)" in lines
+    assert [line for line in lines if "similarity" in line] == [
+        "  similarity to the voice: 0.81",
+        "  similarity to the voice: 0.81 (other training speakers: 0.55 on average)",
+    ]
     assert answer.err.splitlines() == [
         "warning: b.wav did not stop by itself: reached the limit of 20 codes; try another --seed, or "
         "--candidates 8",
