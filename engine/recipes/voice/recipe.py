@@ -100,11 +100,15 @@ class VoiceRecipe(UtteranceRecipe):
         return {"places": count_places(batch).sum(dim=0)}
 
     def stages(self) -> Sequence[Stage]:
-        """Return the stages: the codec, the codes of all items, the vocabulary, pace and voices."""
-        last = VoicesStage(
+        """Return the stages: the codec, the vocabulary, pace and voices, the codes of all items.
+
+        Codes come last: they may take hours, and by then no item has been refused that the model lacks places for.
+        """
+        codec, codes = self._codes.stages()
+        voices = VoicesStage(
             self._model_config, lengths=self._lengths, references=lambda: self._references
         )
-        return [*self._codes.stages(), VocabularyStage(self.new_tokenizer), last]
+        return [codec, VocabularyStage(self.new_tokenizer), voices, codes]
 
     def use(self, stage: str, result: RecipeState) -> None:
         """Take the result of a stage."""

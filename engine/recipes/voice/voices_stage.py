@@ -92,7 +92,7 @@ class VoicesStage(Stage):
             DataError: when items are longer than the model has places for.
         """
         sides = [self._lengths("train"), self._lengths("valid")]
-        problems = [problem for side in sides for problem in self._too_long(side)]
+        problems = [problem for side in sides for problem in self._too_long(side, sides)]
         if problems:
             raise DataError(problems)
         tokens, codes = int(sides[0].tokens_N.sum()), int(sides[0].codes_N.sum())
@@ -110,12 +110,13 @@ class VoicesStage(Stage):
             notices.append(("info", f"speaker similarity is not measured: it requires {lacking}"))
         return notices
 
-    def _too_long(self, side: ItemLengths) -> list[Problem]:
+    def _too_long(self, side: ItemLengths, sides: Sequence[ItemLengths]) -> list[Problem]:
+        """Say which items of a side are too long, and which setting would do for both."""
         model, problems = self._config, []
-        for what, found_N, room, setting in (
-            ("tokens", side.tokens_N, model.text_room, "model.max_text"),
-            ("codes", side.codes_N, model.code_room, "model.max_codes"),
-        ):
+        for what, found_N, room, setting, most in (
+            ("tokens", side.tokens_N, model.text_room, "model.max_text", max(int(one.tokens_N.max()) for one in sides)),
+            ("codes", side.codes_N, model.code_room, "model.max_codes", max(int(one.codes_N.max()) for one in sides)),
+        ):  # fmt: skip
             too_many = int((found_N > room).sum())
             if not too_many:
                 continue
@@ -128,7 +129,7 @@ class VoicesStage(Stage):
             )
             message = (
                 f"{counted(too_many, 'item')} of {len(found_N):,} have more than {room} {what}, START and STOP "
-                f"aside; the longest has {longest}{length}. Set {setting} = {longest + 2}, or {less}"
+                f"aside; the longest has {longest}{length}. Set {setting} = {most + 2}, or {less}"
             )
             problems.append(Problem(f"data.{side.split}", message))
         return problems

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -186,6 +187,10 @@ def test_items_without_places_are_refused_and_the_text_says_what_to_set(
     )
     assert "have more than 18 codes" in texts[1]
     assert "or lower data.max_s to 0.9" in texts[1]
+    # One setting is right for both parts of the data, and nothing was coded for it.
+    settings = [re.findall(r"Set (\S+ = \d+)", text) for text in texts]
+    assert len({(one,) for found in settings for one in found}) == 2
+    assert not (tmp_path / "codes").exists()
 
 
 def test_settings_that_do_not_fit_are_refused(make: Any, codec: Path) -> None:
