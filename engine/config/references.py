@@ -127,10 +127,29 @@ def why_weights_do_not_fit(config: RunConfig, trained: Mapping[str, Any]) -> str
     tokens = _tokens(trained)
     if tokens == "bpe" != getattr(config.data, "tokens", tokens):
         return f"a voice with data.tokens = {tokens!r}, but this run has data.tokens = {config.data.tokens!r}"  # type: ignore[attr-defined]
+    if why := _other_sizes(config, trained):
+        return why
     own, theirs = getattr(config.loss, "clusters", None), _clusters(trained)
     if own is not None and theirs is not None and own != theirs:
         return f"a model for {theirs} clusters, but this run has loss.clusters = {own}"
     return ""
+
+
+def _other_sizes(config: RunConfig, trained: Mapping[str, Any]) -> str:
+    """Name the sizes of a model by which weights of another one don't fit, as far as it declares them."""
+    model, theirs = config.model, trained.get("model")
+    if not isinstance(theirs, Mapping):
+        return ""
+    names = [
+        name
+        for name in getattr(type(model), "sizes", ())
+        if isinstance(theirs.get(name), int) and theirs[name] != getattr(model, name)
+    ]
+    if not names:
+        return ""
+    wanted = ", ".join(f"model.{name} = {theirs[name]}" for name in names)
+    own = ", ".join(str(getattr(model, name)) for name in names)
+    return f"a model with {wanted}, but this run has {own}: set these to the sizes of the weights"
 
 
 def _clusters(trained: Mapping[str, Any]) -> int | None:

@@ -17,6 +17,10 @@ class VoiceConfig(Section):
 
     recipes: ClassVar[frozenset[str]] = frozenset({"voice"})
     rates_hz: ClassVar[tuple[int, int]] = (8_000, 48_000)
+    # Weights of other sizes can't be started from.
+    sizes: ClassVar[tuple[str, ...]] = (
+        "layers", "dim", "heads", "max_text", "max_codes", "reference_layers",
+    )  # fmt: skip
     parameter_groups: ClassVar[ParameterGroups] = {
         "text": ("text_embedding.", "text_positions.", "text_head."),
         "mel": ("code_embedding.", "code_positions.", "code_head."),

@@ -183,15 +183,19 @@ class LabelFiles:
         Args:
             setting: that of the items, for people.
         """
-        stale = self.stale()
-        if not stale:
-            return ""
-        names = ", ".join(Path(changed_last(self._items.files(k))).name for k in stale[:3])
-        more = f" and {len(stale) - 3} more" if len(stale) > 3 else ""
-        return (
-            f"the {self._words.label}s of {len(stale)} of {len(self._items)} items of {setting} are missing or "
-            f"stale, since their files have changed ({names}{more})"
-        )
+        stale, marks = self.stale(), self._marks()
+        changed = [k for k in stale if marks is not None and int(marks[k]) not in (0, self.mark(k))]
+        what, of = f"the {self._words.label}s of", f"of {len(self._items)} items of {setting}"
+        texts = []
+        if missing := len(stale) - len(changed):
+            texts.append(f"{what} {missing} {of} are missing")
+        if changed:
+            names = ", ".join(Path(changed_last(self._items.files(k))).name for k in changed[:3])
+            more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+            texts.append(
+                f"{what} {len(changed)} {of} are stale, since their files have changed ({names}{more})"
+            )
+        return "; ".join(texts)
 
     def take_over(self, other: Path) -> None:
         """Copy the files of another folder, if there is nothing here; stale labels are told by their marks.

@@ -93,6 +93,24 @@ def test_weights_of_another_kind_of_model_or_recipe_are_known_not_to_fit():
     assert why_weights_do_not_fit(lenient, other) == ""
 
 
+def test_sizes_of_a_voice_that_do_not_fit_are_named_before_anything_is_computed():
+    values = {
+        "data": {"kind": "voice", "train": "t", "valid": "v", "rate_hz": 8000},
+        "loss": {"kind": "voice"}, "init_from": "base",
+    }  # fmt: skip
+    config = load_config({**values, "model": {"kind": "voice_gpt", "layers": 2, "dropout": 0.5}})
+    trained = load_config({**values, "model": {"kind": "voice_gpt", "layers": 3, "max_text": 64}})
+    assert why_weights_do_not_fit(config, config.to_dict()) == ""
+    assert why_weights_do_not_fit(config, trained.to_dict()) == (
+        "a model with model.layers = 3, model.max_text = 64, but this run has 2, 402: set these to the sizes of "
+        "the weights"
+    )
+    lenient = config.model_copy(update={"init_strict": False})
+    assert why_weights_do_not_fit(lenient, trained.to_dict()) == ""
+    odd = {**trained.to_dict(), "model": {"kind": "voice_gpt", "layers": "many"}}
+    assert why_weights_do_not_fit(config, odd) == ""
+
+
 def test_another_kind_of_encoder_is_refused_with_the_kind_that_takes_it():
     data = {"kind": "unlabelled", "train": "a", "valid": "b", "normalize_waveform": True}
     trained = {

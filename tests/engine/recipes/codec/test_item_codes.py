@@ -169,7 +169,7 @@ def test_what_has_changed_is_coded_again_and_said(codec: Path, data: Path, tmp_p
     _, recipe, _, events = make(tmp_path / "run", data, codec=codec)
     assert recipe.read == [("valid", 2)]
     assert any(
-        "the codes of 1 of 5 items of data.valid are missing or stale, since their files have changed (02.wav)"
+        "the codes of 1 of 5 items of data.valid are stale, since their files have changed (02.wav)"
         in text
         for text in messages(events)
     )

@@ -218,7 +218,7 @@ def test_a_changed_file_makes_its_labels_stale_and_that_is_said(audio, tmp_path)
         notices = [event for event in events if isinstance(event, Noticed)]
         if known:
             assert notices[0].kind == "stage-lost"
-            assert "1 of 4 items of data.valid are missing or stale" in notices[0].message
+            assert "1 of 4 items of data.valid are stale" in notices[0].message
             assert "(2.wav)" in notices[0].message
             assert recipe.data["valid"].read == [2]
             assert recipe.data["train"].read == []
@@ -271,9 +271,15 @@ def test_of_an_item_of_several_files_the_one_that_has_changed_is_named(tmp_path)
         values=2,
         words=Words(),
     )
-    assert "since their files have changed (b.wav)" in files.stale_text("data.train")
+    # Nobody touched these files: what was made of them is gone, and nothing else is said.
+    text = "the labels of 1 of 1 items of data.train are missing"
+    assert files.stale_text("data.train") == text
+    files.create()
+    assert files.stale_text("data.train") == text
+    np.full(1, 7, "<u8").tofile(tmp_path / "none" / "items.u64")
+    assert "stale, since their files have changed (b.wav)" in files.stale_text("data.train")
     paths[2].unlink()
-    assert "since their files have changed (c.wav)" in files.stale_text("data.train")
+    assert "stale, since their files have changed (c.wav)" in files.stale_text("data.train")
 
 
 def test_a_label_outside_the_clusters_is_refused(whole, audio, tmp_path):
