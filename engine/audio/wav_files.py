@@ -24,7 +24,11 @@ def write_wav(path: Path, samples_CT: np.ndarray, *, rate_hz: int, subtype: str 
         OSError: when it can't be written, as on a full disk.
     """
     # Beside its place, so that the last step is a rename; a folder, so that the file has the usual mode.
-    with TemporaryDirectory(prefix=".audio-", dir=path.parent) as aside:
+    try:
+        folder = TemporaryDirectory(prefix=".audio-", dir=path.parent)
+    except OSError as error:
+        raise OSError(f"{path}: can't be written ({error.strerror})") from None
+    with folder as aside:
         part = Path(aside) / "part.wav"
         try:
             soundfile.write(part, samples_CT.T, rate_hz, subtype=subtype, format="WAV")

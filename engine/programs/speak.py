@@ -16,6 +16,8 @@ from engine.programs.pipes import Job, answer_job, say
 from engine.start_up import loading
 
 if TYPE_CHECKING:
+    import torch
+
     from engine.recipes.judge.judge import Judge
     from engine.recipes.voice.candidates import Candidate
     from engine.recipes.voice.conditioning import Conditioning
@@ -40,7 +42,6 @@ def speak(job: Job, answers: TextIO) -> None:
         from engine.checkpoints.files import read_manifest
         from engine.checkpoints.find import config_of, find_checkpoint
         from engine.precision import backend_settings, resolve_device
-        from engine.recipes.judge.judge import load_judge
         from engine.recipes.voice.conditioning import write_voice
         from engine.recipes.voice.speaking import load_voice
         from engine.recipes.voice.texts_to_speak import read_texts
@@ -49,7 +50,7 @@ def speak(job: Job, answers: TextIO) -> None:
     config, device = config_of(manifest), resolve_device(job["device"])
     voice = load_voice(config, manifest, device=device)
     texts = read_texts(voice, {item["place"]: item["text"] for item in job["items"]})
-    judge = load_judge(Path(job["judge"]), device) if job["judge"] else None
+    judge = _judge(job, device)
     with backend_settings(config.precision):
         conditioning = _conditioning(job, voice)
         for folder in {Path(item["path"]).parent for item in job["items"]}:
@@ -66,6 +67,15 @@ def speak(job: Job, answers: TextIO) -> None:
             )
             say(answers, spoken=written)
     say(answers, done=True)
+
+
+def _judge(job: Job, device: torch.device) -> Judge | None:
+    from engine.recipes.judge.judge import load_judge
+
+    try:
+        return load_judge(Path(job["judge"]), device) if job["judge"] else None
+    except ValueError as error:
+        raise ValueError(f"--judge takes a run of a speech recogniser: {error}") from None
 
 
 def _conditioning(job: Job, voice: TrainedVoice) -> Conditioning:

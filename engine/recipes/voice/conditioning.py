@@ -134,7 +134,12 @@ def read_voice(path: Path, *, voice: TrainedVoice) -> Conditioning:
 
 def _middle(voice: TrainedVoice, info: AudioInfo) -> np.ndarray:
     """Read so much of the middle of a recording as a clip takes, at the rate of the codec, (T,)."""
-    rate_hz = voice.codec.facts.rate_hz
+    rate_hz, least = voice.codec.facts.rate_hz, voice.data.min_s
+    if info.frames < least * info.rate_hz:
+        raise ValueError(
+            f"{info.path}: lasts {info.frames / info.rate_hz:.3g} s, less than any recording that the model was "
+            f"trained on ({least:g} s, data.min_s); name a longer one"
+        )
     check_rates(info.rate_hz, rate_hz, setting="--voice")
     total = resampled_length(info.frames, info.rate_hz, to_hz=rate_hz)
     frames = max(1, min(total, round(voice.data.reference_s * rate_hz)))

@@ -36,6 +36,13 @@ def test_pcm_files_of_equal_signals_are_equal(tmp_path: Path) -> None:
     assert len(content) == 44 + SIGNAL.size * 2
 
 
+def test_the_file_that_was_asked_for_is_named_and_not_the_one_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "none" / "a.wav"
+    with pytest.raises(OSError) as caught:
+        write_wav(path, SIGNAL, rate_hz=8_000)
+    assert str(caught.value) == f"{path}: can't be written (No such file or directory)"
+
+
 def test_what_can_not_be_written_leaves_the_old_file(tmp_path: Path, monkeypatch) -> None:
     path = tmp_path / "a.wav"
     path.write_text("old")

@@ -98,11 +98,11 @@ def test_sizes_of_a_voice_that_do_not_fit_are_named_before_anything_is_computed(
         "data": {"kind": "voice", "train": "t", "valid": "v", "rate_hz": 8000},
         "loss": {"kind": "voice"}, "init_from": "base",
     }  # fmt: skip
-    config = load_config({**values, "model": {"kind": "voice_gpt", "layers": 2, "dropout": 0.5}})
+    config = load_config({**values, "model": {"kind": "voice_gpt", "layers": 2, "max_text": 99}})
     trained = load_config({**values, "model": {"kind": "voice_gpt", "layers": 3, "max_text": 64}})
     assert why_weights_do_not_fit(config, config.to_dict()) == ""
     assert why_weights_do_not_fit(config, trained.to_dict()) == (
-        "a model with model.layers = 3, model.max_text = 64, but this run has 2, 402: set these to the sizes of "
+        "a model with model.layers = 3, model.max_text = 64, but this run has 2, 99: set these to the sizes of "
         "the weights"
     )
     lenient = config.model_copy(update={"init_strict": False})

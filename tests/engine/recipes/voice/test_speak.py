@@ -185,9 +185,15 @@ def test_recordings_of_any_rate_become_a_voice_or_are_refused_by_name(
     assert of_clips(voice, [stereo]).vectors_1CD.shape == (1, 1, 32)
     silent = tmp_path / "silent.wav"
     soundfile.write(silent, np.zeros(RATE), RATE)
+    brief = tmp_path / "brief.wav"
+    soundfile.write(brief, np.ones(8), RATE)
     for path, message in (
         (tmp_path / "none.wav", "none.wav: .*(missing|does not exist|No such|no such)"),
         (silent, "silent.wav: its middle is silent"),
+        (
+            brief,
+            r"brief.wav: lasts 0.001 s, less than any .* \(0.2 s, data.min_s\); name a longer one",
+        ),
         (Path(__file__), "test_speak.py: "),
     ):
         with pytest.raises(ValueError, match=message):
@@ -220,7 +226,7 @@ def test_what_is_no_trained_voice_is_refused(
 ) -> None:
     with pytest.raises(CheckpointError, match=r"another task \(recipe 'codec'"):
         answers_to(job("a", checkpoint=str(codec)))
-    with pytest.raises(CheckpointError, match=r"another task .*use `sepdash speak`"):
+    with pytest.raises(ValueError, match=r"--judge takes a run of a speech recogniser: .*'voice'"):
         answers_to(job("a", judge=str(trained)))
     manifest = read_manifest(trained)
     fresh = tmp_path / "fresh"
