@@ -6,7 +6,6 @@ sqlite-utils and Huey, so screens import this module in a thread.
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import shutil
@@ -35,6 +34,7 @@ from jobs.stop_rules import change_rules
 from jobs.store.errors import StateError, StoreError, UnknownRun
 from jobs.store.needs import dependents
 from jobs.store.records import RunState
+from jobs.store.row_types import json_object
 from jobs.store.writer import StoreWriter
 
 logger = logging.getLogger(__name__)
@@ -228,17 +228,18 @@ def _replan(
 ) -> None:
     """Change the number of processes of a run, if that leaves its data unchanged."""
     (text,) = connection.execute("SELECT config FROM runs WHERE id = ?", (run_id,)).fetchone()
-    values = json.loads(text)
-    old = values["precision"].get("devices", 1)
+    config = load_config(json_object(text, f"the config of run {run_id}"))
+    old = config.precision.devices
     if old == devices:
         return
-    mode = load_config(values).batch.mode
+    mode = config.batch.mode
     if mode != "exact":
         raise StateError(
             f"run {run_id} can't continue with {devices} process(es): it started with {old}, and in "
             f"batch.mode = {mode!r} data are assigned by process count; only runs with batch.mode = "
             "'exact' can change it"
         )
+    values = config.to_dict()
     config = load_config({**values, "precision": {**values["precision"], "devices": devices}})
     store.update_run(run_id, config=config.to_json(), fingerprint=config.fingerprint)
     message = f"continues with precision.devices = {devices} instead of {old}"

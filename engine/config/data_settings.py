@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
+
+from pydantic import field_validator
 
 from models.base.settings import Section, setting
+from models.user_paths import expanded
 
 
 class DataSettings(Section):
@@ -36,6 +39,12 @@ class DataSettings(Section):
     train: Path = setting(..., "Training data: a folder or a file.", unit="path")
     valid: Path = setting(..., "Validation data: a folder or a file.", unit="path")
     rate_hz: int = setting(16_000, "Sampling rate of the model.", unit="Hz", ge=4_000, le=192_000)
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _expanded(cls, value: Any) -> Any:
+        """Return a path as everything that reads it finds it: `~` is a home folder."""
+        return expanded(value) if isinstance(value, Path) else value
 
     @property
     def segment_samples(self) -> int:
