@@ -21,7 +21,7 @@ from huey.api import SqliteHuey
 from huey.registry import Message
 from huey.serializer import Serializer
 
-from jobs.store.errors import StoreError, StoreUnavailable
+from jobs.store.errors import StoreError, failed
 from models.folders import unused
 from models.private_files import ensure_private
 
@@ -114,7 +114,7 @@ def _worded(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        raise StoreUnavailable(f"{path}: can't be used at the moment: {error}") from error
+        raise failed(path, error, doing="written") from error
     except sqlite3.DatabaseError as error:
         raise QueueDamaged(f"{path}: is damaged: {error}") from error
 

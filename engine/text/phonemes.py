@@ -1,7 +1,7 @@
 """Phonemes of texts (IPA), by the optional package phonemizer and the program eSpeak NG. Free of torch.
 
 Owns what a text is turned into, and the messages when something is missing. Each text is turned once in a
-process; `sepdash data voice --phonemes` keeps the phonemes of a data set in its manifests.
+process; `sepdash data voice --set data.tokens=phonemes` keeps the phonemes of a data set in its manifests.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from typing import Any
 from engine.config.old_names import upgraded
 from jobs.machine.processes import is_alive
 from jobs.store.curves import IS_NUMBER, SeriesKey, read_curve, read_inverse_means
-from jobs.store.errors import StoreError, UnknownRun
+from jobs.store.errors import UnknownRun, failed
 from jobs.store.needs import read_needs, read_waits
 from jobs.store.records import (
     CheckpointRecord,
@@ -307,7 +307,7 @@ class StoreReader:
         try:
             yield
         except sqlite3.Error as error:
-            raise StoreError(f"{self.path}: can't be read: {error}") from None
+            raise failed(self.path, error, doing="read") from None
 
     def _open(self) -> sqlite3.Connection | None:
         """Return the connection; None while the store does not exist or has no tables yet."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from jobs.store.errors import StoreError
+from jobs.store.errors import StoreError, failed
 
 # Incremented by each migration; stored in `PRAGMA user_version`.
 SCHEMA_VERSION = 8
@@ -251,9 +251,7 @@ def check_version(connection: sqlite3.Connection, path: Path) -> int:
     try:
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     except sqlite3.DatabaseError as error:
-        raise StoreError(
-            f"{path}: is not a readable run store ({error}); move the file away to start with an empty store"
-        ) from None
+        raise failed(path, error, doing="read") from None
     if version > SCHEMA_VERSION:
         raise StoreError(
             f"{path}: was written by a newer sepdash (schema {version}, this version supports "

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from jobs.store.errors import StoreError, StoreUnavailable
+from jobs.store.errors import StoreError, StoreUnavailable, failed
 from jobs.store.needs import CLAIMABLE
 from jobs.store.points import delete_after, insert_points, set_best
 from jobs.store.records import ClipRecord, EvaluationRecord, RunState, SystemRecord
@@ -111,9 +111,7 @@ class StoreWriter:
         except sqlite3.IntegrityError:
             raise
         except sqlite3.DatabaseError as error:
-            # Locked, full, or an error of the disk; a file that is no database is one for good.
-            kind = StoreUnavailable if isinstance(error, sqlite3.OperationalError) else StoreError
-            raise kind(f"{self.path}: can't be written: {error}") from error
+            raise failed(self.path, error, doing="written") from error
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Return the rows of a query, without waiting for other writers."""
