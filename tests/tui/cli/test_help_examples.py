@@ -50,6 +50,7 @@ NOT_RUN = {
     "sepdash listen baseline wide --audio ~/recordings": "asks a person; tests/jobs/listening",
     "sepdash listen baseline target": "asks a person; tests/jobs/listening",
     "sepdash data voice ~/voices --set data.tokens=phonemes --set data.language=de": "needs eSpeak NG",
+    "sepdash import autoregressive.pth -o models/tortoise --dvae dvae.pth --tokenizer tokenizer.json --mel-norms mel_norms.pth": "needs downloaded weights; tests/engine/exchange",
     "sepdash tune denoise/small --devices 2": "needs two devices; tests/engine/tuning",
 }
 # What goes before a line.
