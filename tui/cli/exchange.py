@@ -20,7 +20,7 @@ _IMPORT_EXAMPLES = """\b
 Examples:
   sepdash import hubert_base_ls960.pt -o models/hubert-base --kmeans km500.npy
   sepdash import ./wav2vec2-base -o models/wav2vec2-base --new-parts
-  sepdash import autoregressive.pth -o models/tortoise --dvae dvae.pth --tokenizer tokenizer.json --mel-norms mel_norms.pth
+  sepdash import autoregressive.pth -o tts --dvae dvae.pth --tokenizer bpe.json --mel-norms m.pth
   sepdash features models/hubert-base *.flac -o features
 """
 _EXPORT_EXAMPLES = """\b

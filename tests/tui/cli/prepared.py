@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from engine.recipes.base import Opening
 from engine.recipes.registry import open_recipe
 from engine.training.trainer import Trainer
 from models.codec.mel_codec import MelCodec
+from tests.engine.exchange import tortoise_layout
 from tests.pretraining import ENCODER
 
 RATE = 8_000
@@ -210,6 +212,14 @@ def published(folder: Path, scratch: Path) -> None:
     hubert = pretrained(scratch / "hubert", "hubert", **base)
     export_model(hubert, library="torchaudio", out=scratch / "out")
     torch.save(load_file(scratch / "out" / "model.safetensors"), folder / "hubert_base_ls960.pt")
+    files = tortoise_layout.write_files(scratch / "tortoise")
+    for name, new in (
+        ("autoregressive.pth", ""),
+        ("dvae.pth", ""),
+        ("tokenizer.json", "bpe.json"),
+        ("mel_norms.pth", "m.pth"),
+    ):
+        shutil.copyfile(files / name, folder / (new or name))
     np.save(folder / "km500.npy", np.random.default_rng(0).normal(size=(10, 768)).astype("f"))
     wav2vec2 = pretrained(
         scratch / "wav2vec2", "wav2vec2", code_groups=2, code_entries=5, code_dim=8

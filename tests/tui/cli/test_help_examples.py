@@ -50,7 +50,6 @@ NOT_RUN = {
     "sepdash listen baseline wide --audio ~/recordings": "asks a person; tests/jobs/listening",
     "sepdash listen baseline target": "asks a person; tests/jobs/listening",
     "sepdash data voice ~/voices --set data.tokens=phonemes --set data.language=de": "needs eSpeak NG",
-    "sepdash import autoregressive.pth -o models/tortoise --dvae dvae.pth --tokenizer tokenizer.json --mel-norms mel_norms.pth": "needs downloaded weights; tests/engine/exchange",
     "sepdash tune denoise/small --devices 2": "needs two devices; tests/engine/tuning",
 }
 # What goes before a line.
@@ -78,6 +77,10 @@ AFTER = {
 MORE = {
     "sepdash data digits": ["--utterances", "12"],
     "sepdash data voice anna/texts.jsonl --speaker anna": ["--max-chars", "400"],
+    "sepdash import autoregressive.pth -o tts --dvae dvae.pth --tokenizer bpe.json --mel-norms m.pth": [
+        "--heads",
+        "4",
+    ],
 }
 # Of the runs that examples name, in the order of their ids: name, model, state.
 RUNS = (
