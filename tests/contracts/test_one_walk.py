@@ -22,6 +22,7 @@ OWN = {
     "engine/training/slow_metrics.py": "audio kept for slow metrics",
     "jobs/clustering.py": "finished stages",
     "jobs/searches/definition.py": "the searches of a home",
+    "jobs/store/errors.py": "the processes of the system, and what they have open",
     "jobs/sweeps/probe_requests.py": "the requests of a home",
     "models/folders.py": "the walk",
     "tui/cli/speak_inputs.py": "the saved voices of a home",
