@@ -6,14 +6,11 @@ import ast
 import re
 import shlex
 import tomllib
-from collections.abc import Iterator
 from functools import cache
 
-import click
-
 from engine.config.fields import list_settings
+from tests.commands import commands
 from tests.pages import ROOT
-from tui.cli.group import sepdash
 
 PACKAGES = ["tui", "jobs", "engine", "models", "presets"]
 # Options of other programs that messages name.
@@ -58,23 +55,13 @@ def texts() -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def commands(command: click.Command, context: click.Context) -> Iterator[tuple[str, click.Command]]:
-    """Yield every command with its words."""
-    yield context.command_path, command
-    if isinstance(command, click.Group):
-        for name in command.list_commands(context):
-            child = command.get_command(context, name)
-            assert child is not None
-            yield from commands(child, click.Context(child, parent=context, info_name=name))
-
-
 @cache
 def options() -> dict[str, set[str]]:
     """The options of every command."""
     return {
-        path: {"--help"}
-        | {opt for param in command.params for opt in (*param.opts, *param.secondary_opts)}
-        for path, command in commands(sepdash, click.Context(sepdash, info_name="sepdash"))
+        one.command_path: {"--help"}
+        | {opt for param in one.command.params for opt in (*param.opts, *param.secondary_opts)}
+        for one in commands()
     }
 
 

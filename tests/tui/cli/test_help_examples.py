@@ -19,7 +19,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import click
 import numpy as np
 import pytest
 
@@ -29,12 +28,12 @@ from jobs.clustering import Clustering
 from jobs.home import Home
 from jobs.lr_range import LrResult
 from presets.catalogue import Catalogue
+from tests.commands import commands
 from tests.tui.cli import prepared
 from tests.tui.cli.test_cluster import REPORT
 from tests.tui.conftest import Lab
 from tests.tui.dialogs.test_tune_screen import finds
 from tests.tui.experiments import BATCH, add_experiment
-from tui.cli.group import sepdash as group
 
 PROBE = Path(__file__).parents[2] / "jobs" / "fakes" / "probe.py"
 # Lines that are not executed here, and why.
@@ -101,20 +100,10 @@ RUNS = (
 THIRD = {"separate": "separation", "transcribe": "recogniser", "speak": "voice"}
 
 
-def commands(command: click.Command, context: click.Context) -> Iterator[click.Context]:
-    """Yield a context for a command and each of its subcommands."""
-    yield context
-    if isinstance(command, click.Group):
-        for name in command.list_commands(context):
-            child = command.get_command(context, name)
-            assert child is not None
-            yield from commands(child, click.Context(child, parent=context, info_name=name))
-
-
 def examples() -> dict[str, list[str]]:
     """Return the example lines by command, without the remarks behind them."""
     found: dict[str, list[str]] = {}
-    for context in commands(group, click.Context(group, info_name="sepdash")):
+    for context in commands():
         for line in (context.command.epilog or "").splitlines():
             if line.startswith("  ") and line.strip():
                 found.setdefault(context.command_path, []).append(
