@@ -34,8 +34,8 @@ class Sampling:
 
     temperature: float = 0.8
     top_k: int = 50
-    top_p: float = 0.8
-    repetition_penalty: float = 1.0
+    top_p: float = 0.9
+    repetition_penalty: float = 1.3
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,11 +67,11 @@ Examples:
     help="Sample from the K likeliest codes; 0: from all.",
 )  # fmt: skip
 @click.option(
-    "--top-p", type=Number(0, 1, min_open=True), default=0.8, show_default=True,
+    "--top-p", type=Number(0, 1, min_open=True), default=0.9, show_default=True,
     help="Sample from the likeliest codes that have this probability together.",
 )  # fmt: skip
 @click.option(
-    "--repetition-penalty", type=Number(0.1, 10), default=1.0, show_default=True,
+    "--repetition-penalty", type=Number(0.1, 10), default=1.3, show_default=True,
     help="Penalty for codes that were used before; above 1 makes them less likely.",
 )  # fmt: skip
 @click.option(

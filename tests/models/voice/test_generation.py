@@ -56,7 +56,7 @@ LOGITS = [*PROBS.log().tolist(), 99.0, NEVER]
     ],
 )
 def test_codes_are_drawn_as_the_settings_say(how, wanted):
-    whole = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
+    whole = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0}
     (found,) = spoken(LOGITS, Sampling(**{**whole, **how}))
     assert len(found.codes_N) == 2_000
     total = sum(wanted)
@@ -74,7 +74,7 @@ def test_a_penalty_falls_on_codes_that_were_spoken_and_on_no_other():
 
 
 def test_it_ends_at_stop_at_its_limit_or_where_it_is_stuck():
-    how = Sampling(temperature=0.0)
+    how = Sampling(temperature=0.0, repetition_penalty=1.0)
     (found,) = spoken([0.0, 1.0, 99.0, 2.0], how)
     assert (found.ending, found.codes_N.tolist()) == ("stop", [])
     assert found.log_prob == pytest.approx(torch.tensor([0.0, 1.0, 2.0]).log_softmax(0)[2].item())

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from models.voice.generation import Sampling
 
 CODES = {"codes": 20, "log_prob": -1.25}
 RESULT = {
@@ -172,6 +175,8 @@ def test_a_saved_voice_is_found_by_its_name(
     out = ("-o", f"{tmp_path}/a.wav")
     assert sepdash("speak", checkpoint, "a", *out, "--voice", "anna").code == 0
     assert (asked["job"]["saved"], asked["job"]["clips"]) == (str(saved), [])
+    # As evaluations do: what a run was judged by is what a person hears.
+    assert asked["job"]["sampling"] == asdict(Sampling())
     del asked["job"]
     for words, message in [
         (("--voice", "anna", "--voice", "b.wav"), "--voice anna is a saved voice and stands alone"),
