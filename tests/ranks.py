@@ -14,10 +14,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import torch.distributed as dist
 
 from engine.training.ranks import Ranks, TorchRanks
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[1]
 LOOPBACK = "lo" if sys.platform == "linux" else "lo0"
@@ -60,6 +62,35 @@ def start_together(
     finally:
         for process in processes:
             process.kill()
+
+
+def made_once(
+    make: Callable[[Path], list[Any]], name: str, *, tmp_path_factory: pytest.TempPathFactory
+) -> list[Any]:
+    """Return what `make` returns of a new folder; test processes side by side share what the first of them made."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return make(tmp_path_factory.mktemp(name))
+    folder = tmp_path_factory.getbasetemp().parent / name
+    made, failed = folder / "made.pt", folder / "failed"
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        until(
+            lambda: made.exists() or failed.exists(),
+            f"{name}, by another test process",
+            within_s=280,
+        )
+        assert not failed.exists(), f"{name} could not be made by another test process"
+        found: list[Any] = torch.load(made)
+        return found
+    try:
+        found = make(folder)
+        torch.save(found, folder / "begun.pt")
+        (folder / "begun.pt").rename(made)
+    except BaseException:
+        failed.touch()
+        raise
+    return found
 
 
 def take_part(work: Callable[..., Any]) -> None:

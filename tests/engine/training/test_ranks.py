@@ -16,7 +16,7 @@ from torch import Tensor
 from engine.training.ranks import Alone, open_ranks
 from engine.training.trainer import Trainer
 from tests.engine.training.fakes import ranks as script
-from tests.ranks import start_together
+from tests.ranks import made_once, start_together
 
 RUNS = ["ragged", "epochs", "ragged_seconds", "separation", "transducer"]
 
@@ -26,12 +26,16 @@ def made(
     tmp_path_factory: pytest.TempPathFactory, synthetic: Path, tones: Path
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What the runs came to in one process, and in each of two."""
-    folder = tmp_path_factory.mktemp("ranks")
-    (folder / "audio").symlink_to(synthetic)
-    (folder / "tones").symlink_to(tones)
-    with start_together(script.__name__, folder) as results:
-        one = script.run_all(Alone(), folder)
-        return one, results()
+
+    def make(folder: Path) -> list[Any]:
+        (folder / "audio").symlink_to(synthetic)
+        (folder / "tones").symlink_to(tones)
+        with start_together(script.__name__, folder) as results:
+            one = script.run_all(Alone(), folder)
+            return [one, *results()]
+
+    one, *several = made_once(make, "ranks", tmp_path_factory=tmp_path_factory)
+    return one, several
 
 
 Made = tuple[dict[str, Any], list[dict[str, Any]]]
