@@ -146,8 +146,8 @@ def test_it_learns_to_speak(
         **common, codec=str(checkpoint), data={**data, "references": 1},
         model={"layers": 3, "dim": 96, "heads": 4}, loss={"text_loss_weight": 0.1},
         batch={"items": 16, "micro_batch": 16},
-        optimizer={"lr": 3e-3}, schedule={"length": "500 updates", "kind": "cosine"},
-        validation={"every": "500 updates", "judge": "ears", "judge_items": 0, "batch_items": 20},
+        optimizer={"lr": 3e-3}, schedule={"length": "320 updates", "kind": "cosine"},
+        validation={"every": "320 updates", "judge": "ears", "judge_items": 0, "batch_items": 20},
     )  # fmt: skip
     needs = {"codec": checkpoint, "validation.judge": tmp_path}
     fit(config, tmp_path / "voice", recorder, control=stop_after(), needs=needs)
