@@ -62,6 +62,13 @@ GRACE_S = 60.0
 SILENCE_S = 300.0
 _POLL_S = 0.2
 # Torchrun's message about a killed process.
+# What torchrun says below the last words of a process that failed: a traceback, and a table without a reason.
+_REPORT = re.compile(
+    r"^[^\n]*torch/distributed/elastic/\S+\] failed .*?^Root Cause .*?^=+$",
+    re.MULTILINE | re.DOTALL,
+)
+_LAUNCHER = re.compile(r"^[^\n]*torch/distributed/elastic/\S+:\d+\] .*$", re.MULTILINE)
+_TAIL_BYTES = 16_384
 _SIGNAL = re.compile(r"Signal \d+ \((SIG\w+)\) received")
 
 
@@ -295,15 +302,15 @@ def _num_processes(config: Any) -> int:
 
 
 def last_line(log: Path) -> str:
-    """Return the last line of a log that is not empty, at most 300 characters of it."""
-    lines = _tail(log).split("\n")
+    """Return the last line of a log that is not empty, at most 300 characters of it; torchrun's words don't count."""
+    lines = _LAUNCHER.sub("", _REPORT.sub("", _tail(log))).split("\n")
     return next((line.strip()[:300] for line in reversed(lines) if line.strip("=- \n")), "")
 
 
 def _tail(log: Path) -> str:
     try:
         with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 4096))
+            file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
             return file.read().decode(errors="replace")
     except OSError:
         return ""

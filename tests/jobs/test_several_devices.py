@@ -25,7 +25,7 @@ from jobs.store.errors import StateError
 from jobs.store.reader import StoreReader
 from jobs.store.writer import StoreWriter
 from jobs.worker.serve import serve
-from jobs.worker.supervisor import Child
+from jobs.worker.supervisor import Child, last_line
 from tests.waiting import until
 
 LAUNCHER = (sys.executable, "-P", str(Path(__file__).parent / "fakes" / "launcher.py"))
@@ -133,6 +133,26 @@ def test_a_killed_process_of_several_is_a_killed_run(home, two_processes):
         assert event.message == (
             "its process was killed by SIGKILL; it will resume from its last checkpoint"
         )
+
+
+def test_the_reason_of_an_accident_is_what_the_process_said_and_not_torchrun(tmp_path):
+    log = tmp_path / "log.txt"
+    said = "Traceback (most recent call last):\nRuntimeError: the codes are gone\n"
+    report = (
+        "W1128 11:31:33.440000 18571 torch/distributed/elastic/multiprocessing/api.py:900] Sending process 20135 "
+        "closing signal SIGTERM\n"
+        "E1128 11:31:33.440000 18571 torch/distributed/elastic/multiprocessing/api.py:988] failed (exitcode: 1) "
+        "local_rank: 0 (pid: 20134) of binary: python\n"
+        "Traceback (most recent call last):\n" + 40 * '  File "torch/distributed/run.py", line 1\n' +
+        "ChildFailedError: \n====\njobs.child.runner FAILED\n----\nRoot Cause (first observed failure):\n[0]:\n"
+        "  traceback : To enable traceback see: (a page)\n====\n"
+    )  # fmt: skip
+    log.write_text(said + report)
+    assert last_line(log) == "RuntimeError: the codes are gone"
+    log.write_text(said + report + "RuntimeError: and again\n" + report)
+    assert last_line(log) == "RuntimeError: and again"
+    log.write_text(said + report + "a later start has said this\n")
+    assert last_line(log) == "a later start has said this"
 
 
 def test_several_are_asked_to_stop_through_their_pipe_and_die_with_what_started_them(
