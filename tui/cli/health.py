@@ -172,6 +172,7 @@ def _packages() -> Iterator[Check]:
 def _extras() -> Iterator[Check]:
     """Say what the optional dependencies would add."""
     from engine.audio import speaker_package
+    from engine.data.files import media
     from engine.metrics.measures import MEASURES, missing_modules
     from engine.text import english, numbers, phonemes
 
@@ -187,6 +188,7 @@ def _extras() -> Iterator[Check]:
         yield Check("extras", extra, verdict="note" if lacking else "ok", text=text)
     for extra, what, needed in (
         ("speakers", "speaker similarity of voices", speaker_package.missing()),
+        ("media", "audio in .m4a, .webm and other containers", media.missing()),
         ("tortoise", "tokens of an imported voice", english.missing()),
         ("phonemes", "phonemes as tokens", phonemes.missing()),
         ("numbers", "numbers as words", numbers.missing()),

@@ -6,7 +6,7 @@ from collections import defaultdict
 from functools import cached_property
 from pathlib import Path
 
-from engine.data.files.audio_files import EXTENSIONS, UNREAD, find_audio
+from engine.data.files.audio_files import find_audio, is_audio_name, is_unread_name
 from models.folders import walk
 from models.user_paths import expanded
 
@@ -38,7 +38,7 @@ class AudioNames:
         given = Path(expanded(plain))
         for folder in _FOLDERS:
             path = self._folder / folder / given
-            if path.suffix.lower() in EXTENSIONS and path.is_file():
+            if is_audio_name(path.name) and path.is_file():
                 return path
         found = self._by_name.get(given.name.lower()) or self._by_stem.get(given.name.lower(), [])
         if len(found) > 1:
@@ -81,7 +81,7 @@ class AudioNames:
     def _unread(self) -> dict[str, str]:
         """Names of files in formats that can't be read, by stem."""
         files = walk(self._folder).files
-        return {path.stem.lower(): path.name for path in files if path.suffix.lower() in UNREAD}
+        return {path.stem.lower(): path.name for path in files if is_unread_name(path.name)}
 
 
 def _like(paths: list[Path], name: str) -> list[Path]:

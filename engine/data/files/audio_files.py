@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.config.errors import DataError, Problem, counted
+from engine.data.files import media
 from engine.data.files.opening import Unreadable, measure, read
 from models.folders import NoAnswer, Pulse, Walk, answered, is_never_data, kind_of, walk
 
@@ -38,11 +39,9 @@ _LOSSLESS = {
     ".voc",
 }
 EXTENSIONS = frozenset(_LOSSLESS | {".ogg", ".oga", ".opus", ".mp3", ".mp2"})
-# Audio that libsndfile can't read: counted and named, so that nobody takes it for used.
-UNREAD = frozenset(
-    {".m4a", ".aac", ".wma", ".webm", ".mp4", ".m4b", ".mka", ".mkv", ".mov", ".amr", ".ape", ".wv"}
-    | {".tta", ".mpc", ".ac3", ".dts", ".shn", ".dsf", ".dff", ".3gp"}
-)
+# Audio that libsndfile can't read: counted and named where nothing else does, so that nobody takes it for used.
+UNREAD = media.EXTENSIONS
+_EVERY = EXTENSIONS | UNREAD
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +241,7 @@ def find_audio(root: Path) -> list[Path]:
 
 def unread_clause(found: Walk) -> str:
     """Say how many files of a walk are audio in formats that can't be read; empty for none."""
-    counts = Counter(path.suffix.lower() for path in found.named(_is_unread))
+    counts = Counter(path.suffix.lower() for path in found.named(is_unread_name))
     if not counts:
         return ""
     number = sum(counts.values())
@@ -250,7 +249,7 @@ def unread_clause(found: Walk) -> str:
     verb = "is" if number == 1 else "are"
     return (
         f"{number} audio file{'' if number == 1 else 's'} {verb} not used, in a format that can't be read "
-        f"({kinds}); convert to FLAC, for example with `ffmpeg -i OLD NEW.flac`"
+        f"({kinds}); convert to FLAC, for example with `ffmpeg -i OLD NEW.flac`, or install PyAV ({media.HINT})"
     )
 
 
@@ -265,10 +264,12 @@ def not_used(found: Walk) -> list[str]:
     ]
 
 
-def _is_unread(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in UNREAD  # noqa: PTH122 - for each of a million
+def is_unread_name(name: str) -> bool:
+    """Return whether a file name is that of audio in a format that can't be read here."""
+    return not media.is_installed() and os.path.splitext(name)[1].lower() in UNREAD  # noqa: PTH122 - for each of a million
 
 
 def is_audio_name(name: str) -> bool:
     """Return whether a file name has an audio extension; never-data (`._voice.wav`) does not count."""
-    return not is_never_data(name) and os.path.splitext(name)[1].lower() in EXTENSIONS  # noqa: PTH122 - for each of a million
+    known = _EVERY if media.is_installed() else EXTENSIONS
+    return not is_never_data(name) and os.path.splitext(name)[1].lower() in known  # noqa: PTH122 - for each of a million

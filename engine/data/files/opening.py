@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from engine.data.files import media, remarks
 from engine.data.files.containers import SLACK, Bytes, Extent, extent_of, leftover_after, rf64_head
 from engine.data.files.mpeg import Mpeg, is_mpeg, read_mpeg
 from engine.data.files.packets import flac_end, ogg_end
@@ -41,7 +42,6 @@ _SEEKABLE = _PLAIN | frozenset(
 )
 # Seconds before a part that are decoded and thrown away; Vorbis misplaces what is in the last page.
 _LEAD_S = {"VORBIS": 4, "OPUS": 2}
-
 
 _PLAINER = {
     "Format not recognised": "not in a known audio format, or its header is damaged",
@@ -67,6 +67,7 @@ class Measured:
         lead: samples that are decoded before a part and thrown away; -1: all of them; -2: in one call.
         view: how its bytes are changed before they are decoded; None: not.
         mpeg: whether it is decoded frame by frame (`engine.data.files.mpeg`).
+        media: whether it is decoded by the optional PyAV (`engine.data.files.media`).
     """
 
     frames: int
@@ -77,6 +78,12 @@ class Measured:
     lead: int = 0
     view: View | None = None
     mpeg: bool = False
+    media: bool = False
+
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds."""
+        return self.frames / self.rate_hz
 
 
 def measure(path: Path) -> Measured:
@@ -89,7 +96,9 @@ def measure(path: Path) -> Measured:
     try:
         state = path.stat()
         if not stat.S_ISREG(state.st_mode):
-            raise Unreadable(f"is {_kind(state.st_mode)}, not a file; remove it or leave it out")
+            raise Unreadable(
+                f"is {remarks.kind_of(state.st_mode)}, not a file; remove it or leave it out"
+            )
         if not state.st_size:
             raise Unreadable("can't be read as audio (it is empty, 0 bytes)")
         return _measure(name, state.st_size, changed_ns=state.st_mtime_ns)
@@ -112,7 +121,7 @@ def read(path: Path, start: int, *, frames: int) -> np.ndarray:
             return np.ascontiguousarray(_next(file, start + frames)[start:].T)
         if before:
             _skip(file, before)
-        elif start > lead:
+        elif start > lead and isinstance(file, _Sound):
             file.seek(start - lead)
         if lead and not measured.mpeg:
             _skip(file, lead)
@@ -144,11 +153,14 @@ def blocks(path: Path, *, size: int, overlap: int = 0) -> Iterator[np.ndarray]:
 @contextmanager
 def _decoding(
     path: Path, measured: Measured, *, start: int, frames: int
-) -> Iterator[tuple[_Sound, int]]:
+) -> Iterator[tuple[_Sound | media.MediaSound, int]]:
     """Open a file for a part; yields it, and how many samples of it come before the part."""
     name = os.fsencode(path)
     try:
-        if measured.mpeg:
+        if measured.media:
+            with media.MediaSound(path) as sound:
+                yield sound, 0
+        elif measured.mpeg:
             stream, before = _mpeg_of(path).part(start, frames)
             with _Sound(io.BytesIO(stream)) as file:
                 yield file, before
@@ -158,6 +170,8 @@ def _decoding(
         else:
             with _Sound(name) as file:
                 yield file, 0
+    except media.MediaError as error:
+        raise Unreadable(str(error)) from None
     except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
         raise Unreadable(
             f"can't be read ({_reason(error)}); it is truncated or damaged: copy or record it again"
@@ -173,6 +187,9 @@ def _reason(error: Exception) -> str:
 
 @lru_cache(maxsize=65_536)
 def _measure(name: bytes, size: int, *, changed_ns: int) -> Measured:
+    path = Path(os.fsdecode(name))
+    if path.suffix.lower() in media.EXTENSIONS:
+        return _of_media(path)
     descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK)
     try:
         data = Bytes(descriptor, size)
@@ -180,7 +197,7 @@ def _measure(name: bytes, size: int, *, changed_ns: int) -> Measured:
         if head[:4] == b"fLaC" or (head[:3] == b"ID3" and flac_end(data) is not None):
             return _of_flac(name, data)
         if is_mpeg(head):
-            return _of_mpeg(Path(os.fsdecode(name)))
+            return _of_mpeg(path)
         if head[:4] == b"OggS":
             return _of_ogg(name, data)
         extent = extent_of(data)
@@ -191,10 +208,24 @@ def _measure(name: bytes, size: int, *, changed_ns: int) -> Measured:
         os.close(descriptor)
 
 
+def _of_media(path: Path) -> Measured:
+    if not media.is_installed():
+        raise Unreadable(
+            f"can't be read as audio (its format needs PyAV: {media.HINT}); install it, or convert to FLAC"
+        )
+    try:
+        found = media.measure_media(path)
+    except media.MediaError as error:
+        raise Unreadable(str(error)) from None
+    return Measured(
+        found.frames, found.rate_hz, channels=found.channels, lead=_FROM_START, media=True
+    )
+
+
 def _of_mpeg(path: Path) -> Measured:
     mpeg = _mpeg_of(path)
     if mpeg.missing:
-        raise Unreadable(_truncated(mpeg.missing))
+        raise Unreadable(remarks.truncated(mpeg.missing))
     return Measured(mpeg.frames, mpeg.rate_hz, channels=mpeg.channels, note=mpeg.note, mpeg=True)
 
 
@@ -228,7 +259,7 @@ def _of_flac(name: bytes, data: Bytes) -> Measured:
         return _opened(name, None)
     if not end.declared:
         return found
-    return replace(found, note=_other_length(end.declared / found.rate_hz, found))
+    return replace(found, note=remarks.other_length(end.declared / found.rate_hz, found.duration_s))
 
 
 def _of_ogg(name: bytes, data: Bytes) -> Measured:
@@ -244,7 +275,7 @@ def _of_ogg(name: bytes, data: Bytes) -> Measured:
     if not junk:
         return _opened(name, None)
     found = _opened(name, View(end.end))
-    return replace(found, note=_junk(junk)) if junk > SLACK else found
+    return replace(found, note=remarks.junk(junk)) if junk > SLACK else found
 
 
 def _of_extent(name: bytes, data: Bytes, *, extent: Extent) -> Measured:
@@ -254,11 +285,11 @@ def _of_extent(name: bytes, data: Bytes, *, extent: Extent) -> Measured:
         return _opened(name, _view(extent, available))
     if declared > available:
         if declared - available > SLACK or not available:
-            raise Unreadable(_truncated(declared - available))
+            raise Unreadable(remarks.truncated(declared - available))
         found = _opened(name, _view(extent, available))
         if found.subtype not in _PLAIN:
-            raise Unreadable(_truncated(declared - available))
-        return replace(found, note=_counts_more(declared - available, found))
+            raise Unreadable(remarks.truncated(declared - available))
+        return replace(found, note=remarks.counts_more(declared - available, found.duration_s))
     left = leftover_after(data, extent)
     if not left and (extent.limited or declared + extent.start == data.size):
         return _opened(name, None)
@@ -266,18 +297,22 @@ def _of_extent(name: bytes, data: Bytes, *, extent: Extent) -> Measured:
         return _opened(name, _view(extent, declared))
     if not declared:
         found = _opened(name, _view(extent, available))
-        return replace(found, note=f"its header gives no length; all {_seconds(found)} are used")
+        return replace(
+            found,
+            note=f"its header gives no length; all {remarks.seconds(found.duration_s)} are used",
+        )
     if extent.width == 4 and left >= _WRAP - SLACK:
         wraps = (left + SLACK) // _WRAP * _WRAP
         found = _opened(name, _view(extent, min(available, declared + wraps)))
         return replace(
-            found, note=f"its header can't give its length; all {_seconds(found)} are used"
+            found,
+            note=f"its header can't give its length; all {remarks.seconds(found.duration_s)} are used",
         )
     found = _opened(name, None)
     if not extent.limited:
         declared -= declared % _BLOCK_BYTES.get(found.subtype, extent.block)
         found = _opened(name, _view(extent, declared))
-    return replace(found, note=_junk(left))
+    return replace(found, note=remarks.junk(left))
 
 
 def _view(extent: Extent, number: int) -> View:
@@ -304,13 +339,8 @@ def _opened(name: bytes, view: View | None, *, count: bool = False) -> Measured:
                 frames = _count(file)
                 lead = lead if file.format == "FLAC" else _FROM_START
             return Measured(
-                frames,
-                file.samplerate,
-                channels=file.channels,
-                subtype=subtype,
-                lead=lead,
-                view=view,
-            )
+                frames, file.samplerate, channels=file.channels, subtype=subtype, lead=lead, view=view
+            )  # fmt: skip
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise Unreadable(f"can't be read as audio ({_reason(error)})") from None
 
@@ -335,7 +365,7 @@ def _count(file: _Sound) -> int:
     return total
 
 
-def _skip(file: _Sound, number: int) -> None:
+def _skip(file: _Sound | media.MediaSound, number: int) -> None:
     while number > 0:
         read = len(_next(file, min(number, _BLOCK)))
         if not read:
@@ -343,13 +373,13 @@ def _skip(file: _Sound, number: int) -> None:
         number -= read
 
 
-def _next(file: _Sound, number: int) -> np.ndarray:
+def _next(file: _Sound | media.MediaSound, number: int) -> np.ndarray:
     """Read up to `number` samples as float32 (T, C)."""
     samples_TC: np.ndarray = file.read(number, dtype="float32", always_2d=True)
     return samples_TC
 
 
-def _read_floats(file: _Sound, frames: int) -> np.ndarray:
+def _read_floats(file: _Sound | media.MediaSound, frames: int) -> np.ndarray:
     """Read float32 (C, T). For 16 bits NumPy gives the same floats as libsndfile, twice as fast."""
     if file.subtype != "PCM_16":
         return np.ascontiguousarray(_next(file, frames).T)
@@ -365,33 +395,3 @@ class _Sound(soundfile.SoundFile):  # type: ignore[misc]
     def seekable(self) -> bool:
         """Return False, so that nothing is sought but by `seek`."""
         return False
-
-
-def _kind(mode: int) -> str:
-    for test, name in (
-        (stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket"),
-        (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"),
-    ):  # fmt: skip
-        if test(mode):
-            return name
-    return "something else"
-
-
-def _truncated(number: int) -> str:
-    return f"truncated, {number} bytes are missing; copy or record it again"
-
-
-def _seconds(found: Measured) -> str:
-    return f"{found.frames / found.rate_hz:.2f} s"
-
-
-def _counts_more(number: int, found: Measured) -> str:
-    return f"its header counts {number} bytes more than there are; all {_seconds(found)} are used"
-
-
-def _other_length(declared_s: float, found: Measured) -> str:
-    return f"its header gives {declared_s:.2f} s; all {_seconds(found)} are used"
-
-
-def _junk(number: int) -> str:
-    return f"{number} bytes after its audio are not used; if they are audio, correct its header or record it again"

@@ -17,6 +17,13 @@ WriteAudio = Callable[..., np.ndarray]
 MakeConfig = Callable[..., RunConfig]
 
 
+@pytest.fixture(autouse=True)
+def without_media(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read what sepdash reads by itself, but where a test asks for more by `media`."""
+    if "media" not in request.fixturenames:
+        monkeypatch.setattr("engine.data.files.media.is_installed", lambda: False)
+
+
 @pytest.fixture
 def write_audio(tmp_path: Path) -> WriteAudio:
     """Write a float WAV below the temporary folder and return its samples (C, T), float32."""
