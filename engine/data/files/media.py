@@ -11,7 +11,6 @@ from collections.abc import Generator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -100,12 +99,7 @@ class MediaSound:
     def __enter__(self) -> MediaSound:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._parts.close()
         self._container.close()
 
