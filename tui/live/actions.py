@@ -12,7 +12,8 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, TypeVar
@@ -117,10 +118,14 @@ def start_worker(home: Home) -> str:
     return f"worker is starting (process {child.pid}); log: {path}"
 
 
-def stop_worker(worker: WorkerRecord) -> str:
-    """Ask a worker to end; its run saves a checkpoint and is queued again."""
-    os.kill(worker.pid, signal.SIGTERM)
-    return "stopping the worker: its run is saved and queued again"
+def stop_workers(workers: Sequence[WorkerRecord]) -> str:
+    """Ask workers to end; their runs save a checkpoint and are queued again."""
+    for worker in workers:
+        # It may have ended by itself.
+        with suppress(ProcessLookupError):
+            os.kill(worker.pid, signal.SIGTERM)
+    what = "the worker" if len(workers) == 1 else f"{len(workers)} workers"
+    return f"stopping {what}: runs in progress are saved and queued again"
 
 
 def _last_line(log: bytes) -> str:

@@ -302,17 +302,16 @@ class Dashboard(Screen[None]):
         self._perform(partial(actions.move, self._home, run, to))
 
     def action_worker(self) -> None:
-        """Start a worker, or stop the running one."""
+        """Start a worker, or stop all that run, after confirmation."""
         alive = [worker for worker in self.query_one(StatusLine).crew if worker.alive]
         if not alive:
             self.notify("Starting a worker.")
             self._perform(partial(actions.start_worker, self._home))
             return
-        stop = partial(actions.stop_worker, alive[0])
-        if alive[0].run is None:
-            self._perform(stop)
-        else:
-            self._ask("Stop the worker? Its run is saved and queued again.", "Stop", action=stop)
+        what = "the worker" if len(alive) == 1 else f"all {len(alive)} workers"
+        is_busy = any(worker.run is not None for worker in alive)
+        saved = " Runs in progress are saved and queued again." if is_busy else ""
+        self._ask(f"Stop {what}?{saved}", "Stop", action=partial(actions.stop_workers, alive))
 
     def action_mark(self) -> None:
         """Mark the selected run for comparison, or remove its mark."""
