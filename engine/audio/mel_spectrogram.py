@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 _FLOOR = 1e-5
+# Far above any audio; a codec that has gone astray still gives finite samples.
+_LOUDEST = 30.0
 _ITERATIONS, _MOMENTUM = 32, 0.99
 # Nepers of magnitude, which these logarithms are in, to decibels.
 DB_PER_NEPER = 8.685889638065037
@@ -86,7 +88,9 @@ class MelSpectrogram:
             more = 1 + max(0, least - frames)
             last_BFL = mel_BFL[..., -1:].expand(-1, -1, more)
             mel_BFL = torch.cat([mel_BFL, last_BFL], dim=-1).float()
-            powers_BKL = (self._inverse(mel_BFL.device).T @ mel_BFL.exp()).clamp(min=0.0)
+            powers_BKL = (
+                self._inverse(mel_BFL.device).T @ mel_BFL.clamp(max=_LOUDEST).exp()
+            ).clamp(min=0.0)
             magnitude_BKL = powers_BKL ** (1 / self.power)
             wave_BT: Tensor = griffinlim(
                 magnitude_BKL, window=_window(self.n_fft, mel_BFL.device), n_fft=self.n_fft,

@@ -126,7 +126,11 @@ def why_weights_do_not_fit(config: RunConfig, trained: Mapping[str, Any]) -> str
         return why
     tokens = _tokens(trained)
     if tokens == "bpe" != getattr(config.data, "tokens", tokens):
-        return f"a voice with data.tokens = {tokens!r}, but this run has data.tokens = {config.data.tokens!r}"  # type: ignore[attr-defined]
+        ours = getattr(config.data, "tokens", "")
+        return (
+            f"a voice with data.tokens = {tokens!r}, but this run has {ours!r}, which reads texts otherwise (set "
+            f"data.tokens = {tokens})"
+        )
     if why := _other_sizes(config, trained):
         return why
     own, theirs = getattr(config.loss, "clusters", None), _clusters(trained)

@@ -95,3 +95,40 @@ def test_sums_of_bands_give_mean_and_deviation_in_any_order():
     torch.testing.assert_close(found.mean_F, every_LF.mean(dim=0).float())
     torch.testing.assert_close(found.std_F, every_LF.std(dim=0, correction=0).float())
     assert torch.allclose(found.std_F, again.std_F)
+
+
+def test_frames_that_are_no_audio_give_finite_samples() -> None:
+    mel_BFL = torch.full((1, TRANSFORM.num_mels, 20), 150.0)
+    assert torch.isfinite(TRANSFORM.waveform(mel_BFL)).all()
+
+
+def test_power_and_scale_are_those_of_torchaudio_and_come_back() -> None:
+    from torchaudio.transforms import MelSpectrogram as Reference
+
+    transform = MelSpectrogram(
+        RATE,
+        n_fft=512,
+        hop=96,
+        num_mels=40,
+        f_min_hz=0.0,
+        f_max_hz=4_000.0,
+        power=2,
+        mel_scale="htk",
+    )
+    reference = Reference(
+        RATE, n_fft=512, hop_length=96, n_mels=40, f_max=4_000.0, norm="slaney", power=2
+    )
+    time = torch.arange(RATE) / RATE
+    wave_BT = 0.3 * torch.sin(2 * torch.pi * 440.0 * time)[None]
+    frames = RATE // 96
+    mel_BFL = transform.log_mel(wave_BT)
+    expected_BFL = reference(wave_BT).clamp(min=1e-5).log()[..., :frames]
+    torch.testing.assert_close(mel_BFL, expected_BFL, atol=1e-4, rtol=1e-4)
+    again_BFL = transform.log_mel(transform.waveform(mel_BFL))
+    inner = slice(8, -8)
+    loud_BFL = mel_BFL[..., inner] > mel_BFL.max() - 5
+    gap_BFL = (again_BFL - mel_BFL)[..., inner][loud_BFL]
+    assert float(gap_BFL.abs().mean()) < 0.3
+    # What was stored before these were settings names neither.
+    assert repr(TRANSFORM).endswith("f_max_hz=4000.0)")
+    assert repr(transform).endswith("f_max_hz=4000.0, power=2, mel_scale='htk')")
