@@ -91,6 +91,11 @@ class Home:
         """The folder of a run: its log and its checkpoints."""
         return self.root / "runs" / f"{run_id:06d}"
 
+    def highest_folder(self) -> int:
+        """The highest id of a run that has a folder, 0 without any."""
+        names = [path.name for path in (self.root / "runs").glob("*/")]
+        return max((int(name) for name in names if name.isdecimal()), default=0)
+
     def create(self) -> Home:
         """Create the folders; files of this process are private to its user from here on.
 

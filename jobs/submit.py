@@ -108,6 +108,7 @@ def enqueue_all(
     queued: dict[int, RunConfig] = {}
     ids: list[int] = []
     with StoreWriter(home.store) as store, store.transaction() as connection:
+        store.keep_ids_above(home.highest_folder())
         for run, config in zip(runs, configs, strict=True):
             stem = PurePosixPath(preset).name or config.data.kind
             own = run.name or _free_name(connection, stem)

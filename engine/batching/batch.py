@@ -13,9 +13,14 @@ Split = Literal["train", "valid"]
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A collated batch: named tensors, first dimension B."""
+    """A collated batch: named tensors, first dimension B.
+
+    Attributes:
+        lost: for each item that could not be read and is missing here, why.
+    """
 
     tensors: dict[str, Tensor]
+    lost: tuple[str, ...] = ()
 
     def to(self, device: torch.device) -> Batch:
         """Move every tensor, without waiting where the memory is pinned."""

@@ -38,6 +38,7 @@ from engine.training.evaluating import Attempts, EvaluationAbandoned
 from engine.training.notices import ended, shortage_notice, stop_notice
 from engine.training.prepared import Parts, Setup, newest_checkpoint, prepared, run_stages
 from engine.training.ranks import Alone, Ranks
+from engine.training.reading import Reading
 from engine.training.reference_rule import ReferenceCurve
 from engine.training.schedules import is_due, lr_factor
 from engine.training.state import TrainingState
@@ -143,6 +144,8 @@ class _Loop:
         self._stop: Stop | None = None
         # Why the run stops within an evaluation.
         self._abandoned: str | None = None
+        num_items = len(setup.recipe.sizes("train"))
+        self._reading = Reading(parts.loader, num_items, notice=self._notice)
         self._attempts = Attempts(setup.control, self._notice)
 
     def run(self) -> RunEnded:
@@ -174,7 +177,7 @@ class _Loop:
     def _step(self) -> None:
         parts, before = self._parts, self._counters
         size = parts.plan.update_size(before.updates)
-        batches = parts.loader.update()
+        batches = self._reading.update(save=self._save_before)
         factor = lr_factor(self._config.schedule, before, size=parts.size)
         lr = self._config.optimizer.lr * factor
         result = parts.updater.run(before.updates + 1, batches, lr=lr, counters=before)
@@ -333,8 +336,8 @@ class _Loop:
             self._save_now(last=due)
 
     def _save_before(self) -> None:
-        """Save what was trained, before an evaluation that failed is made again."""
-        if self._saved_at < self._counters.updates:
+        """Save what was trained, before an evaluation that failed is made again, or the run ends."""
+        if self._setup.leads and self._saved_at < self._counters.updates:
             self._save_now(last=True)
             self._report_saved(self._parts.writer.wait())
 

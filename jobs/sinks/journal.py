@@ -1,4 +1,4 @@
-"""Points on their way to the store, safe from kill -9.
+"""Points, evaluations and notices on their way to the store, safe from kill -9.
 
 A checkpoint may be complete on disk a moment before the points up to it are in the store; if the
 process is killed in between, the resumed run would never record them again. So each block is appended
@@ -12,19 +12,27 @@ import errno
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Points of several series at the same N updates: updates (N,) int64, values (N,) float64."""
+    """Points of several series at the same N updates: updates (N,) int64, values (N,) float64.
+
+    Attributes:
+        items: values of the items of an evaluation, (M,) float64 by metric.
+        about: what else there is to say, as JSON values; what it means is the sink's.
+    """
 
     updates: np.ndarray
     series: dict[str, np.ndarray]
     units: dict[str, str]
+    items: dict[str, np.ndarray] = field(default_factory=dict)
+    about: dict[str, Any] = field(default_factory=dict)
 
 
 class Journal:
@@ -36,9 +44,16 @@ class Journal:
     def append(self, block: Block) -> None:
         """Add a block whole; OSError when the disk is full, and then nothing of it stays."""
         names = list(block.series)
-        head = {"count": len(block.updates), "names": names, "units": block.units}
+        head: dict[str, Any] = {"count": len(block.updates), "names": names, "units": block.units}
         columns = [np.ascontiguousarray(block.updates, dtype="<i8").tobytes()]
         columns += [np.ascontiguousarray(block.series[name], "<f8").tobytes() for name in names]
+        if block.about:
+            head["about"] = block.about
+        if block.items:
+            head["items"] = {name: len(values) for name, values in block.items.items()}
+            columns += [
+                np.ascontiguousarray(of_N, "<f8").tobytes() for of_N in block.items.values()
+            ]
         data = b"".join([json.dumps(head).encode(), b"\n", *columns])
         before = os.fstat(self._file).st_size
         if os.write(self._file, data) < len(data):
@@ -54,17 +69,25 @@ class Journal:
             try:
                 head = json.loads(data[at:end])
                 count, names, units = int(head["count"]), list(head["names"]), dict(head["units"])
-            except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
+                items = {str(name): int(size) for name, size in head.get("items", {}).items()}
+                about = dict(head.get("about", {}))
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
                 return
-            size = 8 * count
             at = end + 1
-            if count < 0 or len(data) < at + size * (1 + len(names)):
+            lengths = [count] * (1 + len(names)) + list(items.values())
+            if min(lengths) < 0 or len(data) < at + 8 * sum(lengths):
                 return
-            columns = [data[at + size * i : at + size * (i + 1)] for i in range(1 + len(names))]
-            at += size * (1 + len(names))
+            columns = []
+            for length in lengths:
+                columns.append(data[at : at + 8 * length])
+                at += 8 * length
             values = [np.frombuffer(column, "<f8") for column in columns[1:]]
             yield Block(
-                np.frombuffer(columns[0], "<i8"), dict(zip(names, values, strict=True)), units=units
+                np.frombuffer(columns[0], "<i8"),
+                dict(zip(names, values[: len(names)], strict=True)),
+                units=units,
+                items=dict(zip(items, values[len(names) :], strict=True)),
+                about=about,
             )
 
     def clear(self) -> None:

@@ -51,12 +51,12 @@ class Pump:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def put(self, event: Event) -> None:
-        """Buffer one event; returns at once."""
+    def put(self, event: Event, stamp: float | None = None) -> None:
+        """Buffer one event, of a Unix time or now; returns at once."""
         if len(self._waiting) >= _CAPACITY and isinstance(event, PointsRecorded):
             self._dropped += len(event.updates)
             return
-        self._waiting.append((time.time(), event))
+        self._waiting.append((time.time() if stamp is None else stamp, event))
         if not self._arrived.is_set():
             self._arrived.set()
 

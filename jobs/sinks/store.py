@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.checkpoints.choosing import checkpoints_of
 from engine.config.counters import Counters
 from engine.events import (
     CheckpointSaved,
@@ -28,10 +29,11 @@ from engine.events import (
     StageProgressed,
 )
 from engine.metrics.registry import input_name, metric_of, stored_name
+from jobs.sinks.blocks import Kept, block_of, checkpoint_records, clip_records, clips_in
 from jobs.sinks.journal import Block, Journal
 from jobs.sinks.pump import Pump, Stamped
 from jobs.store.errors import StoreUnavailable
-from jobs.store.records import ClipRecord, EvaluationRecord
+from jobs.store.records import EvaluationRecord
 from jobs.store.writer import StoreWriter
 
 logger = logging.getLogger(__name__)
@@ -51,6 +53,8 @@ class StoreSink:
 
     def __init__(self, path: Path, run_id: int, *, folder: Path) -> None:
         self._run_id = run_id
+        self._folder = folder
+        self._started_at: float | None = None
         self._store = StoreWriter(path)
         self._journal = Journal(folder / "points.journal")
         self._without_journal = False
@@ -61,23 +65,29 @@ class StoreSink:
 
     def _recover(self, journal: Journal) -> None:
         with self._store.transaction() as connection:
-            for block in journal.blocks():
-                self._add_block(block)
             row = connection.execute(
                 "SELECT train_seconds, metric FROM runs WHERE id = ?", (self._run_id,)
             ).fetchone()
-        self._progress.earlier_s = row[0] if row else 0.0
-        self._metric: str = row[1] if row else ""
+            self._progress.earlier_s = row[0] if row else 0.0
+            self._metric: str = row[1] if row else ""
+            for block in journal.blocks():
+                self._add_again(block)
+            # A process that was killed may have saved, or pruned, more than it came to say.
+            found = checkpoints_of(self._folder)
+            self._store.set_checkpoints(self._run_id, checkpoint_records(self._run_id, found))
         journal.clear()
 
     def on_event(self, event: Event) -> None:
         """Buffer one event; returns at once."""
-        if isinstance(event, PointsRecorded | Evaluated):
+        stamp = time.time()
+        if isinstance(event, RunStarted):
+            self._started_at = stamp
+        if isinstance(event, Kept):
             with self._lock:
-                self._keep(_to_block(event))
-                self._pump.put(event)
+                self._keep(block_of(event, stamp=stamp, train_seconds=self._seconds(stamp)))
+                self._pump.put(event, stamp)
         else:
-            self._pump.put(event)
+            self._pump.put(event, stamp)
 
     def close(self) -> None:
         """Write the remaining events.
@@ -93,6 +103,10 @@ class StoreSink:
             raise StoreUnavailable(
                 f"{self._store.path}: the last points of the run could not be written"
             )
+
+    def _seconds(self, stamp: float) -> float:
+        """Return the seconds of training until a Unix time."""
+        return self._progress.earlier_s + stamp - (self._started_at or stamp)
 
     def _keep(self, block: Block) -> None:
         try:
@@ -134,29 +148,16 @@ class StoreSink:
                 if event.saved:
                     store.update_run(run_id, attempts=0)
             case PointsRecorded():
-                self._add_block(_to_block(event))
+                self._add_block(block_of(event, stamp=stamp, train_seconds=0.0))
                 self._progress.advance(stamp, event.counters)
             case Evaluated():
-                self._add_block(_to_block(event))
+                self._add_block(block_of(event, stamp=stamp, train_seconds=0.0))
                 self._note_best(event.metrics)
                 if not event.late:
                     self._progress.advance(stamp, event.counters, apart_s=event.duration_s)
                 self._add_items(event)
             case ClipsWritten():
-                store.add_clips(
-                    [
-                        ClipRecord(
-                            run_id,
-                            f.updates,
-                            item=str(f.item),
-                            kind=f.kind,
-                            path=f.path,
-                            spectrogram=f.spectrogram,
-                            text=f.text,
-                        )
-                        for f in event.files
-                    ]
-                )
+                store.add_clips(clip_records(run_id, event.files))
             case CheckpointSaved():
                 store.add_checkpoint(
                     run_id, event.kind, path=event.path,
@@ -171,6 +172,7 @@ class StoreSink:
                     kind=event.kind,
                     message=event.message,
                     details=event.details,
+                    time_s=stamp,
                 )
             case RunEnded():
                 self._progress.advance(stamp, event.counters)
@@ -182,6 +184,21 @@ class StoreSink:
             series={name: values.tolist() for name, values in block.series.items()},
             units=block.units,
         )
+
+    def _add_again(self, block: Block) -> None:
+        """Store a block of an earlier process; what of it is in the store already changes nothing."""
+        self._add_block(block)
+        store, run_id, about = self._store, self._run_id, block.about
+        if evaluation := about.get("evaluation"):
+            self._note_best({name: float(values[-1]) for name, values in block.series.items()})
+            if block.items:
+                record = EvaluationRecord(run_id, int(block.updates[-1]), **evaluation)
+                store.add_results(record, {name: of.tolist() for name, of in block.items.items()})
+        store.add_clips(clip_records(run_id, clips_in(about)))
+        if notice := about.get("notice"):
+            time_s = notice.pop("time")
+            if not store.has_event(run_id, time_s=time_s, message=notice["message"]):
+                store.add_event(run_id, notice.pop("level"), time_s=time_s, **notice)
 
     def _add_items(self, event: Evaluated) -> None:
         if not event.items:
@@ -248,11 +265,3 @@ class Progress:
             "train_seconds": self.earlier_s + self._now - self._started,
             "speed": (updates - before) / (now - since) if now > since else None,
         }
-
-
-def _to_block(event: PointsRecorded | Evaluated) -> Block:
-    if isinstance(event, PointsRecorded):
-        return Block(event.updates, event.series, units=event.units)
-    updates = np.array([event.counters.updates], dtype=np.int64)
-    series = {name: np.array([value], dtype=np.float64) for name, value in event.metrics.items()}
-    return Block(updates, series, units=event.units)

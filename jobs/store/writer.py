@@ -15,10 +15,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+from jobs.store.checkpoints import insert_checkpoint, replace_checkpoints
 from jobs.store.errors import StoreError, StoreUnavailable, failed
 from jobs.store.needs import CLAIMABLE
 from jobs.store.points import delete_after, insert_points, set_best
-from jobs.store.records import ClipRecord, EvaluationRecord, RunState, SystemRecord
+from jobs.store.records import (
+    CheckpointRecord,
+    ClipRecord,
+    EvaluationRecord,
+    RunState,
+    SystemRecord,
+)
 from jobs.store.results import delete_results_after, insert_results
 from jobs.store.schema import SCHEMA_VERSION, check_version
 from models.private_files import ensure_private
@@ -143,6 +150,21 @@ class StoreWriter:
                 f"INSERT INTO runs ({names}) VALUES ({marks})", tuple(row.values())
             )
             return int(inserted.lastrowid or 0)
+
+    def keep_ids_above(self, run_id: int) -> None:
+        """Give no later run an id up to this one: folders of runs of another store may lie there."""
+        with self.transaction() as connection:
+            row = connection.execute(
+                "SELECT seq FROM sqlite_sequence WHERE name = 'runs'"
+            ).fetchone()
+            if row is None:
+                connection.execute(
+                    "INSERT INTO sqlite_sequence (name, seq) VALUES ('runs', ?)", (run_id,)
+                )
+            elif row[0] < run_id:
+                connection.execute(
+                    "UPDATE sqlite_sequence SET seq = ? WHERE name = 'runs'", (run_id,)
+                )
 
     def last_position(self) -> float:
         """Return the highest queue position of any run so far."""
@@ -288,14 +310,25 @@ class StoreWriter:
         kind: str,
         message: str,
         details: Mapping[str, Any] | None = None,
+        time_s: float | None = None,
     ) -> None:
-        """Store an event of a run, or of a worker (`run_id` None)."""
+        """Store an event of a run, or of a worker (`run_id` None), of a Unix time or of now."""
         text = json.dumps(dict(details or {}), default=str)
         with self.transaction() as connection:
             connection.execute(
                 "INSERT INTO events (run, time, level, kind, message, details) VALUES (?, ?, ?, ?, ?, ?)",
-                (run_id, time.time(), level, kind, message, text),
+                (run_id, time.time() if time_s is None else time_s, level, kind, message, text),
             )
+
+    def has_event(self, run_id: int, *, time_s: float, message: str) -> bool:
+        """Return whether a run has this event of this time."""
+        sql = "SELECT 1 FROM events WHERE run = ? AND time = ? AND message = ?"
+        return bool(self.rows(sql, (run_id, time_s, message)))
+
+    def set_checkpoints(self, run_id: int, found: Sequence[CheckpointRecord]) -> None:
+        """Let the rows of the checkpoints of a run be these, as they were found on disk."""
+        with self.transaction() as connection:
+            replace_checkpoints(connection, run_id, found=found)
 
     def add_checkpoint(
         self,
@@ -308,19 +341,12 @@ class StoreWriter:
         size_bytes: int,
     ) -> None:
         """Store a checkpoint, and delete the rows of checkpoints no longer on disk."""
-        row = (run_id, kind, path, updates, json.dumps(dict(metrics)), size_bytes, time.time())
+        one = CheckpointRecord(
+            run_id, kind, path, updates=updates, metrics=dict(metrics), size_bytes=size_bytes,
+            created_at=time.time(),
+        )  # fmt: skip
         with self.transaction() as connection:
-            connection.execute(
-                """
-                INSERT OR REPLACE INTO checkpoints
-                    (run, kind, path, updates, metrics, size_bytes, created_at)
-                VALUES (?, ?, ?, ?, ?, ?, ?)
-                """,
-                row,
-            )
-            rows = connection.execute("SELECT id, path FROM checkpoints WHERE run = ?", (run_id,))
-            gone = [(id_,) for id_, saved_path in rows if not Path(saved_path).exists()]
-            connection.executemany("DELETE FROM checkpoints WHERE id = ?", gone)
+            insert_checkpoint(connection, one)
 
     def add_system(self, sample: SystemRecord) -> None:
         """Store one system sample."""

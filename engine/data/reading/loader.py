@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from itertools import count
 from queue import Empty, Queue
 from typing import Self
 
@@ -16,7 +15,10 @@ import torch
 
 from engine.batching.batch import Batch
 from engine.batching.plan import Plan
-from engine.data.reading.reader_processes import Fetch, ReaderPool, ReadJob
+from engine.data.reading.reader_processes import Fetch, ReaderDied, ReaderPool, ReadJob
+
+# Deaths of readers in one process of a run, before that ends, too.
+MOST_RESTARTS = 3
 
 
 class Loader:
@@ -44,17 +46,25 @@ class Loader:
         background: bool = False,
         pin_memory: bool = False,
     ) -> None:
-        job = ReadJob(fetch, plan, start_update=start_update)
+        self._fetch, self._plan = fetch, plan
+        self._workers, self._prefetch = workers, prefetch
+        self._background, self._pin_memory = background, pin_memory
+        self._update = start_update
+        self._restarts = 0
+        # What a person should know, until it is taken.
+        self._notices: list[str] = []
+        self._open()
+
+    def _open(self) -> None:
+        job = ReadJob(self._fetch, self._plan, start_update=self._update)
+        pins, prefetch = self._pin_memory, self._prefetch
         self._pool: ReaderPool | None = None
-        if workers:
-            self._pool = ReaderPool(job, workers=workers, prefetch=prefetch, pin_memory=pin_memory)
+        if self._workers:
+            self._pool = ReaderPool(job, workers=self._workers, prefetch=prefetch, pin_memory=pins)
             batches = self._pool.batches()
         else:
-            batches = _pinned(job.batches()) if pin_memory else job.batches()
-        self._counts = (
-            sum(map(bool, map(len, plan.micro_batches(update)))) for update in count(start_update)
-        )
-        self._ahead = _Ahead(batches, depth=prefetch) if background else None
+            batches = _pinned(job.batches()) if pins else job.batches()
+        self._ahead = _Ahead(batches, depth=prefetch) if self._background else None
         self._batches: Iterator[Batch] = batches if self._ahead is None else self._ahead.batches()
 
     def __iter__(self) -> Iterator[Batch]:
@@ -70,8 +80,33 @@ class Loader:
         return next(self._batches)
 
     def update(self) -> list[Batch]:
-        """Return all micro-batches of the next update; raises what `next` raises."""
-        return [next(self._batches) for _ in range(next(self._counts))]
+        """Return all micro-batches of the next update; raises what `next` raises.
+
+        Where a reader process has died, most often for lack of memory, it goes on with half as many.
+        """
+        num = sum(map(bool, map(len, self._plan.micro_batches(self._update))))
+        while True:
+            try:
+                batches = [next(self._batches) for _ in range(num)]
+            except ReaderDied as error:
+                if self._restarts == MOST_RESTARTS:
+                    raise
+                self._restart(error)
+            else:
+                self._update += 1
+                return batches
+
+    def _restart(self, error: ReaderDied) -> None:
+        self.close()
+        self._restarts += 1
+        self._workers = max(1, self._workers // 2)
+        self._notices.append(f"{error}; reading goes on with {self._workers} reader process(es)")
+        self._open()
+
+    def take_notices(self) -> list[str]:
+        """Return what happened since the last call that a person should know."""
+        notices, self._notices = self._notices, []
+        return notices
 
     @property
     def process_ids(self) -> list[int]:
@@ -137,7 +172,8 @@ class _Ahead:
 
 def _pinned(source: Iterator[Batch]) -> Iterator[Batch]:
     for batch in source:
-        yield Batch({name: _pin(tensor) for name, tensor in batch.tensors.items()})
+        tensors = {name: _pin(tensor) for name, tensor in batch.tensors.items()}
+        yield Batch(tensors, batch.lost)
 
 
 def _pin(tensor: torch.Tensor) -> torch.Tensor:

@@ -12,9 +12,10 @@ from __future__ import annotations
 import fcntl
 import multiprocessing
 import os
+import signal
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count, islice
@@ -30,8 +31,8 @@ from engine.batching.batch import Batch
 from engine.batching.items import MicroBatch
 from engine.batching.plan import Plan
 from engine.config.errors import DataError
+from engine.data.reading.lost_files import Fetch, fetch_readable
 
-Fetch = Callable[[MicroBatch], Batch]
 _PIPE_BYTES = 2**20
 
 
@@ -58,7 +59,7 @@ class ReadJob:
 
     def batches(self) -> Iterator[Batch]:
         """Fetch the micro-batches of the plan in this process."""
-        return map(self.fetch, self.micro_batches())
+        return (fetch_readable(self.fetch, one) for one in self.micro_batches())
 
 
 class ReaderPool:
@@ -108,7 +109,7 @@ class ReaderPool:
     def terminate(self) -> None:
         """End the readers now; a thread that waits in `batches` gets `ReaderDied`."""
         for process in self._processes:
-            process.terminate()
+            process.kill()
 
     def close(self) -> None:
         """End the readers and free what belongs to them."""
@@ -134,6 +135,9 @@ def _run_reader(
 ) -> None:
     with suppress(PermissionError):
         os.setpgid(0, 0)
+    # A service manager signals every process of it: the trainer decides what comes of it, and saves first.
+    for number_of in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number_of, signal.SIG_IGN)
     torch.set_num_threads(1)
     ready: Queue[Batch | Exception] = Queue(prefetch)
     threading.Thread(target=_send_all, args=(ready, connection), daemon=True).start()
@@ -143,7 +147,7 @@ def _run_reader(
 
 def _fetch_or_error(fetch: Fetch, micro_batch: MicroBatch) -> Batch | Exception:
     try:
-        return fetch(micro_batch)
+        return fetch_readable(fetch, micro_batch)
     except DataError as error:
         return error
     except Exception:  # noqa: BLE001 (a process boundary: raised again in the trainer)
@@ -164,7 +168,8 @@ def _send(connection: Connection, message: Batch | Exception) -> None:
         connection.send(message)
         return
     tensors = {name: tensor.contiguous() for name, tensor in message.tensors.items()}
-    connection.send({name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()})
+    shapes = {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
+    connection.send((shapes, message.lost))
     for tensor in tensors.values():
         rest = _bytes_of(tensor)
         while rest:
@@ -176,7 +181,8 @@ def _receive(connection: Connection, *, pin_memory: bool) -> Batch:
     if isinstance(header, Exception):
         raise header
     tensors = {}
-    for name, (shape, dtype) in header.items():
+    shapes, lost = header
+    for name, (shape, dtype) in shapes.items():
         tensor = torch.empty(shape, dtype=dtype, pin_memory=pin_memory)
         rest = _bytes_of(tensor)
         while rest:
@@ -185,7 +191,7 @@ def _receive(connection: Connection, *, pin_memory: bool) -> Batch:
                 raise EOFError
             rest = rest[received:]
         tensors[name] = tensor
-    return Batch(tensors)
+    return Batch(tensors, lost)
 
 
 def _bytes_of(tensor: Tensor) -> memoryview:
