@@ -60,6 +60,8 @@ VERBS: dict[str, tuple[str, str]] = {
         "tui.cli.exchange",
         "Write a HuBERT, wav2vec 2.0 or CTC encoder as torchaudio or transformers load it.",
     ),
+    "backup": ("tui.cli.backup", "Back up the run store and presets to one file."),
+    "restore": ("tui.cli.backup", "Restore a backup."),
     "doctor": ("tui.cli.doctor", "Check versions, devices, paths and the run store."),
     "completion": ("tui.cli.completion", "Print a shell completion script."),
 }

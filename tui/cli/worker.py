@@ -13,6 +13,7 @@ Examples:
   sepdash worker                  run until Ctrl-C; the current run is saved and queued again
   sepdash worker --drain          run until the queue is empty
   sepdash worker --device cuda:1  one worker per GPU
+  sepdash worker --detach         run in the background; survives the end of the SSH connection
 """
 
 
@@ -24,9 +25,32 @@ Examples:
     help="Exit when no queued run can start any more; exit code 1 if a run failed or waits for a "
     "failed one.",
 )
+@click.option(
+    "--detach",
+    is_flag=True,
+    help="Start the worker in the background and return; it survives the terminal.",
+)
+@click.option(
+    "--install",
+    "installs",
+    is_flag=True,
+    help="Write a systemd unit of your user and print it with the commands that start it.",
+)
 @with_home
-def worker(*, device: str, drain: bool, home: Home) -> None:
+def worker(*, device: str, drain: bool, detach: bool, installs: bool, home: Home) -> None:
     """Train the queued runs one after another."""
+    if installs and (detach or drain):
+        raise click.UsageError("--install can't be combined with --detach or --drain")
+    if installs:
+        from jobs.worker.service import install
+
+        click.echo("\n".join(install(home, device)))
+        return
+    if detach:
+        from jobs.worker.detached import start_detached
+
+        click.echo(start_detached(home, device=device, drain=drain))
+        return
     from jobs.worker.serve import serve
 
     num_failed = serve(home, device=device, drain=drain, echo=click.echo)

@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -24,7 +21,6 @@ from tui.live.messages import ActionEnded
 
 T = TypeVar("T")
 Where = Literal["up", "down", "top", "bottom"]
-START_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,32 +86,10 @@ def move(home: Home, run: RunRecord, to: Where) -> str:
 
 
 def start_worker(home: Home) -> str:
-    """Start a worker that outlives the dashboard; returns once it is running.
+    """Start a worker that outlives the dashboard; raises what `start_detached` raises."""
+    from jobs.worker.detached import start_detached
 
-    Raises:
-        OSError: when it exited immediately, with the last line of its log.
-    """
-    from jobs.store.reader import StoreReader
-
-    home.create()
-    path = home.root / "worker.log"
-    with path.open("ab") as log:
-        child = subprocess.Popen(
-            [sys.executable, "-P", "-m", "tui.main", "--home", str(home.root), "worker"],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    end = time.monotonic() + START_S
-    with StoreReader(home.store) as reader:
-        while time.monotonic() < end:
-            if child.poll() is not None:
-                raise OSError(f"the worker exited immediately{_last_line(path.read_bytes())}")
-            if any(worker.pid == child.pid for worker in reader.workers()):
-                return f"worker started (process {child.pid})"
-            time.sleep(0.1)
-    return f"worker is starting (process {child.pid}); log: {path}"
+    return start_detached(home)
 
 
 def stop_workers(workers: Sequence[WorkerRecord]) -> str:
@@ -126,8 +100,3 @@ def stop_workers(workers: Sequence[WorkerRecord]) -> str:
             os.kill(worker.pid, signal.SIGTERM)
     what = "the worker" if len(workers) == 1 else f"{len(workers)} workers"
     return f"stopping {what}: runs in progress are saved and queued again"
-
-
-def _last_line(log: bytes) -> str:
-    lines = log.decode("utf-8", "replace").strip().splitlines()
-    return f": {lines[-1]}" if lines else " without output"
