@@ -23,6 +23,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from jobs.home import Home
+from jobs.machine.lease import FileLock
 from jobs.store.reader import StoreReader
 from jobs.store.schema import check_version
 from models.folders import unused
@@ -83,7 +84,7 @@ def backup(home: Home, path: Path, *, replace: bool = False) -> Backup:
             archive.addfile(_member(_ABOUT, len(text)), BytesIO(text))
             for name, file in files.items():
                 with file.open("rb") as stream:
-                    archive.addfile(_member(name, entries[name]["size_bytes"]), stream)
+                    archive.addfile(_member(name, file.stat().st_size), stream)
         with aside.open("rb") as stream:
             os.fsync(stream.fileno())
         aside.replace(path)
@@ -231,12 +232,14 @@ def _is_ours(item: tuple[str, Any]) -> bool:
 
 
 def _require_idle(home: Home) -> None:
-    with StoreReader(home.store) as reader:
-        alive = [worker for worker in reader.workers() if worker.alive]
-    if alive:
-        raise BackupError(
-            f"a worker (process {alive[0].pid}) is active in {home.root}; stop it first, then restore"
-        )
+    # By the locks, which a worker has from its first moment on; its row comes later.
+    for path in home.locks.glob("*.lock"):
+        lock = FileLock(path)
+        if not lock.acquire():
+            raise BackupError(
+                f"a worker (process {lock.holder()}) is active in {home.root}; stop it first, then restore"
+            )
+        lock.release()
 
 
 def _new_aside(home: Home) -> Path:

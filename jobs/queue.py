@@ -114,6 +114,8 @@ def _worded(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
+        if "no such table" in str(error):
+            raise QueueDamaged(f"{path}: is not the queue any more: {error}") from error
         raise failed(path, error, doing="written") from error
     except sqlite3.DatabaseError as error:
         raise QueueDamaged(f"{path}: is damaged: {error}") from error

@@ -56,6 +56,12 @@ def failed(
     return kind(f"{path}: can't be {doing}: {error}{room}")
 
 
+def is_locked(error: StoreError) -> bool:
+    """Return whether an error came of a lock that somebody else holds."""
+    code = getattr(error.__cause__, "sqlite_errorcode", 0) & 0xFF
+    return code in _LOCKED
+
+
 def _holders(path: Path) -> str:
     """Return which other processes of this user have a file open, where the system says so."""
     found = []

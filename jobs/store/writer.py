@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jobs.store.checkpoints import insert_checkpoint, replace_checkpoints
-from jobs.store.errors import StoreError, StoreUnavailable, failed
+from jobs.store.errors import StoreError, StoreUnavailable, failed, is_locked
 from jobs.store.needs import CLAIMABLE
 from jobs.store.points import delete_after, insert_points, set_best
 from jobs.store.records import (
@@ -61,8 +61,8 @@ class StoreWriter:
         while True:
             try:
                 return self._prepare()
-            except StoreUnavailable:
-                if time.monotonic() >= deadline:
+            except StoreUnavailable as error:
+                if not is_locked(error) or time.monotonic() >= deadline:
                     raise
                 time.sleep(0.05)
 

@@ -16,6 +16,7 @@ from jobs import submit
 from jobs.child import runner
 from jobs.home import Home
 from jobs.machine.processes import own_token
+from jobs.queue import QueueDamaged, RunQueue
 from jobs.store.errors import StoreError, StoreUnavailable
 from jobs.store.outcomes import NO_ROOM, STORE_BUSY, end, patiently, requeue
 from jobs.store.writer import StoreWriter
@@ -176,8 +177,6 @@ class TestStore:
         assert (failures, run_of(home, run_id).state) == ([], "finished")
 
     def test_many_first_writers_at_once_wait_for_each_other(self, tmp_path):
-        from jobs.queue import RunQueue
-
         home = Home(tmp_path / "fresh").create()
 
         def begin(number: int) -> None:
@@ -250,6 +249,14 @@ class TestQueueFile:
         (home.root / "queue.db").mkdir()
         second = enqueue()
         assert [run_of(home, id_).state for id_ in (first, second)] == ["queued", "queued"]
+
+    def test_a_file_without_its_table_is_made_anew(self, home, enqueue):
+        """What a restore, or another program, may leave under a worker that just starts."""
+        queue = RunQueue(home.queue)
+        queue.huey.storage.conn.execute("DROP TABLE task")
+        with pytest.raises(QueueDamaged):
+            queue.size()
+        queue.close()
 
     def test_a_file_damaged_under_a_worker_is_made_anew(self, home, enqueue, monkeypatch):
         monkeypatch.setattr(serving, "_LOOP_S", 0.01)

@@ -15,7 +15,8 @@ import torch
 
 from engine.batching.batch import Batch
 from engine.batching.plan import Plan
-from engine.data.reading.reader_processes import Fetch, ReaderDied, ReaderPool, ReadJob
+from engine.data.reading.lost_files import Fetch
+from engine.data.reading.reader_processes import ReaderDied, ReaderPool, ReadJob
 
 # Deaths of readers in one process of a run, before that ends, too.
 MOST_RESTARTS = 3

@@ -13,7 +13,7 @@ from soundfile import LibsndfileError
 
 from engine.batching.batch import Batch
 from engine.batching.items import ItemDraw, MicroBatch
-from engine.config.errors import DataError
+from engine.config.errors import DataError, Problem
 
 Fetch = Callable[[MicroBatch], Batch]
 
@@ -100,4 +100,4 @@ class LostFiles:
                 f"{len(self._counts)} training items could not be read, at last: {latest}; the run was saved. "
                 "Make the files readable, then `sepdash resume` it"
             )
-            raise DataError([text])
+            raise DataError([Problem("", text)])

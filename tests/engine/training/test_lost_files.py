@@ -14,7 +14,7 @@ import torch
 from engine.batching.batch import Batch
 from engine.batching.items import ItemDraw, MicroBatch
 from engine.batching.plan import FixedPlan
-from engine.config.errors import DataError
+from engine.config.errors import DataError, Problem
 from engine.data.reading.loader import Loader
 from engine.data.reading.lost_files import LostFiles, fetch_readable
 from engine.events import Noticed
@@ -25,8 +25,10 @@ def fetch(gone: frozenset[int], micro_batch: MicroBatch) -> Batch:
     """Return the indices of items; those of `gone` can't be read."""
     for draw in micro_batch.draws:
         if draw.index in gone:
-            raise DataError([f"{draw.index}.wav: No such file or directory"])
-    return Batch({"index": torch.tensor([draw.index for draw in micro_batch.draws])})
+            raise DataError([Problem("", f"{draw.index}.wav: No such file or directory")])
+    index = torch.tensor([draw.index for draw in micro_batch.draws])
+    # So large that a reader can't be far ahead of what is read.
+    return Batch({"index": index, "large": torch.zeros(len(index), 100_000)})
 
 
 def of(*indices: int) -> MicroBatch:
