@@ -91,6 +91,10 @@ class Home:
         """The folder of a run: its log and its checkpoints."""
         return self.root / "runs" / f"{run_id:06d}"
 
+    def progress_file(self, run_id: int) -> Path:
+        """The file whose time moves on as long as a run gets on."""
+        return self.run_folder(run_id) / "progress"
+
     def highest_folder(self) -> int:
         """The highest id of a run that has a folder, 0 without any."""
         names = [path.name for path in (self.root / "runs").glob("*/")]

@@ -3,10 +3,13 @@
 Its standard input is a pipe from the worker. A message in it asks the run to stop; its end means that
 the worker died. All processes of a run read the same pipe: one of them receives the message and passes
 it on with the next update, but all of them see the end.
+
+That a run asks is the sign that it gets on: the worker sees it by the time of a file, whatever the store does.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -14,10 +17,12 @@ import stat
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 # Time for an orphan to save its checkpoint before it exits immediately.
 _ORPHAN_GRACE_S = 60.0
+_TOUCH_S = 1.0
 _STDIN = 0
 _PR_SET_PDEATHSIG = 1
 
@@ -27,13 +32,16 @@ class RunControl:
 
     def __init__(self) -> None:
         self._reason: str | None = None
+        self._asked = 0
 
     def stop_reason(self) -> str | None:
         """Return why the run must stop now, or None to continue."""
+        self._asked += 1
         return self._reason
 
     def interruption(self) -> str | None:
         """Return why an evaluation must stop now, or None to continue."""
+        self._asked += 1
         return self._reason
 
     def request_stop(self, reason: str) -> None:
@@ -46,6 +54,23 @@ class RunControl:
             signal.signal(number, self._on_signal)
         if stat.S_ISFIFO(os.fstat(_STDIN).st_mode):
             threading.Thread(target=self._watch_worker, name="worker-watch", daemon=True).start()
+
+    def show_progress(self, path: Path) -> None:
+        """Let the time of the file at `path` move on as long as the run gets on."""
+        with contextlib.suppress(OSError):
+            path.touch(mode=0o600)
+        thread = threading.Thread(target=self._touch, args=(path,), name="progress", daemon=True)
+        thread.start()
+
+    def _touch(self, path: Path) -> None:
+        seen = 0
+        while True:
+            time.sleep(_TOUCH_S)
+            if self._asked != seen:
+                seen = self._asked
+                # Needs no room on the disk. A folder that is gone is told by what else needs it.
+                with contextlib.suppress(OSError):
+                    os.utime(path)
 
     def _on_signal(self, number: int, frame: Any) -> None:
         self.request_stop("stop requested")

@@ -74,7 +74,7 @@ Train = Callable[[Job, Sequence[Observer], Control], RunEnded]
 
 
 def train_run(job: Job, observers: Sequence[Observer], control: Control) -> RunEnded:
-    """Train with the engine; imports torch here, once signal handlers and heartbeat are active."""
+    """Train with the engine; imports torch here, once signal handlers are active."""
     with loading():
         from engine.recipes.base import Opening
         from engine.recipes.registry import open_recipe
@@ -107,6 +107,7 @@ def main(arguments: Sequence[str] | None = None, *, train: Train = train_run) ->
     home = Home(Path(options.home))
     if os.environ.get("RANK", "0") != "0":
         return _follow(home, options, train=train, control=control)
+    control.show_progress(home.progress_file(options.run))
     lock = FileLock(home.run_folder(options.run) / "run.lock")
     try:
         if not lock.acquire(timeout_s=_LOCK_WAIT_S):

@@ -8,12 +8,15 @@ import time
 
 from jobs.home import Home
 from jobs.store.reader import StoreReader
+from jobs.worker.supervisor import STALL_S
 
 # Time for a worker to start and register.
 START_S = 20.0
 
 
-def start_detached(home: Home, *, device: str = "auto", drain: bool = False) -> str:
+def start_detached(
+    home: Home, *, device: str = "auto", drain: bool = False, stall_s: float = STALL_S
+) -> str:
     """Start a worker in a session of its own; return what to tell the user, once it is running.
 
     A hang-up of the terminal reaches only processes of its session; output goes to `worker.log` in the home.
@@ -23,7 +26,8 @@ def start_detached(home: Home, *, device: str = "auto", drain: bool = False) -> 
     """
     home.create()
     path = home.root / "worker.log"
-    words = ["worker", "--device", device, *(["--drain"] if drain else [])]
+    words = ["worker", "--device", device, "--stall-after", f"{stall_s:g}"]
+    words += ["--drain"] if drain else []
     with path.open("ab") as log:
         begin = log.tell()
         child = subprocess.Popen(

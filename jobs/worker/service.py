@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from jobs.home import Home
+from jobs.worker.supervisor import STALL_S
 from models.private_files import write_private
 from models.user_paths import expanded
 
@@ -40,14 +41,14 @@ def unit_path(device: str) -> Path:
     return expanded(folder).absolute() / "systemd" / "user" / f"sepdash-worker{end}.service"
 
 
-def unit_text(home: Home, device: str) -> str:
+def unit_text(home: Home, device: str, *, stall_s: float = STALL_S) -> str:
     """Return the unit of a worker.
 
     Raises:
         ServiceError: for a home whose name systemd can't read.
     """
     words = [sys.executable, "-P", "-m", "tui.main", "--home", str(home.root), "worker"]
-    words += ["--device", device]
+    words += ["--device", device, "--stall-after", f"{stall_s:g}"]
     if any(not character.isprintable() for word in words for character in word):
         raise ServiceError(
             f"{home.root!s:.200}: a unit can't name this folder; choose another --home"
@@ -59,14 +60,14 @@ def unit_text(home: Home, device: str) -> str:
     )  # fmt: skip
 
 
-def install(home: Home, device: str) -> list[str]:
+def install(home: Home, device: str, *, stall_s: float = STALL_S) -> list[str]:
     """Write the unit of a worker, and return what was done and what is to be done, line by line.
 
     Raises:
         ServiceError: where a unit of that name exists that says something else.
         OSError: when it can't be written.
     """
-    path, text = unit_path(device), unit_text(home, device)
+    path, text = unit_path(device), unit_text(home, device, stall_s=stall_s)
     if path.exists() and path.read_text(errors="replace") != text:
         raise ServiceError(
             f"{path} exists and is different; move it away, then run `sepdash worker --install` again"

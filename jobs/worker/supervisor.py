@@ -58,8 +58,9 @@ _Result = TypeVar("_Result")
 
 # Time for a child to save a checkpoint when it is asked to stop.
 GRACE_S = 60.0
-# A child without a heartbeat for this long is hung: the heartbeat has its own thread.
-SILENCE_S = 300.0
+# A child that neither trains nor evaluates for this long is stuck: in a reader, a collective, a save. What comes
+# before the first update, such as reading the headers of a large data set, is no progress either.
+STALL_S = 1800.0
 _POLL_S = 0.2
 # Torchrun's message about a killed process.
 # What torchrun says below the last words of a process that failed: a traceback, and a table without a reason.
@@ -78,7 +79,7 @@ class Child:
 
     command: Sequence[str] = RUNNER
     grace_s: float = GRACE_S
-    silence_s: float = SILENCE_S
+    stall_s: float = STALL_S
 
 
 class NoRoom(RuntimeError):
@@ -93,6 +94,7 @@ class Supervisor:
         self._device = device
         self._shutdown = shutdown
         self._child = child
+        self._stalled = False
 
     def run(self, store: StoreWriter, run_id: int, *, claim: int) -> RunState:
         """Train a run that the worker `claim` has claimed; return its final state.
@@ -183,7 +185,8 @@ class Supervisor:
         self, process: subprocess.Popen[bytes], reader: StoreReader, *, run_id: int, several: bool
     ) -> bool:
         """Wait until the child ends; return whether it was asked to stop."""
-        life = Life(self._child.silence_s)
+        life = Life(self._home.progress_file(run_id), stall_s=self._child.stall_s)
+        self._stalled = False
         deadline = None
         while not _has_ended(process):
             run = _look(reader, run_id)
@@ -196,10 +199,9 @@ class Supervisor:
                     "run %s did not stop within %s s: killed", run_id, self._child.grace_s
                 )
                 os.killpg(process.pid, signal.SIGKILL)
-            elif run is not None and life.is_over(run):
-                logger.warning(
-                    "run %s sent no heartbeat for %s s: killed", run_id, self._child.silence_s
-                )
+            elif life.is_over():
+                logger.warning("run %s made no progress for %s s: killed", run_id, life.stall_s)
+                self._stalled = True
                 os.killpg(process.pid, signal.SIGKILL)
             _wait_for_end(process, _POLL_S)
         return deadline is not None
@@ -221,6 +223,8 @@ class Supervisor:
             self._fail(store, run_id, claim=claim, kind="ended", message=message)
             return "failed"
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else _accident(log)
+        if self._stalled:
+            how = f"made no progress for {self._child.stall_s:.0f} s and was killed"
         again = partial(self._requeue, store, run_id, claim=claim)
         if code == NO_ROOM and not asked:
             again(message=f"waiting for room on the disk: {last}", counts=False)
@@ -260,18 +264,23 @@ class Supervisor:
 
 
 class Life:
-    """Watches a heartbeat on this process's clock, so that a suspended machine raises no alarm."""
+    """Watches the time of the file of a run's progress, on this process's clock: a suspended machine raises no alarm."""
 
-    def __init__(self, silence_s: float) -> None:
-        self._silence_s = silence_s
-        self._beat: float | None = None
+    def __init__(self, path: Path, *, stall_s: float) -> None:
+        self.stall_s = stall_s
+        self._path = path
+        self._time: int | None = None
         self._seen = time.monotonic()
 
-    def is_over(self, run: RunRecord) -> bool:
-        """Return whether the heartbeat has stopped for too long."""
-        if run.heartbeat_at != self._beat:
-            self._beat, self._seen = run.heartbeat_at, time.monotonic()
-        return time.monotonic() - self._seen > self._silence_s
+    def is_over(self) -> bool:
+        """Return whether there was no progress for too long."""
+        try:
+            now = self._path.stat().st_mtime_ns
+        except OSError:
+            now = None
+        if now != self._time:
+            self._time, self._seen = now, time.monotonic()
+        return time.monotonic() - self._seen > self.stall_s
 
 
 def _look(reader: StoreReader, run_id: int) -> RunRecord | None:

@@ -13,19 +13,21 @@ from pathlib import Path
 import pytest
 
 from jobs import submit
-from jobs.child import runner
+from jobs.child import control, runner
 from jobs.home import Home
 from jobs.machine.processes import own_token
 from jobs.queue import QueueDamaged, RunQueue
 from jobs.store.errors import StoreError, StoreUnavailable
 from jobs.store.outcomes import NO_ROOM, STORE_BUSY, end, patiently, requeue
+from jobs.store.reader import StoreReader
 from jobs.store.writer import StoreWriter
 from jobs.worker import serve as serving
 from jobs.worker.recovery import recover
 from jobs.worker.room import Room
 from jobs.worker.serve import harmless, serve
-from jobs.worker.supervisor import Child
+from jobs.worker.supervisor import Child, Life
 from tests.jobs.test_worker import COMMAND, PLAIN, assert_whole, drain, run_of
+from tests.waiting import until
 
 SHORT_S = 0.2
 
@@ -190,6 +192,47 @@ class TestStore:
         queue = RunQueue(home.queue)
         assert queue.size() == 32
         queue.close()
+
+
+class TestProgress:
+    """A run that gets on lives; one that does not is ended and made again."""
+
+    def test_a_stuck_run_is_ended_reported_and_made_again(self, home, enqueue, monkeypatch):
+        run_id = enqueue()
+        starts = home.run_folder(run_id) / "starts"
+        # The first start is stuck, and nothing but that is decided by the clock of a busy machine.
+        ended: list[bool] = []
+
+        def once(life: Life) -> bool:
+            if starts.exists() and not ended:
+                ended.append(True)
+                return True
+            return False
+
+        monkeypatch.setattr(Life, "is_over", once)
+        first = "if n == 0: __import__('time').sleep(600)"
+        command = exits_with()
+        text = command[-1].replace("if n < len(codes): sys.exit(codes[n])", first)
+        child = Child((*command[:-1], text), stall_s=7.0)
+        assert serve(home, device="cpu", drain=True, echo=str, child=child) == 0
+        assert_whole(home, run_id, 40)
+        with StoreReader(home.store) as reader:
+            (event,) = [e for e in reader.events(run_id) if e.kind == "killed"]
+        assert "made no progress for 7 s and was killed" in event.message
+
+    def test_whoever_asks_gets_on_and_nobody_else(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(control, "_TOUCH_S", 0.01)
+        path = tmp_path / "progress"
+        asked = control.RunControl()
+        asked.show_progress(path)
+        life = Life(path, stall_s=0.05)
+        assert not life.is_over()
+        until(life.is_over, "nobody asked")
+        asked.interruption()
+        until(lambda: not life.is_over(), "an evaluation asked")
+        until(life.is_over, "nobody asked since")
+        asked.stop_reason()
+        until(lambda: not life.is_over(), "the loop asked")
 
 
 class TestDisk:

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from jobs import submit
 from jobs.home import Home
 from jobs.machine.processes import process_token
 from jobs.store.reader import StoreReader
+from jobs.worker import detached
 from jobs.worker.detached import start_detached
 from jobs.worker.service import ServiceError, install, unit_path, unit_text
 from tests.waiting import until
@@ -39,6 +41,7 @@ def test_the_unit_starts_this_sepdash_on_this_home(tmp_path: Path, name: str) ->
     words = command_of(unit_text(home, "cuda:1"))
     assert words == [
         sys.executable, "-P", "-m", "tui.main", "--home", str(home.root), "worker", "--device", "cuda:1",
+        "--stall-after", "1800",
     ]  # fmt: skip
 
 
@@ -62,9 +65,10 @@ def test_a_folder_that_a_unit_can_not_name_is_refused(tmp_path: Path) -> None:
     assert not unit_path("auto").exists()
 
 
-def test_a_detached_worker_is_in_a_session_of_its_own(home: Home, make_config: Any) -> None:
-    from jobs import submit
-
+def test_a_detached_worker_is_in_a_session_of_its_own(
+    home: Home, make_config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detached, "START_S", 120.0)
     submit.enqueue(home, make_config())
     submit.stop(home, 1)
     said = start_detached(home, device="cpu")

@@ -36,24 +36,37 @@ Examples:
     is_flag=True,
     help="Write a systemd unit of your user and print it with the commands that start it.",
 )
+@click.option(
+    "--stall-after",
+    "stall_s",
+    type=click.FloatRange(min=1.0),
+    default=1800.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="End and retry a run that makes no progress for this long.",
+)
 @with_home
-def worker(*, device: str, drain: bool, detach: bool, installs: bool, home: Home) -> None:
+def worker(
+    *, device: str, drain: bool, detach: bool, installs: bool, stall_s: float, home: Home
+) -> None:
     """Train the queued runs one after another."""
     if installs and (detach or drain):
         raise click.UsageError("--install can't be combined with --detach or --drain")
     if installs:
         from jobs.worker.service import install
 
-        click.echo("\n".join(install(home, device)))
+        click.echo("\n".join(install(home, device, stall_s=stall_s)))
         return
     if detach:
         from jobs.worker.detached import start_detached
 
-        click.echo(start_detached(home, device=device, drain=drain))
+        click.echo(start_detached(home, device=device, drain=drain, stall_s=stall_s))
         return
     from jobs.worker.serve import serve
+    from jobs.worker.supervisor import Child
 
-    num_failed = serve(home, device=device, drain=drain, echo=click.echo)
+    child = Child(stall_s=stall_s)
+    num_failed = serve(home, device=device, drain=drain, echo=click.echo, child=child)
     if drain and num_failed:
         text = f"{counted(num_failed, 'run')} failed or still waiting; `sepdash runs` lists them"
         click.echo(text, err=True)
