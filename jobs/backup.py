@@ -152,7 +152,7 @@ def _own_files(home: Home) -> Iterator[tuple[str, Path]]:
             left_out = any(name.startswith(f"{part}/") for part in _LEFT_OUT)
             # The log of a database belongs to the database, which is copied as one.
             of_log = name.endswith(("-wal", "-shm", "-journal"))
-            if file.is_file() and not file.is_symlink() and not left_out and not of_log:
+            if file.is_file() and not left_out and not of_log:
                 yield name, file
 
 

@@ -14,7 +14,8 @@ from tests.pages import ROOT
 
 PACKAGES = ["tui", "jobs", "engine", "models", "presets"]
 # Options of other programs that messages name.
-FOREIGN = {"--extra", "--voices"}
+# Of pip and uv, of TorToiSe, of systemctl.
+FOREIGN = {"--extra", "--voices", "--user", "--now"}
 FILES = {"validation.txt"}
 
 

@@ -7,6 +7,7 @@ import click
 from engine.config.errors import counted
 from jobs.home import Home
 from tui.cli.common import device_option, with_home
+from tui.cli.numbers import Number
 
 _EXAMPLES = """\b
 Examples:
@@ -39,7 +40,7 @@ Examples:
 @click.option(
     "--stall-after",
     "stall_s",
-    type=click.FloatRange(min=1.0),
+    type=Number(min=1.0),
     default=1800.0,
     show_default=True,
     metavar="SECONDS",
