@@ -27,6 +27,11 @@ _SIGNS = (
     "out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
+    # cuDNN 9 and cuFFT.
+    "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+    "CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED",
+    "GET was unable to find an engine to execute this computation",
+    "CUFFT_ALLOC_FAILED",
 )
 # Bits that number the pieces of a micro-batch, so that no piece shares its seed with another.
 _PIECE_BITS = 40

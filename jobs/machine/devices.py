@@ -35,6 +35,10 @@ class DeviceError(ValueError):
     """A device that does not exist here or is in use."""
 
 
+class DevicesBusy(DeviceError):
+    """The devices are there, but others use them at the moment."""
+
+
 @dataclass(frozen=True, slots=True)
 class GpuSample:
     """One measurement of a GPU."""
@@ -134,7 +138,8 @@ def devices_taken(device: str, count: int, *, locks: Path) -> Iterator[list[str]
     On the CPU any number of processes share the one device.
 
     Raises:
-        DeviceError: when there are not enough, or other workers use them.
+        DeviceError: when there are not enough.
+        DevicesBusy: when other programs use them at the moment.
     """
     if count == 1 or device == "cpu":
         yield [device]
@@ -160,7 +165,7 @@ def devices_taken(device: str, count: int, *, locks: Path) -> Iterator[list[str]
             else:
                 taken.append(name)
         if len(taken) < count:
-            raise DeviceError(
+            raise DevicesBusy(
                 f"precision.devices = {count}, but other programs are using {', '.join(held)}; "
                 "stop them or lower precision.devices"
             )

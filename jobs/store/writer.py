@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -216,14 +216,16 @@ class StoreWriter:
                     (value, run_id),
                 )
 
-    def claim(self, worker: int) -> int | None:
-        """Claim the first queued run that can start for a worker and mark it running.
+    def claim(self, worker: int, *, leave: Collection[int] = ()) -> int | None:
+        """Claim the first queued run that can start for a worker and mark it running, but none of `leave`.
 
         None when the queue is empty, or every queued run waits for runs that have not finished.
         """
         with self.transaction() as connection:
             row = connection.execute(
-                f"SELECT id FROM runs WHERE {CLAIMABLE} ORDER BY position, id LIMIT 1"
+                f"SELECT id FROM runs WHERE {CLAIMABLE} AND id NOT IN ({', '.join('?' * len(leave))}) "
+                "ORDER BY position, id LIMIT 1",
+                tuple(leave),
             ).fetchone()
             if row is None:
                 return None

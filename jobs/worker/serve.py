@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from jobs.home import Home
-from jobs.machine.devices import resolve_device
+from jobs.machine.devices import DevicesBusy, resolve_device
 from jobs.machine.lease import DeviceLease, DeviceUse, LeaseError
 from jobs.machine.processes import own_token
 from jobs.probing.serving import due
@@ -38,6 +38,8 @@ _LOOP_S = 0.25
 # While something is trained a turn costs nothing, and a search waits for the end with its next run.
 _BUSY_LOOP_S = 0.05
 _BEAT_S = 2.0
+# A run whose devices are in use is tried again after this.
+_REST_S = 30.0
 _KEEP_SYSTEM_S = 14 * 24 * 3600.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -108,6 +110,7 @@ class Worker:
         # The last reason why the device could not be used; reported once.
         self._waits_for = ""
         self._room = Room(home.root)
+        self._rests: dict[int, float] = {}
         self._num_failed = 0
         self._num_left = 0
 
@@ -299,7 +302,7 @@ class Worker:
         if self._room.is_short():
             return
         with StoreWriter(self._home.store) as store:
-            claimed = store.claim(self._id)
+            claimed = store.claim(self._id, leave=self._resting())
             if claimed is None:
                 return
             use.describe(_purpose(claimed))
@@ -309,12 +312,21 @@ class Worker:
             finally:
                 self._set_run(store, None)
 
+    def _resting(self) -> list[int]:
+        """Return the runs whose devices were in use a moment ago."""
+        return [run for run, until in self._rests.items() if time.monotonic() < until]
+
     def _make(self, store: StoreWriter, run_id: int) -> None:
         with StoreReader(self._home.store) as reader:
             name = reader.run(run_id).name
         self._echo(f"run {name} (id {run_id}) started")
         try:
             state = self._supervisor.run(store, run_id, claim=self._id)
+        except DevicesBusy as error:
+            # Others of the queue go first; this one is tried again later.
+            self._rests[run_id] = time.monotonic() + _REST_S
+            self._echo(f"run {name} (id {run_id}) is waiting: {error}")
+            return
         except NoRoom:
             message = self._room.was_short()
             self._echo(message)

@@ -31,6 +31,7 @@ from jobs.home import Home
 from jobs.machine.devices import (
     TORCHRUN,
     DeviceError,
+    DevicesBusy,
     child_environment,
     devices_taken,
     ranks_environment,
@@ -102,6 +103,7 @@ class Supervisor:
         Raises:
             StoreUnavailable: when the store can't be written and the worker has to end.
             NoRoom: when it could not be saved; it is queued again.
+            DevicesBusy: when others use the devices it needs; it is queued again.
         """
         folder = self._home.run_folder(run_id)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -111,6 +113,9 @@ class Supervisor:
             count = _num_processes(config)
             with devices_taken(self._device, count, locks=self._home.locks) as devices:
                 return self._run(store, run_id, claim=claim, devices=devices, count=count)
+        except DevicesBusy as error:
+            self._requeue(store, run_id, claim=claim, message=f"waiting: {error}", counts=False)
+            raise
         except DeviceError as error:
             self._fail(store, run_id, claim=claim, kind="no-device", message=str(error))
             return "failed"

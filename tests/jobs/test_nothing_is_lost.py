@@ -15,6 +15,7 @@ import pytest
 from jobs import submit
 from jobs.child import control, runner
 from jobs.home import Home
+from jobs.machine.devices import DevicesBusy
 from jobs.machine.processes import own_token
 from jobs.queue import QueueDamaged, RunQueue
 from jobs.store.errors import StoreError, StoreUnavailable
@@ -22,6 +23,7 @@ from jobs.store.outcomes import NO_ROOM, STORE_BUSY, end, patiently, requeue
 from jobs.store.reader import StoreReader
 from jobs.store.writer import StoreWriter
 from jobs.worker import serve as serving
+from jobs.worker import supervisor
 from jobs.worker.recovery import recover
 from jobs.worker.room import Room
 from jobs.worker.serve import harmless, serve
@@ -192,6 +194,33 @@ class TestStore:
         queue = RunQueue(home.queue)
         assert queue.size() == 32
         queue.close()
+
+
+class TestDevices:
+    """A run whose devices are in use waits for them, and the others of the queue do not."""
+
+    def test_it_is_not_failed_and_goes_on_later(self, home, enqueue, monkeypatch):
+        first, second = enqueue(), enqueue()
+        taken, asked = supervisor.devices_taken, []
+
+        def busy(*words: object, **more: object) -> object:
+            asked.append(1)
+            if len(asked) == 1:
+                raise DevicesBusy("precision.devices = 2, but other programs are using cuda:1")
+            return taken(*words, **more)
+
+        monkeypatch.setattr(supervisor, "devices_taken", busy)
+        monkeypatch.setattr(serving, "_REST_S", 1.0)
+        said = drain(home)
+        started = [line for line in said if line.endswith("started")]
+        assert [
+            f"(id {id_})" in line for id_, line in zip((first, second, first), started, strict=True)
+        ] == ([True] * 3)
+        assert any("is waiting: precision.devices = 2, but other programs" in line for line in said)
+        for run_id in (first, second):
+            assert_whole(home, run_id, 40)
+        with StoreReader(home.store) as reader:
+            assert "no-device" not in [event.kind for event in reader.events(first)]
 
 
 class TestProgress:

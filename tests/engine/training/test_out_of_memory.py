@@ -353,6 +353,13 @@ def test_limits_split_the_same_way_every_time():
 def test_what_counts_as_out_of_memory():
     assert all(map(is_out_of_memory, ERRORS))
     assert is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED"))
+    for text in (
+        "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+        "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED",
+        "GET was unable to find an engine to execute this computation",
+        "cuFFT error: CUFFT_ALLOC_FAILED",
+    ):
+        assert is_out_of_memory(RuntimeError(text))
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     assert not is_out_of_memory(KeyError("out of memory"))
 
