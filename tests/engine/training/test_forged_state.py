@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,12 +58,16 @@ def sign(checkpoint: Path, state: Any, manifest: dict[str, Any]) -> None:
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_any_value_of_a_state_is_refused_or_goes_on(
-    data: st.DataObject, tmp_path: Path, make_config: Any, line_recipe: Any, new_recorder: Any, stop_after: Any
+    data: st.DataObject, tmp_path: Path, make_config: Any, line_recipe: Any, new_recorder: Any, stop_after: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
+    monkeypatch.setattr(
+        os, "fsync", lambda descriptor: None
+    )  # a disk is slow, and not what is tested
     config = make_config(
         schedule={"length": "6 updates"}, validation={"every": "2 updates"}, stop_when={"patience": "50 updates"}
     )  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import io
 import json
+import os
 import re
 import shlex
 import shutil
@@ -205,7 +206,7 @@ class Person:
     def settle(self, command: str) -> None:
         """Put everything back to how an example of a command finds it."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        shutil.copytree(self.template / "folder", self.folder)
+        shutil.copytree(self.template / "folder", self.folder, copy_function=os.link)
         verb = command.split()[-1]
         if verb == "cut":
             shutil.rmtree(self.folder / "anna")
@@ -240,7 +241,7 @@ class Person:
             ):
                 if model:
                     place = self.home.run_folder(run) / "checkpoints" / kind
-                    shutil.copytree(self.template / "models" / model, place)
+                    shutil.copytree(self.template / "models" / model, place, copy_function=os.link)
         if verb == "compare":
             names = ("baseline", "batch2x")
             ids = add_experiment(self.home, "batch-size", {name: {0: 0.0} for name in names})
