@@ -54,13 +54,13 @@ VERBS: dict[str, tuple[str, str]] = {
     "speak": ("tui.cli.speak", "Speak texts with a trained voice."),
     "import": (
         "tui.cli.exchange",
-        "Make a checkpoint of HuBERT or wav2vec 2.0 weights of torchaudio, transformers or fairseq.",
+        "Make a checkpoint of weights that another program trained.",
     ),
     "export": (
         "tui.cli.exchange",
         "Write a HuBERT, wav2vec 2.0 or CTC encoder as torchaudio or transformers load it.",
     ),
-    "backup": ("tui.cli.backup", "Back up the run store and presets to one file."),
+    "backup": ("tui.cli.backup", "Back up the run store, presets and searches to one file."),
     "restore": ("tui.cli.backup", "Restore a backup."),
     "doctor": ("tui.cli.doctor", "Check versions, devices, paths and the run store."),
     "completion": ("tui.cli.completion", "Print a shell completion script."),

@@ -43,6 +43,7 @@ NOT_RUN = {
     "sepdash demo": "trains for minutes, then opens the dashboard; tests/e2e/test_demo.py",
     "sepdash demo --headless": "trains for minutes; tests/e2e/test_demo.py",
     "sepdash worker": "runs until Ctrl-C; tests/jobs/test_worker.py",
+    "sepdash worker --detach": "starts a process that outlives the test; tests/jobs/test_service.py",
     "sepdash worker --device cuda:1": "needs two GPUs, and runs until Ctrl-C",
     "sepdash sweep mine.toml --until 07:30": "asks for times of earlier runs like these; tests/jobs/sweeps/test_night.py",
     "sepdash listen baseline wide": "asks a person; tests/jobs/listening",
@@ -62,6 +63,8 @@ AFTER = {
     "sepdash speak 3 --file texts.txt -o spoken --voice anna --candidates 8 --judge digits-1": [
         'sepdash speak 3 "Good morning." -o out.wav --voice a.wav --voice b.wav --save-voice anna'
     ],
+    "sepdash restore ~/sepdash-backup.tar --home ~/restored": ["sepdash backup ~/sepdash-backup.tar"],
+    "sepdash restore ~/sepdash-backup.tar --replace": ["sepdash backup ~/sepdash-backup.tar"],
     "sepdash data index ~/speech --verify": ["sepdash data index ~/speech"],
     "sepdash sweep mine.toml --rest": ["sepdash sweep mine.toml", "sepdash stop 1", "sepdash rm 1"],
     "sepdash search lr": ["sepdash sweep lr.toml"],
