@@ -186,6 +186,9 @@ def read_text(info: SettingInfo, text: str) -> Any:
         case "int" | "float" | "bool":
             value = parse_value(stripped)
             return value if isinstance(value, bool | int | float) else stripped
+        case "choice" if isinstance(info.default, int):
+            value = parse_value(stripped)
+            return value if isinstance(value, int) else stripped
         case "list":
             return _read_list(info, stripped)
         case _:

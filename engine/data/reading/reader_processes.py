@@ -9,6 +9,7 @@ the trainer. Nothing passes through /dev/shm, which is tiny in containers.
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import multiprocessing
 import os
@@ -23,6 +24,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from queue import Queue
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -85,6 +87,7 @@ class ReaderPool:
             sender.close()
             self._connections.append(receiver)
             self._processes.append(process)
+        _POOLS.add(self)
 
     @property
     def process_ids(self) -> list[int]:
@@ -128,6 +131,16 @@ class ReaderPool:
             f"reader process {number} exited unexpectedly (exit code {process.exitcode}); if memory "
             "ran out, lower batch.workers or batch.prefetch"
         )
+
+
+_POOLS: WeakSet[ReaderPool] = WeakSet()
+
+
+@atexit.register
+def _end_readers() -> None:
+    """End the readers that nobody has closed: multiprocessing waits for them at exit, and they ignore its SIGTERM."""
+    for pool in list(_POOLS):
+        pool.terminate()
 
 
 def _run_reader(

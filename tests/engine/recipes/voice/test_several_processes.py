@@ -40,7 +40,7 @@ def test_killed_in_its_stages_and_in_training_it_comes_to_the_same(
     config = make(model={"dropout": 0.1}, schedule={"length": "12 updates"})
     needs = {"codec": codec}
     train(config, tmp_path / "whole", needs=needs)
-    for place in (("codec", 0), ("codes", 0), ("voices", 0), ("update", 4)):
+    for place in (("codec", 0), ("voices", 0), ("codes", 0), ("update", 4)):
         train(config, tmp_path / "killed", kill_at=place, needs=needs)
     train(config, tmp_path / "killed")
     one, other = (
