@@ -16,6 +16,8 @@ _HALVINGS = 14
 _SWAPS = 24
 _SWEEPS = 4
 _MOST_SEARCHED = 20_000
+# So few items are searched at every place.
+_ALL_PLACES = 64
 # Ranks that wait less than this fraction of an update are balanced well enough.
 _EVEN = 2e-4
 
@@ -52,6 +54,10 @@ def pack(costs: Sequence[float], *, cap: float, most: int, world: int) -> list[l
         # micro-batch per 32 reduces padding by about a tenth.
         wanted += wanted // 32
         starts = _cheapest(costs, cap, most=most, wanted=wanted)
+        if len(costs) <= _ALL_PLACES:
+            exact = _cheapest(costs, cap, most=most, wanted=wanted, everywhere=True)
+            if _total(costs, exact) * _SLACK < _total(costs, starts):
+                starts = exact
     elif wanted > 1:
         starts = _halved(_evened(costs, cap, most=most, wanted=wanted), len(costs), wanted=wanted)
         starts = _tidied(costs, starts, cap=cap, most=most)
@@ -102,14 +108,22 @@ def _halved(starts: list[int], num_items: int, *, wanted: int) -> list[int]:
     return starts
 
 
-def _cheapest(costs: Sequence[float], cap: float, *, most: int, wanted: int) -> list[int]:
+def _total(costs: Sequence[float], starts: Sequence[int]) -> float:
+    """Return the cost of all micro-batches."""
+    ends = [*starts[1:], len(costs)]
+    return sum(costs[first] * (end - first) for first, end in zip(starts, ends, strict=True))
+
+
+def _cheapest(
+    costs: Sequence[float], cap: float, *, most: int, wanted: int, everywhere: bool = False
+) -> list[int]:
     """Return at most `wanted` starts with the minimum total cost, by dynamic programming.
 
     A micro-batch costs its number of items times its first, most expensive item. Within a run of
     equal items, moving a start to an earlier item never raises the total cost, until it meets the
-    beginning of the run or leaves more items than the remaining micro-batches can hold. Therefore
-    only these places are tried, and the one where the micro-batch is full: this keeps the search
-    small and still finds the optimum.
+    beginning of the run, leaves more items than the remaining micro-batches can hold, or makes a
+    later one too full. Only the first two and the place where the micro-batch is full are tried, unless
+    `everywhere`: the search stays small, and rarely misses the optimum by a little.
     """
     end, limit = len(costs), cap * _SLACK
     full = [min(end, at + min(most, max(1, int(limit / cost)))) for at, cost in enumerate(costs)]
@@ -128,6 +142,8 @@ def _cheapest(costs: Sequence[float], cap: float, *, most: int, wanted: int) -> 
         if not paths[at]:
             continue
         nexts = [*steps[bisect_right(steps, at) : bisect_left(steps, full[at])], full[at]]
+        if everywhere:
+            nexts = list(range(at + 1, full[at] + 1))
         for number, (spent, _) in paths[at].items():
             early = first[max(0, wanted - number - 1)]
             for place in (*nexts, early) if at < early < full[at] else nexts:

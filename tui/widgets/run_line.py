@@ -12,6 +12,9 @@ from jobs.store.records import RunRecord
 from tui.reports import formats
 from tui.widgets.charts.palette import STATE_GLYPHS, state_colour
 
+# Of a text of the store, in cells.
+_LONGEST = 60
+
 
 class RunLine(Widget):
     """Names the run that the charts and the log belong to."""
@@ -60,7 +63,12 @@ def facts(run: RunRecord, latest: Mapping[str, float]) -> list[tuple[str, str]]:
         ("epochs", f"{run.epochs:.2f}" if run.epochs else ""),
         ("seed", str(run.seed)),
         ("attempt", str(run.attempts) if run.attempts > 1 else ""),
-        ("preset", formats.clean(run.preset)),
+        ("preset", _short(formats.clean(run.preset))),
         ("id", str(run.id)),
     ]
     return [(label, value) for label, value in pairs if value]
+
+
+def _short(text: str) -> str:
+    """Return text of the store, which may be of any length, as far as a line has room for it."""
+    return formats.fit(text, _LONGEST) if formats.cells(text) > _LONGEST else text
